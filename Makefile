@@ -1,0 +1,60 @@
+# Two commands matter: `make app` opens the explorer, `make test` proves that it works.
+# Both make .venv and install into it first, and again whenever pyproject.toml or constraints.txt changes.
+
+PYTHON         ?= python3
+PORT           ?= 8501
+PYTEST_WORKERS ?= 2
+# A further package index to take torch from: on Linux the usual one may serve the CUDA build (several GB), and
+# PyTorch's own CPU index, named in its install guide, serves the CPU build of the same version.
+TORCH_INDEX    ?=
+
+BIN     := .venv/bin
+INSTALL  = $(BIN)/python -m pip install -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %)
+PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+CHROMIUM_THEN = chromium="$$(scripts/find-chromium.sh)" && CHROMIUM="$$chromium"
+
+# Settings that would make Python or pip look outside .venv.
+unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
+
+.PHONY: help app test setup lint typecheck unit browser screenshots bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+app: .venv/.app  ## Set up and open the explorer on localhost (PORT=8501)
+	$(BIN)/streamlit run app.py --server.port $(PORT)
+
+test: .venv/.test lint typecheck  ## Set up, then run every check and every test
+	$(CHROMIUM_THEN) $(PYTEST)
+
+setup: .venv/.test  ## Set up for development: the explorer and its test tools
+
+lint: .venv/.test  ## Check style, formatting and the layers of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+typecheck: .venv/.test  ## Check types
+	$(BIN)/mypy
+
+unit: .venv/.test  ## Run the fast tests only
+	$(PYTEST) tests/unit
+
+browser: .venv/.test  ## Run the tests in a real Chromium only
+	$(CHROMIUM_THEN) $(PYTEST) tests/browser
+
+screenshots: .venv/.test  ## Write pictures of every page to build/screenshots
+	$(CHROMIUM_THEN) OMP_NUM_THREADS=1 $(BIN)/python -m scripts.screenshots $(ARGS)
+
+bench: .venv/.test  ## Measure speed and memory
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
+
+clean:  ## Remove .venv and everything that is made again
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.test: EXTRA := [dev]
+.venv/.app .venv/.test: pyproject.toml constraints.txt
+	@scripts/make-venv.sh "$(PYTHON)" .venv
+	$(INSTALL) -e '.$(EXTRA)'
+	@touch .venv/.app $@
