@@ -1,0 +1,69 @@
+"""Files that are either whole or absent: atomic writes, content digests, size-limited JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHUNK = 1 << 20
+
+
+def typed_path(text: str) -> Path | None:
+    """The path that a user typed, with `~` expanded; None if no file can have that name, or be looked up by it."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError):
+        return None
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it takes `path`'s place, on failure it disappears."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary.touch(exist_ok=False)  # under the user's umask, where mkstemp would make the file private
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically as UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` atomically as indented JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def digest(parts: Iterable[bytes | memoryview]) -> str:
+    """SHA-256 of the concatenated parts, as `sha256:<hex>`."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return f"sha256:{state.hexdigest()}"
+
+
+def file_digest(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file, as `sha256:<hex>`; `on_bytes` is told the size of each chunk read."""
+
+    def chunks() -> Iterator[bytes]:
+        with path.open("rb") as stream:
+            while chunk := stream.read(CHUNK):
+                if on_bytes is not None:
+                    on_bytes(len(chunk))
+                yield chunk
+
+    return digest(chunks())

@@ -1,0 +1,92 @@
+"""A session's view of a shared model: its own modules, the model's weights.
+
+A view is a deep copy whose memo already holds every weight and buffer, so it costs no weight memory. Replacing a
+weight on it changes the view only.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from explorer.models.load import Model
+
+# TransformerLens takes the copy hook off a class while it copies an instance of it, so copies must not overlap.
+_COPYING = threading.Lock()
+
+
+class View:
+    """Modules of one session over the weights of a shared `Model`; used by one thread at a time.
+
+    Attributes:
+        model: the shared model.
+        bridge: TransformerLens bridge of this view: hooks, names, configuration.
+        applied: what `explorer.edit` has put onto this view, per stacked matrix; empty means unpruned.
+    """
+
+    def __init__(self, model: Model, bridge: Any) -> None:
+        self.model = model
+        self.bridge = bridge
+        self.applied: dict[Any, Any] = {}
+        self.lock = threading.RLock()
+
+    @property
+    def config(self) -> Any:
+        """TransformerLens configuration: n_layers, n_heads, n_key_value_heads, d_head, d_model, ..."""
+        return self.bridge.cfg
+
+    def logits(
+        self, tokens: Int[Tensor, "batch position"], keep: Int[Tensor, " kept"] | None = None
+    ) -> Float[Tensor, "batch kept vocabulary"]:
+        """Next-token logits; `keep` limits the unembedding to some positions."""
+        options = {} if keep is None else {"logits_to_keep": keep}
+        logits: Tensor = self.bridge.original_model(tokens, use_cache=False, **options).logits
+        return logits
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.bridge.original_model.device)
+
+
+class ViewPool:
+    """Views of one model lent out for exclusive use, so that sessions and jobs never share one.
+
+    A lent view may still carry the last borrower's mask: put yours onto it first (`explorer.edit.apply`).
+    """
+
+    def __init__(self, model: Model, idle: int = 4) -> None:
+        self._model = model
+        self._idle: list[View] = []
+        self._keep = idle
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def borrow(self) -> Iterator[View]:
+        """A view that nobody else uses until the block ends."""
+        with self._lock:
+            view = self._idle.pop() if self._idle else None
+        view = view or self._model.view()
+        try:
+            yield view
+        finally:
+            with self._lock:
+                if len(self._idle) < self._keep:
+                    self._idle.append(view)
+
+
+def copy_bridge(bridge: Any) -> Any:
+    """Deep copy of a TransformerLens bridge that shares all parameters, buffers and the tokenizer."""
+    memo: dict[int, Any] = {id(bridge.tokenizer): bridge.tokenizer}
+    for module in (bridge, bridge.original_model):
+        memo.update((id(tensor), tensor) for tensor in (*module.parameters(), *module.buffers()))
+    with _COPYING:
+        return copy.deepcopy(bridge, memo)
