@@ -1,0 +1,126 @@
+"""Put a mask onto a view: `W' = W - sum s_i u_i v_i^T`, `b' = b + sum s_i c_i v_i` over removed i (paper, section 3).
+
+A view's weights are a function of the mask alone: what the mask does not touch is the shared model's own tensor, so the
+empty mask is the identity, bit for bit, whatever was applied before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explorer.errors import MaskError
+from explorer.keys import MatrixKey
+from explorer.masks import Mask, ModelIdentity, Removed
+from explorer.models import Model, View
+from explorer.progress import Progress, track
+from explorer.registry import check, parts_of, read_base, read_base_bias, replace, restore
+from explorer.svd import Decomposition
+from explorer.svd_cache import SvdCache
+
+SIGMA_TOLERANCE = 1e-4  # relative to s_0: what recomputing an SVD on another machine may change
+
+
+@dataclass(frozen=True)
+class Change:
+    """What applying a mask changed on a view.
+
+    Attributes:
+        removed: number of removed values now in force.
+        matrices: the matrices they belong to.
+        rewritten: stacked matrices whose weight was computed anew; the others already were as the mask wants them.
+        restored: stacked matrices that got the shared model's weight back.
+    """
+
+    removed: int
+    matrices: tuple[MatrixKey, ...]
+    rewritten: tuple[MatrixKey, ...]
+    restored: tuple[MatrixKey, ...]
+
+
+def identity(model: Model) -> ModelIdentity:
+    """The identity that masks of this model carry."""
+    source = model.source
+    return ModelIdentity(source=source.origin, revision=source.revision, digest=model.digest, basis=model.basis)
+
+
+def empty_mask(model: Model, mode: str = "freeze") -> Mask:
+    """A mask of this model that removes nothing."""
+    return Mask.model_validate({"model": identity(model), "mode": mode})
+
+
+def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
+    """Make the view's weights those of the mask, whatever was applied before.
+
+    Only stacked matrices whose removed values differ from what is in force are computed.
+
+    Raises:
+        MaskError: another model's mask, an index beyond the rank, or a sigma that is not the matrix's.
+        MatrixError: a matrix that the model does not have.
+    """
+    mask.check_model(identity(view.model))
+    wanted: dict[MatrixKey, dict[MatrixKey, tuple[Removed, ...]]] = {}
+    for key, removed in mask.by_matrix.items():
+        check(view, key)
+        wanted.setdefault(key.stacked, {})[key] = removed
+    with view.lock:
+        states = {site: (mask.mode, tuple(parts.items())) for site, parts in wanted.items()}
+        stale = [site for site, state in states.items() if view.applied.get(site) != state]
+        # Every part is computed and checked before the first weight changes, so a refused mask changes nothing.
+        edits = {site: _edit(view, wanted[site], mask.mode, svds) for site in stale}
+        restored = [site for site in view.applied if site not in wanted]
+        for site in (*restored, *stale):
+            restore(view, site)
+            view.applied.pop(site, None)
+        for site, (W, b) in edits.items():
+            replace(view, site, W, b)
+            view.applied[site] = states[site]
+    return Change(len(mask), tuple(mask.by_matrix), tuple(stale), tuple(restored))
+
+
+def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None = None) -> None:
+    """Raise what `apply` would raise for this mask, without changing the view."""
+    mask.check_model(identity(view.model))
+    for key in track(tuple(mask.by_matrix), progress):
+        check(view, key)
+        check_values(svds.get(view, key), key, mask.by_matrix[key])
+
+
+def check_values(decomposition: Decomposition, key: MatrixKey, removed: tuple[Removed, ...]) -> None:
+    """Raise MaskError unless every removed value is one of the matrix's, with the sigma that the mask states."""
+    top = float(decomposition.s[0])
+    for one in removed:
+        if one.index >= decomposition.rank:
+            raise MaskError(f"{key} has singular values 0 to {decomposition.rank - 1}, the mask removes {one.index}.")
+        found = float(decomposition.s[one.index])
+        if abs(found - one.sigma) > SIGMA_TOLERANCE * top:
+            raise MaskError(
+                f"singular value {one.index} of {key} is {found:.6g}, the mask says {one.sigma:.6g}: "
+                "it was made from other weights; export it again from this model."
+            )
+
+
+def _edit(
+    view: View, parts: Mapping[MatrixKey, tuple[Removed, ...]], mode: str, svds: SvdCache
+) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of one stacked matrix with the removed values of its parts taken out; None keeps the bias."""
+    stacked = next(iter(parts)).stacked
+    base = read_base(view, stacked)
+    compute = torch.promote_types(base.dtype, torch.float32)
+    W = base.detach().cpu().to(compute).clone()
+    frozen = torch.zeros(W.shape[1], dtype=compute)
+    for key, removed in parts.items():
+        decomposition = svds.get(view, key)
+        check_values(decomposition, key, removed)
+        indices = [one.index for one in removed]
+        where = parts_of(view, key)
+        W[where] -= decomposition.part(indices).to(compute)
+        weights = decomposition.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
+        frozen[where[1]] += weights.to(compute) @ decomposition.vh[indices].to(compute)
+    if mode == "zero":
+        return W, None
+    bias = read_base_bias(view, stacked)
+    return W, frozen if bias is None else bias.detach().cpu().to(compute) + frozen

@@ -1,0 +1,122 @@
+"""What a view does on a task's examples, and how that differs from the unpruned model on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from explorer.batches import Batch, batches
+from explorer.metrics import Mean, mean, paired_difference, run, wilson_interval
+from explorer.models import View
+from explorer.progress import Progress, track
+from explorer.tasks import Example, Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss, correctness and the model's own answer on every example, in the examples' order.
+
+    Attributes:
+        loss: summed over answer tokens, nats per example.
+        correct: teacher-forced exact match over all answer tokens.
+        answers: the most likely token at every answer position, decoded.
+    """
+
+    examples: tuple[Example, ...]
+    loss: tuple[float, ...]
+    correct: tuple[bool, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return len(self.loss)
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Share of examples answered exactly."""
+        return sum(self.correct) / self.n
+
+    @cached_property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the accuracy."""
+        return wilson_interval(sum(self.correct), self.n)
+
+    @cached_property
+    def mean_loss(self) -> Mean:
+        """Mean loss, nats per example, with its standard error."""
+        return mean(self.loss)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for a report: n, accuracy, accuracy_interval, loss, loss_stderr."""
+        return {
+            "n": self.n,
+            "accuracy": self.accuracy,
+            "accuracy_interval": list(self.accuracy_interval),
+            "loss": self.mean_loss.value,
+            "loss_stderr": self.mean_loss.stderr,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A masked evaluation beside the unpruned one on the same examples."""
+
+    masked: Evaluation
+    baseline: Evaluation
+
+    @cached_property
+    def loss_change(self) -> Mean:
+        """Mean paired change of the loss, nats per example; negative means the mask helps."""
+        return paired_difference(self.masked.loss, self.baseline.loss)
+
+    @cached_property
+    def accuracy_change(self) -> Mean:
+        """Mean paired change of the accuracy."""
+        return paired_difference([float(c) for c in self.masked.correct], [float(c) for c in self.baseline.correct])
+
+    @property
+    def repaired(self) -> tuple[int, ...]:
+        """Indices of examples that went from wrong to right."""
+        return self._flipped(to=True)
+
+    @property
+    def broken(self) -> tuple[int, ...]:
+        """Indices of examples that went from right to wrong."""
+        return self._flipped(to=False)
+
+    def _flipped(self, *, to: bool) -> tuple[int, ...]:
+        pairs = zip(self.masked.correct, self.baseline.correct, strict=True)
+        return tuple(i for i, (now, before) in enumerate(pairs) if now is to and before is not to)
+
+
+def evaluate(
+    view: View, task: Task, split: str = "test", *, limit: int | None = None, progress: Progress | None = None
+) -> Evaluation:
+    """Run the view, as it is now, over one split of a task.
+
+    Raises:
+        TaskError: an empty split, or an example that this model cannot take.
+    """
+    examples = task.split(split, limit)
+    loss: list[float] = []
+    correct: list[bool] = []
+    answers: list[str] = []
+    with view.lock, torch.inference_mode():
+        for batch in track(batches(view, task, examples), progress):
+            result = run(view, batch)
+            loss += result.loss.tolist()
+            correct += result.correct.tolist()
+            answers += _decode(view.model.tokenizer, batch, result.predicted.tolist())
+    return Evaluation(examples, tuple(loss), tuple(correct), tuple(answers))
+
+
+def _decode(tokenizer: Any, batch: Batch, predicted: Sequence[int]) -> list[str]:
+    tokens: list[list[int]] = [[] for _ in range(len(batch))]
+    for row, token in zip(batch.rows.tolist(), predicted, strict=True):
+        tokens[row].append(token)
+    return [tokenizer.decode(row) for row in tokens]

@@ -1,0 +1,25 @@
+"""What an export format is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from explorer.masks import Mask
+
+
+@dataclass(frozen=True)
+class Export:
+    """A format: what it is called, what its files are called, and how a mask becomes one.
+
+    Attributes:
+        label: shown on buttons.
+        suffix: file suffix with its dot.
+        mime: media type of a download.
+        encode: the file's bytes.
+    """
+
+    label: str
+    suffix: str
+    mime: str
+    encode: Callable[[Mask], bytes]

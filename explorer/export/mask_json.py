@@ -1,0 +1,26 @@
+"""The mask file itself: JSON, described by assets/mask.schema.json."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from explorer.export.base import Export
+from explorer.masks import Mask
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the mask file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Eigenpruning mask, schema version 1",
+        **{name: part for name, part in Mask.model_json_schema().items() if name != "title"},
+    }
+
+
+def schema_text() -> str:
+    """The text of assets/mask.schema.json."""
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+MASK_JSON = Export("Mask (JSON)", ".mask.json", "application/json", lambda mask: mask.to_json().encode())

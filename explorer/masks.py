@@ -1,0 +1,228 @@
+"""Masks: which singular values of which model are removed, and how; complete without the data they came from.
+
+A `Mask` is a frozen value: every edit returns a new one. Its file is JSON (`format: "eigenprune-mask"`), described by
+`assets/mask.schema.json`, and is refused when it is malformed or belongs to another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from explorer.errors import MaskError, MatrixError
+from explorer.files import digest, write_text
+from explorer.keys import MatrixKey
+
+FORMAT: Literal["eigenprune-mask"] = "eigenprune-mask"
+SCHEMA_VERSION: Literal[1] = 1
+MAX_BYTES = 20_000_000
+Mode = Literal["freeze", "zero"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelIdentity(_Frozen):
+    """Which weights a mask belongs to; the digest decides, the rest is for people."""
+
+    source: str = Field(max_length=500)
+    revision: str | None = Field(default=None, max_length=200)
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    basis: Literal["raw", "folded"] = "raw"
+
+
+class Removed(_Frozen):
+    """One removed singular value: matrix key, index, s_i, and the frozen mean c_i = m . u_i."""
+
+    matrix: str = Field(max_length=40)
+    index: int = Field(ge=0)
+    sigma: Finite = Field(ge=0)
+    c: Finite = 0.0
+
+    @field_validator("matrix")
+    @classmethod
+    def _canonical(cls, text: str) -> str:
+        try:
+            return str(MatrixKey.parse(text))
+        except MatrixError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def key(self) -> MatrixKey:
+        """The matrix as a key."""
+        return MatrixKey.parse(self.matrix)
+
+
+class Provenance(_Frozen):
+    """How a mask was found, as far as it is known."""
+
+    task: str | None = None
+    split: str | None = None
+    examples: int | None = None
+    seed: int | None = None
+    scorer: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class Mask(_Frozen):
+    """Removed singular values of one model, in canonical order, without duplicates.
+
+    Attributes:
+        mode: `freeze` replaces the removed part by its mean over the task's train tokens, `zero` by nothing.
+    """
+
+    format: Literal["eigenprune-mask"] = FORMAT
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: ModelIdentity
+    mode: Mode = "freeze"
+    removed: tuple[Removed, ...] = ()
+    provenance: Provenance = Provenance()
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("removed", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("removed")
+    @classmethod
+    def _sorted(cls, removed: tuple[Removed, ...]) -> tuple[Removed, ...]:
+        return tuple(sorted(removed, key=lambda one: (one.key, one.index)))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        places = [(one.matrix, one.index) for one in self.removed]
+        for earlier, later in pairwise(places):
+            if earlier == later:
+                raise ValueError(f"singular value {later[1]} of {later[0]} is listed twice")
+        stacked = {key for key in self.by_matrix if key.kind.has_heads and key.head is None}
+        for key in self.by_matrix:
+            if key.head is not None and key.stacked in stacked:
+                raise ValueError(
+                    f"{key} and {key.stacked} overlap: a mask holds a matrix per head or stacked, not both"
+                )
+        return self
+
+    @cached_property
+    def by_matrix(self) -> Mapping[MatrixKey, tuple[Removed, ...]]:
+        """Removed values per matrix, in canonical order."""
+        grouped: dict[str, list[Removed]] = {}
+        for one in self.removed:
+            grouped.setdefault(one.matrix, []).append(one)
+        return {MatrixKey.parse(matrix): tuple(values) for matrix, values in grouped.items()}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over model, mode and removed values: equal exactly when the edit is equal."""
+        values = "".join(f"{one.matrix} {one.index} {one.sigma!r} {one.c!r};" for one in self.removed)
+        return digest([f"{self.model.digest} {self.model.basis} {self.mode};{values}".encode()])
+
+    def __len__(self) -> int:
+        return len(self.removed)
+
+    def indices(self, key: MatrixKey) -> frozenset[int]:
+        """Indices removed from one matrix."""
+        return frozenset(one.index for one in self.by_matrix.get(key, ()))
+
+    def with_removed(self, values: Iterable[Removed]) -> Mask:
+        """This mask with further values removed; a value that is removed already is replaced by the given one."""
+        merged = {(one.matrix, one.index): one for one in (*self.removed, *values)}
+        return self._replaced(merged.values())
+
+    def without(self, places: Collection[tuple[str, int]]) -> Mask:
+        """This mask with the values at (matrix, index) restored."""
+        gone = set(places)
+        return self._replaced(one for one in self.removed if (one.matrix, one.index) not in gone)
+
+    def without_all(self) -> Mask:
+        """This mask with every value restored: the unpruned model."""
+        return self._replaced(())
+
+    def union(self, other: Mask) -> Mask:
+        """Values removed in either mask; this mask's frozen means win where both have one."""
+        self._comparable(other)
+        return self._replaced(other.with_removed(self.removed).removed)
+
+    def intersection(self, other: Mask) -> Mask:
+        """Values removed in both masks, with this mask's frozen means."""
+        self._comparable(other)
+        places = {(one.matrix, one.index) for one in other.removed}
+        return self._replaced(one for one in self.removed if (one.matrix, one.index) in places)
+
+    def difference(self, other: Mask) -> Mask:
+        """Values removed in this mask and kept in the other."""
+        self._comparable(other)
+        return self.without({(one.matrix, one.index) for one in other.removed})
+
+    def check_model(self, identity: ModelIdentity) -> None:
+        """Raise MaskError, with the reason, unless the mask belongs to these weights."""
+        if self.model.basis != identity.basis:
+            raise MaskError(
+                f"the mask was made in the {self.model.basis} basis, the model is loaded in the {identity.basis} one: "
+                "their singular values differ; load the model in the mask's basis."
+            )
+        if self.model.digest != identity.digest:
+            raise MaskError(
+                f"the mask was made for {self.model.source} ({self.model.digest[:15]}...), not for {identity.source} "
+                f"({identity.digest[:15]}...): load that model, or make a mask for this one."
+            )
+
+    def to_json(self) -> str:
+        """The mask file's text."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the mask file atomically; raises MaskError if the place cannot be written."""
+        try:
+            write_text(path, self.to_json())
+        except OSError as error:
+            raise MaskError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
+
+    def _comparable(self, other: Mask) -> None:
+        other.check_model(self.model)
+        if self.mode != other.mode:
+            raise MaskError(f"a {self.mode} mask and a {other.mode} mask cannot be combined: make both in one mode.")
+
+    def _replaced(self, removed: Iterable[Removed]) -> Mask:
+        try:
+            return Mask(model=self.model, mode=self.mode, removed=tuple(removed), provenance=self.provenance)
+        except ValidationError as error:
+            raise MaskError(_sentence(error)) from None
+
+
+def parse_mask(text: str | bytes, *, name: str = "the mask") -> Mask:
+    """Read a mask file's text.
+
+    Raises:
+        MaskError: oversized, not JSON, another format or version, or a field that does not fit; says which.
+    """
+    if len(text) > MAX_BYTES:
+        raise MaskError(f"{name} has {len(text):,} bytes: mask files have at most {MAX_BYTES:,}; is it another file?")
+    try:
+        return Mask.model_validate_json(text)
+    except ValidationError as error:
+        raise MaskError(f"{name} is not a usable mask file: {_sentence(error)}; export it again.") from None
+
+
+def load_mask(path: Path) -> Mask:
+    """Read a mask file; raises MaskError as `parse_mask` does, or if it cannot be read."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise MaskError(f"{path} has {path.stat().st_size:,} bytes: mask files have at most {MAX_BYTES:,}.")
+        return parse_mask(path.read_bytes(), name=str(path))
+    except OSError as error:
+        raise MaskError(f"{path} cannot be read ({error.strerror}): check the path.") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])[:80]
+    what = first["msg"].removeprefix("Value error, ")
+    return f"{what} (at {where})" if where else what

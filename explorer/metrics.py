@@ -1,0 +1,79 @@
+"""Per-example loss and correctness, and summaries that never come without n and a spread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from explorer.batches import Batch, answer_logits
+from explorer.models import View
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a model did on each example of a batch: summed answer loss (nats), exact match, argmax answer tokens."""
+
+    loss: Float[Tensor, " batch"]
+    correct: Bool[Tensor, " batch"]
+    predicted: Int[Tensor, " answer_token"]
+
+
+def run(view: View, batch: Batch) -> Outcome:
+    """Run a view, as it is now, over a batch; see `outcome`."""
+    return outcome(answer_logits(view, batch), batch)
+
+
+def outcome(logits: Float[Tensor, "answer_token vocabulary"], batch: Batch) -> Outcome:
+    """Teacher-forced loss summed over each example's answer tokens, and exact match over all of them.
+
+    Losses are float32 or wider and can be differentiated.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    token_loss = torch.nn.functional.cross_entropy(wide, batch.targets, reduction="none")
+    predicted = logits.argmax(dim=-1)
+    wrong = (predicted != batch.targets).to(token_loss.dtype)
+    empty = token_loss.new_zeros(len(batch))
+    return Outcome(
+        loss=empty.index_add(0, batch.rows, token_loss),
+        correct=empty.index_add(0, batch.rows, wrong) == 0,
+        predicted=predicted,
+    )
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with its standard error and n."""
+
+    value: float
+    stderr: float
+    n: int
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Mean and standard error of the mean (sample standard deviation / sqrt(n); NaN for n = 1)."""
+    n = len(values)
+    centre = math.fsum(values) / n
+    spread = math.fsum((value - centre) ** 2 for value in values)
+    return Mean(centre, math.sqrt(spread / (n - 1) / n) if n > 1 else math.nan, n)
+
+
+def paired_difference(after: Sequence[float], before: Sequence[float]) -> Mean:
+    """Mean of after - before on the same examples, with the standard error of the paired differences."""
+    return mean([a - b for a, b in zip(after, before, strict=True)])
+
+
+def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927); n must be at least 1, 0 and n give the bounds 0 and 1."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, scale = successes / n, 1 + z**2 / n
+    centre = (share + z**2 / (2 * n)) / scale
+    margin = z / scale * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return (0.0 if successes == 0 else centre - margin), (1.0 if successes == n else centre + margin)

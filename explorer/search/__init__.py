@@ -1,0 +1,77 @@
+"""Strategies that choose which singular values to remove: one signature, one table, controls among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+from explorer.attribution import Scores, score
+from explorer.edit import empty_mask
+from explorer.errors import SettingsError
+from explorer.keys import Kind
+from explorer.masks import Mask, Mode, Provenance, Removed
+from explorer.models import View
+from explorer.progress import Progress
+from explorer.registry import matrices
+from explorer.search.lowest import lowest
+from explorer.search.random_count import random_count
+from explorer.svd_cache import SvdCache
+from explorer.tasks import Task
+
+__all__ = ["STRATEGIES", "lowest", "mask_of", "prune", "random_count"]
+
+# Chooses `count` of the scored values; the seed matters to random strategies only.
+Strategy = Callable[[Scores, int, int], tuple[Removed, ...]]
+STRATEGIES: dict[str, Strategy] = {"lowest": lowest, "random-count": random_count}
+_PACKAGES = ("eigenprune-explorer", "torch", "transformers", "transformer-lens")
+
+
+def prune(
+    view: View,
+    task: Task,
+    svds: SvdCache,
+    *,
+    kinds: Iterable[Kind],
+    count: int,
+    strategy: str = "lowest",
+    scorer: str = "gradient",
+    mode: Mode = "freeze",
+    per_head: bool = True,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Mask:
+    """Score all matrices of some kinds on the task's train split and choose `count` values to remove.
+
+    The view is left unpruned: put the mask onto it with `explorer.edit.apply`.
+
+    Raises:
+        SettingsError: no such strategy or scorer, or more values asked for than there are.
+        MatrixError, TaskError, ModelError: a kind, the examples or the weights cannot be used.
+    """
+    if strategy not in STRATEGIES:
+        raise SettingsError(f"{strategy!r} is not a strategy: choose one of {', '.join(STRATEGIES)}.")
+    keys = matrices(view, tuple(kinds), per_head=per_head)
+    scores = score(view, task, svds, keys, scorer=scorer, mode=mode, limit=limit, seed=seed, progress=progress)
+    return mask_of(view, scores, STRATEGIES[strategy](scores, count, seed))
+
+
+def mask_of(view: View, scores: Scores, removed: Iterable[Removed]) -> Mask:
+    """A mask of the view's model that removes the given values, with its provenance."""
+    provenance = Provenance(
+        task=scores.task,
+        split=scores.split,
+        examples=scores.n,
+        seed=scores.seed,
+        scorer=scores.scorer,
+        versions={package: _version(package) for package in _PACKAGES},
+    )
+    empty = empty_mask(view.model, scores.mode).model_copy(update={"provenance": provenance})
+    return empty.with_removed(removed)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "not installed"
