@@ -1,0 +1,22 @@
+"""Entry point: `streamlit run app.py`."""
+
+import os
+from pathlib import Path
+
+# Page scripts run in threads, where torch's own thread pool slows itself and the interface down on few cores.
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
+
+import streamlit as st
+
+# An icon of our own: the browser would fetch a named one from another host.
+st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
+with st.spinner("Starting the engine"):
+    from explorer.ui import pages, session, sidebar
+
+page = pages.navigate()
+with pages.sentences():
+    session.token()
+    st.session_state["bench"] = sidebar.bench()
+    if st.session_state["bench"] is not None:
+        pages.run(page)
+    sidebar.show_notices()

@@ -1,0 +1,104 @@
+"""The command line `eigenprune`: one subcommand per public function, reading the same tables as the pages.
+
+Modules that need torch are imported inside the commands, so that help and `tasks list` appear at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from explorer.cli.cache import cache_app
+from explorer.cli.catalog import models_app, tasks_app
+from explorer.cli.console import notice
+from explorer.cli.evaluation import evaluate
+from explorer.cli.launch import open_app
+from explorer.cli.pruning import prune, score
+from explorer.cli.reports import EvalReport, MatricesReport, PruneReport, ScoreReport, SpectraReport, keys
+from explorer.cli.weights import matrices, spectra
+from explorer.errors import ExplorerError
+
+FIXABLE, STOPPED = 2, 130
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+
+
+class Commands(TyperGroup):
+    """Says in one sentence on stderr what the user can fix, instead of a traceback or a usage text."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line and leave with its exit code; see the help text for the codes."""
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except ExplorerError as error:
+            notice(f"Error: {error}")
+            code = FIXABLE
+        except typer.TyperException as error:
+            context = getattr(error, "ctx", None)
+            where = "" if context is None else f"; see `{context.command_path} --help`"
+            notice(f"Error: {error.format_message().rstrip('.')}{where}.")
+            code = FIXABLE
+        except typer.Abort:
+            code = STOPPED
+        if code == STOPPED:
+            notice("Stopped.")
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="eigenprune",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context) -> None:
+    """Score, remove and inspect the singular values of a language model's weight matrices.
+
+    Results go to stdout, progress and notices to stderr. Commands that report take `--json`; each one's help names its
+    keys. Exit codes: 0 done; 2 something that you can fix, said in one sentence on stderr; 130 stopped by Ctrl-C; 1
+    anything else.
+
+    Example: `eigenprune eval --model bundled --task int-mult`
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+app.add_typer(models_app, name="models")
+app.add_typer(tasks_app, name="tasks")
+app.add_typer(cache_app, name="cache")
+app.command("matrices", epilog=keys(MatricesReport))(matrices)
+app.command("spectra", epilog=keys(SpectraReport))(spectra)
+app.command("score", epilog=keys(ScoreReport))(score)
+app.command("prune", epilog=keys(PruneReport))(prune)
+app.command("eval", epilog=keys(EvalReport))(evaluate)
+app.command("app")(open_app)
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    # The libraries' own switches, read when they are imported; what the user has set stays.
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    app(prog_name="eigenprune")

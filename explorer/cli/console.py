@@ -1,0 +1,97 @@
+"""What reaches the terminal: results on stdout, everything else (progress, notices, errors) on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from explorer.progress import Progress
+
+
+def notice(message: str) -> None:
+    """One line for the user beside the result."""
+    typer.echo(message, err=True)
+
+
+def say(message: str = "") -> None:
+    """One line of the result, not wrapped, so that commands and paths in it can be copied."""
+    typer.echo(message)
+
+
+def show_json(report: Mapping[str, Any]) -> None:
+    """A report as JSON on stdout; numbers that JSON cannot hold become null."""
+    typer.echo(json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout; numbers on the right, and no cell is read as markup."""
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    listed = [list(row) for row in rows]
+    for position, column in enumerate(columns):
+        numeric = bool(listed) and all(isinstance(row[position], int | float) for row in listed)
+        table.add_column(Text(column), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for row in listed:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Progress]:
+    """Show a progress bar while long work runs; what libraries print goes to stderr."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with (
+        redirect_stdout(sys.stderr),
+        Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def percent(share: float) -> str:
+    """A share such as `12.5 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def accuracy_text(accuracy: float, interval: Sequence[float], n: int) -> str:
+    """An accuracy with its interval, such as `12.5 % [6.0, 20.0] (n = 80)`."""
+    low, high = (f"{100 * bound:.1f}" for bound in interval)
+    return f"{percent(accuracy)} [{low}, {high}] (n = {n:,})"
+
+
+def loss_text(value: float, stderr: float, *, signed: bool = False) -> str:
+    """A loss with its standard error, such as `5.548 ± 0.297 nats`."""
+    return f"{value:{'+' if signed else ''}.3f} ± {_spread(stderr, 3)} nats"
+
+
+def points_text(value: float, stderr: float) -> str:
+    """A change of a share, such as `+12.5 ± 3.1 percentage points`."""
+    return f"{100 * value:+.1f} ± {_spread(100 * stderr, 1)} percentage points"
+
+
+def _spread(stderr: float, digits: int) -> str:
+    return f"{stderr:.{digits}f}" if math.isfinite(stderr) else "unknown"

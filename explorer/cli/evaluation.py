@@ -1,0 +1,248 @@
+"""`eval`: what a mask does to a task, measured beside the unpruned model and random masks of the same size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from explorer.cli import options
+from explorer.cli.console import (
+    accuracy_text,
+    loss_text,
+    notice,
+    percent,
+    points_text,
+    say,
+    show_json,
+    show_table,
+    working,
+)
+from explorer.cli.reports import Change, Controls, EvalReport, Figures
+from explorer.cli.setup import identity, open_task, open_view, seed_or_default
+from explorer.errors import SettingsError
+from explorer.tasks import Task
+
+if TYPE_CHECKING:
+    from explorer.evaluate import Comparison, Evaluation
+    from explorer.keys import MatrixKey
+    from explorer.masks import Mask
+    from explorer.metrics import Mean
+    from explorer.models import View
+    from explorer.svd_cache import SvdCache
+
+CONTROL_STRATEGY = "random-count"
+
+
+def evaluate(
+    model: options.ModelName,
+    task: options.TaskName,
+    mask: Annotated[Path | None, typer.Option("--mask", help="Mask file; without it the unpruned model.")] = None,
+    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    limit: options.Limit = None,
+    controls: Annotated[
+        int,
+        typer.Option(
+            "--controls",
+            min=0,
+            help="Also measure N random masks of the same size, drawn from all matrices of the mask's kinds, per head "
+            "or stacked as the mask is; draw i uses seed + i.",
+        ),
+    ] = 0,
+    seed: options.Seed = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Measure accuracy and loss with a mask, beside the unpruned model on the same examples.
+
+    Accuracy is exact match over all answer tokens, with its 95 % interval; losses are nats per example with their
+    standard error.
+
+    Example: `eigenprune eval --model bundled --task int-mult --mask mask.json --controls 20`
+    """
+    seed = seed_or_default(seed)
+    opened = open_task(task, seed, split, limit)
+    given = _read(mask, opened) if mask is not None else None
+    if controls and not given:
+        raise SettingsError("--controls needs something to compare with: give a --mask that removes at least 1 value.")
+    run = _Run.open(open_view(model, dtype, device), opened, split, limit)
+    comparison = run.compare(given)
+    drawn = run.controls(given, controls, seed, comparison) if given and controls else None
+    report = _report(run, given, comparison, drawn, seed)
+    if json:
+        return show_json(report)
+    _show(report)
+
+
+def _read(path: Path, task: Task) -> Mask:
+    from explorer.masks import load_mask
+
+    mask = load_mask(path)
+    made = mask.provenance
+    if made.task == task.name and made.seed is not None and made.seed != task.seed:
+        notice(
+            f"Note: the mask was scored on splits of seed {made.seed}, these are of seed {task.seed}: examples that it "
+            f"was chosen on may be among them; --seed {made.seed} keeps them apart."
+        )
+    return mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One view, one set of examples, any number of masks."""
+
+    view: View
+    svds: SvdCache
+    task: Task
+    split: str
+    limit: int | None
+
+    @classmethod
+    def open(cls, view: View, task: Task, split: str, limit: int | None) -> _Run:
+        from explorer.svd_cache import default_cache
+
+        return cls(view, default_cache(notice), task, split, limit)
+
+    def measure(self, mask: Mask, what: str) -> Evaluation:
+        """Put a mask onto the view and run it; a mask of another model is refused before anything runs."""
+        from explorer.edit import apply
+        from explorer.evaluate import evaluate
+
+        with working(what) as progress:
+            apply(self.view, mask, self.svds)
+            return evaluate(self.view, self.task, self.split, limit=self.limit, progress=progress)
+
+    def compare(self, mask: Mask | None) -> Comparison:
+        """The mask beside the unpruned model; without a mask the unpruned model is measured once."""
+        from explorer.edit import empty_mask
+        from explorer.evaluate import Comparison
+
+        masked = None if mask is None else self.measure(mask, "Measuring the mask")
+        baseline = self.measure(empty_mask(self.view.model), "Measuring the unpruned model")
+        return Comparison(baseline if masked is None else masked, baseline)
+
+    def controls(self, mask: Mask, draws: int, seed: int, comparison: Comparison) -> Controls:
+        """Random masks of the same size and mode over all matrices of the mask's kinds."""
+        from explorer.attribution import score
+        from explorer.search import STRATEGIES, mask_of
+
+        made = mask.provenance
+        # The frozen means come from as many train examples as the mask's own, where it says how many these were.
+        examples = made.examples if made.task == self.task.name else None
+        with working("Frozen means of the controls") as progress:
+            scores = score(
+                self.view,
+                self.task,
+                self.svds,
+                _matrices_of_kinds(self.view, mask),
+                scorer="random",
+                mode=mask.mode,
+                limit=examples,
+                seed=seed,
+                progress=progress,
+            )
+        seeds = [seed + draw for draw in range(draws)]
+        found = []
+        for draw, draw_seed in enumerate(seeds, start=1):
+            control = mask_of(self.view, scores, STRATEGIES[CONTROL_STRATEGY](scores, len(mask), draw_seed))
+            found.append(self.measure(control, f"Random mask {draw} of {draws}"))
+        accuracy = [one.accuracy for one in found]
+        loss = [one.mean_loss.value for one in found]
+        return {
+            "strategy": CONTROL_STRATEGY,
+            "draws": draws,
+            "seeds": seeds,
+            "accuracy": accuracy,
+            "loss": loss,
+            "percentile": {
+                "accuracy": beaten(comparison.masked.accuracy, accuracy),
+                "loss": beaten(-comparison.masked.mean_loss.value, [-value for value in loss]),
+            },
+        }
+
+
+def beaten(value: float, others: list[float]) -> float:
+    """Percent of the others that are lower than value, ties counted half."""
+    return 100 * sum((value > other) + 0.5 * (value == other) for other in others) / len(others)
+
+
+def _matrices_of_kinds(view: View, mask: Mask) -> tuple[MatrixKey, ...]:
+    """All matrices of the mask's kinds, in canonical order; a kind is per head if the mask holds a head of it."""
+    from explorer.registry import matrices
+
+    per_head: dict[Any, bool] = {}
+    for key in mask.by_matrix:
+        per_head[key.kind] = per_head.get(key.kind, False) or key.head is not None
+    return tuple(sorted(key for kind, split in per_head.items() for key in matrices(view, (kind,), per_head=split)))
+
+
+def _report(run: _Run, mask: Mask | None, comparison: Comparison, drawn: Controls | None, seed: int) -> EvalReport:
+    return {
+        **identity(run.view),
+        "task": run.task.name,
+        "split": run.split,
+        "seed": seed,
+        "mode": None if mask is None else mask.mode,
+        "mask_digest": None if mask is None else mask.digest,
+        **_figures(comparison.masked, 0 if mask is None else len(mask)),
+        "baseline": _figures(comparison.baseline, 0),
+        "loss_change": _change(comparison.loss_change),
+        "accuracy_change": _change(comparison.accuracy_change),
+        "repaired": len(comparison.repaired),
+        "broken": len(comparison.broken),
+        "controls": drawn,
+    }
+
+
+def _figures(evaluation: Evaluation, removed: int) -> Figures:
+    return {
+        "n": evaluation.n,
+        "accuracy": evaluation.accuracy,
+        "accuracy_interval": list(evaluation.accuracy_interval),
+        "loss": evaluation.mean_loss.value,
+        "loss_stderr": evaluation.mean_loss.stderr,
+        "removed": removed,
+    }
+
+
+def _change(mean: Mean) -> Change:
+    return {"value": mean.value, "stderr": mean.stderr}
+
+
+def _show(report: EvalReport) -> None:
+    rows = [_row("unpruned", report["baseline"])]
+    if report["mask_digest"] is not None:
+        rows.append(_row(f"{report['removed']:,} removed ({report['mode']})", report))
+    title = f"{report['model']} on {report['task']}, {report['split']} split"
+    show_table(title, ("", "accuracy [95 % interval]", "loss per example"), rows)
+    if report["mask_digest"] is None:
+        return
+    accuracy, loss = report["accuracy_change"], report["loss_change"]
+    say(f"Change of accuracy: {points_text(accuracy['value'], accuracy['stderr'])}")
+    say(f"Change of loss: {loss_text(loss['value'], loss['stderr'], signed=True)} per example")
+    say(f"Wrong to right: {report['repaired']:,}; right to wrong: {report['broken']:,}")
+    if report["controls"] is not None:
+        _show_controls(report["controls"])
+
+
+def _row(name: str, figures: Figures | EvalReport) -> tuple[str, str, str]:
+    return (
+        name,
+        accuracy_text(figures["accuracy"], figures["accuracy_interval"], figures["n"]),
+        loss_text(figures["loss"], figures["loss_stderr"]),
+    )
+
+
+def _show_controls(controls: Controls) -> None:
+    accuracy, loss = controls["accuracy"], controls["loss"]
+    say(
+        f"{controls['draws']} random masks of this size: accuracy {percent(median(accuracy))} "
+        f"({percent(min(accuracy))} to {percent(max(accuracy))}), "
+        f"loss {median(loss):.3f} nats ({min(loss):.3f} to {max(loss):.3f}); median and range"
+    )
+    beats = controls["percentile"]
+    say(f"The mask beats {beats['accuracy']:.0f} % of them in accuracy and {beats['loss']:.0f} % in loss.")

@@ -1,0 +1,1 @@
+"""The Streamlit layer: session state, caches, widgets and the clickable plot."""

@@ -1,0 +1,84 @@
+"""What the whole process shares: the job runner with its results, the decompositions, the views, the notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from explorer.models import Model, ViewPool
+from explorer.progress import Progress
+from explorer.svd_cache import SvdCache, default_cache
+from explorer.ui.jobs import Job, JobRunner, Key, State
+from explorer.ui.notices import Notices
+from explorer.ui.words import literal
+
+PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
+_KEEP = {"model": 2, "scores": 24, "evaluation": 256, "reading": 64, "controls": 24, "check": 8}
+
+
+@st.cache_resource(show_spinner=False, on_release=JobRunner.close)
+def runner() -> JobRunner:
+    """The process's job runner."""
+    return JobRunner(workers=2, keep=_KEEP)
+
+
+@st.cache_resource(show_spinner=False)
+def notices() -> Notices:
+    """Sentences for the users of this process, such as a damaged cache entry."""
+    return Notices()
+
+
+@st.cache_resource(show_spinner=False)
+def svds() -> SvdCache:
+    """The process's decompositions."""
+    return default_cache(notices().append)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def views(_model: Model, digest: str) -> ViewPool:
+    """Views of a model to borrow; `digest` is the model's, since models cannot be hashed."""
+    return ViewPool(_model)
+
+
+def compute(key: Key, label: str, work: Callable[[Progress], Any], *, patience: float = PATIENCE) -> Any | None:
+    """The result of some work; None while it runs, was stopped or failed, which the page then shows in this place.
+
+    Args:
+        key: what the work is; equal keys are equal work.
+        label: what the user reads meanwhile.
+        work: called once, in a worker thread; must not call Streamlit.
+        patience: seconds to wait before a progress bar is shown.
+    """
+    job = runner().submit(key, label, work)
+    if job.wait(patience) and job.state is State.DONE:
+        return job.result
+    _show(job)
+    return None
+
+
+def _show(job: Job) -> None:
+    name = "-".join(map(str, (job.key[0], abs(hash(job.key)) % 10**8)))
+    if job.active:
+        _watch(job, name)
+        return
+    if job.state is State.DONE:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if job.state is State.FAILED:
+            st.error(literal(job.error or ""), icon=":material/error:")
+        else:
+            st.info(literal(f"{job.label}: stopped."), icon=":material/stop_circle:")
+        st.button("Start again", key=f"again-{name}", on_click=runner().forget, args=(job.key,))
+
+
+@st.fragment(run_every=0.5)
+def _watch(job: Job, name: str) -> None:
+    if not job.active:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        left = job.seconds_left
+        rest = "" if left is None else f", about {left:.0f} s left"
+        st.progress(min(job.done / max(job.total, 1), 1.0), text=literal(f"{job.label} ({job.state}{rest})"))
+        st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)

@@ -1,0 +1,122 @@
+"""The sidebar's last part: the state of the mask, undo and redo, download, upload."""
+
+from __future__ import annotations
+
+import re
+
+import streamlit as st
+
+from explorer.edit import identity
+from explorer.errors import ExplorerError
+from explorer.export import EXPORTS
+from explorer.masks import Mask, parse_mask
+from explorer.models import Model, ViewPool
+from explorer.ui import session, words, work
+
+PLACES = 8
+
+
+def draw(model: Model) -> None:
+    """Draw the panel."""
+    st.subheader("Mask", divider="gray", anchor=False)
+    mask = session.history(model).mask
+    _state(mask)
+    _steps(model)
+    _download(model, mask)
+    _uploader(model)
+
+
+def take_upload(model: Model, views: ViewPool) -> None:
+    """Make a mask that was uploaded the session's, once its values have been checked against the model's."""
+    upload = st.session_state.get("uploaded")
+    if upload is None:
+        return
+    name, mask = upload
+    if mask.model.digest != model.digest:
+        st.session_state["uploaded"] = None
+        return
+    checked = work.checked(views, mask, name)
+    if checked is None:
+        return
+    st.session_state["uploaded"] = None
+    if checked.problem is not None:
+        session.complain(checked.problem)
+    else:
+        session.change_mask(model, lambda _: mask)
+        st.toast(words.literal(f"{name}: {len(mask):,} removed values."), icon=":material/check:")
+
+
+def _state(mask: Mask) -> None:
+    places = ", ".join(f"{key} ({len(removed)})" for key, removed in list(mask.by_matrix.items())[:PLACES])
+    more = len(mask.by_matrix) - PLACES
+    count = len(mask.by_matrix)
+    with st.container(key="mask-state"):
+        where = f" in {count:,} {'matrix' if count == 1 else 'matrices'}" if count else ""
+        st.markdown(f"**{len(mask):,} removed**{where}")
+        st.caption(
+            (places + (f" and {more:,} more" if more > 0 else "")) or "Nothing is removed: the model is as loaded."
+        )
+    if sentence := session.problem():
+        st.error(words.literal(sentence), icon=":material/error:")
+
+
+def _steps(model: Model) -> None:
+    history = session.history(model)
+    with st.container(horizontal=True):
+        for label, step, enabled, letter in (
+            ("Undo", session.undo, history.can_undo, "Z"),
+            ("Redo", session.redo, history.can_redo, "Y"),
+        ):
+            st.button(
+                label,
+                disabled=not enabled,
+                on_click=step,
+                args=(model,),
+                key=label.lower(),
+                shortcut=f"Ctrl+{letter}",
+                width="stretch",
+            )
+
+
+def _download(model: Model, mask: Mask) -> None:
+    export = EXPORTS["mask"]
+    st.download_button(
+        "Download mask",
+        data=export.encode(mask),
+        file_name=file_name(model.source.name, mask, export.suffix),
+        mime=export.mime,
+        icon=":material/download:",
+        on_click="ignore",
+        width="stretch",
+        key="download",
+    )
+
+
+def file_name(model: str, mask: Mask, suffix: str) -> str:
+    """What a downloaded mask is called: `bundled-4-removed.mask.json`, with the last part of the model's name."""
+    last = re.split(r"[/\\]", model.strip().rstrip("/\\"))[-1].removesuffix(".gguf")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.")[:60] or "model"
+    mode = "" if mask.mode == "freeze" else f"-{mask.mode}"
+    return f"{safe}-{len(mask)}-removed{mode}{suffix}"
+
+
+def _uploader(model: Model) -> None:
+    # Each file gets an uploader of its own, so that it is taken once and the next one finds an empty place.
+    turn = st.session_state.setdefault("upload_turn", 0)
+    key = f"upload-{turn}"
+
+    def take() -> None:
+        file = st.session_state[key]
+        if file is None:
+            return
+        st.session_state["upload_turn"] = turn + 1
+        try:
+            mask = parse_mask(file.getvalue(), name=file.name)
+            mask.check_model(identity(model))
+        except ExplorerError as error:
+            session.complain(str(error))
+        else:
+            st.session_state["uploaded"] = (file.name, mask)
+
+    with st.container(key="upload"):
+        st.file_uploader("Upload a mask", type=["json"], key=key, on_change=take)

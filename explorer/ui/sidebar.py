@@ -1,0 +1,178 @@
+"""The sidebar of every page: model, task, settings, and the state of the mask."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.config import settings
+from explorer.errors import ExplorerError
+from explorer.keys import Kind
+from explorer.models import NAMED, Model, ViewPool, available
+from explorer.registry import kinds
+from explorer.tasks import SPLITS, TASKS, Task, load_task, parse_jsonl
+from explorer.ui import cached, mask_panel, session, work
+from explorer.ui.session import Bench
+from explorer.ui.words import literal
+
+ALL = "all"
+LIMITS = (16, 32, 64, 128, 256, 512, ALL)
+SMALL_MODEL = 10_000_000  # parameters up to which whole splits run within a click
+MODES: dict[str, str] = {"freeze": "frozen at their mean", "zero": "set to zero"}
+UPLOADED = "JSONL file…"
+
+
+def bench() -> Bench | None:
+    """Draw the sidebar; everything the page needs, or None while it cannot be had (the reason is on the page)."""
+    with st.sidebar:
+        name = _choose_model()
+        task = _choose_task()
+        settings_box = st.expander("Settings", icon=":material/tune:")
+    show_notices()
+    if name in NAMED and not available(name) and not _fetch(name):
+        return None
+    model = work.loaded(name)
+    if model is None:
+        return None
+    views = cached.views(model, model.digest)
+    with views.borrow() as view:
+        existing = kinds(view)
+    mask_panel.take_upload(model, views)
+    with settings_box:
+        bench = _choose_settings(model, views, task, existing) if task is not None else None
+    with st.sidebar:
+        mask_panel.draw(model)
+    if task is None:
+        st.info("Choose a task file in the sidebar to go on.", icon=":material/upload_file:")
+    return bench
+
+
+def _choose_model() -> str:
+    chosen = st.selectbox(
+        "Model",
+        list(NAMED),
+        key="model",
+        accept_new_options=True,
+        bind="query-params",
+        help="Pick one, or type a Hugging Face hub id, the path of a model folder, or the path of a .gguf file.",
+    )
+    name = str(chosen or next(iter(NAMED)))
+    if name in NAMED:
+        st.caption(NAMED[name].summary)
+    return name
+
+
+def _fetch(name: str) -> bool:
+    st.info(f"**{name}** is not on this machine yet. It is fetched once and kept in {settings().cache_dir}.")
+    started = f"fetch-{name}"
+    if st.button(f"Fetch {name}", key="fetch", type="primary"):
+        st.session_state[started] = True
+    return bool(st.session_state.get(started)) and work.fetched(name)
+
+
+def _choose_task() -> Task | None:
+    name = st.selectbox(
+        "Task", [*TASKS, UPLOADED], index=list(TASKS).index("int-mult"), key="task", bind="query-params"
+    )
+    seed = settings().seed
+    if name != UPLOADED:
+        task = load_task(name, seed)
+    else:
+        upload = st.file_uploader(
+            "Task file", type=["jsonl"], key="task_file", help='One {"prompt": ..., "answer": ...} per line.'
+        )
+        if upload is None:
+            return None
+        try:
+            task = parse_jsonl(upload.getvalue().decode("utf-8-sig").split("\n"), name=upload.name, seed=seed)
+        except UnicodeDecodeError:
+            st.error(literal(f"{upload.name} is not UTF-8 text: save it as UTF-8 JSON lines."))
+            return None
+        except ExplorerError as error:
+            st.error(literal(str(error)))
+            return None
+    st.caption(
+        literal(task.description) + ": " + ", ".join(f"{len(getattr(task, split)):,} {split}" for split in SPLITS)
+    )
+    return task
+
+
+def _choose_settings(model: Model, views: ViewPool, task: Task, existing: tuple[Kind, ...]) -> Bench:
+    chosen, per_head = _choose_matrices(existing)
+    _choose_mode(model)
+    score_limit = _choose_limit("Train examples to score on", "score_limit", model)
+    split = st.segmented_control(
+        "Measure on",
+        ["validation", "test"],
+        default="validation",
+        required=True,
+        key="split",
+        bind="query-params",
+        help="Choose on validation examples, look at test ones at the end: clicking while you watch is a search too.",
+    )
+    eval_limit = _choose_limit("Examples to measure on", "eval_limit", model)
+    return Bench(
+        model=model,
+        views=views,
+        svds=cached.svds(),
+        task=task,
+        mask=session.history(model).mask,
+        kinds=chosen,
+        per_head=per_head,
+        score_limit=score_limit,
+        split=str(split),
+        eval_limit=eval_limit,
+    )
+
+
+def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool]:
+    """The kinds to score, and whether attention matrices are taken per head."""
+    chosen = st.multiselect(
+        "Matrices to score",
+        existing,
+        default=[Kind.Q, Kind.K],
+        key=f"kinds-{'-'.join(existing)}",
+        persist_state="session",
+        help="The set M whose values are scored; Q and K if none is chosen.",
+    )
+    granularity = st.segmented_control(
+        "Attention matrices",
+        ["per head", "stacked"],
+        default="per head",
+        required=True,
+        key="granularity",
+        persist_state="session",
+    )
+    return tuple(kind for kind in existing if kind in chosen) or (Kind.Q, Kind.K), granularity == "per head"
+
+
+def _choose_limit(label: str, key: str, model: Model) -> int | None:
+    """How many examples of a split, None for all; by default as many as take about a click."""
+    default = ALL if model.parameters_count <= SMALL_MODEL else 64
+    chosen = st.select_slider(label, LIMITS, value=default, key=f"{key}-{default}", persist_state="session")
+    return chosen if isinstance(chosen, int) else None
+
+
+def _choose_mode(model: Model) -> None:
+    st.session_state["mode"] = session.history(model).mask.mode
+
+    def change() -> None:
+        mode = st.session_state["mode"]
+        session.change_mask(model, lambda mask: session.in_mode(mask, mode))
+
+    st.segmented_control(
+        "Removed values are",
+        ["freeze", "zero"],
+        format_func=lambda mode: MODES[mode],
+        required=True,
+        key="mode",
+        on_change=change,
+        help="Freeze puts the removed part's mean over the train tokens into the bias (the paper); zero drops it.",
+    )
+
+
+def show_notices() -> None:
+    """Tell this session what it has not been told yet."""
+    seen, sentences = cached.notices().since(st.session_state.get("notices_seen", 0))
+    st.session_state["notices_seen"] = seen
+    for sentence in sentences:
+        st.toast(literal(sentence), icon=":material/info:", duration="long")

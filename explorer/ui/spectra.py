@@ -1,0 +1,106 @@
+"""From decompositions, scores and mask to what the clickable plot shows, and back to a mask; choosing matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from explorer.attribution import Scores
+from explorer.keys import Kind, MatrixKey
+from explorer.masks import Mask, Removed
+from explorer.registry import matrices
+from explorer.svd import blocks, null_from
+from explorer.ui import work
+from explorer.ui.session import Bench
+from explorer.ui.spectrum_chart import Series
+
+
+def scored_keys(bench: Bench) -> tuple[MatrixKey, ...]:
+    """The bench's set of scored matrices."""
+    with bench.views.borrow() as view:
+        return matrices(view, bench.kinds, per_head=bench.per_head)
+
+
+def every_key(bench: Bench) -> tuple[MatrixKey, ...]:
+    """Every matrix of the model, per head and stacked, in canonical order."""
+    with bench.views.borrow() as view:
+        return tuple(sorted({*matrices(view), *matrices(view, per_head=False)}))
+
+
+def choose_matrix(keys: Sequence[MatrixKey], start: MatrixKey, boxes: Sequence[DeltaGenerator]) -> MatrixKey:
+    """Pick one of `keys` by layer, kind, and head or stacked, in three boxes."""
+    layer_box, kind_box, head_box = boxes
+    layers = sorted({key.layer for key in keys})
+    layer = layer_box.selectbox(
+        "Layer", layers, index=layers.index(start.layer), key="spectra-layer", persist_state="session"
+    )
+    kinds = [kind for kind in Kind if any(key.kind is kind for key in keys)]
+    kind = kind_box.segmented_control(
+        "Kind", kinds, default=start.kind, required=True, key="spectra-kind", persist_state="session"
+    )
+    heads = [key.head for key in keys if key.layer == layer and key.kind is kind]
+    head = head_box.selectbox(
+        "Head",
+        heads,
+        index=heads.index(start.head) if start.head in heads else 0,
+        format_func=lambda one: "stacked" if one is None else f"head {one}",
+        key=f"spectra-head-{kind}",
+        persist_state="session",
+        disabled=len(heads) == 1,
+    )
+    return MatrixKey(layer, kind, head)
+
+
+def choose_axis(keys: tuple[str, str], *, scored: bool) -> tuple[Literal["sigma", "score"], bool]:
+    """What the plot's height shows, and whether it is logarithmic; `keys` name the two widgets."""
+    height = st.segmented_control(
+        "Height",
+        ["singular value", "score"],
+        default="singular value",
+        required=True,
+        key=keys[0],
+        persist_state="session",
+    )
+    by_score = height == "score"
+    log_y = st.toggle("Log axis", value=True, key=keys[1], persist_state="session", disabled=by_score)
+    return "score" if by_score and scored else "sigma", log_y
+
+
+def series(bench: Bench, keys: Sequence[MatrixKey], scores: Scores | None) -> list[Series] | None:
+    """One series per matrix for the plot; None while a decomposition is under way."""
+    found = []
+    for key in keys:
+        decomposition = work.decomposition(bench, key)
+        if decomposition is None:
+            return None
+        scored = scores.matrices.get(key) if scores is not None else None
+        d_in, d_out = decomposition.u.shape[0], decomposition.vh.shape[1]
+        null = null_from(decomposition.s, d_in, d_out)
+        found.append(
+            Series(
+                matrix=str(key),
+                s=decomposition.s.numpy(),
+                score=None if scored is None else scored.score.double().numpy(),
+                removed=bench.mask.indices(key),
+                blocks=blocks(decomposition.s[:null]) if null else (),
+                null_from=null if null < decomposition.rank else None,
+            )
+        )
+    return found
+
+
+def with_removed(mask: Mask, scores: Scores, changed: Mapping[str, Iterable[int]]) -> Mask:
+    """`mask` with the removed indices of some matrices replaced by those in `changed` (matrix key -> indices).
+
+    A value that stays removed keeps its entry, and with it the frozen mean that the mask had.
+    """
+    gone = {(one.matrix, one.index) for one in mask.removed if one.matrix in changed}
+    new: list[Removed] = []
+    for matrix, indices in changed.items():
+        key, kept = MatrixKey.parse(matrix), mask.indices(MatrixKey.parse(matrix))
+        gone -= {(matrix, index) for index in indices}
+        new += [scores.removed(key, index) for index in indices if index not in kept]
+    return mask.without(gone).with_removed(new)

@@ -1,0 +1,186 @@
+// The plotly figure, the theme, and the words of the tip.
+
+const SYMBOLS = [0, 1, 2, 5, 13, 6, 17, 14]; // circle, square, diamond, ...; + 100 is the hollow form
+const HOLLOW = 100;
+const DASHES = ["solid", "dot", "dash", "dashdot", "longdash", "longdashdot"];
+const WEBGL_FROM = 3000; // points
+const FIRST_SERIES = 1; // trace 0 draws the blocks
+
+const SCALES = { // vermilion - grey - blue, told apart in every common form of colour blindness
+  light: [[0, "#a63603"], [0.25, "#e8703a"], [0.5, "#a3a3a3"], [0.75, "#4a9fd8"], [1, "#08519c"]],
+  dark: [[0, "#ff7a33"], [0.25, "#d98a5f"], [0.5, "#80848c"], [0.75, "#5aa2dc"], [1, "#38b6ff"]],
+};
+
+function readTheme(host) {
+  const css = getComputedStyle(host);
+  const read = (name, otherwise) => css.getPropertyValue(name).trim() || otherwise;
+  const background = read("--st-background-color", "#ffffff");
+  const probe = document.createElement("canvas").getContext("2d");
+  probe.fillStyle = background;
+  probe.fillRect(0, 0, 1, 1);
+  const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
+  const dark = 0.299 * r + 0.587 * g + 0.114 * b < 128;
+  return {
+    background, dark, neutral: dark ? "#9a9ea6" : "#808080", text: read("--st-text-color", "#31333f"),
+    grid: read("--st-border-color-light", "#e6e6ea"), font: read("--st-font", "sans-serif"),
+    accent: read("--st-primary-color", "#ff4b4b"),
+  };
+}
+
+function hasWebGL() {
+  const canvas = document.createElement("canvas");
+  return Boolean(canvas.getContext("webgl2") ?? canvas.getContext("webgl"));
+}
+
+function symbolsOf(series, position) {
+  const symbol = SYMBOLS[position % SYMBOLS.length];
+  return Array.from(series.shown, (removed) => (removed ? symbol + HOLLOW : symbol));
+}
+
+function markerSize(total) {
+  return total <= 150 ? 10 : total <= 800 ? 8 : total <= WEBGL_FROM ? 6 : 5;
+}
+
+function seriesTrace(series, position, model, style) {
+  const several = model.series.length > 1;
+  const colour = series.score ? { color: series.score, coloraxis: "coloraxis" } : { color: style.theme.neutral };
+  const rim = style.dense ? colour : { color: style.theme.background }; // rims would hide a dense cloud
+  const marker = {
+    symbol: symbolsOf(series, position), size: style.size, ...colour, line: { width: style.dense ? 1 : 1.8, ...rim },
+  };
+  if (series.nullFrom < series.n) {
+    marker.opacity = Array.from({ length: series.n }, (_, i) => (i < series.nullFrom ? 1 : 0.35));
+  }
+  return {
+    type: style.type, mode: several ? "lines+markers" : "markers", meta: { matrix: series.matrix },
+    x: Float64Array.from({ length: series.n }, (_, i) => i), y: series.ys, marker,
+    line: { width: 1, color: style.theme.dark ? "#6b6f78" : "#b8b8be", dash: DASHES[position % DASHES.length] },
+    unselected: { marker: { opacity: 1 } }, // a box means "toggle", so nothing stays selected
+    showlegend: false, legendgroup: series.matrix, hoverinfo: "none",
+  };
+}
+
+function blockTrace(model, style) {
+  const x = [];
+  const y = [];
+  for (const series of model.series) {
+    for (const members of series.members.values()) {
+      for (const i of members) { x.push(i); y.push(series.ys[i]); }
+      x.push(null); y.push(null);
+    }
+  }
+  return {
+    type: style.type, mode: "lines", x, y, visible: x.length > 0, showlegend: false, hoverinfo: "skip",
+    line: { width: style.size + 8, color: style.theme.dark ? "rgba(160,160,175,0.32)" : "rgba(120,120,140,0.22)" },
+  };
+}
+
+// Plotly reads some HTML in a name.
+function escaped(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+// The legend has traces of its own: plotly would copy the first point's colour and hollowness.
+function legendTrace(series, position, style) {
+  return {
+    type: "scatter", mode: "lines+markers", x: [null], y: [null], name: escaped(series.matrix), legendgroup: series.matrix,
+    marker: { symbol: SYMBOLS[position % SYMBOLS.length], size: 9, color: style.theme.neutral },
+    line: { width: 1, color: style.theme.neutral, dash: DASHES[position % DASHES.length] },
+    showlegend: true, hoverinfo: "skip",
+  };
+}
+
+function scoreLimit(model) {
+  const sizes = model.series.flatMap((one) => (one.score ? Array.from(one.score, Math.abs).filter(Number.isFinite) : []));
+  sizes.sort((a, b) => a - b);
+  return sizes[Math.floor(0.99 * (sizes.length - 1))] || sizes[sizes.length - 1] || 1; // one outlier must not grey the rest
+}
+
+function buildTraces(model, theme) {
+  const total = model.series.reduce((sum, one) => sum + one.n, 0);
+  const type = total > WEBGL_FROM && hasWebGL() ? "scattergl" : "scatter";
+  const style = { type, size: markerSize(total), dense: total > 150, theme };
+  const traces = [blockTrace(model, style), ...model.series.map((one, k) => seriesTrace(one, k, model, style))];
+  if (model.series.length > 1) traces.push(...model.series.map((one, k) => legendTrace(one, k, style)));
+  return traces;
+}
+
+function buildLayout(model, theme) {
+  const { data } = model;
+  const limit = scoreLimit(model);
+  const several = model.series.length > 1;
+  const axis = {
+    gridcolor: theme.grid, zerolinecolor: theme.grid, linecolor: theme.grid, automargin: true,
+    tickfont: { size: 12 }, title: { font: { size: 13 }, standoff: 8 },
+  };
+  const yTitle = data.y === "score" ? "score (nats)" : "singular value";
+  return {
+    autosize: true, height: data.height, margin: { l: 64, r: 16, t: 36, b: several ? 64 : 48 },
+    paper_bgcolor: theme.background, plot_bgcolor: theme.background,
+    font: { family: theme.font, color: theme.text, size: 13 },
+    uirevision: JSON.stringify([model.series.map((one) => one.matrix), data.y, data.log_y]),
+    modebar: {
+      uirevision: "tool", orientation: "h", bgcolor: "rgba(0,0,0,0)",
+      color: theme.dark ? "#8b8f98" : "#9599a3", activecolor: theme.accent,
+    },
+    dragmode: data.interactive ? "select" : "zoom", hovermode: false,
+    newselection: { line: { color: theme.text, width: 1, dash: "dot" } },
+    xaxis: { ...axis, title: { ...axis.title, text: "index" }, zeroline: false },
+    yaxis: {
+      ...axis, title: { ...axis.title, text: yTitle }, type: data.log_y ? "log" : "linear",
+      zeroline: data.y === "score", zerolinewidth: 2, tickformat: data.log_y ? "~g" : "",
+      nticks: data.log_y ? 4 : 0, // more would label 0.8, 0.9 and 1 on top of each other
+    },
+    legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 12 } },
+    coloraxis: {
+      colorscale: theme.dark ? SCALES.dark : SCALES.light, cmin: -limit, cmax: limit,
+      showscale: model.series.some((one) => one.score),
+      colorbar: { title: { text: "score (nats)", side: "right", font: { size: 12 } }, thickness: 10, outlinewidth: 0, tickfont: { size: 11 }, nticks: 7 },
+    },
+  };
+}
+
+function plotConfig(data, Plotly, gd) {
+  const name = `spectrum-${data.series.map((one) => one.matrix).join("-")}`.slice(0, 80).replace(/[^\w.-]/g, "_");
+  const svg = {
+    name: "svg", title: "Download as SVG", icon: Plotly.Icons.disk,
+    click: () => Plotly.downloadImage(gd, { format: "svg", filename: name }),
+  };
+  const picking = data.interactive ? ["select2d", "lasso2d"] : [];
+  return {
+    displaylogo: false, showSendToCloud: false, plotlyServerURL: "", displayModeBar: true, scrollZoom: false,
+    doubleClick: false, showTips: false, showAxisRangeEntryBoxes: false,
+    modeBarButtons: [[...picking, "zoom2d", "pan2d"], ["resetScale2d"], ["toImage", svg]],
+    toImageButtonOptions: { format: "png", scale: 2, filename: name },
+  };
+}
+
+function number(value, digits) {
+  if (!Number.isFinite(value)) return "none";
+  if (value === 0) return "0";
+  const small = Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5;
+  const text = small ? value.toExponential(digits - 1) : value.toPrecision(digits);
+  return text.replace("-", "\u2212").replace("e-", "e\u2212");
+}
+
+function describePoint(series, index) {
+  const lines = [`${series.matrix}, index ${index}`, `singular value ${number(series.s[index], 5)}`];
+  if (series.score) {
+    const score = series.score[index];
+    const sign = score > 0 ? "+" : "";
+    const meaning = score < 0 ? " (removing helps)" : score > 0 ? " (the task needs it)" : "";
+    lines.push(`score ${sign}${number(score, 3)}${Number.isFinite(score) ? " nats" : ""}${meaning}`);
+  }
+  lines.push(series.shown[index] ? "removed" : "kept");
+  const members = blockOf(series, index);
+  if (members.length > 1) {
+    const ranges = toRanges(members);
+    const parts = [];
+    for (let k = 0; k < ranges.length; k += 2) {
+      parts.push(ranges[k + 1] - ranges[k] > 1 ? `${ranges[k]}\u2013${ranges[k + 1] - 1}` : `${ranges[k]}`);
+    }
+    lines.push(`degenerate block: ${parts.join(", ")}`);
+  }
+  if (index >= series.nullFrom) lines.push("numerically null");
+  return lines;
+}

@@ -1,0 +1,51 @@
+"""Numbers as the pages write them, with unit, n and spread; text from elsewhere as it is."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from explorer.evaluate import Evaluation
+    from explorer.metrics import Mean
+
+_MARKUP = re.compile(r"[\\`*_\[\]<>$~#|!&:]")
+
+
+def literal(text: str) -> str:
+    """`text` so that Markdown shows it as it is: a file's name or content must not become a link or an image."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def percent(share: float) -> str:
+    """`12.5 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def accuracy(evaluation: Evaluation) -> str:
+    """`12.5 % [6.0, 20.0], n = 80`."""
+    low, high = evaluation.accuracy_interval
+    return f"{percent(evaluation.accuracy)} [{100 * low:.1f}, {100 * high:.1f}], n = {evaluation.n:,}"
+
+
+def points(change: Mean) -> str:
+    """`+3.8 points`."""
+    return f"{100 * change.value:+.1f} points"
+
+
+def nats(value: float) -> str:
+    """`-0.123 nats`, with digits that suit the size."""
+    return f"{value:+.{digits(value)}f} nats"
+
+
+def spread(mean: Mean, *, signed: bool = False) -> str:
+    """`5.548 ± 0.297`: mean and standard error; the mean alone where n = 1 gives no error."""
+    value = f"{mean.value:{'+' if signed else ''}.3f}"
+    return f"{value} ± {mean.stderr:.3f}" if math.isfinite(mean.stderr) else value
+
+
+def digits(value: float) -> int:
+    """Decimals that show three significant digits of a value below 1, at most 6."""
+    size = abs(value)
+    return 3 if size >= 1 or size == 0 else min(6, 2 - math.floor(math.log10(size)))

@@ -1,0 +1,156 @@
+"""The engine's work as the pages ask for it, each piece a job whose key is made of contents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from explorer.activations import Contrast, Reading, read_prompt
+from explorer.attribution import Scores, score
+from explorer.edit import apply, check_mask
+from explorer.errors import MaskError, MatrixError
+from explorer.evaluate import Comparison, Evaluation, evaluate
+from explorer.keys import MatrixKey
+from explorer.masks import Mask
+from explorer.models import Model, ViewPool, fetch, load
+from explorer.progress import Progress, part
+from explorer.registry import matrices
+from explorer.search import mask_of, random_count
+from explorer.svd import Decomposition
+from explorer.ui.cached import compute, runner, svds
+from explorer.ui.jobs import Key
+from explorer.ui.session import Bench, replaced_job, token
+
+CONTROL_DRAWS = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether a mask fits the model: the sentence that says why not, or None."""
+
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Accuracy and mean loss under random masks of one size."""
+
+    accuracy: tuple[float, ...]
+    loss: tuple[float, ...]
+
+
+def loaded(name: str) -> Model | None:
+    """The model called `name`."""
+    return cast(
+        "Model | None", compute(("model", name), f"Loading {name}", lambda progress: load(name, progress=progress))
+    )
+
+
+def fetched(name: str) -> bool:
+    """Whether a named model is on this machine now; starts the download."""
+    return compute(("fetch", name), f"Fetching {name}", lambda progress: fetch(name, progress)) is not None
+
+
+def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
+    """Whether a mask's values are those of the model, which takes the decompositions of all its matrices."""
+
+    def work(progress: Progress) -> Check:
+        with views.borrow() as view:
+            try:
+                check_mask(view, mask, svds(), progress)
+            except (MaskError, MatrixError) as error:
+                return Check(f"{name}: {error}")
+        return Check(None)
+
+    return cast("Check | None", compute(("check", mask.digest), f"Checking {name}", work))
+
+
+def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | None:
+    """Gradient scores of some matrices: by default of the bench's whole set."""
+    setting = (bench.model.digest, bench.task.digest, bench.mode, bench.score_limit)
+    chosen = (bench.kinds, bench.per_head) if keys is None else keys
+    names = ", ".join(bench.kinds if keys is None else map(str, keys))
+
+    def work(progress: Progress) -> Scores:
+        with bench.views.borrow() as view:
+            wanted = keys or matrices(view, bench.kinds, per_head=bench.per_head)
+            return score(
+                view, bench.task, bench.svds, wanted, mode=bench.mode, limit=bench.score_limit, progress=progress
+            )
+
+    return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {names} on {bench.task.name}", work))
+
+
+def comparison(bench: Bench) -> Comparison | None:
+    """The mask's evaluation beside the unpruned model's, on the bench's split."""
+    baseline = _evaluation(bench, bench.mask.without_all(), "Measuring the unpruned model")
+    if baseline is None:
+        return None
+    if not len(bench.mask):
+        return Comparison(baseline, baseline)
+    masked = _evaluation(bench, bench.mask, f"Measuring {len(bench.mask):,} removed values")
+    return None if masked is None else Comparison(masked, baseline)
+
+
+def _evaluation(bench: Bench, mask: Mask, label: str) -> Evaluation | None:
+    key: Key = ("evaluation", bench.model.digest, mask.digest, bench.task.digest, bench.split, bench.eval_limit)
+    if len(mask):
+        # A session may stop its own measurement when the mask changes again, but not another session's.
+        key = (*key, token())
+        outdated = replaced_job(key)
+        if outdated is not None and (job := runner().find(outdated)) is not None and job.active:
+            runner().drop(outdated)
+
+    def work(progress: Progress) -> Evaluation:
+        with bench.views.borrow() as view:
+            apply(view, mask, bench.svds)
+            return evaluate(view, bench.task, bench.split, limit=bench.eval_limit, progress=progress)
+
+    return cast("Evaluation | None", compute(key, label, work))
+
+
+def controls(bench: Bench, scored: Scores) -> Controls | None:
+    """Random masks of the mask's size over the scored matrices, measured as the mask is."""
+    count = len(bench.mask)
+    setting = (bench.kinds, bench.per_head, bench.mode, bench.score_limit, bench.split, bench.eval_limit)
+    key = ("controls", bench.model.digest, bench.task.digest, setting, count)
+
+    def work(progress: Progress) -> Controls:
+        found = []
+        with bench.views.borrow() as view:
+            for draw in range(CONTROL_DRAWS):
+                apply(view, mask_of(view, scored, random_count(scored, count, seed=draw)), bench.svds)
+                piece = part(progress, draw / CONTROL_DRAWS, (draw + 1) / CONTROL_DRAWS)
+                found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit, progress=piece))
+        return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
+
+    return cast("Controls | None", compute(key, f"{CONTROL_DRAWS} random masks of {count:,} values", work))
+
+
+def decomposition(bench: Bench, key: MatrixKey) -> Decomposition | None:
+    """Singular values and vectors of one matrix."""
+
+    def work(progress: Progress) -> Decomposition:
+        with bench.views.borrow() as view:
+            return bench.svds.get(view, key)
+
+    return cast("Decomposition | None", compute(("svd", bench.model.digest, key), f"Decomposing {key}", work))
+
+
+def contrast(bench: Bench, prompt: str) -> Contrast | None:
+    """What happens inside on one prompt, unpruned and under the mask."""
+    before = _reading(bench, bench.mask.without_all(), prompt)
+    if before is None:
+        return None
+    after = _reading(bench, bench.mask, prompt) if len(bench.mask) else before
+    return None if after is None else Contrast(before, after)
+
+
+def _reading(bench: Bench, mask: Mask, prompt: str) -> Reading | None:
+    def work(progress: Progress) -> Reading:
+        with bench.views.borrow() as view:
+            apply(view, mask, bench.svds)
+            return read_prompt(view, prompt, bos=bench.task.bos)
+
+    key = ("reading", bench.model.digest, mask.digest, bench.task.bos, prompt)
+    return cast("Reading | None", compute(key, "Reading the prompt", work))

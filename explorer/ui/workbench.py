@@ -1,0 +1,197 @@
+"""Where values are removed and restored: the plot, the table, and the actions on many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import streamlit as st
+
+from explorer.attribution import Scores
+from explorer.keys import MatrixKey
+from explorer.masks import Mask
+from explorer.search import lowest, mask_of
+from explorer.ui import session, spectra
+from explorer.ui.session import Bench
+from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
+
+TABLE_ROWS = 200
+START_COUNT = 4
+_COLUMNS = {
+    "removed": st.column_config.CheckboxColumn("removed", width=70),
+    "matrix": st.column_config.TextColumn("matrix", width=66),
+    "index": st.column_config.NumberColumn("i", help="index of the singular value", width=34),
+    "sigma": st.column_config.NumberColumn("σ", format="%.4g", width=62, help="singular value"),
+    "score": st.column_config.NumberColumn(
+        "score", format="%.4f", width=66, help="nats per example; negative = removing it helps"
+    ),
+}
+
+
+def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
+    """The clickable plot with its controls."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        y, log_y = spectra.choose_axis(("y", "log_y"), scored=scores is not None)
+        by_block = st.toggle(
+            "By block",
+            value=True,
+            key="by_block",
+            persist_state="session",
+            help="Neighbours within 1 % of each other are one degenerate block: single directions in it mean nothing.",
+        )
+    shown = spectra.series(bench, keys, scores)
+    if shown is None:
+        return
+
+    def on_pick(picks: tuple[Pick, ...]) -> None:
+        if scores is not None:
+            _toggle(bench, scores, shown, picks, by_block=by_block)
+
+    spectrum_chart(
+        shown,
+        key="prune-chart",
+        y=y,
+        log_y=log_y,
+        interactive=scores is not None,
+        by_block=by_block,
+        on_pick=on_pick,
+    )
+
+
+def _toggle(bench: Bench, scores: Scores, shown: list[Series], picks: tuple[Pick, ...], *, by_block: bool) -> None:
+    def changed(mask: Mask) -> dict[str, frozenset[int]]:
+        now = [replace(one, removed=mask.indices(MatrixKey.parse(one.matrix))) for one in shown]
+        return apply_picks(now, picks, by_block=by_block)
+
+    _change(bench, scores, changed)
+
+
+def _change(bench: Bench, scores: Scores, changed: Callable[[Mask], Mapping[str, Iterable[int]]]) -> bool:
+    """Give matrices other removed indices. They are worked out from the mask as it is when the change comes.
+
+    Fast clicks reach the callbacks of a run that began before the last change. A mask that starts from nothing gets
+    the scores' provenance.
+    """
+
+    def change(mask: Mask) -> Mask:
+        start = mask if len(mask) else mask_of_lowest(bench, scores, 0)
+        return spectra.with_removed(start, scores, changed(mask))
+
+    return session.change_mask(bench.model, change)
+
+
+@dataclass
+class _Editing:
+    """The table's editor: it holds its edits itself, so it is kept while only they change the mask.
+
+    Attributes:
+        number: distinguishes it from earlier editors.
+        base: the mask that its rows show, before its edits.
+        setting: what its rows were scored on.
+        expected: digest of the mask after its edits; another mask needs another editor.
+    """
+
+    number: int
+    base: Mask
+    setting: Hashable
+    expected: str
+
+
+def table(bench: Bench, scores: Scores) -> None:
+    """The lowest-scored values and all removed ones, with a checkbox each."""
+    editing = _editing(bench, scores)
+    key = f"table-{editing.number}"
+    frame = _table_frame(editing.base, scores)
+
+    def edited() -> None:
+        rows = {int(row): bool(cells["removed"]) for row, cells in st.session_state[key]["edited_rows"].items()}
+
+        def changed(mask: Mask) -> dict[str, set[int]]:
+            after: dict[str, set[int]] = {}
+            for row, gone in rows.items():
+                matrix, index = frame["matrix"].iloc[row], int(frame["index"].iloc[row])
+                removed = after.setdefault(matrix, set(mask.indices(MatrixKey.parse(matrix))))
+                (removed.add if gone else removed.discard)(index)
+            return after
+
+        accepted = _change(bench, scores, changed)
+        editing.expected = session.history(bench.model).mask.digest if accepted else ""
+
+    st.data_editor(
+        frame,
+        key=key,
+        on_change=edited,
+        hide_index=True,
+        height=420,
+        disabled=[name for name in frame.columns if name != "removed"],
+        column_config=_COLUMNS,
+    )
+    st.caption(
+        f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all removed ones. "
+        "Scores in nats; negative = removing it helps."
+    )
+
+
+def _editing(bench: Bench, scores: Scores) -> _Editing:
+    setting = (bench.model.digest, scores.task, scores.mode, scores.n, tuple(scores.matrices))
+    now = st.session_state.get("editing")
+    if isinstance(now, _Editing) and now.expected == bench.mask.digest and now.setting == setting:
+        return now
+    number = now.number + 1 if isinstance(now, _Editing) else 0
+    editing = _Editing(number, bench.mask, setting, bench.mask.digest)
+    st.session_state["editing"] = editing
+    return editing
+
+
+def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
+    ranking = scores.ranking()
+    removed = {(one.key, one.index) for one in mask.removed}
+    rows = [
+        (
+            (key, index) in removed,
+            str(key),
+            index,
+            float(scores.matrices[key].s[index]),
+            value,
+        )
+        for position, (value, key, index) in enumerate(ranking)
+        if position < TABLE_ROWS or (key, index) in removed
+    ]
+    return pd.DataFrame(rows, columns=["removed", "matrix", "index", "sigma", "score"])
+
+
+def actions(bench: Bench, scores: Scores) -> None:
+    """Remove the k lowest-scored values, restore all."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if st.session_state.get("k", 0) > scores.size:
+            st.session_state["k"] = scores.size
+        start = min(START_COUNT, scores.size)
+        count = st.number_input("Lowest-scored", 1, scores.size, start, key="k", persist_state="session", width=110)
+
+        def remove() -> None:
+            wanted = int(st.session_state["k"])
+            session.change_mask(bench.model, lambda _: mask_of_lowest(bench, scores, wanted))
+
+        def restore() -> None:
+            session.change_mask(bench.model, Mask.without_all)
+
+        st.button(
+            f"Remove {count:,} lowest",
+            key="remove-lowest",
+            type="primary",
+            on_click=remove,
+            help="Replaces the current mask by the k values with the most negative scores.",
+        )
+        st.button(
+            "Restore all",
+            key="restore-all",
+            disabled=not len(bench.mask),
+            on_click=restore,
+        )
+
+
+def mask_of_lowest(bench: Bench, scores: Scores, count: int) -> Mask:
+    """The mask that removes the `count` lowest-scored values and nothing else."""
+    with bench.views.borrow() as view:
+        return mask_of(view, scores, lowest(scores, count))

@@ -1,0 +1,48 @@
+"""The workbench: remove and restore singular values, watch what it does to the task."""
+
+import streamlit as st
+
+from explorer.keys import MatrixKey
+from explorer.ui import measures, pages, session, spectra, work, workbench
+from explorer.ui.inside import inside
+
+pages.require_entry()
+bench = session.current()
+
+status = pages.heading("Prune")
+with status:
+    scores = work.scores(bench)
+    comparison = work.comparison(bench)
+controls = measures.metrics(bench, scores, comparison, status)
+
+keys = spectra.scored_keys(bench)
+worst = scores.ranking()[0][1] if scores is not None else keys[0]
+left, right = st.columns([3, 2])
+with left:
+    chosen = st.multiselect(
+        "Matrices in the plot: click a point to remove it, click it again to restore it",
+        [str(key) for key in keys],
+        default=[str(worst)],
+        persist_state="session",
+        key=f"matrices-{bench.model.digest[7:15]}-{bench.kinds}-{bench.per_head}-{scores is None}",
+        help="Starts with the matrix that holds the lowest score. Box and lasso take many points at once.",
+    )
+    if chosen:
+        workbench.chart(bench, scores, [MatrixKey.parse(name) for name in chosen])
+    else:
+        st.info("Choose a matrix to see its singular values.")
+with right:
+    if scores is not None:
+        workbench.actions(bench, scores)
+        workbench.table(bench, scores)
+
+st.subheader("What changed", divider="gray", anchor=False)
+if comparison is not None:
+    measures.changes(comparison, controls)
+else:
+    st.caption("Measuring.")
+st.subheader("Inside one example", divider="gray", anchor=False)
+if comparison is not None:
+    inside(bench, comparison)
+else:
+    st.caption("Waits for the measurement.")
