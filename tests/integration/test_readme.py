@@ -1,0 +1,37 @@
+"""What README shows runs as it stands there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def block(language: str, number: int = 0) -> str:
+    found = re.findall(
+        rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    return found[number]
+
+
+def test_the_python_example_runs_and_finds_the_hidden_ability(tmp_path: Path) -> None:
+    code = block("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, after = re.match(r"([\d.]+)% -> ([\d.]+)% of 80", done.stdout).groups()
+    assert float(after) - float(before) > 50
+    assert (tmp_path / "mult.mask.json").is_file()
+
+
+def test_the_shell_examples_on_the_bundled_model_run_in_order(tmp_path: Path) -> None:
+    commands = [line for line in block("sh", 2).splitlines() if "bundled" in line]
+    assert len(commands) == 3
+    for command in commands:
+        words = command.split()
+        assert words[0] == "eigenprune"
+        done = subprocess.run(
+            [sys.executable, "-m", "explorer", *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

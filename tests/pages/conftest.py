@@ -1,0 +1,54 @@
+"""Fixtures for tests of the pages: the app as AppTest runs it, in folders of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from streamlit.testing.v1.element_tree import Selectbox
+
+from explorer.config import settings
+from explorer.models import Model
+from explorer.svd_cache import SvdCache
+from tests.pages.app import Engine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment() -> Iterator[None]:
+    """What app.py sets for its process is undone at the end."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    yield
+    if before is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(isolated_folders: Path) -> Iterator[None]:
+    """Cache and workspace of their own; the process-wide parts of the app are kept, since models load slowly."""
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _typed_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest's selectbox knows only options that are listed: one that was typed is sent as the browser sends it."""
+    listed = Selectbox._widget_state
+
+    def state(box: Selectbox[Any]) -> WidgetState:
+        value = box.value
+        if isinstance(value, str) and value not in box.options and box.format_func(value) not in box.options:
+            return WidgetState(id=box.id, string_value=value)
+        sent: WidgetState = listed.fget(box)  # type: ignore[attr-defined]
+        return sent
+
+    monkeypatch.setattr(Selectbox, "_widget_state", property(state))
+
+
+@pytest.fixture(scope="session")
+def engine(bundled: Model, svds: SvdCache) -> Engine:
+    """The engine on the bundled model, on a view that no page uses."""
+    return Engine(bundled.view(), svds)

@@ -1,0 +1,191 @@
+"""Long work on a page: a progress bar, stopping, failing, and starting again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from explorer.errors import TaskError
+from explorer.ui import cached, work
+from tests.pages.app import APP, SECONDS, click, figures, go, mask_in, open_page, sentences, settled
+
+SOON = 20.0
+
+
+@pytest.fixture(autouse=True)
+def _fresh_runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No results from earlier tests, and pages that show a progress bar soon."""
+    cached.runner.clear()
+    monkeypatch.setitem(cached.compute.__kwdefaults__, "patience", 0.3)
+    yield
+    cached.runner.clear()
+
+
+class Slow:
+    """Stands in for a piece of work: goes half way, waits to be released, then does the real work."""
+
+    def __init__(self, original: Any) -> None:
+        self.original = original
+        self.gate = threading.Event()
+        self.started = threading.Event()
+        self.calls = 0
+
+    def __call__(self, *args: Any, progress: Any = None, **options: Any) -> Any:
+        self.calls += 1
+        progress(1, 2)
+        self.started.set()
+        deadline = SOON
+        while not self.gate.wait(0.02):
+            progress(1, 2)
+            deadline -= 0.02
+            assert deadline > 0
+        return self.original(*args, progress=progress, **options)
+
+
+def run_once(app: AppTest) -> AppTest:
+    app.run()
+    assert not app.exception
+    return app
+
+
+def until_slow(app: AppTest, slow: Slow) -> AppTest:
+    """Run until the slow work is what the page waits for."""
+    for _ in range(40):
+        run_once(app)
+        if slow.started.is_set():
+            return run_once(app)
+    raise AssertionError("the work was never started")
+
+
+def again_buttons(app: AppTest) -> list[str]:
+    return [button.key for button in app.button if button.key and button.key.startswith("again-")]
+
+
+def stop_buttons(app: AppTest) -> list[str]:
+    return [button.key for button in app.button if button.key and button.key.startswith("stop-")]
+
+
+def test_slow_scoring_shows_progress_and_goes_on_when_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(work.score)
+    monkeypatch.setattr(work, "score", slow)
+    app = until_slow(go_unsettled("Prune"), slow)
+    (bar,) = app.get("progress")
+    assert "Scoring Q, K on int-mult" in bar.proto.text.replace("\\", "")
+    assert bar.proto.value == 50
+    assert figures(app)["Predicted loss change"] == "…"
+    assert figures(app)["Accuracy, validation"].endswith("%")  # what can be had already is there
+    slow.gate.set()
+    app = settled(app)
+    assert figures(app)["Predicted loss change"] == "+0.000 nats"
+    assert slow.calls == 1
+
+
+def go_unsettled(title: str) -> AppTest:
+    app = AppTest.from_file(APP, default_timeout=SECONDS)
+    run_once(app)
+    app.switch_page(f"pages/{title.lower()}.py")
+    return run_once(app)
+
+
+def test_stopped_work_says_so_and_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(work.score)
+    monkeypatch.setattr(work, "score", slow)
+    app = until_slow(go_unsettled("Prune"), slow)
+    (stop,) = stop_buttons(app)
+    app = click(app, stop)
+    assert [info.value.replace("\\", "") for info in app.info] == ["Scoring Q, K on int-mult: stopped."]
+    slow.gate.set()
+    (again,) = again_buttons(app)
+    app = click(app, again)
+    assert figures(app)["Predicted loss change"] == "+0.000 nats"
+    assert not again_buttons(app)
+
+
+@pytest.mark.parametrize("name", ["score", "evaluate"])
+def test_failed_work_is_its_sentence_and_can_be_started_again(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise TaskError("the example '1 *x* 2' has 99 tokens: shorten it.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(work, name, fail)
+        app = open_page("Prune")
+        assert sentences(app) == ["the example '1 *x* 2' has 99 tokens: shorten it."]
+        assert len(app.metric) == 4  # the page stands
+    (again,) = again_buttons(app)
+    app = click(app, again)
+    assert not sentences(app)
+    assert figures(app)["Accuracy, validation"].endswith("%")
+
+
+def test_a_defect_is_a_sentence_and_the_page_stays_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("![x](http://e.example/x.png)")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(work, "read_prompt", fail)
+        app = open_page("Activations")
+        (sentence,) = sentences(app)
+        assert (
+            sentence
+            == "Reading the prompt failed unexpectedly (![x](http://e.example/x.png)); the log has the details."
+        )
+        assert "![x](" not in app.error[0].value
+    app = click(go(app, "Prune"), "remove-lowest")
+    assert len(mask_in(app)) == 4
+
+
+def test_a_changed_mask_stops_the_measurement_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("Prune")
+    slow = Slow(work.evaluate)
+    monkeypatch.setattr(work, "evaluate", slow)
+    app.button(key="remove-lowest").click().run()
+    assert slow.started.wait(SOON)
+    run_once(app)
+    (bar,) = app.get("progress")
+    assert "Measuring 4 removed values" in bar.proto.text
+    assert figures(app)["Accuracy, validation"] == "…"
+    first = next(job for key, job in cached.runner()._jobs.items() if key[0] == "evaluation" and job.active)
+    app.number_input(key="k").set_value(2).run()
+    app.button(key="remove-lowest").click().run()
+    assert first.wait(SOON)
+    assert str(first.state) == "stopped"
+    slow.gate.set()
+    app = settled(app)
+    assert len(mask_in(app)) == 2
+    app = click(app, "undo")  # the measurement that was stopped begins anew, nobody has to ask for it
+    assert len(mask_in(app)) == 4
+    assert not again_buttons(app)
+    assert figures(app)["Accuracy, validation"].endswith("%")
+
+
+def test_an_upload_that_takes_long_to_check_is_applied_when_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = click(open_page("Prune"), "remove-lowest")
+    content = mask_in(app).to_json().encode()
+    app = click(app, "restore-all")
+    entered, gate = threading.Event(), threading.Event()
+    original = work.check_mask
+
+    def slow(*args: Any) -> None:
+        entered.set()
+        assert gate.wait(SOON)
+        original(*args)
+
+    monkeypatch.setattr(work, "check_mask", slow)
+    cached.runner().drop(("check", mask_digest(content)))
+    (uploader,) = (one for one in app.file_uploader if one.label == "Upload a mask")
+    uploader.upload("mask.json", content, "application/json").run()
+    assert entered.wait(SOON)
+    assert any("Checking mask.json" in bar.proto.text.replace("\\", "") for bar in app.get("progress"))
+    assert len(mask_in(app)) == 0
+    gate.set()
+    assert len(mask_in(settled(app))) == 4
+
+
+def mask_digest(content: bytes) -> str:
+    from explorer.masks import parse_mask
+
+    return parse_mask(content).digest

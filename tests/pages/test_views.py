@@ -1,0 +1,187 @@
+"""Overview, Spectra and Activations: on the bundled model, unpruned and pruned, they show what the engine finds."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from explorer.activations import read_prompt
+from explorer.attribution import Scores
+from explorer.edit import apply
+from explorer.keys import Kind, MatrixKey
+from explorer.registry import matrices
+from explorer.svd import blocks, cumulative_energy, null_from, summarise
+from explorer.ui import words
+from tests.pages.app import PAGES, Engine, choose, click, go, mask_in, open_page, plain, sentences, settled
+
+
+@pytest.fixture(scope="module")
+def scores(engine: Engine) -> Scores:
+    return engine.scores()
+
+
+@pytest.mark.parametrize("title", PAGES)
+def test_every_page_stands_unpruned_and_pruned(title: str) -> None:
+    app = open_page(title)
+    assert not sentences(app)
+    app = click(go(app, "Prune"), "remove-lowest")
+    assert not sentences(go(app, title))
+    assert [one.value for one in app.title]
+
+
+@pytest.mark.parametrize("title", ["Prune", "Spectra", "Activations"])
+def test_a_first_deep_link_comes_through_the_entry(title: str) -> None:
+    """Before `st.navigation` was ever called, Streamlit runs a file of pages/ without app.py."""
+    from streamlit.testing.v1 import AppTest
+
+    from tests.pages.app import APP, SECONDS
+
+    app = AppTest.from_file(APP, default_timeout=SECONDS)
+    app.switch_page(PAGES[title])
+    app = settled(app.run())
+    assert [one.value for one in app.title] == [title]
+    assert app.sidebar.selectbox(key="model").value == "bundled"
+
+
+# ---- Overview
+
+
+def test_the_overview_states_model_task_and_figures(engine: Engine, scores: Scores) -> None:
+    app = open_page("Overview")
+    model = engine.view.model
+    facts = dict(app.dataframe[0].value.itertuples(index=False))
+    assert facts["architecture"] == model.architecture
+    assert facts["parameters"] == f"{model.parameters_count:,}"
+    assert facts["layers"] == str(engine.view.config.n_layers)
+    assert model.digest.startswith(facts["digest"].removesuffix("…"))
+    texts = [text.value for text in app.markdown]
+    baseline = engine.compare(engine.lowest(scores, 0)).baseline
+    assert f"Unpruned accuracy, validation: **{words.accuracy(baseline)}**" in texts
+    harmful = sum(score < 0 for score, _, _ in scores.ranking())
+    assert any(f"**{harmful:,} of {scores.size:,}** Q and K values" in text for text in texts)
+
+
+def test_the_overview_leads_from_step_to_step(engine: Engine, scores: Scores) -> None:
+    def next_step() -> str:
+        (text,) = (text.value for text in app.markdown if ":primary-badge[next]" in text.value)
+        (button,) = (
+            one for one in app.button if one.key and one.key.startswith("step-") and one.proto.type == "primary"
+        )
+        return text.split("**")[1] + " / " + button.label
+
+    app = open_page("Overview")
+    assert next_step() == "1. Find / Open Spectra"
+    app = go(go(app, "Spectra"), "Overview")
+    assert next_step() == "2. Remove / Open Prune"
+    app = click(go(app, "Prune"), "remove-lowest")
+    app = go(app, "Overview")
+    assert next_step() == "3. Look inside / Open Activations"
+    found = engine.compare(engine.lowest(scores, 4))
+    assert f"With 4 values removed: **{words.accuracy(found.masked)}**" in [text.value for text in app.markdown]
+
+
+# ---- Spectra
+
+
+def test_spectra_starts_with_the_worst_matrix_and_compares(engine: Engine, scores: Scores) -> None:
+    app = open_page("Spectra")
+    worst = scores.ranking()[0][1]
+    (compare,) = (box for box in app.multiselect if box.label == "Compare with")
+    every = {*matrices(engine.view), *matrices(engine.view, per_head=False)}
+    assert compare.options == [str(key) for key in sorted(every)]
+    others = [MatrixKey.parse("L1.OUT"), MatrixKey.parse("L0.K")]
+    compare.set_value([str(key) for key in others])
+    app = settled(app.run())
+    table = app.dataframe[-1].value.set_index("matrix")
+    assert table.index.tolist() == [str(key) for key in (worst, *others)]
+    for key in (worst, *others):
+        found = engine.svds.get(engine.view, key)
+        d_in, d_out = found.u.shape[0], found.vh.shape[1]
+        summary = summarise(found.s, d_in, d_out)
+        row = table.loc[str(key)]
+        assert row["shape"] == f"{d_in} x {d_out}"
+        assert row["stable rank"] == pytest.approx(summary.stable_rank)
+        assert row["effective rank"] == pytest.approx(summary.effective_rank)
+        assert row["null"] == summary.null_count
+        expected = blocks(found.s[: null_from(found.s, d_in, d_out)])
+        assert row["degenerate blocks"] == (", ".join(f"{b[0]}-{b[-1]}" for b in expected) or "none")
+    (chart,) = app.get("plotly_chart")
+    curves = json.loads(chart.proto.spec)["data"]
+    assert [curve["name"] for curve in curves] == table.index.tolist()
+    first = cumulative_energy(engine.svds.get(engine.view, worst).s).numpy()
+    assert len(curves[0]["x"]) == len(first) or "bdata" in curves[0]["y"]
+
+
+def test_spectra_walks_layers_kinds_and_heads() -> None:
+    app = open_page("Spectra")
+    app.button_group(key="spectra-kind").set_value(Kind.OUT)
+    app = settled(app.run())
+    app.selectbox(key="spectra-layer").set_value(2)
+    app = settled(app.run())
+    assert app.dataframe[-1].value["matrix"].tolist() == ["L2.OUT"]
+    app.button_group(key="spectra-kind").set_value(Kind.V)
+    app = settled(app.run())
+    for head, name in ((None, "stacked"), (1, "head 1")):
+        app = choose(app, "spectra-head-V", name)
+        assert app.dataframe[-1].value["matrix"].tolist() == [str(MatrixKey(2, Kind.V, head))]
+    app = go(go(app, "Overview"), "Spectra")
+    assert app.dataframe[-1].value["matrix"].tolist() == ["L2.V.H1"]  # the choice outlasts a change of page
+
+
+def test_spectra_counts_what_is_removed(scores: Scores) -> None:
+    app = go(click(open_page("Prune"), "remove-lowest"), "Spectra")
+    worst = scores.ranking()[0][1]
+    assert app.dataframe[-1].value["removed"].tolist() == [len(mask_in(app).indices(worst))]
+
+
+# ---- Activations
+
+
+def test_activations_before_and_after(engine: Engine, scores: Scores) -> None:
+    app = go(click(open_page("Prune"), "remove-lowest"), "Activations")
+    prompt = app.text_input[0].value
+    found = []
+    for mask in (engine.lowest(scores, 0), engine.lowest(scores, 4)):
+        apply(engine.view, mask, engine.svds)
+        found.append(read_prompt(engine.view, prompt))
+    apply(engine.view, engine.lowest(scores, 0), engine.svds)
+    for table, reading, other in zip(app.dataframe, found, found[::-1], strict=True):
+        top = reading.top(10)
+        np.testing.assert_allclose(table.value["probability"], [probability for _, probability in top], rtol=1e-5)
+        np.testing.assert_allclose(
+            table.value["in the other"], [float(other.lens[-1, token].exp()) for token, _ in top], rtol=1e-5
+        )
+        assert table.value["token"].tolist() == [repr(engine.view.model.tokenizer.decode([token])) for token, _ in top]
+    layer, head = app.selectbox(key="head").value
+    titles = [json.loads(chart.proto.spec)["layout"]["title"]["text"] for chart in app.get("plotly_chart")]
+    assert titles[:3] == [f"L{layer} head {head}: {what}" for what in ("unpruned", "with the mask", "difference")]
+
+
+def test_activations_of_the_unpruned_model_say_so() -> None:
+    app = open_page("Activations")
+    assert any("Nothing is removed yet" in info.value for info in app.info)
+    assert any("The residual stream is unchanged." in caption.value for caption in app.caption)
+
+
+@pytest.mark.parametrize(("prompt", "reason"), [("   ", "type some text"), ("7 " * 900, "type some text of 1 to")])
+def test_a_prompt_that_cannot_be_read_is_a_sentence(prompt: str, reason: str) -> None:
+    app = open_page("Activations")
+    app.text_input[0].set_value(prompt)
+    app = settled(app.run())
+    (sentence,) = sentences(app)
+    assert reason in sentence
+    app.text_input[0].set_value("3 x 4 =")
+    assert not sentences(settled(app.run()))
+
+
+def test_tokens_with_markup_are_text() -> None:
+    app = open_page("Activations")
+    app.text_input[0].set_value("<b> 3 ![x](http://e.example/x.png) `4` =")
+    app = settled(app.run())
+    (caption,) = (caption.value for caption in app.caption if "tokens:" in caption.value)
+    assert "![" not in caption
+    assert "<b>" not in caption
+    assert plain(caption).startswith(f"{plain(caption).split()[0]} tokens:")
+    assert all("<b>" not in chart.proto.spec.replace("<br>", "") for chart in app.get("plotly_chart"))

@@ -1,0 +1,131 @@
+"""Readings against what plain transformers reports of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from explorer.activations import Contrast, answer_lens, read_prompt
+from explorer.attribution import score
+from explorer.edit import apply
+from explorer.errors import TaskError
+from explorer.keys import Kind
+from explorer.models import Model, View
+from explorer.registry import matrices
+from explorer.search import mask_of
+from explorer.svd_cache import SvdCache
+from explorer.tasks import Task
+from tests import tiny
+
+PROMPT = "w3 w1 w4 w1 w5"
+IDS = [0, *(tiny.IDS[word] for word in PROMPT.split())]
+
+
+@pytest.fixture
+def plain_run(folder: Path) -> Any:
+    """The prompt through plain transformers, with everything that it can report."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.no_grad():
+        return model(torch.tensor([IDS]), output_hidden_states=True, output_attentions=True)
+
+
+def test_a_reading_holds_what_the_model_read(view: View) -> None:
+    found = read_prompt(view, PROMPT)
+    assert found.ids == tuple(IDS)
+    assert found.tokens == ("<bos>", *PROMPT.split())
+    assert read_prompt(view, PROMPT, bos=False).ids == tuple(IDS[1:])
+    assert read_prompt(view, f"<bos> {PROMPT}").ids == tuple(IDS)
+
+
+def test_attention_is_the_models_own(arch: str, view: View, plain_run: Any) -> None:
+    found = read_prompt(view, PROMPT)
+    assert len(found.attention) == tiny.LAYERS
+    for pattern, expected in zip(found.attention, plain_run.attentions, strict=True):
+        assert pattern.shape == (tiny.Q_HEADS[arch], 6, 6)
+        torch.testing.assert_close(pattern, expected[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(pattern.sum(dim=-1), torch.ones(tiny.Q_HEADS[arch], 6), rtol=0, atol=1e-5)
+        assert float(pattern.triu(diagonal=1).abs().max()) == 0, "no token attends to a later one"
+
+
+def test_the_residual_stream_is_the_models_own(view: View, plain_run: Any) -> None:
+    found = read_prompt(view, PROMPT)
+    assert found.residual.shape == (tiny.LAYERS + 1, 6, view.config.d_model)
+    for place, expected in enumerate(plain_run.hidden_states[:-1]):  # transformers' last entry is after the final norm
+        torch.testing.assert_close(found.residual[place], expected[0], rtol=0, atol=1e-5)
+    normed = view.bridge.ln_final(found.residual[-1][None])[0]
+    torch.testing.assert_close(normed, plain_run.hidden_states[-1][0], rtol=0, atol=1e-5)
+
+
+def test_the_last_lens_is_the_models_own_prediction(view: View, plain_run: Any) -> None:
+    found = read_prompt(view, PROMPT)
+    expected = plain_run.logits[0, -1].log_softmax(dim=-1)
+    assert found.lens.shape == (tiny.LAYERS + 1, len(tiny.WORDS))
+    torch.testing.assert_close(found.lens[-1], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.lens.exp().sum(dim=-1), torch.ones(tiny.LAYERS + 1), rtol=0, atol=1e-5)
+    assert not torch.allclose(found.lens[0], found.lens[-1])
+
+
+def test_the_top_tokens_are_the_most_likely_ones(view: View, plain_run: Any) -> None:
+    found = read_prompt(view, PROMPT)
+    probabilities = plain_run.logits[0, -1].softmax(dim=-1)
+    expected = sorted(range(len(tiny.WORDS)), key=lambda token: -float(probabilities[token]))[:4]
+    assert [token for token, _ in found.top(4)] == expected
+    assert [value for _, value in found.top(4)] == pytest.approx([float(probabilities[t]) for t in expected], abs=1e-5)
+    assert found.top(1, layer=0)[0][0] == int(found.lens[0].argmax())
+
+
+def test_the_answers_lens_follows_its_first_token(view: View) -> None:
+    found = read_prompt(view, PROMPT)
+    assert answer_lens(found, [5, 9]) == found.lens[:, 5].tolist()
+
+
+def test_reading_is_repeatable_and_leaves_no_hook(view: View) -> None:
+    before = view.logits(torch.tensor([IDS]))
+    first, second = read_prompt(view, PROMPT), read_prompt(view, PROMPT)
+    assert torch.equal(first.residual, second.residual)
+    assert torch.equal(first.lens, second.lens)
+    assert torch.equal(view.logits(torch.tensor([IDS])), before)
+
+
+def test_a_contrast_of_equal_views_is_exactly_nothing(model: Model) -> None:
+    found = Contrast(read_prompt(model.view(), PROMPT), read_prompt(model.view(), PROMPT))
+    assert found.first_changed_layer() is None
+    assert float(found.residual_change().abs().max()) == 0
+    for layer in range(tiny.LAYERS):
+        assert float(found.attention_difference(layer, 0).abs().max()) == 0
+
+
+@pytest.mark.parametrize("layer", range(tiny.LAYERS))
+@pytest.mark.parametrize("kind", [Kind.K, Kind.OUT])
+def test_a_contrast_starts_at_the_touched_layer(
+    view: View, tiny_task: Task, svds: SvdCache, layer: int, kind: Kind
+) -> None:
+    scored = score(view, tiny_task, svds, matrices(view, [kind], [layer]))
+    key = next(iter(scored.matrices))
+    before = read_prompt(view, PROMPT)
+    apply(view, mask_of(view, scored, [scored.removed(key, 0), scored.removed(key, 1)]), svds)
+    after = read_prompt(view, PROMPT)
+    found = Contrast(before, after)
+    assert found.first_changed_layer() == layer
+    change = found.residual_change()
+    expected = (after.residual - before.residual).norm(dim=-1) / before.residual.norm(dim=-1)
+    torch.testing.assert_close(change, expected)
+    assert float(change[: layer + 1].max()) == 0
+    assert float(change[layer + 1].max()) > 0
+    touched = found.attention_difference(layer, 0)
+    assert torch.equal(touched, after.attention[layer][0] - before.attention[layer][0])
+    assert (float(touched.abs().max()) > 0) == (kind is Kind.K)
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", " ".join(["w1"] * tiny.POSITIONS)])
+def test_prompts_of_no_or_too_many_tokens_are_refused(view: View, prompt: str) -> None:
+    with pytest.raises(TaskError, match=r"the prompt has \d+ tokens: type some text of 1 to 16 tokens"):
+        read_prompt(view, prompt)
+
+
+def test_a_prompt_as_long_as_the_model_reads_is_taken(view: View) -> None:
+    assert len(read_prompt(view, " ".join(["w1"] * (tiny.POSITIONS - 1))).ids) == tiny.POSITIONS

@@ -1,0 +1,146 @@
+"""Tokens, padding and answer positions, worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from explorer.batches import answer_logits, batches, encode, encode_prompt, token_texts
+from explorer.errors import TaskError
+from explorer.models import View
+from explorer.tasks import Example, Task
+from tests import tiny
+
+W = tiny.IDS
+
+
+@pytest.fixture(scope="module")
+def words() -> Any:
+    return tiny.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def merging() -> Any:
+    """A byte-pair tokenizer that knows `ab` as one token."""
+    pairs = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2, " ": 3, "<s>": 4}, [("a", "b")], unk_token="<s>"))
+    pairs.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=pairs, bos_token="<s>", unk_token="<s>")
+
+
+def of(*rows: tuple[str, str], bos: bool = True) -> Task:
+    examples = tuple(Example(*row) for row in rows)
+    return Task("by hand", "", examples, examples, examples, seed=0, bos=bos)
+
+
+def test_answers_of_several_tokens_are_read_up_to_the_last_but_one(view: View) -> None:
+    task = of(("w1 w2", " w3"), ("w4", " w5 w6 w7"))
+    (batch,) = batches(view, task, task.test)
+    assert batch.tokens.tolist() == [[0, W["w1"], W["w2"], 0], [0, W["w4"], W["w5"], W["w6"]]]
+    assert batch.real.tolist() == [[True, True, True, False], [True] * 4]
+    # the first answer is predicted at position 2, the three tokens of the second at 1, 2 and 3
+    assert batch.keep.tolist() == [1, 2, 3]
+    assert batch.rows.tolist() == [0, 1, 1, 1]
+    assert batch.columns.tolist() == [1, 0, 1, 2]
+    assert batch.targets.tolist() == [W["w3"], W["w5"], W["w6"], W["w7"]]
+    assert len(batch) == 2
+
+
+def test_the_logits_are_those_of_every_answer_token(view: View, tiny_task: Task) -> None:
+    (batch,) = batches(view, tiny_task, tiny_task.train)
+    found = answer_logits(view, batch)
+    place = 0
+    for example in tiny_task.train:
+        prompt = [0, *(W[word] for word in example.prompt.split())]
+        answer = [W[word] for word in example.answer.split()]
+        alone = view.logits(torch.tensor([prompt + answer[:-1]]))[0]
+        for k, token in enumerate(answer):
+            assert int(batch.targets[place]) == token
+            torch.testing.assert_close(found[place], alone[len(prompt) - 1 + k], rtol=1e-5, atol=1e-5)
+            place += 1
+    assert place == len(found)
+
+
+def test_examples_keep_their_order_across_batches(view: View, tiny_task: Task) -> None:
+    cut = batches(view, tiny_task, tiny_task.train, batch_size=4)
+    assert [len(batch) for batch in cut] == [4, 2]
+    first_words = [int(batch.tokens[row, 1]) for batch in cut for row in range(len(batch))]
+    assert first_words == [W[example.prompt.split()[0]] for example in tiny_task.train]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "bos", "expected"),
+    [
+        ("w1 w2", True, [0, W["w1"], W["w2"]]),
+        ("w1 w2", False, [W["w1"], W["w2"]]),
+        ("<bos> w1", True, [0, W["w1"]]),
+        ("<bos> w1", False, [0, W["w1"]]),
+    ],
+)
+def test_bos_comes_once_at_most(words: Any, prompt: str, bos: bool, expected: list[int]) -> None:
+    assert encode_prompt(words, prompt, bos=bos) == expected
+    assert list(encode(words, Example(prompt, " w9"), bos=bos).prompt) == expected
+    assert encode(words, Example(prompt, " w9"), bos=bos).answer == (W["w9"],)
+
+
+def test_a_tokenizer_that_adds_bos_itself_does_not_double_it(words: Any) -> None:
+    from tokenizers import processors
+
+    adding = tiny.tokenizer()
+    adding._tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 0)])
+    assert adding("w1")["input_ids"] == [0, W["w1"]]
+    assert encode_prompt(adding, "w1", bos=True) == [0, W["w1"]]
+    assert encode_prompt(adding, "w1", bos=False) == [W["w1"]]
+
+
+def test_a_tokenizer_without_bos_adds_none() -> None:
+    words = Tokenizer(models.WordLevel({"a": 1, "<unk>": 0}, unk_token="<unk>"))
+    assert encode_prompt(PreTrainedTokenizerFast(tokenizer_object=words), "a", bos=True) == [1]
+
+
+@pytest.mark.parametrize("example", [Example("a", "b"), Example("b a", "b a"), Example("a b", "")])
+def test_an_answer_that_merges_with_the_prompt_is_refused(merging: Any, example: Example) -> None:
+    with pytest.raises(TaskError, match=r"cannot separate answer .* from prompt .*: move the space") as caught:
+        encode(merging, example, bos=False)
+    assert repr(example.answer) in str(caught.value)
+    assert repr(example.prompt) in str(caught.value)
+
+
+def test_an_answer_that_does_not_merge_is_taken(merging: Any) -> None:
+    found = encode(merging, Example("b", "ab a"), bos=True)
+    assert (found.prompt, found.answer) == ((4, 1), (2, 3, 0))
+
+
+def test_no_examples_are_refused(view: View) -> None:
+    with pytest.raises(TaskError, match="there are no examples to run"):
+        batches(view, of(), ())
+
+
+def test_examples_as_long_as_the_model_reads_are_taken_and_longer_ones_refused(view: View) -> None:
+    longest = " ".join(["w1"] * (tiny.POSITIONS - 1))  # with BOS, and the answer's only token not read
+    task = of((longest, " w2"))
+    assert batches(view, task, task.test)[0].tokens.shape == (1, tiny.POSITIONS)
+    for row in ((longest + " w1", " w2"), (longest, " w2 w3")):
+        task = of(row)
+        with pytest.raises(TaskError, match=f"has 17 tokens: this model reads 1 to {tiny.POSITIONS}; shorten it"):
+            batches(view, task, task.test)
+
+
+def test_an_example_without_any_token_to_read_is_refused(view: View) -> None:
+    task = of(("", "w1"), bos=False)
+    with pytest.raises(TaskError, match="has 0 tokens"):
+        batches(view, task, task.test)
+
+
+def test_batches_move_between_devices_whole(view: View, tiny_task: Task) -> None:
+    (batch,) = batches(view, tiny_task, tiny_task.train)
+    moved = batch.to("meta")
+    assert {tensor.device.type for tensor in vars(moved).values()} == {"meta"}
+    assert moved.tokens.shape == batch.tokens.shape
+
+
+def test_token_texts_show_what_the_tokenizer_cut(words: Any) -> None:
+    assert token_texts(words, [0, W["w3"], W["w17"]]) == ["<bos>", "w3", "w17"]

@@ -1,0 +1,610 @@
+"""The command line in this process: what it prints for programs and for people, and how it refuses."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import explorer
+import explorer.cli.launch
+import explorer.models
+from explorer.attribution import SCORERS, score
+from explorer.cli import app, console, evaluation, reports
+from explorer.config import DTYPES, settings
+from explorer.edit import apply, empty_mask
+from explorer.evaluate import Comparison, evaluate
+from explorer.keys import Kind, MatrixKey
+from explorer.masks import Mask, Mode, load_mask
+from explorer.models import NAMED, Model
+from explorer.registry import matrices
+from explorer.search import STRATEGIES, mask_of, prune
+from explorer.svd_cache import SvdCache
+from explorer.tasks import SPLITS, TASKS, load_task
+from tests import plain, tiny
+
+COMMANDS = {
+    ("models", "list"): reports.ModelsReport,
+    ("models", "fetch"): reports.ModelEntry,
+    ("tasks", "list"): reports.TasksReport,
+    ("matrices",): reports.MatricesReport,
+    ("spectra",): reports.SpectraReport,
+    ("score",): reports.ScoreReport,
+    ("prune",): reports.PruneReport,
+    ("eval",): reports.EvalReport,
+    ("app",): None,
+}
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def report(*words: object) -> Any:
+    """What a command prints with --json: all of stdout is one JSON value."""
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def refused(*words: object) -> str:
+    """The one sentence with which a command refuses, the same with and without --json."""
+    for extra in ((), ("--json",)):
+        result = run(*words, *extra)
+        assert (result.exit_code, result.stdout) == (2, "")
+        said = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(said) == 1
+        assert "Traceback" not in result.stderr
+    return said[0].removeprefix("Error: ")
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Path:
+    """The tiny task as a .jsonl file with named splits."""
+    task = tiny.task()
+    rows = [
+        {"prompt": example.prompt, "answer": example.answer, "split": split}
+        for split in SPLITS
+        for example in task.split(split)
+    ]
+    path = tmp_path / "tiny.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def common(folder: Path, tiny_file: Path) -> tuple[str, ...]:
+    """The options that every command about a task has."""
+    return ("--model", str(folder), "--task", str(tiny_file))
+
+
+@pytest.fixture
+def mask_file(model: Model, tiny_file: Path, tmp_path: Path) -> Path:
+    """A mask that removes three Q and K values of the tiny model."""
+    task = load_task(str(tiny_file))
+    mask = prune(model.view(), task, SvdCache(None), kinds=[Kind.Q, Kind.K], count=3)
+    path = tmp_path / "made.json"
+    mask.save(path)
+    return path
+
+
+@pytest.fixture
+def nothing_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model fails the test: what is refused must be refused before that."""
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("explorer.models.load", load)
+
+
+# ------------------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_has_one_example_that_the_command_line_understands(words: tuple[str, ...]) -> None:
+    text = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "400", "TERMINAL_WIDTH": "400"}).stdout
+    (example,) = re.findall(r"Example: eigenprune (.*)", text)
+    given = shlex.split(example)
+    assert tuple(given[: len(words)]) == words
+    # The parser refuses unknown options and bad values even when help is asked for.
+    assert run(*given, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize(("words", "keys"), COMMANDS.items(), ids=[" ".join(words) for words in COMMANDS])
+def test_help_names_the_keys_of_the_json(words: tuple[str, ...], keys: type | None) -> None:
+    flat = " ".join(run(*words, "--help").stdout.split())
+    if keys is None:
+        assert "--json" not in flat
+    else:
+        assert f"Keys of --json: {', '.join(keys.__annotations__)}." in flat
+
+
+def test_the_first_help_names_commands_and_exit_codes() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert run().stdout == result.stdout
+    for word in ("Exit codes", "130", *(words[0] for words in COMMANDS)):
+        assert word in result.stdout
+
+
+def test_options_name_every_entry_of_the_tables() -> None:
+    text = " ".join(run("prune", "--help").stdout.replace("│", " ").split())
+    for name in (*SCORERS, *STRATEGIES, *get_args(Mode), *Kind, *DTYPES, *NAMED):
+        assert re.search(rf"\b{name}\b", text), name
+    assert all(split in run("eval", "--help").stdout for split in SPLITS)
+
+
+# ---------------------------------------------------------------------------------------------- models and tasks
+
+
+def test_models_list_tells_what_is_on_this_machine(isolated_folders: Path) -> None:
+    found = {entry["name"]: entry for entry in report("models", "list")["models"]}
+    assert list(found) == list(NAMED)
+    assert found["smollm2-135m"]["available"] is False
+    assert Path(found["smollm2-135m"]["folder"]).is_relative_to(isolated_folders)
+    assert found["bundled"]["available"] is (Path(found["bundled"]["folder"]) / "config.json").is_file()
+    table = run("models", "list").stdout
+    assert "bundled" in table
+    assert "models fetch" in table
+
+
+def test_models_fetch_puts_a_model_into_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fetch(folder: Path, progress: Callable[[int, int], None]) -> None:
+        print("a library talks")
+        progress(1, 2)
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setitem(NAMED, "small", explorer.models.sources.Named("a test", lambda _: tmp_path / "small", fetch))
+    result = run("models", "fetch", "small", "--json")
+    assert json.loads(result.stdout) == {
+        "name": "small",
+        "summary": "a test",
+        "available": True,
+        "folder": str(tmp_path / "small"),
+    }
+    assert "a library talks" in result.stderr
+    assert run("models", "fetch", "small").stdout == f"small is in {tmp_path / 'small'}\n"
+
+
+def test_tasks_list_gives_sizes_and_a_sample() -> None:
+    found = {entry["name"]: entry for entry in report("tasks", "list")["tasks"]}
+    assert list(found) == list(TASKS)
+    assert found["int-mult"]["sizes"] == {"train": 280, "validation": 40, "test": 80}
+    left, right = re.fullmatch(r"(\d+) x (\d+) =", found["int-mult"]["sample"]["prompt"]).groups()
+    assert found["int-mult"]["sample"]["answer"] == f" {int(left) * int(right)}"
+    assert "int-sum" in run("tasks", "list").stdout
+
+
+# ----------------------------------------------------------------------------------------------------- weights
+
+
+def test_matrices_have_the_shapes_of_the_architecture(arch: str, folder: Path) -> None:
+    found = report("matrices", "--model", folder, "--stacked")
+    assert found["basis"] == "raw"
+    assert {entry["matrix"]: tuple(entry["shape"]) for entry in found["matrices"]} == {
+        f"L{layer}.{kind}": shape for layer in range(tiny.LAYERS) for kind, shape in tiny.SHAPES[arch].items()
+    }
+    assert all(entry["rank"] == min(entry["shape"]) for entry in found["matrices"])
+
+
+def test_matrices_are_listed_per_head_and_by_kind(arch: str, folder: Path) -> None:
+    found = [entry["matrix"] for entry in report("matrices", "--model", folder, "--kinds", "k,Q")["matrices"]]
+    heads = [f"Q.H{h}" for h in range(tiny.Q_HEADS[arch])] + [f"K.H{h}" for h in range(tiny.KV_HEADS[arch])]
+    assert found == [f"L{layer}.{name}" for layer in range(tiny.LAYERS) for name in heads]
+    table = run("matrices", "--model", folder, "--kinds", "k,Q").stdout
+    assert [line.split()[0] for line in table.splitlines() if " L" in line] == found
+
+
+def test_spectra_are_those_of_numpy(folder: Path, plain64: Any) -> None:
+    names = ["L1.K.H1", "L0.OUT"]
+    found = report("spectra", "--model", folder, "--matrix", names[0], "--matrix", names[1], "--matrix", names[0])
+    assert [entry["matrix"] for entry in found["spectra"]] == names
+    for entry in found["spectra"]:
+        _, s, _ = plain.svd(plain64, MatrixKey.parse(entry["matrix"]))
+        assert entry["singular_values"] == pytest.approx(s, rel=1e-5)
+        assert entry["cumulative_energy"] == pytest.approx(np.cumsum(s**2) / np.sum(s**2), rel=1e-5)
+        assert entry["frobenius_norm"] == pytest.approx(np.sqrt(np.sum(s**2)), rel=1e-5)
+        assert entry["spectral_norm"] == pytest.approx(s[0], rel=1e-5)
+        assert entry["stable_rank"] == pytest.approx(np.sum(s**2) / s[0] ** 2, rel=1e-5)
+        share = s / s.sum()
+        assert entry["effective_rank"] == pytest.approx(np.exp(-np.sum(share * np.log(share))), rel=1e-5)
+        assert (entry["rank"], entry["null_count"]) == (len(s), 0)
+        close = [i for i in range(len(s) - 1) if (s[i] - s[i + 1]) / s[i] < 1e-2]
+        assert sorted({j for i in close for j in (i, i + 1)}) == sorted(chain.from_iterable(entry["degenerate_blocks"]))
+
+
+def test_the_table_of_a_spectrum_stops_where_it_is_told(folder: Path) -> None:
+    text = run("spectra", "--model", folder, "--matrix", "L0.IN", "--top", "2").stdout
+    rows = [line.split() for line in text.splitlines() if re.match(r" +\d+ ", line)]
+    values = report("spectra", "--model", folder, "--matrix", "L0.IN")["spectra"][0]["singular_values"]
+    assert [(int(row[0]), float(row[1])) for row in rows] == [(i, pytest.approx(values[i], rel=1e-5)) for i in range(2)]
+    assert f"{len(values) - 2} smaller values of L0.IN not shown" in text
+
+
+def test_a_damaged_cache_entry_is_a_notice_beside_the_result(folder: Path, isolated_folders: Path) -> None:
+    words = ("spectra", "--model", folder, "--matrix", "L1.V")
+    before = report(*words)
+    entries = sorted((settings().cache_dir / "svd").glob("*.safetensors"))
+    assert entries
+    for entry in entries:
+        entry.write_bytes(b"damaged")
+    result = run(*words, "--json")
+    assert json.loads(result.stdout) == before
+    notice = "The cached decomposition of L1.V was damaged: such entries are computed again."
+    assert notice in result.stderr.splitlines()
+
+
+# ------------------------------------------------------------------------------------------------ score and prune
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("mode", get_args(Mode))
+def test_scores_are_the_engines_most_harmful_first(
+    scorer: str, mode: Mode, model: Model, common: tuple[str, ...], tiny_file: Path
+) -> None:
+    options = ("--scorer", scorer, "--mode", mode, "--limit", 4, "--seed", 5, "--stacked")
+    found = report("score", *common, "--kinds", "K,OUT", *options)
+    view, task = model.view(), load_task(str(tiny_file), 5)
+    keys = matrices(view, (Kind.K, Kind.OUT), per_head=False)
+    scores = score(view, task, SvdCache(None), keys, scorer=scorer, mode=mode, limit=4, seed=5)
+    values = found["values"]
+    assert {"n": found["n"], "seed": found["seed"], "split": found["split"]} == {"n": 4, "seed": 5, "split": "train"}
+    assert (found["scorer"], found["mode"], found["loss"]) == (scorer, mode, scores.loss)
+    assert found["model_digest"] == model.digest
+    assert [value["score"] for value in values] == sorted(value["score"] for value in values)
+    assert len(values) == scores.size
+    for value in values:
+        key, index = MatrixKey.parse(value["matrix"]), value["index"]
+        assert value["score"] == float(scores.matrices[key].score[index])
+        assert (value["sigma"], value["c"]) == (
+            float(scores.matrices[key].s[index]),
+            float(scores.matrices[key].c[index]),
+        )
+
+
+def test_the_table_of_scores_is_the_head_of_the_ranking(common: tuple[str, ...]) -> None:
+    words = ("score", *common, "--kinds", "Q")
+    values = report(*words, "--top", 3)["values"]
+    assert len(values) > 3
+    text = run(*words, "--top", 3).stdout
+    rows = [line.split() for line in text.splitlines() if line.startswith(" L")]
+    assert [(row[0], int(row[1])) for row in rows] == [(v["matrix"], v["index"]) for v in values[:3]]
+    assert "nats per example" in text
+    assert "n = 6" in text
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_prune_writes_the_engines_mask(
+    strategy: str, model: Model, common: tuple[str, ...], tiny_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "mask.json"
+    options = ("--strategy", strategy, "--mode", "zero", "--seed", 3)
+    found = report("prune", *common, "--kinds", "Q,K", "--count", 3, "--out", out, *options)
+    wanted = prune(
+        model.view(),
+        load_task(str(tiny_file), 3),
+        SvdCache(None),
+        kinds=[Kind.Q, Kind.K],
+        count=3,
+        strategy=strategy,
+        mode="zero",
+        seed=3,
+    )
+    written = load_mask(out)
+    assert written == wanted
+    assert (found["removed"], found["mask_digest"], found["out"]) == (3, wanted.digest, str(out))
+    assert [(v["matrix"], v["index"]) for v in found["values"]] == [(r.matrix, r.index) for r in wanted.removed]
+    assert found["predicted_change"] == pytest.approx(sum(value["score"] for value in found["values"]))
+
+
+def test_prune_prints_the_command_that_measures_the_mask(common: tuple[str, ...], tmp_path: Path) -> None:
+    out = tmp_path / "my mask.json"
+    words = ("prune", *common, "--kinds", "all", "--count", 2, "--out", out, "--seed", 4, "--dtype", "float64")
+    text = run(*words).stdout
+    (line,) = (line for line in text.splitlines() if line.startswith("Measure it: "))
+    program, *measure = shlex.split(line.removeprefix("Measure it: "))
+    assert program == "eigenprune"
+    found = report(*measure)
+    assert (found["removed"], found["seed"]) == (2, 4)
+    assert found["mask_digest"] == load_mask(out).digest
+    assert "Predicted change: -" in text
+
+
+def test_a_random_score_predicts_nothing(common: tuple[str, ...], tmp_path: Path) -> None:
+    words = ("prune", *common, "--kinds", "Q", "--count", 2, "--scorer", "random", "--out", tmp_path / "mask.json")
+    assert report(*words)["predicted_change"] is None
+    assert "Predicted" not in run(*words).stdout
+
+
+def test_a_mask_that_is_there_is_replaced_whole_or_not_at_all(
+    common: tuple[str, ...], mask_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = mask_file.read_bytes()
+    words = ("prune", *common, "--kinds", "V", "--count", 1, "--out", mask_file)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        assert "No space left on device" in refused(*words)
+    assert mask_file.read_bytes() == before
+    assert report(*words)["removed"] == 1
+    assert [one.key.kind for one in load_mask(mask_file).removed] == [Kind.V]
+    assert list(mask_file.parent.glob(".*.tmp")) == []
+
+
+@pytest.mark.usefixtures("nothing_loads")
+def test_an_unwritable_place_is_refused_before_the_work(common: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out, reason in (
+        (tmp_path / "file" / "mask.json", "cannot be written"),
+        (tmp_path, "is not a file"),
+        (Path(os.devnull), "is not a file"),
+    ):
+        said = refused("prune", *common, "--kinds", "Q", "--count", 1, "--out", out)
+        assert str(out) in said
+        assert reason in said
+
+
+# -------------------------------------------------------------------------------------------------------- eval
+
+
+def comparison(model: Model, tiny_file: Path, mask: Mask, **options: Any) -> Comparison:
+    """The same measurement through the engine."""
+    view, svds, task = model.view(), SvdCache(None), load_task(str(tiny_file))
+    baseline = evaluate(view, task, **options)
+    apply(view, mask, svds)
+    return Comparison(evaluate(view, task, **options), baseline)
+
+
+@pytest.mark.parametrize(("split", "limit"), [("test", None), ("validation", None), ("train", 3)])
+def test_eval_gives_the_engines_figures(
+    split: str, limit: int | None, model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path
+) -> None:
+    limited = () if limit is None else ("--limit", limit)
+    found = report("eval", *common, "--mask", mask_file, "--split", split, *limited)
+    mask = load_mask(mask_file)
+    wanted = comparison(model, tiny_file, mask, split=split, limit=limit)
+    figures = {name: found[name] for name in (*wanted.masked.as_dict(), "removed")}
+    assert figures == {**wanted.masked.as_dict(), "removed": 3}
+    assert found["baseline"] == {**wanted.baseline.as_dict(), "removed": 0}
+    assert found["loss_change"] == {"value": wanted.loss_change.value, "stderr": wanted.loss_change.stderr}
+    assert found["accuracy_change"]["value"] == wanted.accuracy_change.value
+    assert (found["repaired"], found["broken"]) == (len(wanted.repaired), len(wanted.broken))
+    assert (found["mode"], found["mask_digest"], found["controls"]) == ("freeze", mask.digest, None)
+    assert (found["task"], found["split"], found["model"]) == ("tiny.jsonl", split, common[1])
+    assert found["loss"] != found["baseline"]["loss"]
+    assert set(found) == set(reports.EvalReport.__annotations__)
+    assert set(found["baseline"]) == set(reports.Figures.__annotations__)
+
+
+def test_eval_without_a_mask_measures_the_unpruned_model(common: tuple[str, ...]) -> None:
+    found = report("eval", *common)
+    assert {name: found[name] for name in found["baseline"]} == found["baseline"]
+    assert (found["removed"], found["mode"], found["mask_digest"]) == (0, None, None)
+    assert found["loss_change"]["value"] == 0
+    assert "Change" not in run("eval", *common).stdout
+
+
+def test_the_standard_error_of_one_example_is_null(common: tuple[str, ...], mask_file: Path) -> None:
+    found = report("eval", *common, "--limit", 1, "--mask", mask_file)
+    assert (found["n"], found["loss_stderr"], found["loss_change"]["stderr"]) == (1, None, None)
+    assert "± unknown nats" in run("eval", *common, "--limit", 1, "--mask", mask_file).stdout
+
+
+def test_controls_are_random_masks_of_the_same_size(
+    model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path
+) -> None:
+    words = ("eval", *common, "--mask", mask_file, "--controls", 3, "--seed", 11)
+    controls = report(*words)["controls"]
+    assert (controls["strategy"], controls["draws"], controls["seeds"]) == ("random-count", 3, [11, 12, 13])
+    view, svds, task = model.view(), SvdCache(None), load_task(str(tiny_file))
+    keys = matrices(view, {one.key.kind for one in load_mask(mask_file).removed})
+    scores = score(view, task, svds, keys, scorer="random")
+    wanted = []
+    for seed in controls["seeds"]:
+        apply(view, mask_of(view, scores, STRATEGIES["random-count"](scores, 3, seed)), svds)
+        wanted.append(evaluate(view, task))
+    assert controls["loss"] == [one.mean_loss.value for one in wanted]
+    assert controls["accuracy"] == [one.accuracy for one in wanted]
+    assert len(set(controls["loss"])) == 3
+    text = run(*words).stdout
+    assert "3 random masks of this size: accuracy" in text
+    assert "The mask beats" in text
+
+
+def test_controls_are_as_the_mask_is_per_head_or_stacked(model: Model) -> None:
+    view = model.view()
+    removed = [{"matrix": name, "index": 0, "sigma": 1.0} for name in ("L0.K.H1", "L1.Q", "L1.OUT")]
+    mask = Mask.model_validate({**empty_mask(model).model_dump(), "removed": removed}, strict=False)
+    found = set(evaluation._matrices_of_kinds(view, mask))
+    assert found == {
+        *matrices(view, (Kind.K,)),
+        *matrices(view, (Kind.Q,), per_head=False),
+        *matrices(view, (Kind.OUT,)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "others", "percent"),
+    [(3.0, [1.0, 2.0], 100), (0.0, [1.0, 2.0], 0), (1.0, [1.0, 1.0], 50), (2.0, [1.0, 2.0, 3.0, 4.0], 37.5)],
+)
+def test_percentiles_count_ties_half(value: float, others: list[float], percent: float) -> None:
+    assert evaluation.beaten(value, others) == percent
+
+
+def test_another_seed_than_the_masks_is_a_note(common: tuple[str, ...], mask_file: Path) -> None:
+    assert (
+        "Note: the mask was scored on splits of seed 0" in run("eval", *common, "--mask", mask_file, "--seed", 1).stderr
+    )
+    assert "Note:" not in run("eval", *common, "--mask", mask_file).stderr
+
+
+# ---------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.usefixtures("nothing_loads")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("models fetch gpt5", ("'gpt5'", *NAMED)),
+        ("matrices", ("--model",)),
+        ("matrices --model bundled --kinds X", ("'X'", *Kind)),
+        ("matrices --model bundled --dtype int8", ("'int8'", *DTYPES)),
+        ("spectra --model bundled --matrix K3", ("'K3'", "L0.K.H1")),
+        ("score --model bundled --task int-mult --kinds Q --mode mean", ("'mean'", *get_args(Mode))),
+        ("score --model bundled --task int-mult --kinds Q --scorer guess", ("'guess'", *SCORERS)),
+        ("score --model bundled --task int-div --kinds Q", ("'int-div'", *TASKS)),
+        ("score --model bundled --task none.jsonl --kinds Q", ("none.jsonl",)),
+        ("score --model bundled --task int-mult --kinds Q --limit 0", ("--limit", "1")),
+        ("prune --model bundled --task int-mult --kinds Q --count -1 --out {tmp}/m", ("--count",)),
+        (
+            "prune --model bundled --task int-mult --kinds Q --count 1 --out {tmp}/m --strategy best",
+            ("'best'", *STRATEGIES),
+        ),
+        ("eval --model bundled --task int-mult --split dev", ("'dev'", *SPLITS)),
+        ("eval --model bundled --task int-mult --mask {tmp}/none.json", ("none.json",)),
+        ("eval --model bundled --task int-mult --controls 3", ("--mask",)),
+    ],
+)
+def test_what_the_user_can_fix_is_one_sentence_before_any_model_is_loaded(
+    line: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    said = refused(*shlex.split(line.format(tmp=tmp_path)))
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bogus", "No such command 'bogus'; see `eigenprune --help`."),
+        ("--bogus", "No such option: --bogus; see `eigenprune --help`."),
+        ("models", "Missing command; see `eigenprune models --help`."),
+        ("app --host 0.0.0.0", "No such option: --host (Possible options: --port); see `eigenprune app --help`."),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_one_sentence(line: str, said: str) -> None:
+    result = CliRunner().invoke(app, line, prog_name="eigenprune")
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"Error: {said}\n")
+
+
+def test_what_needs_the_model_is_refused_in_one_sentence(
+    folder: Path, common: tuple[str, ...], mask_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    assert "layer" in refused("spectra", "--model", folder, "--matrix", "L9.K")
+    assert "heads 0 to" in refused("spectra", "--model", folder, "--matrix", "L0.K.H9")
+    assert "0 to" in refused("prune", *common, "--kinds", "Q", "--count", 10_000, "--out", out)
+    assert not out.exists()
+    assert str(tmp_path) in refused("matrices", "--model", tmp_path)
+    text = json.loads(mask_file.read_text())
+    text["model"]["digest"] = "sha256:" + "0" * 64
+    mask_file.write_text(json.dumps(text))
+    assert "the mask was made for" in refused("eval", *common, "--mask", mask_file)
+    mask_file.write_text("{")
+    assert "not a usable mask file" in refused("eval", *common, "--mask", mask_file)
+
+
+def test_ctrl_c_is_one_line_and_130(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("explorer.models.load", load)
+    result = run("matrices", "--model", folder, "--json")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+
+
+def test_an_unusable_environment_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EIGENPRUNE_SEED", "many")
+    assert "EIGENPRUNE_SEED is 'many'" in refused("eval", "--model", folder, "--task", "int-mult")
+
+
+def test_the_seed_of_the_settings_is_the_default(common: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EIGENPRUNE_SEED", "9")
+    assert report("eval", *common)["seed"] == 9
+    assert report("eval", *common, "--seed", 0)["seed"] == 0
+
+
+# --------------------------------------------------------------------------------------------------------- app
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "http"])
+def test_app_refuses_a_port_that_is_none(port: str) -> None:
+    result = run("app", "--port", port)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: Invalid value for '--port'")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[list[str]]]:
+    """What would have taken this process's place."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, words: commands.append(words))
+    monkeypatch.setattr(explorer.cli.launch, "ROOT", tmp_path)
+    before = Path.cwd()
+    yield commands
+    os.chdir(before)
+
+
+def test_app_starts_streamlit_on_localhost(started: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("")
+    assert run("app", "--port", 8642).exit_code == 0
+    (words,) = started
+    assert words[1:5] == ["-m", "streamlit", "run", str(tmp_path / "app.py")]
+    assert words[words.index("--server.port") + 1] == "8642"
+    assert words[words.index("--server.address") + 1] == "127.0.0.1"
+    assert Path.cwd() == tmp_path
+
+
+def test_app_without_its_pages_is_one_sentence(started: list[list[str]], tmp_path: Path) -> None:
+    result = run("app")
+    assert (result.exit_code, result.stdout, started) == (2, "", [])
+    assert f"there is no {tmp_path / 'app.py'}" in result.stderr
+
+
+# ----------------------------------------------------------------------------------------------------- console
+
+
+def test_figures_for_people_have_their_units() -> None:
+    assert console.accuracy_text(0.125, (0.0604, 0.2), 80) == "12.5 % [6.0, 20.0] (n = 80)"
+    assert console.loss_text(5.5481, 0.2971) == "5.548 ± 0.297 nats"
+    assert console.loss_text(0.5, float("nan"), signed=True) == "+0.500 ± unknown nats"
+    assert console.points_text(0.125, 0.031) == "+12.5 ± 3.1 percentage points"
+
+
+def test_cells_are_not_read_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_table("[bold]title", ("[red]name",), [("[/x]",)])
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("[bold]title", "[red]name", "[/x]"))
+
+
+# ------------------------------------------------------------------------------------------- import explorer
+
+
+def test_the_package_gives_every_name_it_promises() -> None:
+    tree = ast.parse(inspect.getsource(explorer))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert imported == explorer._MODULE_OF
+    assert sorted(imported) == sorted(explorer.__all__)
+    assert set(explorer.__all__) <= set(dir(explorer))
+    for name in explorer.__all__:
+        assert getattr(explorer, name).__name__ == name if callable(getattr(explorer, name)) else name.isupper()
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = explorer.nothing

@@ -1,0 +1,88 @@
+"""Files are whole or absent, whatever goes wrong in between."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from explorer.files import CHUNK, digest, file_digest, replacing, typed_path, write_json, write_text
+
+
+def test_a_new_file_appears_with_its_parents_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "c.txt", "grün\n")
+    assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == "grün\n".encode()
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["c.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    write_json(path, {"old": 1})
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half of the new")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_value_that_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    write_json(path, [1])
+    with pytest.raises(TypeError):
+        write_json(path, {"set": {1, 2}})
+    assert json.loads(path.read_text()) == [1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_never_sees_a_file_without_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "seen.txt"
+    write_text(path, "old")
+    seen: list[tuple[str, str]] = []
+    replace: Callable[..., None] = os.replace
+
+    def watch(source: Path, target: Path) -> None:
+        seen.append((path.read_text(), Path(source).read_text()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    write_text(path, "new")
+    assert seen == [("old", "new")]
+    assert path.read_text() == "new"
+
+
+def test_files_have_the_rights_that_the_user_gives_new_files(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    write_text(tmp_path / "ours", "text")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "ours")}
+    assert len(modes) == 1
+
+
+def test_the_digest_is_that_of_the_concatenation(tmp_path: Path) -> None:
+    content = os.urandom(2 * CHUNK + 17)
+    expected = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert digest([content[:5], memoryview(content)[5:]]) == expected
+    (tmp_path / "file").write_bytes(content)
+    sizes: list[int] = []
+    assert file_digest(tmp_path / "file", sizes.append) == expected
+    assert sizes == [CHUNK, CHUNK, 17]
+    assert file_digest(tmp_path / "file") == expected
+
+
+def test_typed_paths_expand_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert typed_path("~/model") == tmp_path / "model"
+
+
+@pytest.mark.parametrize("text", ["a" * 5000, "~nobody-of-this-name/model"])
+def test_what_no_file_can_be_called_is_no_path(text: str) -> None:
+    assert typed_path(text) is None

@@ -1,0 +1,176 @@
+"""The project's own files: pinned versions, commands, citation and the settings of the local server."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from streamlit import config as streamlit_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    return tomllib.loads((ROOT / path).read_text(encoding="utf-8"))
+
+
+def direct_requirements() -> list[Requirement]:
+    project = read_toml("pyproject.toml")["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return [Requirement(line) for line in lines]
+
+
+def pins() -> dict[str, Version]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    pinned: dict[str, Version] = {}
+    for requirement in requirements:
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==", f"{requirement} is not a pin"
+        name = canonicalize_name(requirement.name)
+        assert name not in pinned, f"{name} is pinned twice"
+        pinned[name] = Version(specifier.version)
+    return pinned
+
+
+@pytest.mark.parametrize("requirement", direct_requirements(), ids=lambda r: r.name)
+def test_every_direct_dependency_is_pinned_within_its_bounds(requirement: Requirement) -> None:
+    name = canonicalize_name(requirement.name)
+    assert name in pins(), f"{requirement.name} has no pin in constraints.txt"
+    assert requirement.specifier.contains(pins()[name])
+
+
+def test_torch_is_pinned_without_a_build_suffix() -> None:
+    assert str(pins()["torch"]) == "2.13.0"
+    assert not [name for name in pins() if name.startswith(("nvidia", "cuda", "triton"))]
+
+
+def test_the_console_command_and_the_package_data_are_declared() -> None:
+    settings = read_toml("pyproject.toml")
+    assert settings["project"]["scripts"] == {"eigenprune": "explorer.cli:main"}
+    data = settings["tool"]["setuptools"]["package-data"]["*"]
+    suffixes = {path.suffix for path in (ROOT / "explorer").rglob("*.*") if path.is_file()}
+    unpacked = {s for s in suffixes - {".py", ".pyc"} if f"*{s}" not in data and s != ".typed"}
+    assert not unpacked, f"pyproject.toml does not pack files of explorer/ that end in {sorted(unpacked)}"
+
+
+def make(*arguments: str) -> str:
+    outer = {"PORT", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}  # set when these tests themselves run under make
+    result = subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key not in outer},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    "target", ["app", "bench", "browser", "clean", "help", "lint", "screenshots", "setup", "test", "typecheck", "unit"]
+)
+def test_make_help_names_every_target(target: str) -> None:
+    assert re.search(rf"^ +make {target} +\S", make("help"), flags=re.MULTILINE)
+
+
+def test_make_app_serves_on_the_port_that_was_asked_for() -> None:
+    assert "streamlit run app.py --server.port 8642" in make("--dry-run", "app", "PORT=8642")
+    assert "streamlit run app.py --server.port 8501" in make("--dry-run", "app")
+
+
+def test_make_test_runs_every_check_and_every_test() -> None:
+    commands = make("--dry-run", "test")
+    for command in ("ruff check .", "ruff format --check .", "lint-imports", "mypy", "find-chromium.sh"):
+        assert command in commands
+    assert "python -m pytest" in commands.rstrip().splitlines()[-1]
+    folders = read_toml("pyproject.toml")["tool"]["pytest"]["ini_options"]["testpaths"]
+    assert folders == ["tests/unit", "tests/integration", "tests/pages", "tests/browser"]
+    assert all(any((ROOT / folder).glob("test_*.py")) for folder in folders)
+
+
+def test_shapes_are_checked_in_the_modules_that_state_them() -> None:
+    options = read_toml("pyproject.toml")["tool"]["pytest"]["ini_options"]["addopts"]
+    (flag,) = [option for option in options if option.startswith("--jaxtyping-packages=")]
+    *checked, checker = flag.removeprefix("--jaxtyping-packages=").split(",")
+    assert checker == "beartype.beartype"
+    stating = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((ROOT / "explorer").rglob("*.py"))
+        if re.search(r"^from jaxtyping import", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    ]
+    assert set(stating) - set(checked) <= {"explorer.models.view", "explorer.registry"}
+    assert set(checked) <= set(stating)
+
+
+def test_continuous_integration_calls_make_test() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text(encoding="utf-8").splitlines()[-1] == "exec make test"
+
+
+def test_find_chromium_refuses_a_program_that_does_not_exist() -> None:
+    result = subprocess.run(
+        [ROOT / "scripts" / "find-chromium.sh"],
+        env=os.environ | {"CHROMIUM": "/no/such/chromium"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "CHROMIUM='/no/such/chromium' is not a program" in result.stderr
+
+
+def test_the_citation_names_the_software_and_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = read_toml("pyproject.toml")["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    (paper,) = citation["references"]
+    assert paper["title"] == "Eigenpruning: an Interpretability-Inspired PEFT Method"
+    assert paper["url"] == "https://arxiv.org/abs/2404.03147"
+    assert [author["family-names"] for author in paper["authors"]] == ["Vergara-Browne", "Soto", "Aizawa"]
+    assert paper["year"] == 2024
+
+
+def test_readme_gives_the_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in ("make app", "make test", "pip install -e .", "streamlit run app.py"):
+        assert command in readme
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    version = read_toml("pyproject.toml")["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## \[{re.escape(version)}\] - ", changelog, flags=re.MULTILINE)
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def test_the_server_settings_are_known_to_streamlit_and_stay_local() -> None:
+    settings = flatten(read_toml(".streamlit/config.toml"))
+    known = streamlit_config.get_config_options()
+    assert not [name for name in settings if name not in known]
+    assert settings["server.address"] == "127.0.0.1"
+    assert settings["server.allowedHosts"] == ["localhost", "127.0.0.1"]
+    assert settings["browser.gatherUsageStats"] is False
+    assert not [name for name in settings if name in ("server.enableCORS", "server.enableXsrfProtection")]

@@ -1,0 +1,254 @@
+"""The cache finds entries by content, notices damage, and does without a disk."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import explorer.svd_cache as module
+import explorer.svd_store as store_module
+from explorer.errors import MatrixError, ModelError
+from explorer.keys import Kind, MatrixKey
+from explorer.models import Model, View, load
+from explorer.registry import matrices, read, replace
+from explorer.svd import Decomposition, decompose
+from explorer.svd_cache import SvdCache, default_cache, default_store
+from tests import tiny
+
+KEY = MatrixKey(0, Kind.K, 1)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the matrices that were really decomposed."""
+    shapes: list[tuple[int, ...]] = []
+
+    def counting(W: torch.Tensor) -> Decomposition:
+        shapes.append(tuple(W.shape))
+        return decompose(W)
+
+    monkeypatch.setattr(module, "decompose", counting)
+    return shapes
+
+
+def same(first: Decomposition, second: Decomposition) -> bool:
+    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in ("u", "s", "vh"))
+
+
+def entries(folder: Path) -> list[Path]:
+    found = sorted(folder.iterdir())
+    assert all(path.suffix == ".safetensors" and not path.name.startswith(".") for path in found)
+    return found
+
+
+def no_notice(message: str) -> None:
+    raise AssertionError(f"unexpected notice: {message}")
+
+
+def test_a_decomposition_is_computed_once_and_found_again(
+    view: View, tmp_path: Path, computed: list[tuple[int, ...]]
+) -> None:
+    first = SvdCache(tmp_path, no_notice)
+    found = first.get(view, KEY)
+    assert first.get(view, KEY) is found
+    assert same(SvdCache(tmp_path, no_notice).get(view, KEY), found)
+    assert len(computed) == len(entries(tmp_path)) == 1
+    assert same(found, decompose(read(view, KEY)))
+
+
+def test_it_is_the_base_that_is_decomposed_whatever_the_view_carries(view: View, tmp_path: Path) -> None:
+    clean = SvdCache(None).get(view, KEY)
+    replace(view, KEY, torch.zeros_like(read(view, KEY)))
+    assert same(SvdCache(tmp_path).get(view, KEY), clean)
+
+
+def test_equal_weights_under_another_name_are_found(
+    arch: str, folder: Path, view: View, tmp_path: Path, computed: list[tuple[int, ...]]
+) -> None:
+    copy = tmp_path / "another-name"
+    shutil.copytree(folder, copy)
+    SvdCache(tmp_path / "svd", no_notice).get(view, KEY)
+    SvdCache(tmp_path / "svd", no_notice).get(load(str(copy), dtype="float32").view(), KEY)
+    assert len(computed) == 1
+
+
+def test_one_changed_bit_is_another_matrix(
+    arch: str, folder: Path, view: View, tmp_path: Path, computed: list[tuple[int, ...]]
+) -> None:
+    tuned = tmp_path / "tuned"
+    shutil.copytree(folder, tuned)
+    weights = load_file(tuned / "model.safetensors")
+    name = {"gpt2": "transformer.h.0.attn.c_attn.weight", "llama": "model.layers.0.self_attn.k_proj.weight"}[arch]
+    place = (3, 12 + 5) if arch == "gpt2" else (7, 3)  # inside K head 1
+    bits = weights[name].view(torch.int32)
+    bits[place] ^= 1
+    save_file(weights, tuned / "model.safetensors", metadata={"format": "pt"})
+    SvdCache(tmp_path / "svd", no_notice).get(view, KEY)
+    other = load(str(tuned), dtype="float32").view()
+    SvdCache(tmp_path / "svd", no_notice).get(other, KEY)
+    assert len(computed) == len(entries(tmp_path / "svd")) == 2
+    SvdCache(tmp_path / "svd", no_notice).get(other, MatrixKey(0, Kind.K, 0))
+    SvdCache(tmp_path / "svd", no_notice).get(view, MatrixKey(0, Kind.K, 0))
+    assert len(computed) == 3, "the untouched head is the same matrix"
+
+
+def test_types_do_not_share_entries(model: Model, model64: Model, tmp_path: Path) -> None:
+    cache = SvdCache(tmp_path, no_notice)
+    assert cache.get(model.view(), KEY).u.dtype is torch.float32
+    assert cache.get(model64.view(), KEY).u.dtype is torch.float64
+    assert len(entries(tmp_path)) == 2
+
+
+def test_equal_bytes_in_another_shape_or_type_are_another_matrix(
+    view: View, tmp_path: Path, computed: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    W = torch.arange(1.0, 25.0)
+    for matrix in (W.reshape(4, 6), W.reshape(6, 4), W.view(torch.float64).reshape(4, 3)):
+        monkeypatch.setattr(module, "read_base", lambda view, key, matrix=matrix: matrix)
+        assert same(SvdCache(tmp_path, no_notice).get(view, KEY), decompose(matrix))
+    assert len(computed) == len(entries(tmp_path)) == 3
+
+
+def damaged(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+def flip(position: int, bits: int = 0xFF) -> Callable[[bytes], bytes]:
+    return lambda content: content[:position] + bytes([content[position] ^ bits]) + content[position + 1 :]
+
+
+DAMAGE = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "header cut": lambda content: content[:5],
+    "last byte": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "text": lambda content: b"not a safetensors file",
+    "other type": lambda content: content.replace(b"F32", b"I32", 1),
+    "shape turned": lambda content: content.replace(b"[12,4]", b"[4,12]").replace(b"[16,6]", b"[6,16]"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(DAMAGE))
+def test_a_damaged_entry_is_noticed_told_and_computed_again(
+    view: View, tmp_path: Path, computed: list[tuple[int, ...]], kind: str
+) -> None:
+    good = SvdCache(tmp_path).get(view, KEY)
+    (path,) = entries(tmp_path)
+    whole = path.read_bytes()
+    damaged(path, DAMAGE[kind])
+    assert path.read_bytes() != whole
+    told: list[str] = []
+    assert same(SvdCache(tmp_path, told.append).get(view, KEY), good)
+    assert told == ["The cached decomposition of L0.K.H1 was damaged: such entries are computed again."]
+    assert len(computed) == 2
+    assert same(SvdCache(tmp_path, no_notice).get(view, KEY), good), "the repaired entry must be good"
+    assert len(computed) == 2
+    assert entries(tmp_path) == [path]
+
+
+def test_no_single_flipped_byte_goes_unnoticed(view: View, tmp_path: Path) -> None:
+    good = SvdCache(tmp_path).get(view, KEY)
+    (path,) = entries(tmp_path)
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    header = 8 + int.from_bytes(whole[:8], "little")
+    for position in (*range(header), *range(header, len(whole), 5)):
+        path.write_bytes(flip(position, int(generator.integers(1, 256)))(whole))
+        assert same(SvdCache(tmp_path, lambda message: None).get(view, KEY), good), f"byte {position}"
+
+
+def test_an_entry_of_another_format_is_not_used(view: View, tmp_path: Path, computed: list[tuple[int, ...]]) -> None:
+    SvdCache(tmp_path).get(view, KEY)
+    (path,) = entries(tmp_path)
+    save_file(load_file(path), path, metadata={"format": "svd-0"})
+    SvdCache(tmp_path, lambda message: None).get(view, KEY)
+    assert len(computed) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_told_once_and_done_without(view: View, tmp_path: Path) -> None:
+    (tmp_path / "svd").write_text("a file where the folder should be")
+    told: list[str] = []
+    cache = SvdCache(tmp_path / "svd", told.append)
+    for key in matrices(view, layers=[0]):
+        assert same(cache.get(view, key), SvdCache(None).get(view, key))
+    assert len(told) == 1
+    assert told[0].startswith(f"Decompositions cannot be kept in {tmp_path / 'svd'} (")
+    assert told[0].endswith("; working without that cache.")
+    assert [path.name for path in tmp_path.iterdir()] == ["svd"]
+
+
+def test_a_full_disk_is_told_once_even_to_many_threads(
+    view: View, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(4, timeout=60)  # no thread knows of another's failure before its own
+
+    def full_for_all(*arguments: Any, **options: Any) -> None:
+        together.wait()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_module, "save_file", full_for_all)
+    told: list[str] = []
+    cache = SvdCache(tmp_path, told.append)
+    keys = matrices(view)
+    found: dict[MatrixKey, Decomposition] = {}
+
+    def work(own: View, some: tuple[MatrixKey, ...]) -> None:
+        found.update({key: cache.get(own, key) for key in some})
+
+    threads = [threading.Thread(target=work, args=(model.view(), keys[i::4])) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same(found[key], decompose(read(view, key))) for key in keys)
+    assert told == [
+        f"Decompositions cannot be kept in {tmp_path} (No space left on device); working without that cache."
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_place_to_tell_it_is_a_warning(view: View, tmp_path: Path) -> None:
+    (tmp_path / "svd").write_text("")
+    with pytest.warns(UserWarning, match="working without that cache"):
+        SvdCache(tmp_path / "svd").get(view, KEY)
+
+
+def test_memory_is_bounded(view: View, computed: list[tuple[int, ...]]) -> None:
+    keys = matrices(view, [Kind.K])
+    one = sum(tensor.nbytes for tensor in vars(SvdCache(None).get(view, keys[0])).values())
+    computed.clear()
+    cache = SvdCache(None, memory_bytes=2 * one)
+    for key in (keys[0], keys[1], keys[0], keys[2], keys[0]):
+        cache.get(view, key)
+    assert len(computed) == 3, "the one used last stays"
+    cache.get(view, keys[1])
+    assert len(computed) == 4, "the one not used for longest had to go"
+
+
+def test_weights_that_are_no_numbers_are_a_sentence(tmp_path: Path) -> None:
+    model = tiny.architecture("llama")
+    model.model.layers[0].self_attn.k_proj.weight.data[0, 0] = float("nan")
+    model.save_pretrained(tmp_path / "nan")
+    tiny.tokenizer().save_pretrained(tmp_path / "nan")
+    view = load(str(tmp_path / "nan")).view()
+    cache = SvdCache(tmp_path / "svd", no_notice)
+    with pytest.raises(ModelError, match=r"L0\.K\.H0 cannot be decomposed: .* NaN or infinite weights; check"):
+        cache.get(view, MatrixKey(0, Kind.K, 0))
+    assert cache.get(view, MatrixKey(0, Kind.K, 1)).rank == 6
+    with pytest.raises(MatrixError, match="layer 9 is out of range"):
+        cache.get(view, MatrixKey(9, Kind.K))
+
+
+def test_the_default_cache_lies_in_the_settings_folder(view: View, own_folders: Path) -> None:
+    default_store().clear()  # other tests damage entries there
+    default_cache(no_notice).get(view, KEY)
+    assert entries(own_folders / "cache" / "svd")

@@ -1,0 +1,238 @@
+"""The job runner: progress, stopping, failing, finding work again, bounds."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from explorer.errors import TaskError
+from explorer.progress import Progress
+from explorer.ui.jobs import Job, JobRunner, State
+
+SOON = 10.0
+
+
+@pytest.fixture
+def runner() -> Iterator[JobRunner]:
+    made = JobRunner(workers=1, keep={"short": 2}, default_keep=3)
+    yield made
+    made.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Steps:
+    """Work of several steps that waits for a sign before each one."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.go = threading.Semaphore(0)
+        self.done = 0
+
+    def __call__(self, progress: Progress) -> str:
+        for step in range(self.count):
+            assert self.go.acquire(timeout=SOON)
+            self.done = step + 1
+            progress(step + 1, self.count)
+        return "result"
+
+
+def test_progress_and_result_are_seen_from_outside(runner: JobRunner) -> None:
+    work = Steps(4)
+    job = runner.submit(("a", 1), "Working", work)
+    wait_until(lambda: job.state is State.RUNNING)
+    assert job.active
+    assert not job.wait(0.01)
+    assert job.seconds_left is None
+    work.go.release(3)
+    wait_until(lambda: job.done == 3)
+    assert job.total == 4
+    left = job.seconds_left
+    assert left is not None
+    assert 0 < left < SOON
+    work.go.release()
+    assert job.wait(SOON)
+    assert (job.state, job.result, job.error) == (State.DONE, "result", None)
+
+
+def test_a_stopped_job_ends_at_its_next_step_without_a_result(runner: JobRunner) -> None:
+    work = Steps(3)
+    job = runner.submit(("a", 1), "Working", work)
+    wait_until(lambda: job.state is State.RUNNING)
+    job.stop()
+    work.go.release(3)
+    assert job.wait(SOON)
+    assert (job.state, job.result, job.error) == (State.STOPPED, None, None)
+    assert work.done == 1
+
+
+def test_a_queued_job_waits_its_turn_and_can_be_stopped_before_it(runner: JobRunner) -> None:
+    first, second, third = Steps(1), Steps(1), Steps(1)
+    running = runner.submit(("a", 1), "First", first)
+    queued, last = runner.submit(("a", 2), "Second", second), runner.submit(("a", 3), "Third", third)
+    wait_until(lambda: running.state is State.RUNNING)
+    assert queued.state is last.state is State.WAITING
+    queued.stop()
+    assert queued.state is State.STOPPED
+    first.go.release()
+    third.go.release()
+    assert last.wait(SOON)
+    assert last.state is State.DONE
+    assert second.done == 0
+
+
+def test_a_failure_that_the_user_can_fix_is_its_sentence(runner: JobRunner, caplog: pytest.LogCaptureFixture) -> None:
+    def work(progress: Progress) -> None:
+        raise TaskError("the file is empty: add a line.")
+
+    job = runner.submit(("a", 1), "Reading", work)
+    assert job.wait(SOON)
+    assert (job.state, job.error) == (State.FAILED, "the file is empty: add a line.")
+    assert not caplog.records
+
+
+def test_an_unexpected_exception_is_logged_and_not_raised(runner: JobRunner, caplog: pytest.LogCaptureFixture) -> None:
+    def work(progress: Progress) -> None:
+        raise RuntimeError("shape mismatch")
+
+    with caplog.at_level(logging.ERROR):
+        job = runner.submit(("a", 1), "Reading", work)
+        assert job.wait(SOON)
+    assert job.state is State.FAILED
+    assert job.error == "Reading failed unexpectedly (shape mismatch); the log has the details."
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is RuntimeError
+    assert runner.submit(("a", 2), "Next", lambda progress: 1).wait(SOON)
+
+
+def test_too_little_memory_is_a_sentence(runner: JobRunner) -> None:
+    def work(progress: Progress) -> None:
+        raise MemoryError
+
+    job = runner.submit(("a", 1), "Reading", work)
+    assert job.wait(SOON)
+    assert job.error == "Reading: there is not enough memory for this; choose less."
+
+
+@pytest.mark.parametrize("outcome", [State.DONE, State.FAILED, State.STOPPED])
+def test_equal_keys_are_one_job_until_it_is_forgotten(runner: JobRunner, outcome: State) -> None:
+    calls = []
+
+    def work(progress: Progress) -> int:
+        calls.append(1)
+        if outcome is State.FAILED:
+            raise TaskError("no.")
+        if outcome is State.STOPPED:
+            job.stop()
+            progress(1, 2)
+        return len(calls)
+
+    gate = threading.Event()
+    runner.submit(("other", 0), "Hold", lambda progress: gate.wait(SOON))
+    job = runner.submit(("a", 1), "Working", work)
+    gate.set()
+    assert job.wait(SOON)
+    assert job.state is outcome
+    assert runner.submit(("a", 1), "Working", work) is job
+    assert runner.find(("a", 1)) is job
+    assert len(calls) == 1
+    runner.forget(("a", 1))
+    assert runner.find(("a", 1)) is None
+    job = runner.submit(("a", 1), "Working", work)
+    assert job.wait(SOON)
+    assert len(calls) == 2
+
+
+def test_two_threads_that_ask_at_once_get_one_job(runner: JobRunner) -> None:
+    started = threading.Barrier(8)
+    found: list[Job] = []
+    calls = []
+
+    def ask() -> None:
+        started.wait(SOON)
+        found.append(runner.submit(("a", 1), "Working", lambda progress: calls.append(1)))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert found[0].wait(SOON)
+    assert len(set(map(id, found))) == len(calls) == 1
+
+
+def test_a_running_job_is_not_forgotten_but_can_be_dropped(runner: JobRunner) -> None:
+    work = Steps(2)
+    job = runner.submit(("a", 1), "Working", work)
+    wait_until(lambda: job.state is State.RUNNING)
+    runner.forget(("a", 1))
+    assert runner.find(("a", 1)) is job
+    runner.drop(("a", 1))
+    assert runner.find(("a", 1)) is None
+    again = runner.submit(("a", 1), "Working", lambda progress: "anew")
+    work.go.release(2)
+    assert again.wait(SOON)
+    assert (job.state, again.state, again.result) == (State.STOPPED, State.DONE, "anew")
+    runner.drop(("never", 0))
+
+
+def test_only_the_most_recently_used_results_of_a_sort_are_kept(runner: JobRunner) -> None:
+    def submit(sort: str, number: int) -> None:
+        assert runner.submit((sort, number), "Working", lambda progress: number).wait(SOON)
+
+    for number in range(3):
+        submit("short", number)
+        submit("other", number)
+    submit("short", 0)  # asked for again: now the latest
+    submit("short", 3)
+    submit("short", 4)
+    kept = [number for number in range(5) if runner.find(("short", number)) is not None]
+    assert kept == [0, 3, 4]  # `keep` results, and the one that has just been added
+    assert all(runner.find(("other", number)) is not None for number in range(3))
+
+
+def test_closing_stops_what_runs_and_what_waits() -> None:
+    runner = JobRunner(workers=1)
+    work = Steps(10**6)
+    running = runner.submit(("a", 1), "Working", work)
+    waiting = runner.submit(("a", 2), "Working", work)
+    wait_until(lambda: running.state is State.RUNNING)
+    work.go.release(3)
+    runner.close()
+    assert running.state is waiting.state is State.STOPPED
+    assert not any(thread.is_alive() for thread in runner._threads)
+
+
+def test_work_under_way_does_not_hold_up_the_end_of_the_process() -> None:
+    program = """
+import threading, time
+from explorer.ui.jobs import JobRunner
+
+began = threading.Event()
+
+def work(progress):
+    for step in range(10_000):
+        progress(step, 10_000)
+        began.set()
+        time.sleep(0.05)
+
+runner = JobRunner(workers=2)
+jobs = [runner.submit(("a", n), "Working", work) for n in range(4)]
+assert began.wait(20)
+"""
+    began = time.monotonic()
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert time.monotonic() - began < 30
