@@ -1,0 +1,64 @@
+"""Passes over the examples that scorers share: mean loss, mean inputs, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.attribution.base import MatrixScores, Request
+from explorer.keys import MatrixKey
+from explorer.metrics import run
+from explorer.progress import Progress, part, track
+from explorer.registry import input_hook, parts_of
+
+
+def unscored(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+    """Singular values and frozen means of all matrices, with scores of zero, and the mean loss."""
+    sites = tuple(dict.fromkeys(key.stacked for key in request.keys))
+    loss, means = run_pass(request, sites, backward=False, progress=part(request.progress, 0.0, 0.05))
+    found = {}
+    for key in request.keys:
+        decomposition = request.svds.get(request.view, key)
+        mean = means[key.stacked][parts_of(request.view, key)[0]]
+        c = mean @ decomposition.u.to(mean.dtype)
+        found[key] = MatrixScores(decomposition.s, torch.zeros_like(c), c)
+    return loss, found
+
+
+def run_pass(
+    request: Request, sites: Sequence[MatrixKey], *, backward: bool, progress: Progress | None
+) -> tuple[float, dict[MatrixKey, Tensor]]:
+    """Mean loss, and the mean input of every site over all real tokens (float32 or wider, on the CPU)."""
+    sums: dict[MatrixKey, Tensor] = {}
+    total, tokens = 0.0, 0
+    real: Tensor
+
+    def add(x: Tensor, hook: Any, site: MatrixKey) -> None:
+        rows = x.detach().flatten(2)[real]
+        added = rows.sum(dim=0, dtype=torch.promote_types(x.dtype, torch.float32))
+        sums[site] = sums[site] + added if site in sums else added
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad() if backward else torch.no_grad())
+        stack.enter_context(
+            request.view.bridge.hooks(fwd_hooks=[(input_hook(site), partial(add, site=site)) for site in sites])
+        )
+        for batch in track(request.batches, progress):
+            real = batch.real
+            tokens += int(real.sum())
+            loss = run(request.view, batch).loss.sum()
+            if backward:
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+    return total / request.n, {site: (added / tokens).cpu() for site, added in sums.items()}
+
+
+def mean_loss(request: Request) -> float:
+    """Mean loss of the view as it is now, nats per example."""
+    with torch.no_grad():
+        return sum(float(run(request.view, batch).loss.sum()) for batch in request.batches) / request.n
