@@ -6,7 +6,8 @@ Padding on the right needs no attention mask in a causal model: no real token ca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from explorer.tasks import Example, Task
 
 BATCH_SIZE, WIDE_BATCH_SIZE = 64, 16  # wide models gain nothing from more, and can be stopped sooner with less
 WIDE = 512
+SHORTEST_SHARED, WORTH_SHARING = 8, 0.25  # tokens, and share of all tokens, that make reading them once worth it
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Batch:
         real: which tokens are not padding.
         keep: positions at which the model predicts an answer token of any example.
         rows, columns, targets: for each answer token its example in the batch, its index in `keep`, and its id.
+        shared: how many tokens at the beginning, the same for all examples, are worth reading once; 0 for none.
     """
 
     tokens: Int[Tensor, "batch position"]
@@ -46,13 +49,68 @@ class Batch:
     rows: Int[Tensor, " answer_token"]
     columns: Int[Tensor, " answer_token"]
     targets: Int[Tensor, " answer_token"]
+    shared: int = 0
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
+    def same_as(self, other: Batch) -> bool:
+        """Whether both hold the same examples in the same order."""
+        names = ("tokens", "real", "rows", "positions", "targets")
+        return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
+
+    @property
+    def positions(self) -> Int[Tensor, " answer_token"]:
+        """For each answer token the position at which the model predicts it."""
+        return self.keep[self.columns]
+
+    def repeated(self, copies: int) -> Batch:
+        """This batch `copies` times, one after the other: example e of copy c is row `c * len(self) + e`."""
+        offsets = torch.arange(copies, device=self.rows.device).repeat_interleave(len(self.rows)) * len(self)
+        return replace(
+            self,
+            tokens=self.tokens.repeat(copies, 1),
+            real=self.real.repeat(copies, 1),
+            rows=self.rows.repeat(copies) + offsets,
+            columns=self.columns.repeat(copies),
+            targets=self.targets.repeat(copies),
+        )
+
+    def first(self, count: int) -> Batch:
+        """The first `count` examples of this batch."""
+        chosen = self.rows < count
+        return replace(
+            self,
+            tokens=self.tokens[:count],
+            real=self.real[:count],
+            rows=self.rows[chosen],
+            columns=self.columns[chosen],
+            targets=self.targets[chosen],
+        )
+
+    @property
+    def prefix(self) -> Int[Tensor, "1 shared"]:
+        """The shared beginning."""
+        return self.tokens[:1, : self.shared]
+
+    @property
+    def rest(self) -> Batch:
+        """This batch without its shared beginning."""
+        cut = self.shared
+        tokens, real = self.tokens[:, cut:], self.real[:, cut:]
+        return replace(self, tokens=tokens, real=real, keep=self.keep - cut, shared=0)
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return replace(
+            self,
+            tokens=self.tokens.to(device),
+            real=self.real.to(device),
+            keep=self.keep.to(device),
+            rows=self.rows.to(device),
+            columns=self.columns.to(device),
+            targets=self.targets.to(device),
+        )
 
 
 def encode(tokenizer: Any, example: Example, *, bos: bool) -> Encoded:
@@ -92,6 +150,8 @@ def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 def batches(view: View, task: Task, examples: Sequence[Example], batch_size: int | None = None) -> tuple[Batch, ...]:
     """Cut some examples of a task, in their order, into batches for this view (by default of a size that suits it).
 
+    Where prompts share a beginning that is worth reading once, those with and without it are batched apart.
+
     Raises:
         TaskError: no examples, one that is longer than the model reads, or an inseparable answer.
     """
@@ -106,12 +166,40 @@ def batches(view: View, task: Task, examples: Sequence[Example], batch_size: int
                 f"the example {example.prompt[:40]!r} has {length} tokens: this model reads 1 to {longest}; shorten it."
             )
     size = batch_size or (WIDE_BATCH_SIZE if view.config.d_model >= WIDE else BATCH_SIZE)
-    return tuple(_batch(encoded[i : i + size]).to(view.device) for i in range(0, len(encoded), size))
+    shared = shared_prefix(encoded)
+    pieces: list[tuple[int, list[Encoded]]] = []
+    for has_it, group in groupby(encoded, key=lambda one: bool(shared) and one.prompt[: len(shared)] == shared):
+        same = list(group)
+        pieces += [(len(shared) if has_it else 0, same[i : i + size]) for i in range(0, len(same), size)]
+    return tuple(replace(_batch(piece), shared=length).to(view.device) for length, piece in pieces)
+
+
+def shared_prefix(encoded: Sequence[Encoded]) -> tuple[int, ...]:
+    """The beginning shared by most examples, if reading it once is worth it; else empty.
+
+    It never holds an example's whole prompt. A few examples may begin otherwise: a few-shot task never shows an example
+    to itself.
+    """
+    best, saved = 0, 0
+    begin: tuple[int, ...] = ()
+    for reference in (encoded[0], encoded[len(encoded) // 2], encoded[-1]):
+        common = sorted((_common(one.prompt[:-1], reference.prompt[:-1]) for one in encoded), reverse=True)
+        for others, length in enumerate(common):  # so many others share this much
+            if length * others > saved:
+                best, saved, begin = length, length * others, reference.prompt
+    total = sum(len(one.prompt) + len(one.answer) - 1 for one in encoded)
+    return begin[:best] if best >= SHORTEST_SHARED and saved >= WORTH_SHARING * total else ()
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Length of the common beginning."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def answer_logits(view: View, batch: Batch) -> Float[Tensor, "answer_token vocabulary"]:
-    """The view's logits for every answer token of the batch; the unembedding runs on answer positions only."""
-    return view.logits(batch.tokens, batch.keep)[batch.rows, batch.columns]
+    """The view's logits for every answer token of the batch; the unembedding runs on each example's own only."""
+    return view.logits_at(batch.tokens, batch.rows, batch.positions)
 
 
 def _batch(encoded: Sequence[Encoded]) -> Batch:
@@ -128,4 +216,11 @@ def _batch(encoded: Sequence[Encoded]) -> Batch:
             targets.append(target)
     keep = sorted(set(positions))
     columns = [keep.index(position) for position in positions]
-    return Batch(tokens, real, *map(torch.tensor, (keep, rows, columns, targets)))
+    return Batch(
+        tokens=tokens,
+        real=real,
+        keep=torch.tensor(keep),
+        rows=torch.tensor(rows),
+        columns=torch.tensor(columns),
+        targets=torch.tensor(targets),
+    )

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from explorer.batches import Batch, batches
-from explorer.metrics import Mean, mean, paired_difference, run, wilson_interval
+from explorer.errors import SettingsError
+from explorer.metrics import Mean, mean, paired_difference, run_all, wilson_interval
 from explorer.models import View
 from explorer.progress import Progress, track
+from explorer.residuals import Kept, keep, run_kept
 from explorer.tasks import Example, Task
 
 
@@ -95,24 +97,58 @@ class Comparison:
 
 
 def evaluate(
-    view: View, task: Task, split: str = "test", *, limit: int | None = None, progress: Progress | None = None
+    view: View,
+    task: Task,
+    split: str = "test",
+    *,
+    limit: int | None = None,
+    kept: Kept | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Run the view, as it is now, over one split of a task.
 
+    Args:
+        view: the view; what prompts of the split begin with in common is read once.
+        task: the task.
+        split: `train`, `validation` or `test`.
+        limit: only that many examples.
+        kept: residual streams of the same examples (`keep_split`): then only blocks that the view's mask can have
+            changed are run.
+        progress: told (done, total) batches.
+
     Raises:
         TaskError: an empty split, or an example that this model cannot take.
+        SettingsError: residual streams of other examples or another model.
     """
     examples = task.split(split, limit)
     loss: list[float] = []
     correct: list[bool] = []
     answers: list[str] = []
     with view.lock, torch.inference_mode():
-        for batch in track(batches(view, task, examples), progress):
-            result = run(view, batch)
+        prepared = batches(view, task, examples)
+        if kept is not None:
+            _check_kept(kept, prepared)
+        results = run_all(view, prepared) if kept is None else run_kept(view, kept)
+        for batch, result in zip(track(prepared, progress), results, strict=True):
             loss += result.loss.tolist()
             correct += result.correct.tolist()
             answers += _decode(view.model.tokenizer, batch, result.predicted.tolist())
     return Evaluation(examples, tuple(loss), tuple(correct), tuple(answers))
+
+
+def keep_split(
+    view: View, task: Task, split: str = "test", *, limit: int | None = None, progress: Progress | None = None
+) -> Kept:
+    """Run the view, as it is now, over one split and keep its residual streams for `evaluate`; raises as it does."""
+    with view.lock:
+        return keep(view, batches(view, task, task.split(split, limit)), progress=progress)
+
+
+def _check_kept(kept: Kept, prepared: Sequence[Batch]) -> None:
+    pairs = zip(kept.batches, prepared, strict=False)
+    same = len(kept.batches) == len(prepared) and all(one.same_as(other) for one, other in pairs)
+    if not same:
+        raise SettingsError("the kept residual streams belong to other examples: keep them again for this split.")
 
 
 def _decode(tokenizer: Any, batch: Batch, predicted: Sequence[int]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from explorer.batches import Batch, answer_logits
 from explorer.models import View
+from explorer.prefix import all_logits
 
 CONFIDENCE = 0.95
 
@@ -31,21 +32,32 @@ def run(view: View, batch: Batch) -> Outcome:
     return outcome(answer_logits(view, batch), batch)
 
 
+def run_all(view: View, batches: Sequence[Batch]) -> Iterator[Outcome]:
+    """`run` each batch in turn, reading what their prompts begin with in common once (`explorer.prefix`)."""
+    for batch, logits in zip(batches, all_logits(view, batches), strict=True):
+        yield outcome(logits, batch)
+
+
 def outcome(logits: Float[Tensor, "answer_token vocabulary"], batch: Batch) -> Outcome:
     """Teacher-forced loss summed over each example's answer tokens, and exact match over all of them.
 
     Losses are float32 or wider and can be differentiated.
     """
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    token_loss = torch.nn.functional.cross_entropy(wide, batch.targets, reduction="none")
+    loss = losses(logits, batch)
     predicted = logits.argmax(dim=-1)
-    wrong = (predicted != batch.targets).to(token_loss.dtype)
-    empty = token_loss.new_zeros(len(batch))
+    wrong = (predicted != batch.targets).to(loss.dtype)
     return Outcome(
-        loss=empty.index_add(0, batch.rows, token_loss),
-        correct=empty.index_add(0, batch.rows, wrong) == 0,
+        loss=loss,
+        correct=loss.new_zeros(len(batch)).index_add(0, batch.rows, wrong) == 0,
         predicted=predicted,
     )
+
+
+def losses(logits: Float[Tensor, "answer_token vocabulary"], batch: Batch) -> Float[Tensor, " batch"]:
+    """Only the losses of `outcome`."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    token_loss = torch.nn.functional.cross_entropy(wide, batch.targets, reduction="none")
+    return token_loss.new_zeros(len(batch)).index_add(0, batch.rows, token_loss)
 
 
 @dataclass(frozen=True)

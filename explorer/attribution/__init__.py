@@ -1,30 +1,88 @@
 """Score every singular value: the predicted change of the task loss, in nats per example, if it alone is removed.
 
 Negative means that removing it helps. `SCORERS` is the table of scorers: one file each, one signature. The frozen mean
-c_i = m . u_i comes with every score.
+c_i = m . u_i comes with every score. A score in another unit than nats per example orders values and predicts nothing.
+
+At a mask, a score says what flipping the value would do now: removing it if it is kept, restoring it if it is removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from explorer.attribution.base import MatrixScores, Request, Scorer, Scores
+from explorer.attribution.base import NATS, MatrixScores, Options, Request, Scorer, ScorerSpec, Scores
+from explorer.attribution.curvature import curvature
+from explorer.attribution.doubt import marked
+from explorer.attribution.energy import energy
 from explorer.attribution.exact import exact
 from explorer.attribution.gradient import gradient
+from explorer.attribution.hybrid import hybrid
+from explorer.attribution.integrated import integrated
+from explorer.attribution.magnitude import magnitude
 from explorer.attribution.random import random
+from explorer.attribution.released import as_released
 from explorer.batches import batches
 from explorer.edit import apply, empty_mask
-from explorer.errors import SettingsError
+from explorer.errors import MaskError, SettingsError
 from explorer.keys import MatrixKey
-from explorer.masks import Mode
+from explorer.masks import Mask, Mode
 from explorer.models import View
-from explorer.progress import Progress
+from explorer.progress import Progress, part
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["SCORERS", "MatrixScores", "Request", "Scorer", "Scores", "score"]
+__all__ = ["NATS", "SCORERS", "MatrixScores", "Options", "Request", "Scorer", "ScorerSpec", "Scores", "score"]
 
-SCORERS: dict[str, Scorer] = {"gradient": gradient, "exact": exact, "random": random}
+SCORERS: dict[str, ScorerSpec] = {
+    "gradient": ScorerSpec(
+        gradient,
+        "First-order change of the loss, from the gradient.",
+        "one forward and backward pass; about three with standard errors",
+        at_mask=True,
+        bootstraps=True,
+        linear=True,
+    ),
+    "integrated": ScorerSpec(
+        integrated,
+        "The value's share in the effect of removing all scored values together: gradients averaged along that path.",
+        "one forward pass, then `steps` forward and backward passes (with path `matrix`: for every stacked matrix)",
+        at_mask=True,
+        bootstraps=True,
+    ),
+    "curvature": ScorerSpec(
+        curvature,
+        "First-order change plus half the diagonal of the Gauss-Newton matrix.",
+        "about 4 + 2 `draws` forward and backward passes",
+        at_mask=True,
+        bootstraps=True,
+        linear=True,
+    ),
+    "hybrid": ScorerSpec(
+        hybrid,
+        "First-order change, corrected by exact effects where it is most likely to be wrong.",
+        "at most as much as 10 forward and backward passes",
+        at_mask=True,
+    ),
+    "exact": ScorerSpec(exact, "Measured change of the loss.", "one forward pass per value", at_mask=True),
+    "as-released": ScorerSpec(
+        as_released,
+        "Largest effect on any token of swapping in the next example, as in the paper's released code.",
+        "about three forward and backward passes",
+        unit="nats on one token of a mini-batch",
+    ),
+    "magnitude": ScorerSpec(
+        magnitude, "The singular value itself: small ones first.", "one forward pass", unit="singular value"
+    ),
+    "energy": ScorerSpec(
+        energy,
+        "Mean squared output that the value writes on the task's inputs.",
+        "two forward passes",
+        unit="squared output per token",
+    ),
+    "random": ScorerSpec(
+        random, "Standard normal numbers by seed: the control.", "one forward pass", unit="standard normal"
+    ),
+}
 
 
 def score(
@@ -38,23 +96,65 @@ def score(
     split: str = "train",
     limit: int | None = None,
     seed: int = 0,
+    mask: Mask | None = None,
+    options: Options | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score all singular values of `keys` with a scorer of the SCORERS table.
 
-    The view must be unpruned; it is left so.
+    Args:
+        view: any state; left unpruned, or with `mask` on it, also when `progress` raises `Stopped`.
+        task: what the loss is of.
+        svds: decompositions.
+        keys: matrices; attention either per head or stacked, or both where no path joins them.
+        scorer: name in the table.
+        mode: how a value is removed.
+        split: examples to score on.
+        limit: the first so many of them only.
+        seed: of random scores, resamples and draws.
+        mask: score what flipping each value does from here, with the frozen means of the masked model for kept values
+            and the mask's own for removed ones; it may remove values of other matrices, too.
+        options: settings of single scorers.
+        progress: told (done, total).
 
     Raises:
-        SettingsError: no such scorer, or no matrices.
+        SettingsError: no such scorer, no matrices, a mode other than the mask's, or more than the scorer can do.
+        MaskError: a mask that does not fit the model, or that holds per head what is scored stacked (or vice versa).
         TaskError, MatrixError, ModelError: the examples, a matrix or its weights cannot be used.
     """
+    options = options or Options()
+    _check(scorer, keys, mode, mask, options)
+    examples = task.split(split, limit)
+    spec = SCORERS[scorer]
+    with view.lock:
+        apply(view, mask or empty_mask(view.model), svds)
+        given = batches(view, task, examples)
+        if missing := svds.missing(view, keys):  # together they take a few files, one by one as many as matrices
+            svds.get_many(view, missing, part(progress, 0.0, 0.5))
+            progress = part(progress, 0.5, 1.0)
+        request = Request(view, svds, tuple(keys), given, mode, seed, progress, mask, options)
+        loss, matrices = spec.run(request)
+        if spec.linear:
+            matrices = marked(request, matrices)
+    return Scores(scorer, mode, task.name, split, len(examples), seed, loss, matrices, spec.unit, mask)
+
+
+def _check(scorer: str, keys: Sequence[MatrixKey], mode: Mode, mask: Mask | None, options: Options) -> None:
     if scorer not in SCORERS:
         raise SettingsError(f"{scorer!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
     if not keys:
         raise SettingsError("no matrices were chosen: name at least one kind, such as Q or K.")
-    examples = task.split(split, limit)
-    with view.lock:
-        apply(view, empty_mask(view.model), svds)
-        request = Request(view, svds, tuple(keys), batches(view, task, examples), mode, seed, progress)
-        loss, matrices = SCORERS[scorer](request)
-    return Scores(scorer, mode, task.name, split, len(examples), seed, loss, matrices)
+    if options.bootstrap and not SCORERS[scorer].bootstraps:
+        able = ", ".join(name for name, spec in SCORERS.items() if spec.bootstraps)
+        raise SettingsError(f"{scorer} has no bootstrap standard errors: choose one of {able}, or a bootstrap of 0.")
+    if mask is None:
+        return
+    if not SCORERS[scorer].at_mask:
+        able = ", ".join(name for name, spec in SCORERS.items() if spec.at_mask)
+        raise SettingsError(f"{scorer} cannot score at a mask: choose one of {able}, or no mask.")
+    if mask.mode != mode:
+        raise SettingsError(f"the mask removes by {mask.mode}, but scores were asked for {mode}: use one mode.")
+    for other in mask.by_matrix:
+        for key in keys:
+            if key.stacked == other.stacked and key != other and None in (key.head, other.head):
+                raise MaskError(f"{key} overlaps {other} of the mask: score matrices as the mask holds them.")

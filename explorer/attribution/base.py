@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from explorer.batches import Batch
+from explorer.errors import SettingsError
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Mode, Removed
 from explorer.models import View
-from explorer.progress import Progress
+from explorer.progress import Progress, track
+from explorer.svd import Decomposition
 from explorer.svd_cache import SvdCache
+
+NATS = "nats per example"
+PATHS = ("all", "matrix")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +30,18 @@ class MatrixScores:
 
     Attributes:
         s: singular values [r].
-        score: nats per example [r], negative = removing helps.
-        c: frozen mean m . u_i [r].
+        score: in the scorer's unit [r], negative = removing helps (at a mask: flipping the value helps).
+        c: frozen mean m . u_i [r]; for a value that the mask removes, the mask's own.
+        stderr: bootstrap standard error of the score over examples [r], None if it was not asked for.
+        uncertain: values whose score is an estimate that is likely to be wrong (`explorer.attribution.doubt`) [r]; None
+            for scores that estimate no effect, or measure it.
     """
 
     s: Float[Tensor, " r"]
     score: Float[Tensor, " r"]
     c: Float[Tensor, " r"]
+    stderr: Float[Tensor, " r"] | None = None
+    uncertain: Bool[Tensor, " r"] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,8 +49,10 @@ class Scores:
     """Scores of several matrices from one scorer on one set of examples.
 
     Attributes:
-        loss: mean loss of the view on these examples, nats per example.
+        loss: mean loss of the view, as it was scored, on these examples, nats per example.
         n: number of examples.
+        unit: what a score is measured in.
+        mask: the mask at which the scores were taken, None for the unpruned model.
     """
 
     scorer: str
@@ -49,6 +63,8 @@ class Scores:
     seed: int
     loss: float
     matrices: Mapping[MatrixKey, MatrixScores]
+    unit: str = NATS
+    mask: Mask | None = None
 
     @property
     def size(self) -> int:
@@ -70,18 +86,60 @@ class Scores:
         return Removed(matrix=str(key), index=index, sigma=float(matrix.s[index]), c=float(matrix.c[index]))
 
     def predicted(self, mask: Mask) -> float | None:
-        """Sum of the scores of a mask's values: the linear prediction; None if one of them was not scored.
+        """Sum of the scores of the values that a mask flips: the linear prediction of its change of the loss.
 
-        Effects of several removals do not add up: show it beside the measured change.
+        A value is flipped if the mask and the one at which the scores were taken differ in it. Effects of several
+        removals do not add up: show the sum beside the measured change. It is None if a flipped value was not scored,
+        or if the scores are not in nats per example and so predict nothing.
         """
-        if any(key not in self.matrices for key in mask.by_matrix):
+        before = {} if self.mask is None else {(one.key, one.index): one for one in self.mask.removed}
+        after = {(one.key, one.index): one for one in mask.removed}
+        flipped = before.keys() ^ after.keys()
+        if self.unit != NATS or any(key not in self.matrices for key, _ in flipped):
             return None
-        return math.fsum(float(self.matrices[one.key].score[one.index]) for one in mask.removed)
+        return math.fsum(float(self.matrices[key].score[index]) for key, index in flipped)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of single scorers; each scorer reads its own and ignores the rest.
+
+    Attributes:
+        bootstrap: resamples of the examples for standard errors, 0 for none (gradient, integrated, curvature).
+        steps: points on the removal path (integrated).
+        path: what is scaled down together: `all` scored values, or each stacked `matrix` by itself (integrated).
+        draws: answers drawn per example (curvature).
+        batch_size: examples in a mini-batch, whose neighbours are each other's counterfactual (as-released).
+        answer_token: which token of the answer the loss looks at (as-released).
+
+    Raises:
+        SettingsError: a number that is out of range.
+    """
+
+    bootstrap: int = 0
+    steps: int = 8
+    path: str = "all"
+    draws: int = 1
+    batch_size: int = 16
+    answer_token: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("bootstrap", 0), ("steps", 1), ("draws", 1), ("batch_size", 1), ("answer_token", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} is {getattr(self, name)}: give {least} or more.")
+        if self.bootstrap == 1:
+            raise SettingsError("one resample has no spread: give a bootstrap of 0 (none) or of 2 or more.")
+        if self.path not in PATHS:
+            raise SettingsError(f"{self.path!r} is not a path: choose {' or '.join(PATHS)}.")
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What a scorer is asked: which matrices of which view, on which examples, for which removal mode."""
+    """What a scorer is asked: which matrices of which view, on which examples, for which removal mode.
+
+    Attributes:
+        mask: what the view has removed while it is scored, None for nothing; its mode is `mode`.
+    """
 
     view: View
     svds: SvdCache
@@ -90,11 +148,71 @@ class Request:
     mode: Mode
     seed: int
     progress: Progress | None
+    mask: Mask | None = None
+    options: Options = Options()
 
     @property
     def n(self) -> int:
         """Number of examples."""
         return sum(len(batch) for batch in self.batches)
 
+    @property
+    def sites(self) -> tuple[MatrixKey, ...]:
+        """The stacked matrices that the asked ones are stored in."""
+        return tuple(dict.fromkeys(key.stacked for key in self.keys))
+
+    def decompositions(self, progress: Progress | None = None) -> Iterator[tuple[MatrixKey, Decomposition]]:
+        """The asked matrices with their decompositions: a layer's are fetched together, and held for that long."""
+        by_layer = [list(keys) for _, keys in groupby(self.keys, key=lambda key: key.layer)]
+        for keys in track(by_layer, progress):
+            yield from self.svds.get_many(self.view, keys).items()
+
+    def removed(self, key: MatrixKey) -> dict[int, Removed]:
+        """Values of a matrix that the mask removes, by index."""
+        return {} if self.mask is None else {one.index: one for one in self.mask.by_matrix.get(key, ())}
+
+    def signs(self, key: MatrixKey) -> Float[Tensor, " r"]:
+        """-1 for a value that is kept, which scoring would remove, +1 for a removed one, which it would restore."""
+        signs = -torch.ones(self.svds.get(self.view, key).rank)
+        signs[list(self.removed(key))] = 1.0
+        return signs
+
+    def frozen(self, key: MatrixKey, means: Float[Tensor, "*sample r"]) -> Float[Tensor, "*sample r"]:
+        """Frozen means of a matrix: m . u_i as measured for kept values, the mask's own c_i for removed ones."""
+        removed = self.removed(key)
+        if not removed:
+            return means
+        frozen = means.clone()
+        frozen[..., list(removed)] = torch.tensor([one.c for one in removed.values()], dtype=means.dtype)
+        return frozen
+
 
 Scorer = Callable[[Request], tuple[float, dict[MatrixKey, MatrixScores]]]
+
+
+@dataclass(frozen=True)
+class ScorerSpec:
+    """One entry of the table of scorers.
+
+    Attributes:
+        run: the scorer.
+        summary: what its score is, in one sentence.
+        cost: what it costs, in words; a pass is one over all examples.
+        unit: what its score is measured in; only `NATS` predicts a change of the loss.
+        at_mask: whether it can score at a mask.
+        bootstraps: whether it knows standard errors.
+        linear: whether it is a local estimate, of which some values are marked as uncertain.
+    """
+
+    run: Scorer
+    summary: str
+    cost: str
+    unit: str = NATS
+    at_mask: bool = False
+    bootstraps: bool = False
+    linear: bool = False
+
+    @property
+    def in_nats(self) -> bool:
+        """Whether a score predicts a change of the loss, so that it may be compared with exact effects and summed."""
+        return self.unit == NATS

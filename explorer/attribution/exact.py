@@ -1,29 +1,259 @@
-"""The exact effect of every singular value: the slow reference that every estimate is compared with."""
+"""The exact effect of single values and of whole masks: what every estimate is compared with.
+
+Single values (`exact_effects`, and the scorer `exact`):
+
+1. One pass over the examples keeps the residual streams of the view (`explorer.residuals`) and the mean inputs m.
+2. Values are taken layer by layer. Copies of the examples run together from their layer on, one value changed in each
+   (`explorer.attribution.singles`): no weight is edited.
+3. Results go to the store, if there is one, as they come. Runs are cut in the same way whatever was stored before, so
+   one that was stopped or killed goes on and ends with the same bits.
+
+Masks (`mask_losses`, `joint_effects`): each is put onto the view, and only what it changes is run.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, Request
-from explorer.attribution.passes import mean_loss, unscored
+from explorer.attribution.singles import Change, changed_losses
+from explorer.batches import Batch
 from explorer.edit import apply, empty_mask
+from explorer.effect_store import EffectStore, default_effects
+from explorer.errors import MaskError, MatrixError, SettingsError
+from explorer.files import digest
 from explorer.keys import MatrixKey
-from explorer.masks import Removed
-from explorer.progress import part, track
+from explorer.masks import Mask, Mode
+from explorer.metrics import Mean, paired_difference
+from explorer.models import View
+from explorer.progress import Progress, part, track
+from explorer.registry import check, parts_of
+from explorer.residuals import Kept, keep, run_kept
+from explorer.svd_cache import SvdCache
+from explorer.tensors import tensor_bytes
+
+FORMAT = "exact-1"
+TOKENS = 1024  # per run of several copies: more is no faster on a CPU
+Value = tuple[MatrixKey, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """Exact effects of single values on one set of examples.
+
+    Attributes:
+        loss: mean loss without the changes, nats per example.
+        n: number of examples.
+        values: change of the mean loss by each value alone, nats per example, negative = it helps; in the order asked.
+        c: frozen means m . u_i of all values of the matrices concerned; for a removed value the mask's own.
+    """
+
+    loss: float
+    n: int
+    values: Mapping[Value, Mean]
+    c: Mapping[MatrixKey, Float[Tensor, " _"]]
+
+
+def exact_effects(
+    view: View,
+    batches: Sequence[Batch],
+    svds: SvdCache,
+    values: Iterable[Value],
+    *,
+    mode: Mode = "freeze",
+    mask: Mask | None = None,
+    means: Mapping[MatrixKey, Float[Tensor, " _"]] | None = None,
+    store: EffectStore | None = None,
+    progress: Progress | None = None,
+) -> Effects:
+    """Measure what removing each value alone does; at a mask, what removing a kept or restoring a removed one does.
+
+    The view is left with `mask` on it (unpruned if there is none), also when `progress` raises `Stopped`.
+
+    Args:
+        view: any state.
+        batches: the examples, from `explorer.batches.batches` for this view.
+        svds: decompositions.
+        values: (matrix, index), in any order; a matrix may be given per head or stacked.
+        mode: how values are removed; must be the mask's if there is one.
+        mask: what is removed already.
+        means: mean input of each stacked matrix, for frozen means; by default that of this view on these examples. A
+            removed value is restored with the frozen mean in the mask.
+        store: where results are looked up and kept as they come.
+        progress: told (done, total); what was done before it raised is in the store.
+
+    Raises:
+        MatrixError: a matrix or a value that does not exist.
+        MaskError: a mask that does not fit the model, or that holds the stacked matrix of a head asked for (or a head
+            of a stacked matrix).
+        SettingsError: no examples, or a mode that is not the mask's.
+    """
+    mask = empty_mask(view.model, mode) if mask is None else mask
+    if not batches or mask.mode != mode:
+        raise SettingsError(
+            f"exact effects need examples and one mode: got {len(batches)} batches, {mask.mode}, {mode}."
+        )
+    wanted = tuple(dict.fromkeys(values))
+    with view.lock:
+        _check(view, mask, svds, wanted)
+        apply(view, mask, svds)
+        keys = tuple(dict.fromkeys(key for key, _ in wanted))
+        sites = () if means is not None else tuple(dict.fromkeys(key.stacked for key in keys))
+        kept = keep(view, batches, inputs=sites, progress=part(progress, 0.0, 0.05))
+        job = _Job(view, kept, svds, mask, kept.means if means is None else means, store, _context(kept, mask, means))
+        measured = job.run(wanted, part(progress, 0.05, 1.0))
+        c = {key: job.means(key) for key in keys}
+    return Effects(kept.loss, kept.n, {value: measured[value] for value in wanted}, c)
+
+
+def mask_losses(
+    view: View, kept: Kept, svds: SvdCache, masks: Sequence[Mask], progress: Progress | None = None
+) -> Float[Tensor, "mask example"]:
+    """Loss of every example (nats, on the CPU) under each of several masks; only the blocks that change are run.
+
+    The view is left unpruned, also when `progress` raises `Stopped`.
+
+    Args:
+        view: any state.
+        kept: residual streams of the view in some state, best the unpruned one.
+        svds: decompositions.
+        masks: of this model.
+        progress: told (done, total) masks.
+    """
+    rows = []
+    with view.lock, torch.no_grad():
+        try:
+            for mask in track(masks, progress):
+                apply(view, mask, svds)
+                rows.append(torch.cat([found.loss for found in run_kept(view, kept)]).cpu())
+        finally:
+            apply(view, empty_mask(view.model), svds)
+    return torch.stack(rows) if rows else torch.zeros(0, kept.n)
+
+
+def joint_effects(
+    view: View, batches: Sequence[Batch], svds: SvdCache, masks: Sequence[Mask], progress: Progress | None = None
+) -> tuple[Mean, ...]:
+    """Change of the mean loss (nats per example) by each mask against the unpruned view; see `mask_losses`."""
+    with view.lock:
+        apply(view, empty_mask(view.model), svds)
+        kept = keep(view, batches, progress=part(progress, 0.0, 0.05))
+        rows = mask_losses(view, kept, svds, masks, part(progress, 0.05, 1.0))
+    before = torch.cat([found.loss for found in kept.outcomes]).tolist()
+    return tuple(paired_difference(row, before) for row in rows.tolist())
 
 
 def exact(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
-    """Measured change of the loss for every value alone: one forward pass over the examples per value."""
-    loss, values = unscored(request)
-    empty = empty_mask(request.view.model, request.mode)
-    effects = {key: torch.zeros_like(matrix.score) for key, matrix in values.items()}
-    places = [(key, index) for key, matrix in values.items() for index in range(len(matrix.s))]
-    try:
-        for key, index in track(places, part(request.progress, 0.05, 1.0)):
-            matrix = values[key]
-            value = Removed(matrix=str(key), index=index, sigma=float(matrix.s[index]), c=float(matrix.c[index]))
-            apply(request.view, empty.with_removed([value]), request.svds)
-            effects[key][index] = mean_loss(request) - loss
-    finally:
-        apply(request.view, empty, request.svds)
-    return loss, {key: MatrixScores(matrix.s, effects[key], matrix.c) for key, matrix in values.items()}
+    """Measured change of the loss for every value alone, resumed from the cache folder; see `exact_effects`."""
+    s = {key: request.svds.get(request.view, key).s for key in request.keys}
+    effects = exact_effects(
+        request.view,
+        request.batches,
+        request.svds,
+        [(key, index) for key in request.keys for index in range(len(s[key]))],
+        mode=request.mode,
+        mask=request.mask,
+        store=default_effects(warnings.warn),
+        progress=request.progress,
+    )
+    scored = {}
+    for key in request.keys:
+        score = torch.tensor([effects.values[key, index].value for index in range(len(s[key]))], dtype=torch.float64)
+        scored[key] = MatrixScores(s[key], score.to(effects.c[key].dtype), effects.c[key])
+    return effects.loss, scored
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One measurement of single values; `context` names, in the store, everything but matrix and index."""
+
+    view: View
+    kept: Kept
+    svds: SvdCache
+    mask: Mask
+    inputs: Mapping[MatrixKey, Tensor]
+    store: EffectStore | None
+    context: str
+
+    def run(self, values: Sequence[Value], progress: Progress | None) -> dict[Value, Mean]:
+        known = self._known(values)
+        before = torch.cat([found.loss for found in self.kept.outcomes]).tolist()
+        for run in track(self._runs(values), progress):
+            missing = [value for value in run if value not in known]
+            if not missing:
+                continue
+            rows = changed_losses(self.view, self.kept, list(self._changes(missing)))
+            fresh = {value: paired_difference(row, before) for value, row in zip(missing, rows.tolist(), strict=True)}
+            known |= fresh
+            if self.store is not None:
+                entries = {(self._name(key), i): (m.value, m.stderr, m.n) for (key, i), m in fresh.items()}
+                self.store.save(entries)
+        return known
+
+    def means(self, key: MatrixKey) -> Tensor:
+        """Frozen means of one matrix."""
+        u, m = self.svds.get(self.view, key).u, self.inputs[key.stacked]
+        c = m[parts_of(self.view, key)[0]] @ u.to(m.dtype)
+        for one in self.mask.by_matrix.get(key, ()):
+            c[one.index] = one.c
+        return c
+
+    def _known(self, values: Sequence[Value]) -> dict[Value, Mean]:
+        if self.store is None:
+            return {}
+        keys = dict.fromkeys(key for key, _ in values)
+        return {(key, i): Mean(*entry) for key in keys for i, entry in self.store.load(self._name(key)).items()}
+
+    def _name(self, key: MatrixKey) -> str:
+        return f"{self.context} {key}"
+
+    def _runs(self, values: Sequence[Value]) -> list[list[Value]]:
+        """Values of one layer, in order, as many as are run together."""
+        copies = max(1, TOKENS // self.kept.tokens)
+        layers = groupby(sorted(values), key=lambda value: value[0].layer)
+        return [
+            group[i : i + copies] for _, of in layers for group in (list(of),) for i in range(0, len(group), copies)
+        ]
+
+    def _changes(self, values: Sequence[Value]) -> Iterator[Change]:
+        for key, group in groupby(values, key=lambda value: value[0]):
+            svd, c, removed = self.svds.get(self.view, key), self.means(key), self.mask.indices(key)
+            for _, i in group:
+                weight = svd.s[i].to(svd.vh.dtype) * (1 if i in removed else -1)
+                yield Change(key, svd.u[:, i], weight * svd.vh[i], float(c[i]) if self.mask.mode == "freeze" else 0.0)
+
+
+def _check(view: View, mask: Mask, svds: SvdCache, values: Sequence[Value]) -> None:
+    for key, group in groupby(values, key=lambda value: value[0]):
+        check(view, key)
+        overlapping = [other for other in mask.by_matrix if other.stacked == key.stacked and other != key]
+        if any(other.head is None or key.head is None for other in overlapping):
+            raise MaskError(f"{key} overlaps {overlapping[0]} of the mask: ask for matrices as the mask holds them.")
+        rank = svds.get(view, key).rank
+        for _, index in group:
+            if not 0 <= index < rank:
+                raise MatrixError(f"{key} has singular values 0 to {rank - 1}, not {index}: choose one of them.")
+
+
+def _context(kept: Kept, mask: Mask, means: Mapping[MatrixKey, Tensor] | None) -> str:
+    """Digest of model, basis, mode, mask, examples and, if given, mean inputs; batches may be cut in any way."""
+
+    def parts() -> Iterator[bytes | memoryview]:
+        yield f"{FORMAT} {mask.digest};".encode()
+        for batch in kept.batches:
+            for row in range(len(batch)):
+                mine = batch.rows == row
+                yield f"{batch.tokens[row][batch.real[row]].tolist()}".encode()
+                yield f"{batch.positions[mine].tolist()} {batch.targets[mine].tolist()};".encode()
+        for site in sorted(means or ()):
+            yield str(site).encode()
+            yield tensor_bytes((means or {})[site])
+
+    return digest(parts())

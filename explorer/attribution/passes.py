@@ -13,19 +13,17 @@ from torch import Tensor
 from explorer.attribution.base import MatrixScores, Request
 from explorer.keys import MatrixKey
 from explorer.metrics import run
-from explorer.progress import Progress, part, track
+from explorer.progress import Progress, track
 from explorer.registry import input_hook, parts_of
 
 
-def unscored(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def unscored(request: Request, progress: Progress | None) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Singular values and frozen means of all matrices, with scores of zero, and the mean loss."""
-    sites = tuple(dict.fromkeys(key.stacked for key in request.keys))
-    loss, means = run_pass(request, sites, backward=False, progress=part(request.progress, 0.0, 0.05))
+    loss, means = run_pass(request, request.sites, backward=False, progress=progress)
     found = {}
-    for key in request.keys:
-        decomposition = request.svds.get(request.view, key)
+    for key, decomposition in request.decompositions():
         mean = means[key.stacked][parts_of(request.view, key)[0]]
-        c = mean @ decomposition.u.to(mean.dtype)
+        c = request.frozen(key, mean @ decomposition.u.to(mean.dtype))
         found[key] = MatrixScores(decomposition.s, torch.zeros_like(c), c)
     return loss, found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from explorer.attribution.base import MatrixScores, Request
@@ -11,9 +13,9 @@ from explorer.keys import MatrixKey
 
 def random(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """The control: standard normal scores by seed. They predict nothing; only their order means anything."""
-    loss, values = unscored(request)
+    loss, values = unscored(request, request.progress)
     generator = torch.Generator().manual_seed(request.seed)
     return loss, {
-        key: MatrixScores(matrix.s, torch.randn(len(matrix.s), generator=generator, dtype=matrix.score.dtype), matrix.c)
-        for key, matrix in values.items()
+        key: replace(one, score=torch.randn(len(one.s), generator=generator, dtype=one.c.dtype))
+        for key, one in values.items()
     }

@@ -51,6 +51,29 @@ class View:
         logits: Tensor = self.bridge.original_model(tokens, use_cache=False, **options).logits
         return logits
 
+    def logits_at(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        rows: Int[Tensor, " place"],
+        positions: Int[Tensor, " place"],
+        **options: Any,
+    ) -> Float[Tensor, "place vocabulary"]:
+        """Next-token logits at single places (row, position) only; `options` go to the Hugging Face model.
+
+        The places are picked from what the unembedding reads, so it runs on no other, whatever the family does with
+        its logits afterwards (soft caps).
+        """
+
+        def pick(module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (args[0][rows, positions][None], *args[1:])
+
+        handle = self.bridge.unembed.register_forward_pre_hook(pick)
+        try:
+            logits: Tensor = self.bridge.original_model(tokens, **{"use_cache": False, **options}).logits
+        finally:
+            handle.remove()
+        return logits[0]
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

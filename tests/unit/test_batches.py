@@ -138,9 +138,40 @@ def test_an_example_without_any_token_to_read_is_refused(view: View) -> None:
 def test_batches_move_between_devices_whole(view: View, tiny_task: Task) -> None:
     (batch,) = batches(view, tiny_task, tiny_task.train)
     moved = batch.to("meta")
-    assert {tensor.device.type for tensor in vars(moved).values()} == {"meta"}
+    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert len(tensors) == 6
     assert moved.tokens.shape == batch.tokens.shape
 
 
 def test_token_texts_show_what_the_tokenizer_cut(words: Any) -> None:
     assert token_texts(words, [0, W["w3"], W["w17"]]) == ["<bos>", "w3", "w17"]
+
+
+def test_copies_are_the_same_examples_again(view: View, tiny_task: Task) -> None:
+    (batch,) = batches(view, tiny_task, tiny_task.train)
+    copies = batch.repeated(3)
+    assert len(copies) == 3 * len(batch)
+    for name in ("tokens", "real"):
+        assert torch.equal(getattr(copies, name), torch.cat([getattr(batch, name)] * 3))
+    assert copies.rows.tolist() == [row + copy * len(batch) for copy in range(3) for row in batch.rows.tolist()]
+    assert copies.positions.tolist() == batch.positions.tolist() * 3
+    torch.testing.assert_close(answer_logits(view, copies), answer_logits(view, batch).repeat(3, 1))
+
+
+def test_the_unembedding_runs_on_answer_positions_only(view: View, tiny_task: Task) -> None:
+    (batch,) = batches(view, tiny_task, tiny_task.train)
+    seen: list[tuple[int, ...]] = []
+    with view.bridge.hooks(fwd_hooks=[("unembed.hook_in", lambda x, hook: seen.append(tuple(x.shape[:-1])))]):
+        found = answer_logits(view, batch)
+    assert seen == [(1, len(batch.targets))]
+    whole = view.logits(batch.tokens)[batch.rows, batch.positions]
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_batches_know_whether_they_hold_the_same_examples(view: View, tiny_task: Task) -> None:
+    (train,), (again,) = (batches(view, tiny_task, tiny_task.train) for _ in range(2))
+    (test,) = batches(view, tiny_task, tiny_task.test)
+    assert train.same_as(again)
+    assert not train.same_as(test)
+    assert not train.same_as(train.first(3))

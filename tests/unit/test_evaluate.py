@@ -9,8 +9,8 @@ import scipy.stats
 import torch
 
 from explorer.edit import apply
-from explorer.errors import Stopped, TaskError
-from explorer.evaluate import Comparison, Evaluation, evaluate
+from explorer.errors import SettingsError, Stopped, TaskError
+from explorer.evaluate import Comparison, Evaluation, evaluate, keep_split
 from explorer.keys import Kind, MatrixKey
 from explorer.models import Model, View
 from explorer.search import prune
@@ -97,6 +97,25 @@ def test_a_masked_evaluation_differs_and_its_comparison_is_consistent(
     assert change.value != 0
     nothing = Comparison(before, before)
     assert (nothing.repaired, nothing.broken, nothing.loss_change.value) == ((), (), 0.0)
+
+
+def test_kept_streams_give_the_same_evaluation(view: View, tiny_task: Task, svds: SvdCache) -> None:
+    kept = keep_split(view, tiny_task)
+    for kind in (Kind.K, Kind.OUT):
+        apply(view, prune(view, tiny_task, svds, kinds=[kind], count=4), svds)
+        told: list[tuple[int, int]] = []
+        found = evaluate(view, tiny_task, kept=kept, progress=lambda done, total: told.append((done, total)))  # noqa: B023
+        assert found == evaluate(view, tiny_task)
+        assert told == [(0, 1), (1, 1)]
+    part = keep_split(view, tiny_task, limit=2)
+    assert evaluate(view, tiny_task, limit=2, kept=part).n == 2
+
+
+def test_kept_streams_of_other_examples_are_refused(view: View, tiny_task: Task) -> None:
+    kept = keep_split(view, tiny_task, "test")
+    for split, limit in (("train", None), ("test", 3), ("validation", None)):
+        with pytest.raises(SettingsError, match="belong to other examples: keep them again"):
+            evaluate(view, tiny_task, split, limit=limit, kept=kept)
 
 
 def test_stopping_leaves_the_view_as_it_was(view: View, tiny_task: Task) -> None:

@@ -1,0 +1,80 @@
+"""Removing singular values by hand in the plain model, slowly: what scores are compared with.
+
+Nothing here imports the engine's passes, edits or decompositions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from explorer.keys import MatrixKey
+from explorer.masks import Mask
+from explorer.tasks import Task
+from tests import plain
+
+STEP = 1e-3
+
+
+def encoded(task: Task) -> list[plain.Encoded]:
+    """The train split as ids."""
+    return [plain.encode_words(example) for example in task.train]
+
+
+def mean_read(model: Any, key: MatrixKey, svd: tuple[plain.Array, ...], task: Task) -> plain.Array:
+    """m . u_i of every value, over all tokens of the train split."""
+    c: plain.Array = plain.record(model, key, encoded(task)).x.mean(axis=0) @ svd[0]
+    return c
+
+
+def removal_path(
+    model: Any, key: MatrixKey, svd: tuple[plain.Array, ...], index: int, c: float, task: Task, sign: float = -1
+) -> Callable[[float], float]:
+    """Mean loss as a function of how much of one value is removed (sign -1) or put back (sign 1), from 0 to 1."""
+    u, s, vh = (torch.tensor(part) for part in svd)
+    where = plain.site(model, key)
+
+    def loss(t: float) -> float:
+        def change(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            moved = y.clone()
+            read = x[..., where.rows] @ u[:, index] - c
+            moved[..., where.columns] += t * sign * s[index] * read[..., None] * vh[index]
+            return moved
+
+        with plain.on_output(where.module, change):
+            return plain.mean_loss(model, encoded(task))
+
+    return loss
+
+
+def derivative(f: Callable[[float], float], h: float = STEP) -> float:
+    """Central difference of fourth order at 0."""
+    return (f(-2 * h) - 8 * f(-h) + 8 * f(h) - f(2 * h)) / (12 * h)
+
+
+def second_derivative(f: Callable[[float], float], h: float = 10 * STEP) -> float:
+    """Central difference of fourth order at 0."""
+    return (-f(-2 * h) + 16 * f(-h) - 30 * f(0) + 16 * f(h) - f(2 * h)) / (12 * h**2)
+
+
+def without(model: Any, values: Sequence[tuple[MatrixKey, int, float | None]]) -> Any:
+    """A copy of the plain model without some values: (matrix, index, c), with c None for zero removal."""
+    edited = copy.deepcopy(model)
+    for key, index, c in values:
+        u, s, vh = (torch.tensor(part) for part in plain.svd(model, key))
+        where = plain.site(edited, key)
+        where.weight().sub_(s[index] * torch.outer(u[:, index], vh[index]))
+        if c is not None:
+            if where.module.bias is None:
+                where.module.bias = torch.nn.Parameter(where.module.weight.new_zeros(where.module.weight.shape[0]))
+            where.module.bias.data[where.columns] += s[index] * c * vh[index]
+    return edited
+
+
+def masked(model: Any, mask: Mask) -> Any:
+    """A copy of the plain model with a mask put onto it by hand."""
+    freeze = mask.mode == "freeze"
+    return without(model, [(one.key, one.index, one.c if freeze else None) for one in mask.removed])
