@@ -1,31 +1,72 @@
-"""Tasks as text: examples in splits, one table of the built-in ones, and JSONL files."""
+"""Tasks as text: examples in splits, one table of the built-in ones, and JSONL and CSV files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 
 from explorer.errors import TaskError
 from explorer.files import typed_path
-from explorer.tasks.arithmetic import int_mult, int_sum
+from explorer.tasks.arithmetic import INT_MULT, INT_MULT_12, INT_SUM
 from explorer.tasks.base import SPLITS, Example, Task
-from explorer.tasks.jsonl import parse_jsonl, read_jsonl
+from explorer.tasks.capitals import COUNTRY_CAPITALS
+from explorer.tasks.custom import SUFFIXES, parse, parse_jsonl, read_file
+from explorer.tasks.greater_than import GREATER_THAN
+from explorer.tasks.induction import INDUCTION
+from explorer.tasks.ioi import IOI
+from explorer.tasks.shots import MOST_SHOTS, with_shots
+from explorer.tasks.spec import TaskSpec
+from explorer.tasks.superglue import CB, COPA, RTE
 
-__all__ = ["SPLITS", "TASKS", "Example", "Task", "load_task", "parse_jsonl", "read_jsonl"]
+__all__ = [
+    "MOST_SHOTS",
+    "SPLITS",
+    "SUFFIXES",
+    "TASKS",
+    "Example",
+    "Task",
+    "TaskSpec",
+    "load_task",
+    "parse",
+    "parse_jsonl",
+    "read_file",
+    "with_shots",
+]
 
-TASKS: dict[str, Callable[[int], Task]] = {"int-sum": int_sum, "int-mult": int_mult}
+_SPECS = (INT_SUM, INT_MULT, INT_MULT_12, CB, COPA, RTE, IOI, GREATER_THAN, COUNTRY_CAPITALS, INDUCTION)
+TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _SPECS}
 
 
-def load_task(name: str, seed: int = 0) -> Task:
-    """The built-in task `name`, or the task in the JSONL file at that path, split by `seed`.
+def load_task(
+    name: str, seed: int = 0, *, shots: int = 0, template: str | None = None, data: Path | None = None
+) -> Task:
+    """The built-in task `name`, or the task in the JSONL or CSV file at that path, split by `seed`.
+
+    Args:
+        name: a key of TASKS, or a path.
+        seed: seed of the split.
+        shots: how many solved train examples stand in front of every prompt.
+        template: another prompt, with the task's placeholders (`{prompt}` for a file).
+        data: folder of SuperGLUE's JSON lines, for CB, COPA and RTE; without it they come from the hub.
 
     Raises:
-        TaskError: neither a built-in task nor a readable, valid file.
+        TaskError: neither a built-in task nor a readable, valid file; a template, a number of shots or a data folder
+            that does not go with it.
     """
     if name in TASKS:
-        return TASKS[name](seed)
+        made = _made(name, seed, template) if data is None else TASKS[name].task(seed, template=template, data=data)
+        return with_shots(made, shots)
     path = typed_path(name)
-    if path is not None and (path.suffix == ".jsonl" or path.is_file()):
-        return read_jsonl(path, seed)
+    if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file()):
+        if data is not None:
+            raise TaskError(f"{path.name} holds its own examples: leave out the data folder {str(data)[:80]!r}.")
+        return with_shots(read_file(path, seed, template), shots)
     raise TaskError(
-        f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl file."
+        f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl or .csv file."
     )
+
+
+@lru_cache(maxsize=32)
+def _made(name: str, seed: int, template: str | None) -> Task:
+    """Tasks are frozen, so the pages, which ask for theirs at every rerun, may share one; failures are not kept."""
+    return TASKS[name].task(seed, template=template)

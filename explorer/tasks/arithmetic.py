@@ -1,25 +1,43 @@
-"""INT-SUM and INT-MULT as published: every ordered pair of integers below a limit, one operation."""
+"""INT-SUM and INT-MULT as published, and a small INT-MULT: every ordered pair of integers below a limit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from explorer.tasks.base import Example, Task, split_examples
+from explorer.tasks.base import Splits
+from explorer.tasks.spec import Row, TaskSpec, split_rows
 
-SUM_LIMIT, MULT_LIMIT = 100, 20
-
-
-def int_sum(seed: int) -> Task:
-    """INT-SUM: `{i} + {j} =` with i, j < 100; 10,000 pairs."""
-    return _pairs("int-sum", f"Sums of two integers below {SUM_LIMIT}", SUM_LIMIT, "+", int.__add__, seed)
+SUM_LIMIT, MULT_LIMIT, SMALL_LIMIT = 100, 20, 12
+_PLACEHOLDERS = ("i", "j")
 
 
-def int_mult(seed: int) -> Task:
-    """INT-MULT: `{i} x {j} =` with i, j < 20; 400 pairs."""
-    return _pairs("int-mult", f"Products of two integers below {MULT_LIMIT}", MULT_LIMIT, "x", int.__mul__, seed)
+def _pairs(limit: int, result: Callable[[int, int], int]) -> Callable[[int, Path | None], Splits[Row]]:
+    def read(seed: int, data: Path | None) -> Splits[Row]:
+        pairs = ((i, j) for i in range(limit) for j in range(limit))
+        return split_rows([Row({"i": str(i), "j": str(j)}, f" {result(i, j)}") for i, j in pairs], seed)
+
+    return read
 
 
-def _pairs(name: str, description: str, limit: int, sign: str, result: Callable[[int, int], int], seed: int) -> Task:
-    examples = [Example(f"{i} {sign} {j} =", f" {result(i, j)}") for i in range(limit) for j in range(limit)]
-    train, validation, test = split_examples(examples, seed)
-    return Task(name, description, train, validation, test, seed)
+INT_SUM = TaskSpec(
+    "int-sum",
+    f"Sums of two integers below {SUM_LIMIT}",
+    "{i} + {j} =",
+    _PLACEHOLDERS,
+    _pairs(SUM_LIMIT, int.__add__),
+)
+INT_MULT = TaskSpec(
+    "int-mult",
+    f"Products of two integers below {MULT_LIMIT}",
+    "{i} x {j} =",
+    _PLACEHOLDERS,
+    _pairs(MULT_LIMIT, int.__mul__),
+)
+INT_MULT_12 = TaskSpec(
+    "int-mult-12",
+    f"Products of two integers below {SMALL_LIMIT}, with an asterisk",
+    "{i} * {j} =",
+    _PLACEHOLDERS,
+    _pairs(SMALL_LIMIT, int.__mul__),
+)

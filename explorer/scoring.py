@@ -1,0 +1,144 @@
+"""Answers beside their alternatives: which choice is the most probable, and by how much the right one leads.
+
+Every alternative (the answer, the choices, the distractor) is scored by the log-probability of all its tokens after
+the prompt. Two rules pick a choice: `sum` takes the largest log-probability; `mean` the largest per token, which does
+not favour short ones. On a tie the choice that is named first is picked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, Literal, get_args
+
+from explorer.batches import encode
+from explorer.errors import TaskError
+from explorer.evaluate import Evaluation, evaluate
+from explorer.metrics import Mean, mean, wilson_interval
+from explorer.models import View
+from explorer.progress import Progress
+from explorer.tasks import Example, Task
+
+Rule = Literal["sum", "mean"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """Log-probabilities of every alternative of every example.
+
+    Attributes:
+        texts: for each example its alternatives: the answer, then other choices, then the distractor, each once.
+        logprobs: for each of them log p(alternative | prompt), summed over its tokens, nats.
+        tokens: for each of them how many tokens it has.
+        exact: loss and exact match of the answers, from the same run.
+    """
+
+    examples: tuple[Example, ...]
+    texts: tuple[tuple[str, ...], ...]
+    logprobs: tuple[tuple[float, ...], ...]
+    tokens: tuple[tuple[int, ...], ...]
+    exact: Evaluation
+
+    def picked(self, rule: Rule = "sum") -> tuple[str, ...]:
+        """The choice that a rule picks, for each example that has choices, in their order."""
+        found = []
+        for example, scores in zip(self.examples, self._scores(rule), strict=True):
+            if example.choices:
+                found.append(max(example.choices, key=scores.__getitem__))
+        return tuple(found)
+
+    def correct(self, rule: Rule = "sum") -> tuple[bool, ...]:
+        """Whether the picked choice is the answer, for each example that has choices."""
+        asked = [example for example in self.examples if example.choices]
+        return tuple(one == example.answer for one, example in zip(self.picked(rule), asked, strict=True))
+
+    @cached_property
+    def leads(self) -> tuple[float, ...]:
+        """How far the answer leads: log p(answer) - log p(distractor), nats, for each example that has a distractor.
+
+        For alternatives of one token this is the difference of their logits.
+        """
+        scores = zip(self.examples, self._scores("sum"), strict=True)
+        return tuple(one[e.answer] - one[e.distractor] for e, one in scores if e.distractor is not None)
+
+    @property
+    def mean_lead(self) -> Mean:
+        """Mean lead of the answer over the distractor, with its standard error."""
+        return mean(self.leads)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for a report: `choice` per rule, and `lead`; each null if no example has what it needs."""
+        return {
+            "choice": {rule: share(self.correct(rule)) for rule in RULES} if self.picked() else None,
+            "lead": self._lead_figures() if self.leads else None,
+        }
+
+    def _lead_figures(self) -> dict[str, Any]:
+        ahead = share([lead > 0 for lead in self.leads])
+        found = self.mean_lead
+        return {"n": found.n, "value": found.value, "stderr": found.stderr, "ahead": ahead}
+
+    def _scores(self, rule: Rule) -> list[dict[str, float]]:
+        found = []
+        for texts, logprobs, tokens in zip(self.texts, self.logprobs, self.tokens, strict=True):
+            divisors = tokens if rule == "mean" else (1,) * len(tokens)
+            scores = [logprob / divisor for logprob, divisor in zip(logprobs, divisors, strict=True)]
+            found.append(dict(zip(texts, scores, strict=True)))
+        return found
+
+
+def share(hits: Sequence[bool]) -> dict[str, Any]:
+    """A share of examples with n and its 95 % Wilson interval."""
+    n, found = len(hits), sum(hits)
+    return {"n": n, "accuracy": found / n, "accuracy_interval": list(wilson_interval(found, n))}
+
+
+def has_alternatives(examples: Sequence[Example]) -> bool:
+    """Whether any example has choices or a distractor."""
+    return any(example.choices or example.distractor is not None for example in examples)
+
+
+def alternatives(
+    view: View, task: Task, split: str = "test", *, limit: int | None = None, progress: Progress | None = None
+) -> Alternatives:
+    """Score all alternatives of one split of a task with the view as it is now.
+
+    Raises:
+        TaskError: an empty split, examples without any alternative, or one that this model cannot take, such as a
+            choice whose first letters the tokenizer merges with the prompt.
+    """
+    examples = task.split(split, limit)
+    if not has_alternatives(examples):
+        raise TaskError(f"the {split} split of {task.name} has neither choices nor distractors: measure exact match.")
+    texts = tuple(_texts(example) for example in examples)
+    spread = tuple(Example(one.prompt, text) for one, mine in zip(examples, texts, strict=True) for text in mine)
+    run = evaluate(view, replace(task, test=spread), "test", progress=progress)
+    starts = list(accumulate(map(len, texts), initial=0))
+    answers = starts[:-1]  # each example's answer is its first alternative
+    exact = Evaluation(
+        examples,
+        loss=tuple(run.loss[i] for i in answers),
+        correct=tuple(run.correct[i] for i in answers),
+        answers=tuple(run.answers[i] for i in answers),
+    )
+    lengths = [len(encode(view.model.tokenizer, one, bos=task.bos).answer) for one in spread]
+    logprobs = tuple(tuple(-loss for loss in run.loss[i:j]) for i, j in pairwise(starts))
+    return Alternatives(examples, texts, logprobs, tuple(tuple(lengths[i:j]) for i, j in pairwise(starts)), exact)
+
+
+def measure(
+    view: View, task: Task, split: str = "test", *, limit: int | None = None, progress: Progress | None = None
+) -> tuple[Evaluation, Alternatives | None]:
+    """Loss and exact match, and the alternatives where the examples have any, each sequence run once."""
+    if not has_alternatives(task.split(split, limit)):
+        return evaluate(view, task, split, limit=limit, progress=progress), None
+    found = alternatives(view, task, split, limit=limit, progress=progress)
+    return found.exact, found
+
+
+def _texts(example: Example) -> tuple[str, ...]:
+    others = () if example.distractor is None else (example.distractor,)
+    return tuple(dict.fromkeys((example.answer, *example.choices, *others)))

@@ -1,0 +1,46 @@
+"""Greater-than (Hanna, Liu and Variengien 2023, arXiv 2305.00586): something cannot end before it began.
+
+`The war lasted from the year 1732 to the year` is to be followed by a later year. The right answer is D years later,
+the wrong one, choice and distractor, D years earlier, in the same century, so that only the last two digits tell them
+apart. Other years would be right, too: read the choice and the difference of log-probabilities, not the exact match.
+The paper puts the century into the prompt; here the whole year is the answer, so that the boundary between prompt and
+answer falls on a space in every tokenizer.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from explorer.tasks.base import Splits
+from explorer.tasks.spec import Row, TaskSpec, split_rows
+
+SIZE = 1000
+CENTURIES = range(11, 19)
+_NOUNS = (
+    "war siege campaign expedition famine feud reign rebellion truce voyage dispute drought journey occupation "
+    "partnership pilgrimage plague project struggle trial"
+)
+NOUNS = tuple(_NOUNS.split())
+
+
+def _read(seed: int, data: Path | None) -> Splits[Row]:
+    draw = random.Random(0)
+    rows: dict[tuple[str, int], Row] = {}
+    while len(rows) < SIZE:
+        noun, century, distance = draw.choice(NOUNS), draw.choice(CENTURIES), draw.randint(1, 20)
+        start = 100 * century + draw.randint(2 + distance, 98 - distance)
+        later, earlier = f" {start + distance}", f" {start - distance}"
+        choices = (later, earlier) if draw.random() < 0.5 else (earlier, later)
+        values = {"noun": noun, "start": str(start)}
+        rows.setdefault((noun, start), Row(values, later, choices, earlier))
+    return split_rows(list(rows.values()), seed)
+
+
+GREATER_THAN = TaskSpec(
+    "greater-than",
+    "Which of two years can be the end of what began in a given year",
+    "The {noun} lasted from the year {start} to the year",
+    ("noun", "start"),
+    _read,
+)

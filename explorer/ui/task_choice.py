@@ -1,0 +1,85 @@
+"""The sidebar's task: which one, and how it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from explorer.config import settings
+from explorer.errors import ExplorerError
+from explorer.files import typed_path
+from explorer.tasks import MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Task, load_task, parse, with_shots
+from explorer.ui.words import literal
+
+DEFAULT = "int-mult"
+UPLOADED = "JSONL or CSV file…"
+FILE_HINT = "Choose a task file in the sidebar to go on."
+DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
+_FILE_HELP = (
+    "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor` "
+    "and `split`."
+)
+
+
+def choose() -> tuple[Task | None, str]:
+    """Draw the choice; the task, or None and what to do next (a reason is on the page if there is one)."""
+    names = [*TASKS, UPLOADED]
+    name = st.selectbox("Task", names, index=names.index(DEFAULT), key="task", bind="query-params")
+    uploaded = name == UPLOADED
+    needs_data = not uploaded and TASKS[name].needs_data
+    upload, folder = None, None
+    if uploaded:
+        upload = st.file_uploader("Task file", type=list(SUFFIXES), key="task_file", help=_FILE_HELP)
+    elif needs_data:
+        folder = _choose_folder(name)
+    shots, template = _choose_wording(name, "{prompt}" if uploaded else TASKS[name].template)
+    hint = FILE_HINT if uploaded else DATA_HINT if needs_data else "Change the task in the sidebar to go on."
+    if uploaded and upload is None:
+        return None, hint
+    seed = settings().seed
+    try:
+        if upload is not None:
+            task = with_shots(parse(upload.getvalue(), name=upload.name, seed=seed, template=template), shots)
+        else:
+            task = load_task(name, seed, shots=shots, template=template, data=folder)
+    except ExplorerError as error:
+        st.error(literal(str(error)))
+        return None, hint
+    sizes = ", ".join(f"{len(getattr(task, split)):,} {split}" for split in SPLITS)
+    st.caption(f"{literal(task.description)}: {sizes}")
+    return task, hint
+
+
+def _choose_folder(name: str) -> Path | None:
+    typed = st.text_input(
+        "SuperGLUE folder",
+        key="superglue",
+        persist_state="session",
+        placeholder="from the hub",
+        help=f"A folder of this machine with {name}/train.jsonl and {name}/validation.jsonl; empty: from the hub.",
+    )
+    return typed_path(typed) or Path(typed) if typed else None
+
+
+def _choose_wording(name: str, default: str) -> tuple[int, str | None]:
+    """Shots and template; they start anew with each task."""
+    with st.expander("How it is asked", icon=":material/chat:"):
+        shots = st.number_input(
+            "Shots",
+            0,
+            MOST_SHOTS,
+            0,
+            key=f"shots-{name}",
+            persist_state="session",
+            help="Solved train examples, the same for all, in front of every prompt.",
+        )
+        template = st.text_area(
+            "Prompt template",
+            key=f"template-{name}",
+            persist_state="session",
+            placeholder=default,
+            height="content",
+            help="Another prompt with the placeholders in braces; empty: the task's own.",
+        )
+    return int(shots), template or None

@@ -1,0 +1,180 @@
+"""A user's own task file: what is read, and the sentence and line number for what is not."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from explorer.errors import TaskError
+from explorer.tasks import Example, parse, parse_jsonl, read_file
+from explorer.tasks.custom import MAX_BYTES, MAX_CHOICES
+
+GOOD = '{"prompt": "2 + 2 =", "answer": " 4"}'
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_lines_without_splits_are_split_by_seed(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "answer": f" a{i}"} for i in range(20)]
+    path = write(tmp_path / "own.jsonl", "\n".join(map(json.dumps, rows)))
+    task = read_file(path, seed=1)
+    assert (len(task.train), len(task.validation), len(task.test)) == (14, 2, 4)
+    assert {e.prompt for e in (*task.train, *task.validation, *task.test)} == {f"p{i}" for i in range(20)}
+    assert task == read_file(path, seed=1)
+    assert task.train != read_file(path, seed=2).train
+    assert (task.name, task.seed) == ("own.jsonl", 1)
+
+
+def test_named_splits_are_kept_in_order(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}", "answer": " a", "split": ["test", "train", "validation"][i % 3]} for i in range(7)]
+    task = read_file(write(tmp_path / "own.jsonl", "\n".join(map(json.dumps, rows))), seed=9)
+    assert [example.prompt for example in task.test] == ["p0", "p3", "p6"]
+    assert [example.prompt for example in task.train] == ["p1", "p4"]
+    assert [example.prompt for example in task.validation] == ["p2", "p5"]
+
+
+def test_blank_lines_windows_line_ends_and_a_byte_order_mark_are_passed_over(tmp_path: Path) -> None:
+    content = b"\xef\xbb\xbf" + f"{GOOD}\r\n\r\n  \n{GOOD.replace('4', '5')}\r\n".encode()
+    task = read_file(write(tmp_path / "own.jsonl", content), seed=0)
+    assert set(task.train) == {Example("2 + 2 =", " 4"), Example("2 + 2 =", " 5")}
+
+
+def test_characters_that_only_look_like_line_ends_stay_inside_their_line(tmp_path: Path) -> None:
+    row = {"prompt": "one\u2028two\u0085three\u2029", "answer": " ü\U0001f600"}
+    task = read_file(write(tmp_path / "own.jsonl", json.dumps(row, ensure_ascii=False)), seed=0)
+    assert task.train == (Example(row["prompt"], row["answer"]),)
+
+
+BAD_LINES = {
+    '{"prompt": "2 + 2 ="}': "no answer; give a non-empty text for `answer`",
+    '{"prompt": "2 + 2 =", "answer": ""}': "no answer; give a non-empty text",
+    '{"prompt": "2 + 2 =", "answer": "  "}': "no answer; give a non-empty text",
+    '{"prompt": "2 + 2 =", "answer": 4}': "no answer; give a non-empty text",
+    '{"answer": " 4"}': "no prompt; give a non-empty text for `prompt`",
+    '{"prompt": null, "answer": " 4"}': "no prompt; give a non-empty text",
+    '{"prompt": "a", "answer": " b"': "not a JSON object; expected",
+    "prompt,answer": "not a JSON object; expected",
+    "[" * 100_000: "not a JSON object; expected",
+    '{"prompt": ' + "1" * 5000 + "}": "not a JSON object; expected",
+    '["2 + 2 =", " 4"]': "a list instead of an object with `prompt` and `answer`",
+    "null": "a NoneType instead of an object",
+    '{"prompt": "a", "answer": " b", "label": 1}': "unknown field 'label'; the fields are prompt, answer, choices, dis",
+    '{"prompt": "a", "answer": " b", "choices": " b"}': f"must be a list of 2 to {MAX_CHOICES} texts, the answer among",
+    '{"prompt": "a", "answer": " b", "choices": [" b"]}': f"must be a list of 2 to {MAX_CHOICES} texts",
+    '{"prompt": "a", "answer": " b", "choices": [" b", 3]}': "no choices; give a non-empty text for `choices`",
+    '{"prompt": "a", "answer": " b", "choices": [" b", " b"]}': "a choice comes twice in ' b', ' b': name",
+    '{"prompt": "a", "answer": " b", "choices": ["b", "c"]}': "answer ' b' is not among the choices 'b', 'c': write it",
+    '{"prompt": "a", "answer": " b", "distractor": " b"}': "the distractor ' b' is the answer itself: give a",
+    '{"prompt": "a", "answer": " b", "distractor": 2}': "no distractor; give a non-empty text for `distractor`",
+    '{"prompt": "a", "answer": " b", "split": "dev"}': "split 'dev' is not known; use one of train, validation, test",
+    '{"prompt": "a", "answer": " b", "split": ["test"]}': "is not known; use one of train, validation, test",
+    '{"prompt": "a\\ud800", "answer": " b"}': "prompt holds half of a surrogate pair; write the whole character",
+    '{"prompt": "a", "answer": " \\udfff"}': "answer holds half of a surrogate pair",
+}
+
+
+@pytest.mark.parametrize("line", sorted(BAD_LINES), ids=lambda line: line[:40])
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "own.jsonl", f"{GOOD}\n\n{line}\n{GOOD}\n")
+    with pytest.raises(TaskError) as caught:
+        read_file(path, seed=0)
+    assert str(caught.value).startswith("own.jsonl, line 3: ")
+    assert BAD_LINES[line] in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_split_on_some_lines_only_is_refused() -> None:
+    lines = [GOOD, GOOD.replace("}", ', "split": "test"}'), GOOD]
+    with pytest.raises(TaskError, match="own names a split on 1 of 3 lines: name it on all of them or on none"):
+        parse_jsonl(lines, name="own", seed=0)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "  \n"])
+def test_a_file_without_examples_is_refused_with_an_example(tmp_path: Path, content: str) -> None:
+    with pytest.raises(TaskError, match=r'own\.jsonl holds no examples: add lines such as \{"prompt": "2 \+ 2 ="'):
+        read_file(write(tmp_path / "own.jsonl", content), seed=0)
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="is not UTF-8 text: save it as UTF-8 JSON lines"):
+        read_file(write(tmp_path / "own.jsonl", GOOD.replace("4", "ü").encode("latin-1")), seed=0)
+
+
+def test_an_oversized_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.jsonl").open("wb") as stream:
+        stream.truncate(MAX_BYTES + 1)
+    with pytest.raises(TaskError, match="has 50,000,001 bytes: task files may have up to 50,000,000"):
+        read_file(tmp_path / "huge.jsonl", seed=0)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"cannot be read \(Is a directory\)"):
+        read_file(tmp_path, seed=0)
+
+
+def test_choices_and_distractors_are_read(tmp_path: Path) -> None:
+    row = {"prompt": "a", "answer": " b", "choices": [" c", " b"], "distractor": " d", "split": "test"}
+    task = read_file(write(tmp_path / "own.jsonl", json.dumps(row)), seed=0)
+    assert task.test == (Example("a", " b", (" c", " b"), " d"),)
+
+
+def test_csv_holds_the_same_as_json_lines(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": 'one, "two"\nthree', "answer": " b|c", "choices": [" b|c", " d"], "split": "test"},
+        {"prompt": "a", "answer": " b", "choices": [" c", " b"], "distractor": " d", "split": "train"},
+        {"prompt": "ü\u2028ä", "answer": " e", "split": "validation"},
+    ]
+    with (tmp_path / "own.csv").open("w", newline="", encoding="utf-8-sig") as stream:
+        writer = csv.DictWriter(stream, ["split", "answer", "prompt", "choices", "distractor"])
+        writer.writeheader()
+        for row, choices in zip(rows, (json.dumps([" b|c", " d"]), " c| b", ""), strict=True):
+            writer.writerow({**row, "choices": choices})
+    expected = parse_jsonl(map(json.dumps, rows), name="own.csv", seed=0)
+    assert read_file(tmp_path / "own.csv", seed=0) == expected
+
+
+BAD_CSV = {
+    "prompt,reply\na, b\n": "line 1: the header must name the columns, `prompt` and `answer` among them",
+    "prompt,answer,answer\na, b, b\n": "line 1: the header must name the columns",
+    "prompt,answer\na, b\n\na, b, c\n": "line 4: 3 cells where the header has 2; quote cells with commas",
+    'prompt,answer\n"a\nb", c\nd,\n': "line 4: no answer; give a non-empty text for `answer`",
+    "prompt,answer,choices\na, b,[1\n": "line 2: `choices` must be a list of 2 to",
+    'prompt,answer\n"a"b, c\n': "line 2: not CSV (",
+    "prompt,answer,label\na, b,1\n": "line 2: unknown field 'label'",
+    "prompt,answer\n": "holds no examples",
+    "a\0b": "line 1: the header must name the columns",
+    "": "holds no examples",
+}
+
+
+@pytest.mark.parametrize("content", sorted(BAD_CSV))
+def test_a_bad_line_of_csv_is_named(content: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        parse(content.encode(), name="own.csv", seed=0)
+    assert str(caught.value).startswith("own.csv")
+    assert BAD_CSV[content] in str(caught.value)
+
+
+def test_a_prompt_is_never_in_two_splits_unless_the_file_says_so() -> None:
+    rows = [{"prompt": f"p{i % 20}", "answer": f" a{i}"} for i in range(60)]
+    for seed in range(5):
+        task = parse_jsonl(map(json.dumps, rows), name="own", seed=seed)
+        assert [task.seen(split) for split in ("train", "validation", "test")] == [0, 0, 0]
+        assert len(task.train) + len(task.validation) + len(task.test) == 60
+    named = [{**rows[0], "split": "train"}, {**rows[0], "split": "test"}, {**rows[1], "split": "test"}]
+    assert parse_jsonl(map(json.dumps, named), name="own", seed=0).seen("test") == 1
+
+
+def test_a_template_puts_prompts_into_other_words() -> None:
+    content = f"{GOOD}\n".encode()
+    task = parse(content, name="own.jsonl", seed=0, template="Q: {prompt} {{?}}\nA:")
+    assert task.train == (Example("Q: 2 + 2 = {?}\nA:", " 4"),)
+    assert task.template == "Q: {prompt} {{?}}\nA:"
+    with pytest.raises(TaskError, match=r"asks for \{answer\}: this task has \{prompt\}"):
+        parse(content, name="own.jsonl", seed=0, template="{answer}")
