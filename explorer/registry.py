@@ -7,10 +7,10 @@ bias is shared by its heads. `hf_weights` gives the view's weights back in the c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -183,6 +183,25 @@ def differentiable(view: View, keys: Sequence[MatrixKey]) -> Iterator[dict[Matri
             site.weight, site.bias = before[key]
 
 
+@contextmanager
+def substituted(view: View, weights: Mapping[MatrixKey, tuple[Tensor, Tensor | None]]) -> Iterator[None]:
+    """Run stacked matrices with other weights `W: [d_in, d_out]` and biases, which may carry gradients, for a block."""
+    sites = {key: _module(view, key) for key in weights}
+    before = {key: (site.weight, site.bias) for key, site in sites.items()}
+    try:
+        for key, (W, b) in weights.items():
+            site = sites[key]
+            for name, value in (("weight", W if _is_conv1d(site) else W.T), ("bias", b)):
+                delattr(site, name)  # a parameter; what takes its place is a plain tensor with a history
+                setattr(site, name, value)
+        yield
+    finally:
+        for key, site in sites.items():
+            for name, value in zip(("weight", "bias"), before[key], strict=True):
+                vars(site).pop(name, None)
+                cast(nn.Module, site).register_parameter(name, cast("nn.Parameter | None", value))
+
+
 def input_hook(key: MatrixKey) -> str:
     """Name of the TransformerLens hook at which the matrix's input can be read."""
     return f"blocks.{key.layer}.{_SLOTS[key.kind]}.hook_in"
@@ -207,10 +226,11 @@ def hf_weights(view: View) -> dict[str, Tensor]:
     """The model's Hugging Face state dict with the view's matrices in it, in the checkpoint's own names and layout.
 
     What the view has not changed is the shared model's own tensor, no copy; a module of several kinds, such as GPT-2's
-    `c_attn`, is copied once one of them has changed. A bias that the checkpoint does not have (made by freeze removal)
-    appears as `<module>.bias`; in a module of several kinds it is zero for the kinds without one. To load such a state
-    dict, the Hugging Face model needs that bias first: by its configuration where that has a switch (Llama's
-    `attention_bias` and `mlp_bias`, then for all layers), else by giving that one module a `bias` parameter.
+    `c_attn`, is copied once one of them has changed. A bias that the checkpoint does not have (made by freeze removal,
+    or by folding a norm that shifts) appears as `<module>.bias`; in a module of several kinds it is zero for the kinds
+    without one. To load such a state dict, the Hugging Face model needs that bias first: by its configuration where
+    that has a switch (Llama's `attention_bias` and `mlp_bias`, then for all layers), else by giving that one module a
+    `bias` parameter.
     """
     weights = view.model.weights()
     owned: set[str] = set()

@@ -1,12 +1,15 @@
-"""Singular value decomposition of one matrix, and what follows from its spectrum.
+"""Singular value decomposition of one matrix.
 
 `W = U diag(s) Vh` with `W: [d_in, d_out]`, `U: [d_in, r]`, `s: [r]` descending, `Vh: [r, d_out]`,
 r = min(d_in, d_out), and canonical sign: the entry of largest modulus of each u_i is positive.
 
 1. Form the Gram matrix of the narrow side in float64 and take its eigenvectors: the cost is cubic in the narrow
-   side only. A singular value then carries a relative error of about eps * (s_0 / s_i)^2.
-2. Where s_i is too small for that to stay below 1e-8, decompose again with LAPACK in float64.
+   side only. A singular value then carries a relative error of about eps * (s_0 / s_i)^2. Small matrices of one shape
+   go through together, so that the heads of a model cost arithmetic and not calls.
+2. Where s_i is too small for that to stay below 1e-8, that matrix is decomposed again with LAPACK in float64.
 3. Fix the signs; store u and vh in float32 (or the weight's own type if wider), s in float64.
+
+On CUDA the weights stay on their device until step 3; the result is on the CPU.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-BLOCK_GAP = 1e-2
 _GRAM_LIMIT = 1e-4  # smallest s_i / s_0 for which the Gram route keeps a relative error of 1e-8
+_TINY = 1e-140  # largest values below this have a Gram matrix that loses digits to underflow, or is zero
+_WORKING_BYTES = 2 << 20  # float64 weights decomposed together: what a core's own cache holds,
+_DEVICE_BYTES = 256 << 20  # and what keeps a GPU busy
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,92 +51,105 @@ class Decomposition:
         return self.part(range(self.rank))
 
 
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Decompositions of n matrices of one shape, on the CPU; `stack[i]` is the i-th and shares its memory."""
+
+    u: Float[Tensor, "n d_in r"]
+    s: Float[Tensor, "n r"]
+    vh: Float[Tensor, "n r d_out"]
+
+    def __len__(self) -> int:
+        return self.s.shape[0]
+
+    def __getitem__(self, index: int) -> Decomposition:
+        return Decomposition(self.u[index], self.s[index], self.vh[index])
+
+    def each(self) -> tuple[Decomposition, ...]:
+        """All n decompositions, sharing the stack's memory."""
+        return tuple(map(Decomposition, self.u.unbind(), self.s.unbind(), self.vh.unbind()))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that u, s and vh take."""
+        return self.u.nbytes + self.s.nbytes + self.vh.nbytes
+
+
 def decompose(W: Float[Tensor, "d_in d_out"]) -> Decomposition:
     """Decompose W by the route described in the module docstring; W itself is not changed.
 
     Raises:
         ValueError: W holds NaN or infinity.
     """
-    exact = W.detach().to(device="cpu", dtype=torch.float64).contiguous()  # equal weights, equal bits, however stored
-    if not bool(torch.isfinite(exact).all()):
-        raise ValueError("the matrix holds NaN or infinite weights")
-    u, s, vh = _gram(exact) if exact.shape[0] >= exact.shape[1] else _flip(*_gram(exact.T))
-    if s[-1] < _GRAM_LIMIT * s[0] or s[0] == 0:
-        u, s, vh = torch.linalg.svd(exact, full_matrices=False)
-    sign = torch.sign(u.gather(0, u.abs().argmax(dim=0, keepdim=True)))
-    sign = torch.where(sign == 0, torch.ones_like(sign), sign)
-    stored = torch.promote_types(W.dtype, torch.float32)
-    return Decomposition((u * sign).to(stored).contiguous(), s, (vh * sign.T).to(stored).contiguous())
+    return decompose_stack([W])[0]
+
+
+def decompose_stack(matrices: Sequence[Float[Tensor, "d_in d_out"]]) -> Stack:
+    """Decompose at least one matrix of one shape and type: several small ones at a time, large ones one by one.
+
+    Raises:
+        ValueError: a matrix holds NaN or infinity.
+    """
+    (d_in, d_out), n = matrices[0].shape, len(matrices)
+    r, stored = min(d_in, d_out), torch.promote_types(matrices[0].dtype, torch.float32)
+    stack = Stack(
+        torch.empty(n, d_in, r, dtype=stored),
+        torch.empty(n, r, dtype=torch.float64),
+        torch.empty(n, r, d_out, dtype=stored),
+    )
+    budget = _DEVICE_BYTES if matrices[0].device.type == "cuda" else _WORKING_BYTES
+    together = max(1, budget // (8 * d_in * d_out))
+    for start in range(0, n, together):
+        part = slice(start, start + together)
+        _into(stack.u[part], stack.s[part], stack.vh[part], matrices[part])
+    return stack
+
+
+def _into(u: Tensor, s: Tensor, vh: Tensor, matrices: Sequence[Tensor]) -> None:
+    """Decompose a few matrices into slices of a stack; the narrow side is always the columns of `tall`."""
+    wide = u.shape[-2] < vh.shape[-1]
+    tall = _exact(matrices, wide)
+    projected, values, v = _gram(tall)
+    scale = values.clone()
+    inexact = (values[:, -1] < _GRAM_LIMIT * values[:, 0]).logical_or(values[:, 0] < _TINY)
+    for i in inexact.nonzero().flatten().tolist():
+        if not bool(torch.isfinite(tall[i]).all()):
+            raise ValueError("the matrix holds NaN or infinite weights")
+        projected[i], values[i], right = torch.linalg.svd(tall[i], full_matrices=False)
+        v[i], scale[i] = right.T, 1.0
+    s.copy_(values)
+    (vh.mT if wide else u).copy_(projected.div_(scale[:, None]))
+    (u if wide else vh.mT).copy_(v)
+    sign = _sign(u)
+    u.mul_(sign[:, None])
+    vh.mul_(sign[..., None])
+
+
+def _exact(matrices: Sequence[Tensor], wide: bool) -> Tensor:
+    """The matrices in float64, tall, in one layout, so that equal weights give equal bits however they are stored."""
+    first = matrices[0].mT if wide else matrices[0]
+    device = first.device if first.device.type == "cuda" else "cpu"  # other accelerators lack float64
+    tall = torch.empty(len(matrices), *first.shape, dtype=torch.float64, device=device)
+    for i, W in enumerate(matrices):
+        tall[i].copy_(W.detach().mT if wide else W.detach())
+    return tall
 
 
 def _gram(tall: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    _, vectors = torch.linalg.eigh(tall.T @ tall)
-    v = vectors.flip(1)
-    projected = tall @ v
-    s = torch.linalg.vector_norm(projected, dim=0)
-    s, order = s.sort(descending=True, stable=True)
-    return projected[:, order] / s.clamp_min(torch.finfo(s.dtype).tiny), s, v[:, order].T
+    """`tall @ v`, singular values (descending) and v; values of 0 where weights, or their squares, are not finite."""
+    gram = tall.mT @ tall
+    usable = torch.isfinite(gram.diagonal(dim1=-2, dim2=-1)).all(dim=-1)
+    if not bool(usable.all()):
+        gram[~usable] = 0.0
+    squares, vectors = torch.linalg.eigh(gram)
+    v = vectors.flip(-1)
+    return tall @ v, squares.flip(-1).clamp_min(0.0).sqrt(), v
 
 
-def _flip(u: Tensor, s: Tensor, vh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return vh.T, s, u.T
-
-
-@dataclass(frozen=True)
-class SpectrumSummary:
-    """Scale-free descriptions of one spectrum; see `summarise`."""
-
-    frobenius_norm: float
-    spectral_norm: float
-    stable_rank: float
-    effective_rank: float
-    null_count: int
-
-
-def summarise(s: Float[Tensor, " r"], d_in: int, d_out: int) -> SpectrumSummary:
-    """Norms and ranks of a spectrum.
-
-    Stable rank is sum(s_i^2) / s_0^2 (Rudelson and Vershynin 2007). Effective rank is exp of the entropy of
-    s_i / sum(s) (Roy and Vetterli 2007). Null values are those below max(d_in, d_out) * eps * s_0.
-    """
-    values = s.double()
-    top = float(values[0])
-    if top == 0:
-        return SpectrumSummary(0.0, 0.0, 0.0, 0.0, len(values))
-    share = values / values.sum()
-    entropy = -torch.special.xlogy(share, share).sum()
-    return SpectrumSummary(
-        frobenius_norm=float(values.square().sum().sqrt()),
-        spectral_norm=top,
-        stable_rank=float(values.square().sum() / top**2),
-        effective_rank=float(entropy.exp()),
-        null_count=len(values) - null_from(values, d_in, d_out),
-    )
-
-
-def cumulative_energy(s: Float[Tensor, " r"]) -> Float[Tensor, " r"]:
-    """Share of the squared Frobenius norm carried by the first i + 1 singular values; all ones for a zero matrix."""
-    energy = s.double().square().cumsum(0)
-    return energy / energy[-1] if float(energy[-1]) > 0 else torch.ones_like(energy)
-
-
-def null_from(s: Float[Tensor, " r"], d_in: int, d_out: int, eps: float = torch.finfo(torch.float32).eps) -> int:
-    """Index of the first numerically null value: s_i < max(d_in, d_out) * eps * s_0 (r if there is none)."""
-    return int((s >= max(d_in, d_out) * eps * s[0]).sum()) if float(s[0]) > 0 else 0
-
-
-def blocks(s: Float[Tensor, " r"], gap: float = BLOCK_GAP) -> tuple[tuple[int, ...], ...]:
-    """Degenerate blocks: maximal runs of two or more neighbours with (s_i - s_{i+1}) / s_i below `gap`.
-
-    Inside a block single directions are not identified: any rotation of them decomposes W as well. Null values
-    are left out by `gap` itself only if they are exactly zero; callers that know d_in and d_out may cut at `null_from`.
-    """
-    values = s.double().tolist()
-    runs: list[list[int]] = [[0]]
-    for i in range(1, len(values)):
-        close = values[i - 1] > 0 and (values[i - 1] - values[i]) / values[i - 1] < gap
-        if close:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
-    return tuple(tuple(run) for run in runs if len(run) > 1)
+def _sign(u: Tensor) -> Tensor:
+    """+1 or -1 for every column: the sign of its entry of largest modulus, the first of equals."""
+    highest, lowest = u.amax(dim=-2), u.amin(dim=-2)
+    if bool((highest == -lowest).any()):
+        largest = u.gather(-2, u.abs().argmax(dim=-2, keepdim=True)).squeeze(-2)
+        return torch.where(largest < 0, -1.0, 1.0).to(u.dtype)
+    return torch.where(highest < -lowest, -1.0, 1.0).to(u.dtype)

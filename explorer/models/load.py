@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,11 +15,14 @@ from explorer.config import DTYPES, settings
 from explorer.errors import ModelError, SettingsError
 from explorer.files import digest
 from explorer.models.bridge import hooked
+from explorer.models.folding import fold
 from explorer.models.hub import reason
 from explorer.models.sources import Source, locate
 from explorer.models.view import View, copy_bridge
 from explorer.progress import Progress, part
 from explorer.tensors import tensor_bytes
+
+Basis = Literal["raw", "folded"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +31,8 @@ class Model:
 
     Attributes:
         source: where it came from.
-        digest: SHA-256 over names, shapes, types and bytes of all weights.
-        basis: `raw`, the weights as in the checkpoint.
+        digest: SHA-256 over the basis, unless raw, and names, shapes, types and bytes of all weights.
+        basis: `raw`, the weights as in the checkpoint, or `folded` (see `explorer.models.folding`).
         tokenizer: the Hugging Face tokenizer.
         parameters_count: number of weights, tied ones once.
         architecture: class name of the Hugging Face model.
@@ -37,7 +40,7 @@ class Model:
 
     source: Source
     digest: str
-    basis: Literal["raw", "folded"]
+    basis: Basis
     tokenizer: Any
     parameters_count: int
     architecture: str
@@ -55,36 +58,44 @@ class Model:
 
     def current_digest(self) -> str:
         """The digest of the weights as they are now in memory; equals `digest` as long as nothing mutated them."""
-        return weights_digest(self._weights)
+        return weights_digest(self._weights, self.basis)
 
 
-def load(name: str, *, dtype: str | None = None, device: str | None = None, progress: Progress | None = None) -> Model:
+def load(
+    name: str,
+    *,
+    basis: str = "raw",
+    dtype: str | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Model:
     """Load a causal language model by name, hub id, local folder or .gguf file.
 
     Args:
         name: a name of `NAMED`, a folder, a .gguf file, or a hub id with an optional `@revision`.
+        basis: `raw` or `folded`: what its matrices are; outputs are the same within rounding.
         progress: told (done, total).
         dtype: `float32`, `float64`, `bfloat16` or `float16`; the settings' type if None.
         device: torch device; the settings' device if None.
 
     Raises:
-        ModelError: unknown name, no network, not a causal LM, a broken file.
-        SettingsError: an unknown dtype.
+        ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded.
+        SettingsError: an unknown dtype or basis.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise SettingsError(f"dtype {dtype!r} is not known: choose one of {', '.join(DTYPES)}.")
-    wanted = dtype or settings().dtype
+    chosen, wanted = as_basis(basis), settings().dtype if dtype is None else dtype
     if wanted not in DTYPES:
         raise SettingsError(f"dtype {wanted!r} is not known: choose one of {', '.join(DTYPES)}.")
     source = locate(name, part(progress, 0.0, 0.5))
     model, tokenizer = _read(source, getattr(torch, wanted), device or settings().device)
+    if chosen == "folded":
+        fold(source.name, model)
     weights, state = _distinct(model), {name: weight.detach() for name, weight in model.state_dict().items()}
     if progress is not None:
         progress(8, 10)
     loaded = Model(
         source=source,
-        digest=weights_digest(weights),
-        basis="raw",
+        digest=weights_digest(weights, chosen),
+        basis=chosen,
         tokenizer=tokenizer,
         parameters_count=sum(weight.numel() for weight in weights.values()),
         architecture=type(model).__name__,
@@ -97,10 +108,20 @@ def load(name: str, *, dtype: str | None = None, device: str | None = None, prog
     return loaded
 
 
-def weights_digest(weights: dict[str, Tensor]) -> str:
-    """SHA-256 over the sorted names, shapes, types and bytes of `weights`."""
+def as_basis(text: str) -> Basis:
+    """Check the name of a basis; raises SettingsError."""
+    known: dict[str, Basis] = {basis: basis for basis in get_args(Basis)}
+    if text not in known:
+        raise SettingsError(f"basis {text[:40]!r} is not known: choose one of {', '.join(known)}.")
+    return known[text]
+
+
+def weights_digest(weights: dict[str, Tensor], basis: Basis = "raw") -> str:
+    """SHA-256 over the basis, unless raw, and the sorted names, shapes, types and bytes of `weights`."""
 
     def parts() -> Iterator[bytes | memoryview]:
+        if basis != "raw":  # a checkpoint that is stored folded stays another model than a folded one
+            yield f"basis {basis};".encode()
         for name in sorted(weights):
             weight = weights[name]
             yield f"{name} {tuple(weight.shape)} {weight.dtype};".encode()
@@ -109,17 +130,28 @@ def weights_digest(weights: dict[str, Tensor]) -> str:
     return digest(parts())
 
 
+def read_config(source: Source) -> tuple[str, Any]:
+    """The Hugging Face class and configuration of a model, from its config.json alone.
+
+    Raises:
+        ModelError: it cannot be used, or describes no causal language model whose matrices can be reached.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False)
+    except Exception as error:  # besides ValueError and OSError, each library's own validation errors
+        raise ModelError(f"{source.name} has a config.json that transformers cannot use ({reason(error)}).") from None
+    return _check_causal(source, config), config
+
+
 def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = str(source.folder)
     model: Any
     report: Any
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # besides ValueError and OSError, each library's own validation errors
-        raise ModelError(f"{source.name} has a config.json that transformers cannot use ({reason(error)}).") from None
-    _check_causal(source, config)
+    config = read_config(source)[1]
     if not list(source.folder.glob("*.safetensors")):
         raise ModelError(f"{source.name} has no safetensors weights in {folder}: save it with `save_pretrained` first.")
     try:
@@ -145,7 +177,8 @@ def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
         raise ModelError(f"{source.name} cannot be put on device {device!r} ({reason(error)}): set another.") from None
 
 
-def _check_causal(source: Source, config: Any) -> None:
+def _check_causal(source: Source, config: Any) -> str:
+    """The class that the configuration builds, if it is one that can be used."""
     names = list(config.architectures or [])
     if not names:
         raise ModelError(
@@ -155,7 +188,9 @@ def _check_causal(source: Source, config: Any) -> None:
         raise ModelError(
             f"{source.name} is a {names[0]}, not a causal language model: give one that predicts next tokens."
         )
-    check_config(source.name, _class_name(config) or names[0], config)
+    class_name = _class_name(config) or str(names[0])
+    check_config(source.name, class_name, config)
+    return class_name
 
 
 def _class_name(config: Any) -> str | None:
