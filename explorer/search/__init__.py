@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from importlib.metadata import PackageNotFoundError, version
 
 from explorer.attribution import Scores, score
 from explorer.edit import empty_mask
 from explorer.errors import SettingsError
 from explorer.keys import Kind
-from explorer.masks import Mask, Mode, Provenance, Removed
+from explorer.masks import Mask, Mode, Removed
 from explorer.models import View
 from explorer.progress import Progress
 from explorer.registry import matrices
+from explorer.search.adaptive import adaptive
+from explorer.search.laser import laser
+from explorer.search.learned import learned
 from explorer.search.lowest import lowest
+from explorer.search.paper import paper
+from explorer.search.problem import Search
+from explorer.search.provenance import provenance
 from explorer.search.random_count import random_count
+from explorer.search.verified import verified
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["STRATEGIES", "lowest", "mask_of", "prune", "random_count"]
+__all__ = ["SEARCHES", "STRATEGIES", "lowest", "mask_of", "prune", "random_count"]
 
 # Chooses `count` of the scored values; the seed matters to random strategies only.
 Strategy = Callable[[Scores, int, int], tuple[Removed, ...]]
 STRATEGIES: dict[str, Strategy] = {"lowest": lowest, "random-count": random_count}
-_PACKAGES = ("eigenprune-explorer", "torch", "transformers", "transformer-lens")
+
+# Searches of any number of rounds, each measured on the validation split.
+SEARCHES: dict[str, Search] = {
+    "paper": paper,
+    "adaptive": adaptive,
+    "verified": verified,
+    "learned": learned,
+    "laser": laser,
+}
 
 
 def prune(
@@ -58,20 +72,6 @@ def prune(
 
 def mask_of(view: View, scores: Scores, removed: Iterable[Removed]) -> Mask:
     """A mask of the view's model that removes the given values, with its provenance."""
-    provenance = Provenance(
-        task=scores.task,
-        split=scores.split,
-        examples=scores.n,
-        seed=scores.seed,
-        scorer=scores.scorer,
-        versions={package: _version(package) for package in _PACKAGES},
-    )
-    empty = empty_mask(view.model, scores.mode).model_copy(update={"provenance": provenance})
+    made = provenance(task=scores.task, split=scores.split, examples=scores.n, seed=scores.seed, scorer=scores.scorer)
+    empty = empty_mask(view.model, scores.mode).model_copy(update={"provenance": made})
     return empty.with_removed(removed)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a checkout that was not installed
-        return "not installed"

@@ -1,0 +1,29 @@
+"""Plain text on which a searched model should go on as before: blocks of tokens that no measurement reads."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from explorer.errors import TaskError
+from explorer.models import View
+from explorer.perplexity import TOKENS, read_text, tokens_of
+
+LENGTH = 128
+
+
+def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 position"], ...]:
+    """Blocks of LENGTH tokens, BOS included, of a text's part behind what `perplexity` measures by default.
+
+    Empty for a model whose tokenizer does not know the words of the text.
+    """
+    try:
+        ids = tokens_of(view.model.tokenizer, read_text() if text is None else text, None)[TOKENS:]
+    except TaskError:
+        return ()
+    bos = view.model.tokenizer.bos_token_id
+    front = [] if bos is None else [int(bos)]
+    length = min(LENGTH, int(view.config.n_ctx)) - len(front)
+    starts = range(0, len(ids) - length + 1, length)
+    return tuple(torch.tensor([[*front, *ids[start : start + length]]], device=view.device) for start in starts)

@@ -1,0 +1,160 @@
+"""Differentiable binary gates over singular values: `W(z) = W - sum_i (1 - z_i) s_i u_i v_i^T`, z_i in {0, 1}.
+
+With freeze removal the bias carries `+ sum_i (1 - z_i) s_i c_i v_i`, so gates at 0 give exactly the mask's weights.
+Gates are binary in the forward pass; the backward pass takes the slope of a sigmoid instead of the step's
+(straight-through estimator, Bengio et al. 2013, arXiv 1308.3432).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from explorer.attribution import MatrixScores
+from explorer.keys import MatrixKey
+from explorer.masks import Mode
+from explorer.models import View
+from explorer.registry import parts_of, read_base, read_base_bias, substituted
+from explorer.svd_cache import SvdCache
+
+
+@dataclass(frozen=True, eq=False)
+class _Site:
+    """The gated parts of one stacked matrix; parts of one shape are computed as a batch."""
+
+    W: Float[Tensor, "d_in d_out"]
+    b: Float[Tensor, " d_out"] | None
+    keys: tuple[MatrixKey, ...]
+    where: tuple[tuple[slice, slice], ...]
+    u: Float[Tensor, "part rows r"]
+    s: Float[Tensor, "part r"]
+    vh: Float[Tensor, "part r columns"]
+    c: Float[Tensor, "part r"]
+
+
+class Gates:
+    """One logit per singular value of some matrices of a view; a value is removed while its logit is not positive.
+
+    Attributes:
+        logits: per stacked matrix, `[part, r]`, parts in the order of `keys`.
+        keys: per stacked matrix, the matrices (heads) that are gated.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        svds: SvdCache,
+        values: Mapping[MatrixKey, MatrixScores],
+        mode: Mode,
+        start: float,
+    ) -> None:
+        grouped: dict[MatrixKey, list[MatrixKey]] = {}
+        for key in values:
+            grouped.setdefault(key.stacked, []).append(key)
+        self._view, self._mode = view, mode
+        self._sites = {site: _site(view, svds, site, keys, values) for site, keys in grouped.items()}
+        self.keys = {site: one.keys for site, one in self._sites.items()}
+        self.logits = {site: torch.full_like(one.s, start, requires_grad=True) for site, one in self._sites.items()}
+
+    @property
+    def size(self) -> int:
+        """Number of gated values."""
+        return sum(logits.numel() for logits in self.logits.values())
+
+    def removed(self) -> int:
+        """Number of values that the gates remove now."""
+        return sum(int((logits <= 0).sum()) for logits in self.logits.values())
+
+    def price(self) -> Float[Tensor, ""]:
+        """Number of removed values, with straight-through gradients."""
+        return torch.stack([_off(logits).sum() for logits in self.logits.values()]).sum()
+
+    def chosen(self, at_most: int) -> list[tuple[MatrixKey, int]]:
+        """The removed values, the lowest logits first if there are more than `at_most`."""
+        ranked = [
+            (float(row[index]), key, index)
+            for site, logits in self.logits.items()
+            for key, row in zip(self.keys[site], logits.detach(), strict=True)
+            for index in torch.nonzero(row <= 0).flatten().tolist()
+        ]
+        return [(key, index) for _, key, index in sorted(ranked)[:at_most]]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Run the view with the gated weights for the time of the block; gradients reach the logits."""
+        weights = {}
+        for site, one in self._sites.items():
+            parts, biases = _removed(_off(self.logits[site]), one)
+            weights[site] = _assemble(one, parts, biases if self._mode == "freeze" else None)
+        with substituted(self._view, weights):
+            yield
+
+
+class _Edit(torch.autograd.Function):
+    """The removed part `[part, d_in, d_out]` and its frozen mean `[part, d_out]`, as functions of off = 1 - z.
+
+    Forward costs only the removed values; backward is one contraction for all of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, off: Tensor, u: Tensor, s: Tensor, vh: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(u, s, vh, c)
+        some = off.any(dim=0)  # the values that any part removes
+        scale = (off * s)[:, some]
+        return (u[:, :, some] * scale[:, None]) @ vh[:, some], ((scale * c[:, some])[:, None] @ vh[:, some])[:, 0]
+
+    @staticmethod
+    def backward(ctx: Any, of_part: Tensor, of_mean: Tensor) -> tuple[Tensor | None, ...]:
+        u, s, vh, c = ctx.saved_tensors
+        slope = ((u.transpose(1, 2) @ of_part) * vh).sum(dim=2) + c * (vh @ of_mean[:, :, None])[:, :, 0]
+        return s * slope, None, None, None, None
+
+
+def _removed(off: Tensor, site: _Site) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = _Edit.apply(off, site.u, site.s, site.vh, site.c)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _off(logits: Tensor) -> Tensor:
+    """1 - z, binary, with the slope of a sigmoid."""
+    soft = torch.sigmoid(-logits)
+    return (logits <= 0).to(soft) + soft - soft.detach()
+
+
+def _assemble(site: _Site, parts: Tensor, biases: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of the stacked matrix from its parts: heads side by side (Q, K, V), below each other (O)."""
+    removed, frozen = torch.zeros_like(site.W), site.W.new_zeros(site.W.shape[1])
+    for place, (rows, columns) in enumerate(site.where):
+        removed[rows, columns] = parts[place]
+        if biases is not None:
+            frozen[columns] = frozen[columns] + biases[place]
+    if biases is None:
+        return site.W - removed, site.b
+    return site.W - removed, frozen if site.b is None else site.b + frozen
+
+
+def _site(
+    view: View,
+    svds: SvdCache,
+    site: MatrixKey,
+    keys: Sequence[MatrixKey],
+    values: Mapping[MatrixKey, MatrixScores],
+) -> _Site:
+    W, b = read_base(view, site).detach(), read_base_bias(view, site)
+    found = [svds.get(view, key) for key in keys]
+    return _Site(
+        W=W,
+        b=None if b is None else b.detach(),
+        keys=tuple(keys),
+        where=tuple(parts_of(view, key) for key in keys),
+        u=torch.stack([one.u for one in found]).to(W),
+        s=torch.stack([one.s for one in found]).to(W),
+        vh=torch.stack([one.vh for one in found]).to(W),
+        c=torch.stack([values[key].c for key in keys]).to(W),
+    )

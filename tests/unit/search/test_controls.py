@@ -1,0 +1,85 @@
+"""Controls match the mask in what they say they match, and in nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from explorer.attribution import Scores, score
+from explorer.edit import check_mask
+from explorer.errors import SettingsError
+from explorer.keys import Kind
+from explorer.masks import Mask
+from explorer.models import View
+from explorer.registry import matrices
+from explorer.search import mask_of
+from explorer.search.controls import CONTROLS, RANDOM, draws
+from explorer.svd_cache import SvdCache
+from explorer.tasks import Task
+
+
+@pytest.fixture
+def scores(view: View, tiny_task: Task, svds: SvdCache) -> Scores:
+    return score(view, tiny_task, svds, matrices(view, [Kind.Q, Kind.OUT]))
+
+
+@pytest.fixture
+def mask(view: View, scores: Scores) -> Mask:
+    return mask_of(view, scores, [scores.removed(key, index) for _, key, index in scores.ranking()[:5]])
+
+
+def per_matrix(mask: Mask) -> Counter[str]:
+    return Counter(one.matrix for one in mask.removed)
+
+
+def energy(mask: Mask) -> float:
+    return sum(one.sigma**2 for one in mask.removed)
+
+
+@pytest.mark.parametrize("control", ["random-count", "smallest", "largest"])
+def test_counts_match_in_every_matrix(scores: Scores, mask: Mask, control: str) -> None:
+    for drawn in draws(scores, mask, control, range(5)):
+        assert per_matrix(drawn) == per_matrix(mask)
+
+
+def test_smallest_and_largest_are_the_ends_of_the_spectrum(scores: Scores, mask: Mask) -> None:
+    [small], [large] = (draws(scores, mask, name, range(5)) for name in ("smallest", "largest"))
+    for key, removed in mask.by_matrix.items():
+        rank = len(scores.matrices[key].s)
+        assert small.indices(key) == set(range(rank - len(removed), rank))
+        assert large.indices(key) == set(range(len(removed)))
+
+
+def test_energy_is_matched_as_closely_as_single_values_allow(scores: Scores, mask: Mask) -> None:
+    for drawn in draws(scores, mask, "random-energy", range(5)):
+        left = energy(mask) - energy(drawn)
+        kept = [
+            float(s) ** 2
+            for key in mask.by_matrix
+            for index, s in enumerate(scores.matrices[key].s)
+            if index not in drawn.indices(key)
+        ]
+        assert left >= -1e-9
+        assert all(one > left for one in kept)  # nothing that was kept would still have fitted
+
+
+@pytest.mark.parametrize("control", list(CONTROLS))
+def test_draws_differ_by_seed_and_only_by_seed(
+    view: View, svds: SvdCache, scores: Scores, mask: Mask, control: str
+) -> None:
+    drawn = draws(scores, mask, control, range(20))
+    assert drawn == draws(scores, mask, control, range(20))
+    assert len(drawn) == (20 if control in RANDOM else 1)
+    if control in RANDOM:
+        assert len({one.digest for one in drawn}) > 5
+    for one in drawn:
+        check_mask(view, one, svds)
+
+
+def test_refusals(view: View, tiny_task: Task, svds: SvdCache, scores: Scores, mask: Mask) -> None:
+    with pytest.raises(SettingsError, match="not a control"):
+        draws(scores, mask, "best", [0])
+    others = score(view, tiny_task, svds, matrices(view, [Kind.V]))
+    with pytest.raises(SettingsError, match="was not scored"):
+        draws(others, mask, "smallest", [0])

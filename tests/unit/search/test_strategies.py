@@ -1,0 +1,118 @@
+"""Strategies on the bundled model find the planted habit, keep to their budget and never see the test split."""
+
+from __future__ import annotations
+
+import pytest
+
+from explorer.errors import Stopped, TaskError
+from explorer.keys import Kind
+from explorer.models import Model, load
+from explorer.registry import matrices
+from explorer.search.adaptive import adaptive
+from explorer.search.laser import laser
+from explorer.search.learned import LearnedSettings, learned
+from explorer.search.paper import paper, proportional
+from explorer.search.problem import Budget, Problem, solve
+from explorer.search.verified import verified
+from explorer.svd_cache import SvdCache
+from explorer.tasks import load_task
+
+PLANTED = {("L0.Q.H3", 0), ("L0.K.H3", 0)}
+
+
+def quick_learned(problem: Problem) -> None:
+    learned(problem, LearnedSettings(steps=40, price=0.02))
+
+
+STRATEGIES = {"paper": paper, "adaptive": adaptive, "verified": verified, "learned": quick_learned, "laser": laser}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load("bundled")
+
+
+@pytest.fixture(scope="module")
+def svds() -> SvdCache:
+    return SvdCache(None)
+
+
+def problem(model: Model, svds: SvdCache, **settings) -> Problem:
+    view = model.view()
+    keys = matrices(view, (Kind.Q, Kind.K), settings.pop("layers", None))
+    given = {"budget": Budget(30), "limit": 64, **settings}
+    return Problem(view, load_task("int-mult", 0), svds, keys, **given)
+
+
+@pytest.mark.parametrize("name", ["paper", "adaptive", "verified", "learned"])
+def test_the_planted_habit_is_found(model: Model, svds: SvdCache, name: str) -> None:
+    found = solve(problem(model, svds), STRATEGIES[name])
+    before, best = found.curve[0].validation, found.best.validation
+    assert before.accuracy <= 0.15
+    assert best.accuracy >= 0.75
+    assert found.best.removed <= 30
+    removed = {(one.matrix, one.index) for one in found.best.mask.removed}
+    assert removed & PLANTED
+    assert found.stopped == ""
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_equal_seeds_give_equal_masks(model: Model, svds: SvdCache, name: str) -> None:
+    masks = [solve(problem(model, svds, layers=[0], limit=16), STRATEGIES[name]).best.mask.digest for _ in range(2)]
+    assert masks[0] == masks[1]
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_the_test_split_is_never_seen(model: Model, svds: SvdCache, name: str) -> None:
+    given = problem(model, svds, layers=[0], limit=8)
+    with pytest.raises(TaskError, match="empty"):
+        given.task.split("test")
+    seen = {example for point in solve(given, STRATEGIES[name]).curve for example in point.validation.examples}
+    assert not seen & set(load_task("int-mult", 0).test)
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_no_result_is_over_the_budget(model: Model, svds: SvdCache, name: str) -> None:
+    found = solve(problem(model, svds, layers=[0], limit=8, budget=Budget(3)), STRATEGIES[name])
+    assert found.best.removed <= 3
+
+
+def test_laser_truncates(model: Model, svds: SvdCache) -> None:
+    found = solve(problem(model, svds, layers=[0], limit=8, budget=Budget(400), mode="zero"), laser)
+    for key, removed in found.best.mask.by_matrix.items():
+        rank = svds.get(model.view(), key).rank
+        assert [one.index for one in removed] == list(range(rank - len(removed), rank))
+
+
+def test_a_stop_keeps_the_best_so_far(model: Model, svds: SvdCache) -> None:
+    calls = []
+
+    def stop_after_three(done: int, total: int) -> None:
+        calls.append(done)
+        if len(calls) == 4:
+            raise Stopped
+
+    found = solve(problem(model, svds, progress=stop_after_three), verified)
+    assert found.stopped == "stopped"
+    assert len(found.curve) >= 3
+    losses = [point.validation.mean_loss.value for point in found.curve]
+    assert found.best.validation.mean_loss.value == min(losses)
+
+
+def test_time_ends_a_search(model: Model, svds: SvdCache) -> None:
+    found = solve(problem(model, svds, budget=Budget(30, seconds=1e-9)), paper)
+    assert (found.stopped, len(found.curve)) == ("time", 1)
+
+
+def test_the_view_is_left_unpruned(model: Model, svds: SvdCache) -> None:
+    given = problem(model, svds, layers=[0], limit=8)
+    solve(given, paper)
+    assert given.view.applied == {}
+
+
+def test_proportional_takes_equal_shares_of_the_kinds(model: Model, svds: SvdCache) -> None:
+    scores = problem(model, svds).score()
+    ranked = proportional(scores)
+    half = [key.kind for key, _ in ranked[: len(ranked) // 2]]
+    assert abs(half.count(Kind.Q) - half.count(Kind.K)) <= 1
+    assert len(set(ranked)) == scores.size
