@@ -16,10 +16,10 @@ CHROMIUM_THEN = chromium="$$(scripts/find-chromium.sh)" && CHROMIUM="$$chromium"
 # Settings that would make Python or pip look outside .venv.
 unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
 
-.PHONY: help app test setup lint typecheck unit browser screenshots bench clean
+.PHONY: help app test setup lint typecheck unit browser screenshots bench bench-scaling clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 app: .venv/.app  ## Set up and open the explorer on localhost (PORT=8501)
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -46,8 +46,11 @@ browser: .venv/.test  ## Run the tests in a real Chromium only
 screenshots: .venv/.test  ## Write pictures of every page to build/screenshots
 	$(CHROMIUM_THEN) OMP_NUM_THREADS=1 $(BIN)/python -m scripts.screenshots $(ARGS)
 
-bench: .venv/.test  ## Measure speed and memory
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
+bench: .venv/.test  ## Measure speed and memory against plain transformers and LAPACK (ARGS="--device cuda")
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(ARGS)
+
+bench-scaling: .venv/.test  ## Measure how costs grow with the model and the split, up to a billion weights
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench --scaling $(ARGS)
 
 clean:  ## Remove .venv and everything that is made again
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

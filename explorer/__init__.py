@@ -22,13 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from explorer.attribution import SCORERS, score
+    from explorer.damage import damage
     from explorer.edit import apply, empty_mask
     from explorer.errors import ExplorerError
     from explorer.evaluate import Comparison, Evaluation, evaluate
     from explorer.keys import Kind, MatrixKey
     from explorer.masks import Mask, load_mask
     from explorer.models import Model, View, load
+    from explorer.perplexity import perplexity
     from explorer.registry import matrices
+    from explorer.scoring import alternatives
     from explorer.search import STRATEGIES, prune
     from explorer.svd_cache import SvdCache, default_cache
     from explorer.tasks import TASKS, Task, load_task
@@ -47,7 +50,9 @@ __all__ = [
     "SvdCache",
     "Task",
     "View",
+    "alternatives",
     "apply",
+    "damage",
     "default_cache",
     "empty_mask",
     "evaluate",
@@ -55,6 +60,7 @@ __all__ = [
     "load_mask",
     "load_task",
     "matrices",
+    "perplexity",
     "prune",
     "score",
 ]
@@ -62,13 +68,16 @@ __all__ = [
 # The same as the imports above, for the running program.
 _NAMES = {
     "attribution": ("SCORERS", "score"),
+    "damage": ("damage",),
     "edit": ("apply", "empty_mask"),
     "errors": ("ExplorerError",),
     "evaluate": ("Comparison", "Evaluation", "evaluate"),
     "keys": ("Kind", "MatrixKey"),
     "masks": ("Mask", "load_mask"),
     "models": ("Model", "View", "load"),
+    "perplexity": ("perplexity",),
     "registry": ("matrices",),
+    "scoring": ("alternatives",),
     "search": ("STRATEGIES", "prune"),
     "svd_cache": ("SvdCache", "default_cache"),
     "tasks": ("TASKS", "Task", "load_task"),

@@ -16,7 +16,7 @@ from explorer.errors import MaskError
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, ModelIdentity, Removed
 from explorer.models import Model, View
-from explorer.progress import Progress, track
+from explorer.progress import Progress
 from explorer.registry import check, parts_of, read_base, read_base_bias, replace, restore
 from explorer.svd import Decomposition
 from explorer.svd_cache import SvdCache
@@ -69,6 +69,7 @@ def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
     with view.lock:
         states = {site: (mask.mode, tuple(parts.items())) for site, parts in wanted.items()}
         stale = [site for site, state in states.items() if view.applied.get(site) != state]
+        svds.get_many(view, [key for site in stale for key in wanted[site]])  # missing ones are computed together
         # Every part is computed and checked before the first weight changes, so a refused mask changes nothing.
         edits = {site: _edit(view, wanted[site], mask.mode, svds) for site in stale}
         restored = [site for site in view.applied if site not in wanted]
@@ -84,9 +85,10 @@ def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
 def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None = None) -> None:
     """Raise what `apply` would raise for this mask, without changing the view."""
     mask.check_model(identity(view.model))
-    for key in track(tuple(mask.by_matrix), progress):
+    for key in mask.by_matrix:
         check(view, key)
-        check_values(svds.get(view, key), key, mask.by_matrix[key])
+    for key, decomposition in svds.get_many(view, tuple(mask.by_matrix), progress).items():
+        check_values(decomposition, key, mask.by_matrix[key])
 
 
 def check_values(decomposition: Decomposition, key: MatrixKey, removed: tuple[Removed, ...]) -> None:

@@ -18,8 +18,13 @@ NOTHING = 1e-6
 _MARGIN = {"l": 10, "r": 10, "t": 36, "b": 10}
 
 
-def energy(curves: Mapping[str, NDArray[np.float64]]) -> go.Figure:
-    """Cumulative energy of one or more matrices over the number of singular values."""
+def energy(curves: Mapping[str, NDArray[np.float64]], quantiles: Sequence[float] = ()) -> go.Figure:
+    """Cumulative energy of one or more matrices over the number of singular values.
+
+    Args:
+        curves: per matrix the share of energy in its first i + 1 values.
+        quantiles: shares to mark where each curve first reaches them, with the number of values it takes.
+    """
     figure = go.Figure(
         [
             go.Scatter(
@@ -33,13 +38,36 @@ def energy(curves: Mapping[str, NDArray[np.float64]]) -> go.Figure:
             for position, (name, values) in enumerate(curves.items())
         ]
     )
+    if quantiles:
+        _mark(figure, curves, quantiles)
     figure.update_layout(
         title="Cumulative energy",
         xaxis_title="singular values kept (largest first)",
         yaxis={"title": "share of squared norm", "tickformat": ".0%", "range": [0, 1.02]},
+        legend={"orientation": "h", "y": -0.28},
         **_frame(showlegend=len(curves) > 1),
     )
     return figure
+
+
+def _mark(figure: go.Figure, curves: Mapping[str, NDArray[np.float64]], quantiles: Sequence[float]) -> None:
+    """Mark on each curve where it first reaches each share, with the number of values; a line across for each share."""
+    for position, (name, values) in enumerate(curves.items()):
+        counts = [1 + int(np.argmax(values >= share * (1 - 1e-12))) for share in quantiles]
+        figure.add_scatter(
+            x=counts,
+            y=[values[count - 1] for count in counts],
+            text=[str(count) for count in counts],
+            customdata=list(quantiles),
+            name=escape(name),
+            mode="markers+text" if len(curves) == 1 else "markers",
+            textposition="bottom right",
+            marker={"size": 8, "symbol": position, "color": BEFORE},
+            showlegend=False,
+            hovertemplate="%{customdata:.0%} in %{x} values<extra>" + escape(name) + "</extra>",
+        )
+    for share in quantiles:
+        figure.add_hline(y=share, line={"width": 1, "dash": "dot", "color": BEFORE})
 
 
 def attention(

@@ -1,37 +1,37 @@
-"""Decompositions on disk, found by the content of the weight; the only file that knows how they are stored.
+"""Decompositions on disk, found by the content of the model; the only file that knows where they are kept.
 
-The key is a digest of bytes, shape, type, SVD settings and format version, never a model's name, so a fine-tuned model
-cannot pick up another's singular values. Entries appear whole or not at all, each with a checksum; the least recently
-used ones go when the folder grows beyond its limit. Several processes may share a folder.
+A decomposition is found by its owner (the digest of all weights of the model, their types and shapes, and the basis)
+and the name of its matrix, never by a model's name, so a fine-tuned model cannot pick up another's singular values.
+Many are kept in one file (`explorer.svd_pack`), because opening files would otherwise dominate. A file appears whole or
+not at all; the least recently used ones go when the folder grows beyond its limit. Several processes may share a
+folder. Decompositions are mapped: their memory is the system's file cache, for as long as somebody holds them.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
+from explorer import svd_pack
 from explorer.files import digest, replacing
 from explorer.progress import Progress, track
 from explorer.svd import Decomposition
-from explorer.tensors import tensor_bytes
+from explorer.svd_pack import FORMAT, Damaged, Named, Part
 
-FORMAT = "svd-1"
 SUFFIX = ".safetensors"
 LEFTOVER_AGE = 3600.0  # seconds after which a temporary file belongs to no running process
-_NAMES = ("u", "s", "vh")
 
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What a folder of decompositions holds."""
+    """What a folder of decompositions holds; `entries` counts decompositions."""
 
     folder: Path
     entries: int
@@ -39,48 +39,66 @@ class StoreInfo:
     limit: int
 
 
-class Damaged(Exception):
-    """An entry that is not what was once saved."""
-
-
 class SvdStore:
     """A folder of decompositions.
 
     Args:
-        folder: made when the first entry is saved.
-        limit: bytes that the entries may take; the least recently used go first.
+        folder: made when the first file is saved.
+        limit: bytes that the files may take; the least recently used go first.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self.limit = limit
         self._unchecked = limit  # the first save looks at the whole folder
+        self._lock = threading.Lock()
+        self._opened: set[str] = set()
+        self._index: dict[str, dict[str, Part]] = {}
 
-    def load(self, W: Tensor) -> Decomposition | None:
-        """The saved decomposition of W, None if there is none.
+    def find(self, owner: str, names: Sequence[str]) -> tuple[dict[str, Decomposition], bool]:
+        """The saved decompositions of `names`, with all that were checked together with them.
 
-        Raises:
-            Damaged: the entry's checksum or format is wrong.
+        Returns:
+            Name -> decomposition; and whether a damaged file had to be given up on the way.
         """
-        path = self._path(W)
-        if not _exists(path):
-            return None
-        found = _read(path)
-        with suppress(OSError):  # a read-only folder serves its entries as well
-            os.utime(path)  # used now: others are evicted before it
-        return found
+        with self._lock:
+            index = self._index.setdefault(owner, {})
+            damaged = not all(name in index for name in names) and self._look(owner, index)
+            parts = dict.fromkeys(index[name] for name in names if name in index)
+        found: dict[str, Decomposition] = {}
+        for part in parts:
+            try:
+                found.update(zip(part.names, part.decompositions(), strict=True))
+            except Damaged:
+                damaged |= part.path.exists()  # else evicted by another process meanwhile
+                self._remove(part.path)
+        for path in {part.path for part in parts}:
+            with suppress(OSError):  # evicted, or a read-only folder, which serves its files as well
+                os.utime(path)  # used now: others are evicted before it
+        return found, damaged
 
-    def save(self, W: Tensor, decomposition: Decomposition) -> None:
-        """Keep the decomposition of W; raises OSError or SafetensorError if the folder cannot be written."""
-        tensors = {name: getattr(decomposition, name) for name in _NAMES}
-        with replacing(self._path(W)) as temporary:
-            save_file(tensors, temporary, metadata={"format": FORMAT, "checksum": _checksum(tensors)})
-        self._unchecked += sum(tensor.nbytes for tensor in tensors.values())
+    def known(self, owner: str, names: Sequence[str]) -> set[str]:
+        """Those of `names` that the files' headers list; whether their values are whole shows when they are read."""
+        with self._lock:
+            index = self._index.setdefault(owner, {})
+            if not all(name in index for name in names):
+                self._look(owner, index)
+            return {name for name in names if name in index}
+
+    def save(self, owner: str, stacks: Sequence[Named]) -> None:
+        """Keep decompositions in one file; raises OSError or SafetensorError if the folder cannot be written."""
+        content = digest(svd_pack.checksum(owner, one).encode() for one in stacks)
+        path = self.folder / f"{_prefix(owner)}{content.removeprefix('sha256:')[:16]}{SUFFIX}"
+        with replacing(path) as temporary:
+            svd_pack.write(temporary, owner, stacks)
+        with self._lock:
+            self._opened.discard(path.name)  # there may have been a damaged one of that name
+        self._unchecked += sum(one.stack.nbytes for one in stacks)
         if self._unchecked > self.limit // 20:
             self.evict()
 
     def evict(self) -> int:
-        """Remove the least recently used entries beyond the limit, and left-over temporary files; how many entries."""
+        """Remove the least recently used files beyond the limit, and left-over temporary ones; how many files."""
         self._unchecked = 0
         try:
             with FileLock(self.folder.parent / f".{self.folder.name}.lock", timeout=0):
@@ -90,35 +108,64 @@ class SvdStore:
             return 0
 
     def info(self) -> StoreInfo:
-        """Number and size of the entries."""
-        sizes = [size for _, size, _ in self._entries()]
-        return StoreInfo(self.folder, len(sizes), sum(sizes), self.limit)
+        """Number of decompositions, and size of the files."""
+        files = self._files()
+        count = sum(len(svd_pack.names(path)) for path, _, _ in files)
+        return StoreInfo(self.folder, count, sum(size for _, size, _ in files), self.limit)
 
     def clear(self) -> StoreInfo:
-        """Remove all entries; what they were."""
+        """Remove all decompositions; what they were."""
         before = self.info()
-        for path, _, _ in self._entries():
-            path.unlink(missing_ok=True)
+        for path, _, _ in self._files():
+            self._remove(path)
         return before
 
     def verify(self, progress: Progress | None = None) -> int:
-        """Read every entry, remove the damaged ones; how many those were."""
+        """Read every file from beginning to end, remove the damaged and outdated ones; how many files those were."""
         damaged = 0
-        for path, _, _ in track(self._entries(), progress):
+        for path, _, _ in track(self._files(), progress):
             try:
-                _read(path)
+                for part in svd_pack.read(path):
+                    part.decompositions()
             except Damaged:
-                path.unlink(missing_ok=True)
+                self._remove(path)
                 damaged += 1
         return damaged
 
+    def _look(self, owner: str, index: dict[str, Part]) -> bool:
+        """Open the owner's files that were not open yet; whether there was a damaged one. Holds the lock."""
+        damaged = False
+        for path in _listed(self.folder, _prefix(owner)):
+            if path.name in self._opened:
+                continue
+            try:
+                parts = [part for part in svd_pack.read(path) if part.owner == owner]
+            except Damaged:
+                damaged = path.exists()  # else evicted by another process meanwhile
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+                continue
+            self._opened.add(path.name)
+            index.update({name: part for part in parts for name in part.names})
+        return damaged
+
+    def _remove(self, path: Path) -> None:
+        """Delete a file, if the folder allows it, and forget what it held."""
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        with self._lock:
+            self._opened.discard(path.name)
+            for index in self._index.values():
+                for name in [name for name, part in index.items() if part.path.name == path.name]:
+                    del index[name]
+
     def _shrink(self) -> int:
-        entries = sorted(self._entries(), key=lambda entry: entry[2])
-        total, removed = sum(size for _, size, _ in entries), 0
-        for path, size, _ in entries:
+        files = sorted(self._files(), key=lambda file: file[2])
+        total, removed = sum(size for _, size, _ in files), 0
+        for path, size, _ in files:
             if total <= self.limit:
                 break
-            path.unlink(missing_ok=True)
+            self._remove(path)
             total, removed = total - size, removed + 1
         return removed
 
@@ -130,42 +177,24 @@ class SvdStore:
             except FileNotFoundError:
                 continue
 
-    def _entries(self) -> list[tuple[Path, int, float]]:
-        """Path, size and time of last use of every entry."""
+    def _files(self) -> list[tuple[Path, int, float]]:
+        """Path, size and time of last use of every file."""
         found = []
-        for path in self.folder.glob(f"*{SUFFIX}"):
+        for path in _listed(self.folder, ""):
             try:
                 status = path.stat()
             except FileNotFoundError:  # evicted by another process meanwhile
                 continue
-            if not path.name.startswith("."):
-                found.append((path, status.st_size, status.st_mtime))
+            found.append((path, status.st_size, status.st_mtime))
         return found
 
-    def _path(self, W: Tensor) -> Path:
-        header = f"{FORMAT} {tuple(W.shape)} {W.dtype};".encode()
-        return self.folder / (digest([header, tensor_bytes(W)]).removeprefix("sha256:") + SUFFIX)
+
+def _prefix(owner: str) -> str:
+    return digest([f"{FORMAT} {owner}".encode()]).removeprefix("sha256:")[:40] + "-"
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    header = "".join(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype};" for name in _NAMES)
-    return digest([header.encode(), *(tensor_bytes(tensors[name]) for name in _NAMES)])
-
-
-def _exists(path: Path) -> bool:
+def _listed(folder: Path, prefix: str) -> list[Path]:
     try:
-        return path.is_file()
+        return sorted(path for path in folder.glob(f"{prefix}*{SUFFIX}") if not path.name.startswith("."))
     except OSError:  # a folder that may not be searched
-        return False
-
-
-def _read(path: Path) -> Decomposition:
-    try:
-        with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in _NAMES}
-    except (SafetensorError, OSError) as error:
-        raise Damaged(path.name) from error
-    if metadata.get("format") != FORMAT or metadata.get("checksum") != _checksum(tensors):
-        raise Damaged(path.name)
-    return Decomposition(**tensors)
+        return []

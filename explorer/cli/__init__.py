@@ -15,12 +15,19 @@ import typer
 from typer.core import TyperGroup
 
 from explorer.cli.cache import cache_app
-from explorer.cli.catalog import models_app, tasks_app
+from explorer.cli.catalog import models_app
+from explorer.cli.checkpoint import spectrum
 from explorer.cli.console import notice
 from explorer.cli.evaluation import evaluate
 from explorer.cli.launch import open_app
+from explorer.cli.mask import mask_app
 from explorer.cli.pruning import prune, score
-from explorer.cli.reports import EvalReport, MatricesReport, PruneReport, ScoreReport, SpectraReport, keys
+from explorer.cli.readout import readout
+from explorer.cli.reports import EvalReport, MatricesReport, PruneReport, ScoreReport, keys
+from explorer.cli.search import search
+from explorer.cli.spectrum_reports import CheckpointRow, ReadoutReport, SpectraReport
+from explorer.cli.study import study_app
+from explorer.cli.tasks import tasks_app
 from explorer.cli.weights import matrices, spectra
 from explorer.errors import ExplorerError
 
@@ -85,11 +92,16 @@ def root(context: typer.Context) -> None:
 
 app.add_typer(models_app, name="models")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(mask_app, name="mask")
+app.add_typer(study_app, name="study")
 app.add_typer(cache_app, name="cache")
 app.command("matrices", epilog=keys(MatricesReport))(matrices)
 app.command("spectra", epilog=keys(SpectraReport))(spectra)
+app.command("spectrum", epilog=keys(CheckpointRow))(spectrum)
+app.command("readout", epilog=keys(ReadoutReport))(readout)
 app.command("score", epilog=keys(ScoreReport))(score)
 app.command("prune", epilog=keys(PruneReport))(prune)
+app.command("search")(search)
 app.command("eval", epilog=keys(EvalReport))(evaluate)
 app.command("app")(open_app)
 

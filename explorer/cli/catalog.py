@@ -1,4 +1,4 @@
-"""`models list`, `models fetch`, `tasks list`: what there is to work with."""
+"""`models list`, `models fetch`: the models that there are to work with."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import typer
 
 from explorer.cli import options
 from explorer.cli.console import say, show_json, show_table, working
-from explorer.cli.reports import ModelEntry, ModelsReport, TaskEntry, TasksReport, keys
+from explorer.cli.reports import ModelEntry, ModelsReport, keys
 from explorer.config import settings
-from explorer.tasks import SPLITS, TASKS, load_task
 
 models_app = typer.Typer(help="Models with a short name: list them, fetch one.")
-tasks_app = typer.Typer(help="Built-in tasks: list them.")
 
 
 @models_app.command("list", epilog=keys(ModelsReport))
@@ -59,38 +57,3 @@ def models_fetch(
     if json:
         return show_json(entry)
     say(f"{name} is in {entry['folder']}")
-
-
-@tasks_app.command("list", epilog=keys(TasksReport))
-def tasks_list(json: options.Json = False) -> None:
-    """List the built-in tasks with the sizes of their splits and one example.
-
-    A .jsonl file with `prompt`, `answer` and optionally `split` on each line is a task, too.
-
-    Example: `eigenprune tasks list --json`
-    """
-    report: TasksReport = {"tasks": [_task(name) for name in TASKS]}
-    if json:
-        return show_json(report)
-    rows = [
-        (
-            entry["name"],
-            entry["description"],
-            *entry["sizes"].values(),
-            repr(entry["sample"]["prompt"]),
-            repr(entry["sample"]["answer"]),
-        )
-        for entry in report["tasks"]
-    ]
-    show_table("Tasks", ("name", "description", *SPLITS, "prompt", "answer"), rows)
-
-
-def _task(name: str) -> TaskEntry:
-    task = load_task(name, settings().seed)
-    sample = task.train[0]
-    return {
-        "name": name,
-        "description": task.description,
-        "sizes": {split: len(task.split(split)) for split in SPLITS},
-        "sample": {"prompt": sample.prompt, "answer": sample.answer},
-    }

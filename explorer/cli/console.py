@@ -35,6 +35,11 @@ def show_json(report: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def show_json_line(row: Mapping[str, Any]) -> None:
+    """One row of a report as one line of JSON, at once."""
+    typer.echo(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False))
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from explorer.cli import options
+from explorer.cli.answers import Measured, choice_figures, lead_figures, show_choice, show_lead
 from explorer.cli.console import (
     accuracy_text,
     loss_text,
@@ -22,7 +23,7 @@ from explorer.cli.console import (
     working,
 )
 from explorer.cli.reports import Change, Controls, EvalReport, Figures
-from explorer.cli.setup import identity, open_task, open_view, seed_or_default
+from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.tasks import Task
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from explorer.masks import Mask
     from explorer.metrics import Mean
     from explorer.models import View
+    from explorer.scoring import Alternatives
     from explorer.svd_cache import SvdCache
 
 CONTROL_STRATEGY = "random-count"
@@ -42,6 +44,9 @@ def evaluate(
     task: options.TaskName,
     mask: Annotated[Path | None, typer.Option("--mask", help="Mask file; without it the unpruned model.")] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    shots: options.Shots = 0,
+    template: options.Template = None,
+    data: options.Data = None,
     limit: options.Limit = None,
     controls: Annotated[
         int,
@@ -53,6 +58,7 @@ def evaluate(
         ),
     ] = 0,
     seed: options.Seed = None,
+    basis: options.Basis = "raw",
     dtype: options.Dtype = None,
     device: options.Device = None,
     json: options.Json = False,
@@ -60,19 +66,20 @@ def evaluate(
     """Measure accuracy and loss with a mask, beside the unpruned model on the same examples.
 
     Accuracy is exact match over all answer tokens, with its 95 % interval; losses are nats per example with their
-    standard error.
+    standard error. Tasks with choices also get the accuracy of the most probable choice, tasks with distractors how far
+    the answer leads. Changes come with McNemar's exact test and a paired bootstrap interval.
 
     Example: `eigenprune eval --model bundled --task int-mult --mask mask.json --controls 20`
     """
     seed = seed_or_default(seed)
-    opened = open_task(task, seed, split, limit)
+    opened = open_task(task, seed, split, limit, Asked(shots, template, data))
     given = _read(mask, opened) if mask is not None else None
     if controls and not given:
         raise SettingsError("--controls needs something to compare with: give a --mask that removes at least 1 value.")
-    run = _Run.open(open_view(model, dtype, device), opened, split, limit)
-    comparison = run.compare(given)
+    run = _Run.open(open_view(model, dtype, device, basis), opened, split, limit)
+    comparison, answers = run.compare(given)
     drawn = run.controls(given, controls, seed, comparison) if given and controls else None
-    report = _report(run, given, comparison, drawn, seed)
+    report = _report(run, given, comparison, answers, drawn, seed)
     if json:
         return show_json(report)
     _show(report)
@@ -107,8 +114,31 @@ class _Run:
 
         return cls(view, default_cache(notice), task, split, limit)
 
-    def measure(self, mask: Mask, what: str) -> Evaluation:
+    def measure(self, mask: Mask, what: str) -> tuple[Evaluation, Alternatives | None]:
         """Put a mask onto the view and run it; a mask of another model is refused before anything runs."""
+        from explorer.edit import apply
+        from explorer.scoring import measure
+
+        with working(what) as progress:
+            apply(self.view, mask, self.svds)
+            return measure(self.view, self.task, self.split, limit=self.limit, progress=progress)
+
+    def compare(self, mask: Mask | None) -> tuple[Comparison, Measured | None]:
+        """The mask beside the unpruned model; without a mask the unpruned model is measured once.
+
+        With them, where the examples have choices or distractors, these.
+        """
+        from explorer.edit import empty_mask
+        from explorer.evaluate import Comparison
+
+        masked = None if mask is None else self.measure(mask, "Measuring the mask")
+        baseline = self.measure(empty_mask(self.view.model), "Measuring the unpruned model")
+        exact, others = baseline if masked is None else masked
+        answers = None if others is None or baseline[1] is None else (others, baseline[1])
+        return Comparison(exact, baseline[0]), answers
+
+    def exact(self, mask: Mask, what: str) -> Evaluation:
+        """Loss and exact match only."""
         from explorer.edit import apply
         from explorer.evaluate import evaluate
 
@@ -116,19 +146,11 @@ class _Run:
             apply(self.view, mask, self.svds)
             return evaluate(self.view, self.task, self.split, limit=self.limit, progress=progress)
 
-    def compare(self, mask: Mask | None) -> Comparison:
-        """The mask beside the unpruned model; without a mask the unpruned model is measured once."""
-        from explorer.edit import empty_mask
-        from explorer.evaluate import Comparison
-
-        masked = None if mask is None else self.measure(mask, "Measuring the mask")
-        baseline = self.measure(empty_mask(self.view.model), "Measuring the unpruned model")
-        return Comparison(baseline if masked is None else masked, baseline)
-
     def controls(self, mask: Mask, draws: int, seed: int, comparison: Comparison) -> Controls:
         """Random masks of the same size and mode over all matrices of the mask's kinds."""
         from explorer.attribution import score
         from explorer.search import STRATEGIES, mask_of
+        from explorer.search.controls import beaten
 
         made = mask.provenance
         # The frozen means come from as many train examples as the mask's own, where it says how many these were.
@@ -149,7 +171,7 @@ class _Run:
         found = []
         for draw, draw_seed in enumerate(seeds, start=1):
             control = mask_of(self.view, scores, STRATEGIES[CONTROL_STRATEGY](scores, len(mask), draw_seed))
-            found.append(self.measure(control, f"Random mask {draw} of {draws}"))
+            found.append(self.exact(control, f"Random mask {draw} of {draws}"))
         accuracy = [one.accuracy for one in found]
         loss = [one.mean_loss.value for one in found]
         return {
@@ -165,11 +187,6 @@ class _Run:
         }
 
 
-def beaten(value: float, others: list[float]) -> float:
-    """Percent of the others that are lower than value, ties counted half."""
-    return 100 * sum((value > other) + 0.5 * (value == other) for other in others) / len(others)
-
-
 def _matrices_of_kinds(view: View, mask: Mask) -> tuple[MatrixKey, ...]:
     """All matrices of the mask's kinds, in canonical order; a kind is per head if the mask holds a head of it."""
     from explorer.registry import matrices
@@ -180,10 +197,18 @@ def _matrices_of_kinds(view: View, mask: Mask) -> tuple[MatrixKey, ...]:
     return tuple(sorted(key for kind, split in per_head.items() for key in matrices(view, (kind,), per_head=split)))
 
 
-def _report(run: _Run, mask: Mask | None, comparison: Comparison, drawn: Controls | None, seed: int) -> EvalReport:
+def _report(
+    run: _Run, mask: Mask | None, comparison: Comparison, answers: Measured | None, drawn: Controls | None, seed: int
+) -> EvalReport:
+    from explorer.paired import bootstrap_interval, mcnemar
+
+    masked, baseline = comparison.masked, comparison.baseline
+    test = mcnemar(masked.correct, baseline.correct)
+    changes = [after - before for after, before in zip(masked.loss, baseline.loss, strict=True)]
     return {
         **identity(run.view),
         "task": run.task.name,
+        **wording(run.task),
         "split": run.split,
         "seed": seed,
         "mode": None if mask is None else mask.mode,
@@ -191,9 +216,13 @@ def _report(run: _Run, mask: Mask | None, comparison: Comparison, drawn: Control
         **_figures(comparison.masked, 0 if mask is None else len(mask)),
         "baseline": _figures(comparison.baseline, 0),
         "loss_change": _change(comparison.loss_change),
+        "loss_change_interval": list(bootstrap_interval(changes, seed=seed)),
         "accuracy_change": _change(comparison.accuracy_change),
+        "accuracy_test": {"repaired": test.repaired, "broken": test.broken, "p": test.p},
         "repaired": len(comparison.repaired),
         "broken": len(comparison.broken),
+        "choice": None if answers is None else choice_figures(*answers),
+        "lead": None if answers is None else lead_figures(*answers, seed),
         "controls": drawn,
     }
 
@@ -219,11 +248,21 @@ def _show(report: EvalReport) -> None:
         rows.append(_row(f"{report['removed']:,} removed ({report['mode']})", report))
     title = f"{report['model']} on {report['task']}, {report['split']} split"
     show_table(title, ("", "accuracy [95 % interval]", "loss per example"), rows)
-    if report["mask_digest"] is None:
+    pruned = report["mask_digest"] is not None
+    if report["choice"] is not None:
+        show_choice(report["choice"], pruned=pruned)
+    if report["lead"] is not None:
+        show_lead(report["lead"], pruned=pruned)
+    if not pruned:
         return
     accuracy, loss = report["accuracy_change"], report["loss_change"]
-    say(f"Change of accuracy: {points_text(accuracy['value'], accuracy['stderr'])}")
-    say(f"Change of loss: {loss_text(loss['value'], loss['stderr'], signed=True)} per example")
+    low, high = report["loss_change_interval"]
+    p = report["accuracy_test"]["p"]
+    say(f"Change of accuracy: {points_text(accuracy['value'], accuracy['stderr'])}, McNemar p = {p:.2g}")
+    say(
+        f"Change of loss: {loss_text(loss['value'], loss['stderr'], signed=True)} per example, "
+        f"95 % bootstrap interval [{low:+.3f}, {high:+.3f}]"
+    )
     say(f"Wrong to right: {report['repaired']:,}; right to wrong: {report['broken']:,}")
     if report["controls"] is not None:
         _show_controls(report["controls"])

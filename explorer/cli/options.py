@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,12 +10,44 @@ import typer
 MODEL_HELP = "bundled, smollm2-135m, a hub id (org/name, org/name@revision), a model folder or a .gguf file."
 
 ModelName = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
-TaskName = Annotated[str, typer.Option("--task", help="A task of `tasks list`, or the path of a .jsonl file.")]
+TaskName = Annotated[str, typer.Option("--task", help="A task of `tasks list`, or the path of a .jsonl or .csv file.")]
+Shots = Annotated[
+    int, typer.Option("--shots", min=0, help="Put K solved train examples, the same for all, in front of every prompt.")
+]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help="Another prompt with the placeholders that `tasks list` shows ({prompt} for a file); \\n breaks the line.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given."),
+]
 Kinds = Annotated[str, typer.Option("--kinds", help="Some of Q, K, V, O, IN, GATE, OUT with commas between, or all.")]
 Stacked = Annotated[bool, typer.Option("--stacked", help="Take attention matrices whole instead of per head.")]
 Scorer = Annotated[
     str,
-    typer.Option("--scorer", help="gradient (first order), exact (one pass per value: slow) or random (control)."),
+    typer.Option(
+        "--scorer",
+        help="gradient (first order), hybrid (the same, corrected by measured effects), curvature (with a second-order "
+        "term), integrated (share in removing all), exact (one pass per value: slow), as-released (the paper's code), "
+        "magnitude or energy (no gradients), random (control).",
+    ),
+]
+Bootstrap = Annotated[
+    int,
+    typer.Option("--bootstrap", help="Standard errors from so many resamples; for gradient, integrated, curvature."),
+]
+Steps = Annotated[int, typer.Option("--steps", help="Points on the path of integrated.")]
+ScorePath = Annotated[
+    str, typer.Option("--path", help="What integrated removes together: all matrices, or one matrix after the other.")
+]
+Draws = Annotated[int, typer.Option("--draws", help="Answers drawn per example by curvature.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Examples in a mini-batch of as-released.")]
+AnswerToken = Annotated[
+    int, typer.Option("--answer-token", help="Which token of the answer as-released looks at, from 0.")
 ]
 Mode = Annotated[
     str,
@@ -24,6 +57,12 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the 
 Seed = Annotated[
     int | None,
     typer.Option("--seed", min=0, help="Seed of the splits and of random choices; EIGENPRUNE_SEED or 0 if not given."),
+]
+Basis = Annotated[
+    str,
+    typer.Option(
+        "--basis", help="raw (weights as in the checkpoint) or folded (layer norms folded in: other singular values)."
+    ),
 ]
 Dtype = Annotated[
     str | None,

@@ -5,7 +5,7 @@ A number that is not defined, such as the standard error of one example, is null
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class ModelEntry(TypedDict):
@@ -24,35 +24,13 @@ class ModelsReport(TypedDict):
 
 
 class CacheReport(TypedDict):
-    """`cache info`, `clear` and `verify`; `removed` counts the entries that the command took away."""
+    """`cache info`, `clear` and `verify`; `removed` counts decompositions (clear) or damaged files of them (verify)."""
 
     folder: str
     entries: int
     bytes: int
     limit: int
     removed: int
-
-
-class Sample(TypedDict):
-    """One example of a task."""
-
-    prompt: str
-    answer: str
-
-
-class TaskEntry(TypedDict):
-    """A built-in task; `sizes` counts the examples of each split."""
-
-    name: str
-    description: str
-    sizes: dict[str, int]
-    sample: Sample
-
-
-class TasksReport(TypedDict):
-    """`tasks list`."""
-
-    tasks: list[TaskEntry]
 
 
 class MatrixEntry(TypedDict):
@@ -72,32 +50,6 @@ class MatricesReport(TypedDict):
     matrices: list[MatrixEntry]
 
 
-class Spectrum(MatrixEntry):
-    """Singular values, descending, of one matrix, and what follows from them.
-
-    `cumulative_energy[i]` is the share of the squared Frobenius norm in values 0 to i. `degenerate_blocks` lists the
-    indices of neighbours whose relative gap is below 1e-2, null values left out.
-    """
-
-    singular_values: list[float]
-    cumulative_energy: list[float]
-    frobenius_norm: float
-    spectral_norm: float
-    stable_rank: float
-    effective_rank: float
-    null_count: int
-    degenerate_blocks: list[list[int]]
-
-
-class SpectraReport(TypedDict):
-    """`spectra`."""
-
-    model: str
-    model_digest: str
-    basis: str
-    spectra: list[Spectrum]
-
-
 class ScoredValue(TypedDict):
     """One singular value: score = predicted loss change if it alone is removed, c = frozen mean m . u_i."""
 
@@ -115,6 +67,9 @@ class Scoring(TypedDict):
     model_digest: str
     basis: str
     task: str
+    task_digest: str
+    shots: int
+    template: str | None
     split: str
     n: int
     seed: int
@@ -123,10 +78,23 @@ class Scoring(TypedDict):
     loss: float
 
 
-class ScoreReport(Scoring):
-    """`score`: all values, the most harmful (lowest score) first."""
+class ScoreEntry(ScoredValue):
+    """A scored value: `stderr` of its score over examples, null without `--bootstrap`; whether the mask removes it."""
 
-    values: list[ScoredValue]
+    stderr: float | None
+    removed: bool
+
+
+class ScoreReport(Scoring):
+    """`score`: all values, the most harmful (lowest score) first, in `unit`.
+
+    With `--mask` a score is for flipping the value from there, and `loss` is the masked model's.
+    """
+
+    unit: str
+    bootstrap: int
+    mask_digest: str | None
+    values: list[ScoreEntry]
 
 
 class PruneReport(Scoring):
@@ -181,23 +149,152 @@ class Controls(TypedDict):
     percentile: Percentile
 
 
+class Share(TypedDict):
+    """An accuracy with its 95 % Wilson interval."""
+
+    n: int
+    accuracy: float
+    accuracy_interval: list[float]
+
+
+class Test(TypedDict):
+    """McNemar's exact test: examples that went from wrong to right and from right to wrong, two-sided p."""
+
+    repaired: int
+    broken: int
+    p: float
+
+
+class Choice(TypedDict):
+    """Accuracy of picking among an example's choices, with the mask and unpruned."""
+
+    masked: Share
+    baseline: Share
+    test: Test
+
+
+class Lead(TypedDict):
+    """By how many nats the answer's log-probability leads the distractor's, and how often it is ahead."""
+
+    n: int
+    value: float
+    stderr: float
+    ahead: Share
+
+
+class Leads(TypedDict):
+    """The lead with the mask and unpruned, and the interval of its paired mean change."""
+
+    masked: Lead
+    baseline: Lead
+    change_interval: list[float]
+
+
 class EvalReport(Figures):
-    """`eval`: `mode` and `mask_digest` are null without a mask, `controls` is null without `--controls`."""
+    """`eval`: `mode` and `mask_digest` are null without a mask, `controls` is null without `--controls`.
+
+    `choice` has one entry per rule (`sum`: largest log-probability, `mean`: largest per token) and is null for tasks
+    without choices, `lead` for tasks without distractors.
+    """
 
     model: str
     model_digest: str
     basis: str
     task: str
+    task_digest: str
+    shots: int
+    template: str | None
     split: str
     seed: int
     mode: str | None
     mask_digest: str | None
     baseline: Figures
     loss_change: Change
+    loss_change_interval: list[float]
     accuracy_change: Change
+    accuracy_test: Test
     repaired: int
     broken: int
+    choice: dict[str, Choice] | None
+    lead: Leads | None
     controls: Controls | None
+
+
+class DamageReport(TypedDict):
+    """`mask damage`: per task `masked` and `baseline` figures, `loss_change`, `accuracy_test`, `choice_test`.
+
+    `text` holds the perplexities and the `growth` of the perplexity (0.1 = up by 10 %) with its interval; null without
+    a text.
+    """
+
+    model: str
+    model_digest: str
+    basis: str
+    seed: int
+    mask_digest: str
+    removed: int
+    tasks: list[dict[str, Any]]
+    text: dict[str, Any] | None
+
+
+class SizeErrorEntry(TypedDict):
+    """Predictions whose size lies in [low, high) nats; `high` is null for the open end."""
+
+    low: float
+    high: float | None
+    n: int
+    median_error: float
+    sign_agreement: float
+
+
+class TrustEntry(TypedDict):
+    """How one scorer agrees with exact effects, for a kind and a group: stratified, extremes or all."""
+
+    scorer: str
+    kind: str
+    group: str
+    n: int
+    spearman: float
+    pearson: float
+    sign_agreement: float
+    reliable_range: float
+    errors: list[SizeErrorEntry]
+
+
+class JointPointEntry(TypedDict):
+    """The lowest `count` values together, nats per example."""
+
+    count: int
+    predicted: float
+    exact: float
+
+
+class JointEntry(TypedDict):
+    """Sums of the lowest scores against the exact effect of removing those values together."""
+
+    scorer: str
+    kind: str
+    points: list[JointPointEntry]
+    sign_until: int
+    half_until: int
+
+
+class StudyReport(TypedDict):
+    """`study scorers`: `sampled` values were measured exactly on `n` examples."""
+
+    model: str
+    model_digest: str
+    basis: str
+    task: str
+    split: str
+    n: int
+    seed: int
+    mode: str
+    loss: float
+    scorers: list[str]
+    sampled: int
+    trust: list[TrustEntry]
+    joint: list[JointEntry]
 
 
 def keys(report: type) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, get_args
 
-from explorer.cli.console import working
+from explorer.cli.console import notice, working
 from explorer.config import DTYPES, settings
 from explorer.errors import MaskError, SettingsError
 from explorer.keys import Kind, parse_kinds
@@ -16,6 +17,8 @@ from explorer.tasks import Task, load_task
 if TYPE_CHECKING:
     from explorer.masks import Mode
     from explorer.models import View
+
+BASES = ("raw", "folded")
 
 
 class Identity(TypedDict):
@@ -26,14 +29,16 @@ class Identity(TypedDict):
     basis: str
 
 
-def open_view(model: str, dtype: str | None, device: str | None) -> View:
-    """Load a model and take a view of it."""
+def open_view(model: str, dtype: str | None, device: str | None, basis: str = "raw") -> View:
+    """Load a model in a basis and take a view of it."""
+    if basis not in BASES:
+        raise SettingsError(f"--basis {basis[:40]!r} is not known: choose one of {', '.join(BASES)}.")
     if dtype is not None and dtype not in DTYPES:
         raise SettingsError(f"--dtype {dtype[:40]!r} is not known: choose one of {', '.join(DTYPES)}.")
     with working(f"Loading {model}") as progress:
         from explorer.models import load
 
-        return load(model, dtype=dtype, device=device, progress=progress).view()
+        return load(model, basis=basis, dtype=dtype, device=device, progress=progress).view()
 
 
 def identity(view: View) -> Identity:
@@ -46,16 +51,80 @@ def seed_or_default(seed: int | None) -> int:
     return settings().seed if seed is None else seed
 
 
-def open_task(name: str, seed: int, split: str, limit: int | None) -> Task:
+@dataclass(frozen=True)
+class Asked:
+    """How a task is asked: the options --shots, --template and --data."""
+
+    shots: int = 0
+    template: str | None = None
+    data: Path | None = None
+
+    def carried(self) -> list[str]:
+        """The options that a later command needs to ask the same."""
+        named = (("--template", self.template), ("--data", None if self.data is None else str(self.data)))
+        words = [word for name, value in named if value is not None for word in (name, value)]
+        return [*words, "--shots", str(self.shots)] if self.shots else words
+
+
+ZERO_SHOT = Asked()
+
+
+class Wording(TypedDict):
+    """The part of a report that says what was asked: equal digests ask the same."""
+
+    task_digest: str
+    shots: int
+    template: str | None
+
+
+def wording(task: Task) -> Wording:
+    """What was asked."""
+    return {"task_digest": task.digest, "shots": task.shots, "template": task.template}
+
+
+def read_task(name: str, seed: int, asked: Asked = ZERO_SHOT) -> Task:
+    """Load a task as it is to be asked; a backslash and an n in a template are a line break."""
+    template = None if asked.template is None else asked.template.replace("\\n", "\n")
+    return load_task(name, seed, shots=asked.shots, template=template, data=asked.data)
+
+
+def open_task(name: str, seed: int, split: str, limit: int | None, asked: Asked = ZERO_SHOT) -> Task:
     """Load a task and make sure that the split can be used, before anything slow begins."""
-    task = load_task(name, seed)
+    task = read_task(name, seed, asked)
     task.split(split, limit)
+    if seen := task.seen(split):
+        notice(f"{seen:,} of {len(task.split(split)):,} {split} examples of {task.name} are in an earlier split, too.")
     return task
 
 
 def kinds_or_all(text: str) -> tuple[Kind, ...] | None:
     """Kinds from `Q,K`; None, every kind that the model has, from `all`."""
     return None if text.strip().lower() == "all" else parse_kinds(text)
+
+
+def layers_or_all(text: str | None) -> tuple[int, ...] | None:
+    """Layers from `0-3,7`; None, all of them, from None."""
+    if text is None:
+        return None
+    found: set[int] = set()
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise SettingsError(f"--layers {text[:40]!r} cannot be read: give layers such as 0-3,7.")
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
+
+
+def at_most(text: str, total: int) -> int:
+    """A number of values from `40`, or from a share of all of them such as `0.02`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    share = "." in text and 0 < number < 1
+    if not share and not (number.is_integer() and 1 <= number <= total):
+        raise SettingsError(f"--max-removed {text[:40]!r}: give a number from 1 to {total:,}, or a share such as 0.02.")
+    return max(1, int(number * total)) if share else int(number)
 
 
 def removal_mode(text: str) -> Mode:

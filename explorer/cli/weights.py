@@ -8,12 +8,14 @@ import typer
 
 from explorer.cli import options
 from explorer.cli.console import notice, percent, say, show_json, show_table, working
-from explorer.cli.reports import MatricesReport, MatrixEntry, SpectraReport, Spectrum
+from explorer.cli.reports import MatricesReport, MatrixEntry
 from explorer.cli.setup import identity, kinds_or_all, open_view
-from explorer.keys import MatrixKey
+from explorer.cli.spectrum_reports import Measures, SpectraReport, Spectrum, measures
+from explorer.keys import AnyKey, CircuitKey, MatrixKey, parse_key
 
 if TYPE_CHECKING:
     from explorer.models import View
+    from explorer.svd import Decomposition
     from explorer.svd_cache import SvdCache
 
 
@@ -21,6 +23,7 @@ def matrices(
     model: options.ModelName,
     kinds: options.Kinds = "all",
     stacked: options.Stacked = False,
+    basis: options.Basis = "raw",
     dtype: options.Dtype = None,
     device: options.Device = None,
     json: options.Json = False,
@@ -30,7 +33,7 @@ def matrices(
     Example: `eigenprune matrices --model bundled --kinds Q,K`
     """
     chosen = kinds_or_all(kinds)
-    view = open_view(model, dtype, device)
+    view = open_view(model, dtype, device, basis)
     from explorer import registry
 
     found = registry.matrices(view, chosen, per_head=not stacked)
@@ -44,34 +47,48 @@ def matrices(
 def spectra(
     model: options.ModelName,
     matrix: Annotated[
-        list[str], typer.Option("--matrix", help="Such as L0.K.H1 (a head), L0.K (stacked) or L0.OUT; repeatable.")
+        list[str],
+        typer.Option(
+            "--matrix",
+            help="Such as L0.K.H1 (a head), L0.K (stacked), L0.OUT, or a product L0.QK.H1, L0.OV.H1; repeatable.",
+        ),
     ],
     top: Annotated[int, typer.Option("--top", min=0, help="Values shown per matrix; --json always has all.")] = 16,
+    basis: options.Basis = "raw",
     dtype: options.Dtype = None,
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
     """Show the singular values of matrices, their cumulative energy and what describes the spectrum.
 
-    Example: `eigenprune spectra --model bundled --matrix L0.K.H1 --matrix L0.Q.H1`
+    Products are read-only, without biases, positions, norms on queries and keys, and the scale 1 / sqrt(d_head).
+
+    Example: `eigenprune spectra --model bundled --matrix L0.K.H1 --matrix L0.QK.H1`
     """
-    wanted = list(dict.fromkeys(MatrixKey.parse(text) for text in matrix))
-    view = open_view(model, dtype, device)
+    wanted = list(dict.fromkeys(parse_key(text) for text in matrix))
+    view = open_view(model, dtype, device, basis)
+    from explorer.composed import check_any
     from explorer.progress import track
-    from explorer.registry import check
     from explorer.svd_cache import default_cache
 
     for key in wanted:
-        check(view, key)
+        check_any(view, key)
     svds = default_cache(notice)
     with working("Decomposing") as progress:
-        found = [_spectrum(view, svds, key) for key in track(wanted, progress)]
+        found = [_spectrum(key, decomposed(view, svds, key)) for key in track(wanted, progress)]
     report: SpectraReport = {**identity(view), "spectra": found}
     if json:
         return show_json(report)
-    _show_summaries(model, found)
+    _show_measures(f"{model}, {basis} basis", found)
     for spectrum in found:
         _show_values(spectrum, top)
+
+
+def decomposed(view: View, svds: SvdCache, key: AnyKey) -> Decomposition:
+    """Singular values and vectors of a matrix or of a head's product."""
+    from explorer.composed import decompose_circuit
+
+    return decompose_circuit(view, key) if isinstance(key, CircuitKey) else svds.get(view, key)
 
 
 def _entry(view: View, key: MatrixKey) -> MatrixEntry:
@@ -81,37 +98,23 @@ def _entry(view: View, key: MatrixKey) -> MatrixEntry:
     return {"matrix": str(key), "shape": [d_in, d_out], "rank": min(d_in, d_out)}
 
 
-def _spectrum(view: View, svds: SvdCache, key: MatrixKey) -> Spectrum:
-    from explorer.svd import blocks, cumulative_energy, null_from, summarise
+def _spectrum(key: AnyKey, found: Decomposition) -> Spectrum:
+    from explorer.spectrum import cumulative_energy
 
-    entry = _entry(view, key)
-    d_in, d_out = entry["shape"]
-    s = svds.get(view, key).s
-    summary = summarise(s, d_in, d_out)
+    d_in, d_out = found.u.shape[0], found.vh.shape[1]
     return {
-        **entry,
-        "singular_values": s.tolist(),
-        "cumulative_energy": cumulative_energy(s).tolist(),
-        "frobenius_norm": summary.frobenius_norm,
-        "spectral_norm": summary.spectral_norm,
-        "stable_rank": summary.stable_rank,
-        "effective_rank": summary.effective_rank,
-        "null_count": summary.null_count,
-        "degenerate_blocks": [list(block) for block in blocks(s[: null_from(s, d_in, d_out)])],
+        "matrix": str(key),
+        "shape": [d_in, d_out],
+        "rank": found.rank,
+        "singular_values": found.s.tolist(),
+        "cumulative_energy": cumulative_energy(found.s).tolist(),
+        **measures(found.s, d_in, d_out),
     }
 
 
-def _show_summaries(model: str, spectra: list[Spectrum]) -> None:
-    columns = (
-        "matrix",
-        "r",
-        "Frobenius\nnorm",
-        "spectral\nnorm",
-        "stable\nrank",
-        "effective\nrank",
-        "null",
-        "blocks",
-    )
+def _show_measures(what: str, spectra: list[Spectrum]) -> None:
+    """Two tables, since one would be wider than a terminal."""
+    sizes = ("matrix", "r", "Frobenius\nnorm", "spectral\nnorm", "stable\nrank", "effective\nrank", "particip.\nratio")
     rows = [
         (
             one["matrix"],
@@ -120,12 +123,36 @@ def _show_summaries(model: str, spectra: list[Spectrum]) -> None:
             one["spectral_norm"],
             one["stable_rank"],
             one["effective_rank"],
-            one["null_count"],
-            len(one["degenerate_blocks"]),
+            one["participation_ratio"],
         )
         for one in spectra
     ]
-    show_table(f"Spectra of {model}", columns, rows)
+    show_table(f"Spectra of {what}", sizes, rows)
+    columns = (
+        "matrix",
+        "condition",
+        "50/90/99 %\nenergy",
+        "power-law\nexponent",
+        "bulk\nedge",
+        "above",
+        "null",
+        "blocks",
+    )
+    show_table("Energy, tail, random bulk", columns, [(one["matrix"], *tail_cells(one)) for one in spectra])
+
+
+def tail_cells(one: Measures) -> tuple[object, ...]:
+    """Condition number, energy counts, exponent, bulk edge, values above it, null values, degenerate blocks."""
+    tail, edge, above = one["power_law"], one["bulk_edge"], one["above_bulk"]
+    return (
+        f"{one['condition_number']:.4g}",
+        "/".join(map(str, one["energy_counts"])),
+        "-" if tail is None else f"{tail['alpha']:.2f}±{tail['stderr']:.2f}",
+        "-" if edge is None else f"{edge:.4g}",
+        "-" if above is None else above,
+        one["null_count"],
+        len(one["degenerate_blocks"]),
+    )
 
 
 def _show_values(spectrum: Spectrum, top: int) -> None:

@@ -36,6 +36,7 @@ class Bench:
     Attributes:
         views: views of the model to borrow.
         kinds, per_head: the set M of scored matrices.
+        scorer: what scores them: one of SCORERS that predicts nats.
         score_limit: number of train examples to score on, None for all.
         split, eval_limit: where accuracy and loss are measured, and on how many examples.
     """
@@ -47,6 +48,7 @@ class Bench:
     mask: Mask
     kinds: tuple[Kind, ...]
     per_head: bool
+    scorer: str
     score_limit: int | None
     split: str
     eval_limit: int | None

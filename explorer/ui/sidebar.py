@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import streamlit as st
 
+from explorer.attribution import SCORERS
 from explorer.config import settings
-from explorer.errors import ExplorerError
 from explorer.keys import Kind
-from explorer.models import NAMED, Model, ViewPool, available
+from explorer.models import NAMED, Basis, Model, ViewPool, available
 from explorer.registry import kinds
-from explorer.tasks import SPLITS, TASKS, Task, load_task, parse_jsonl
-from explorer.ui import cached, mask_panel, session, work
+from explorer.tasks import Task
+from explorer.ui import cached, mask_panel, session, task_choice, work
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -18,19 +20,20 @@ ALL = "all"
 LIMITS = (16, 32, 64, 128, 256, 512, ALL)
 SMALL_MODEL = 10_000_000  # parameters up to which whole splits run within a click
 MODES: dict[str, str] = {"freeze": "frozen at their mean", "zero": "set to zero"}
-UPLOADED = "JSONL file…"
 
 
 def bench() -> Bench | None:
     """Draw the sidebar; everything the page needs, or None while it cannot be had (the reason is on the page)."""
     with st.sidebar:
         name = _choose_model()
-        task = _choose_task()
+        task, hint = task_choice.choose()
         settings_box = st.expander("Settings", icon=":material/tune:")
+    with settings_box:
+        basis = _choose_basis()
     show_notices()
     if name in NAMED and not available(name) and not _fetch(name):
         return None
-    model = work.loaded(name)
+    model = work.loaded(name, basis)
     if model is None:
         return None
     views = cached.views(model, model.digest)
@@ -42,7 +45,7 @@ def bench() -> Bench | None:
     with st.sidebar:
         mask_panel.draw(model)
     if task is None:
-        st.info("Choose a task file in the sidebar to go on.", icon=":material/upload_file:")
+        st.info(hint, icon=":material/upload_file:")
     return bench
 
 
@@ -61,6 +64,21 @@ def _choose_model() -> str:
     return name
 
 
+def _choose_basis() -> str:
+    """What is decomposed."""
+    chosen = st.segmented_control(
+        "Basis",
+        get_args(Basis),
+        default="raw",
+        required=True,
+        key="basis",
+        bind="query-params",
+        help="Raw: weights as in the checkpoint. Folded: layer norms folded into them. Outputs are the same, singular "
+        "values differ, and a mask belongs to one basis.",
+    )
+    return str(chosen)
+
+
 def _fetch(name: str) -> bool:
     st.info(f"**{name}** is not on this machine yet. It is fetched once and kept in {settings().cache_dir}.")
     started = f"fetch-{name}"
@@ -69,36 +87,10 @@ def _fetch(name: str) -> bool:
     return bool(st.session_state.get(started)) and work.fetched(name)
 
 
-def _choose_task() -> Task | None:
-    name = st.selectbox(
-        "Task", [*TASKS, UPLOADED], index=list(TASKS).index("int-mult"), key="task", bind="query-params"
-    )
-    seed = settings().seed
-    if name != UPLOADED:
-        task = load_task(name, seed)
-    else:
-        upload = st.file_uploader(
-            "Task file", type=["jsonl"], key="task_file", help='One {"prompt": ..., "answer": ...} per line.'
-        )
-        if upload is None:
-            return None
-        try:
-            task = parse_jsonl(upload.getvalue().decode("utf-8-sig").split("\n"), name=upload.name, seed=seed)
-        except UnicodeDecodeError:
-            st.error(literal(f"{upload.name} is not UTF-8 text: save it as UTF-8 JSON lines."))
-            return None
-        except ExplorerError as error:
-            st.error(literal(str(error)))
-            return None
-    st.caption(
-        literal(task.description) + ": " + ", ".join(f"{len(getattr(task, split)):,} {split}" for split in SPLITS)
-    )
-    return task
-
-
 def _choose_settings(model: Model, views: ViewPool, task: Task, existing: tuple[Kind, ...]) -> Bench:
     chosen, per_head = _choose_matrices(existing)
     _choose_mode(model)
+    scorer = _choose_scorer()
     score_limit = _choose_limit("Train examples to score on", "score_limit", model)
     split = st.segmented_control(
         "Measure on",
@@ -118,6 +110,7 @@ def _choose_settings(model: Model, views: ViewPool, task: Task, existing: tuple[
         mask=session.history(model).mask,
         kinds=chosen,
         per_head=per_head,
+        scorer=scorer,
         score_limit=score_limit,
         split=str(split),
         eval_limit=eval_limit,
@@ -143,6 +136,18 @@ def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool
         persist_state="session",
     )
     return tuple(kind for kind in existing if kind in chosen) or (Kind.Q, Kind.K), granularity == "per head"
+
+
+def _choose_scorer() -> str:
+    """A scorer whose scores predict a change of the loss, without the slow reference."""
+    offered = [name for name, spec in SCORERS.items() if spec.in_nats and name != "exact"]
+    chosen = st.selectbox("Scorer", offered, key="scorer", persist_state="session", help=_scorers_help(offered))
+    st.caption(SCORERS[chosen].cost.capitalize() + ".")
+    return chosen
+
+
+def _scorers_help(names: list[str]) -> str:
+    return "  \n".join(f"**{name}**: {SCORERS[name].summary}" for name in names)
 
 
 def _choose_limit(label: str, key: str, model: Model) -> int | None:

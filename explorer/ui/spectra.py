@@ -8,11 +8,12 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer.attribution import Scores
-from explorer.keys import Kind, MatrixKey
+from explorer.attribution import MatrixScores, Scores
+from explorer.composed import circuits
+from explorer.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
 from explorer.masks import Mask, Removed
 from explorer.registry import matrices
-from explorer.svd import blocks, null_from
+from explorer.spectrum import blocks, null_from, summarise
 from explorer.ui import work
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Series
@@ -30,18 +31,25 @@ def every_key(bench: Bench) -> tuple[MatrixKey, ...]:
         return tuple(sorted({*matrices(view), *matrices(view, per_head=False)}))
 
 
-def choose_matrix(keys: Sequence[MatrixKey], start: MatrixKey, boxes: Sequence[DeltaGenerator]) -> MatrixKey:
-    """Pick one of `keys` by layer, kind, and head or stacked, in three boxes."""
+def every_product(bench: Bench) -> tuple[CircuitKey, ...]:
+    """Every QK and OV of the model, layer by layer."""
+    with bench.views.borrow() as view:
+        return circuits(view)
+
+
+def choose_matrix(keys: Sequence[AnyKey], start: MatrixKey, boxes: Sequence[DeltaGenerator]) -> AnyKey:
+    """Pick one of `keys` by layer, kind or product, and head or stacked, in three boxes."""
     layer_box, kind_box, head_box = boxes
     layers = sorted({key.layer for key in keys})
     layer = layer_box.selectbox(
         "Layer", layers, index=layers.index(start.layer), key="spectra-layer", persist_state="session"
     )
-    kinds = [kind for kind in Kind if any(key.kind is kind for key in keys)]
+    existing = {_sort(key) for key in keys}
+    kinds = [kind for kind in (*Kind, *Circuit) if kind in existing]
     kind = kind_box.segmented_control(
         "Kind", kinds, default=start.kind, required=True, key="spectra-kind", persist_state="session"
     )
-    heads = [key.head for key in keys if key.layer == layer and key.kind is kind]
+    heads = [key.head for key in keys if key.layer == layer and _sort(key) is kind]
     head = head_box.selectbox(
         "Head",
         heads,
@@ -51,7 +59,11 @@ def choose_matrix(keys: Sequence[MatrixKey], start: MatrixKey, boxes: Sequence[D
         persist_state="session",
         disabled=len(heads) == 1,
     )
-    return MatrixKey(layer, kind, head)
+    return next(key for key in keys if (key.layer, _sort(key), key.head) == (layer, kind, head))
+
+
+def _sort(key: AnyKey) -> Kind | Circuit:
+    return key.circuit if isinstance(key, CircuitKey) else key.kind
 
 
 def choose_axis(keys: tuple[str, str], *, scored: bool) -> tuple[Literal["sigma", "score"], bool]:
@@ -69,14 +81,22 @@ def choose_axis(keys: tuple[str, str], *, scored: bool) -> tuple[Literal["sigma"
     return "score" if by_score and scored else "sigma", log_y
 
 
-def series(bench: Bench, keys: Sequence[MatrixKey], scores: Scores | None) -> list[Series] | None:
-    """One series per matrix for the plot; None while a decomposition is under way."""
+def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges: bool = False) -> list[Series] | None:
+    """One series per matrix for the plot; None while a decomposition is under way.
+
+    Args:
+        bench: what is looked at.
+        keys: matrices and products; products have no scores and nothing removed.
+        scores: their scores, where there are any.
+        edges: whether to draw where the random bulk ends.
+    """
     found = []
     for key in keys:
         decomposition = work.decomposition(bench, key)
         if decomposition is None:
             return None
-        scored = scores.matrices.get(key) if scores is not None else None
+        matrix = key if isinstance(key, MatrixKey) else None
+        scored = scores.matrices.get(matrix) if matrix is not None and scores is not None else None
         d_in, d_out = decomposition.u.shape[0], decomposition.vh.shape[1]
         null = null_from(decomposition.s, d_in, d_out)
         found.append(
@@ -84,12 +104,21 @@ def series(bench: Bench, keys: Sequence[MatrixKey], scores: Scores | None) -> li
                 matrix=str(key),
                 s=decomposition.s.numpy(),
                 score=None if scored is None else scored.score.double().numpy(),
-                removed=bench.mask.indices(key),
+                removed=frozenset() if matrix is None else bench.mask.indices(matrix),
                 blocks=blocks(decomposition.s[:null]) if null else (),
                 null_from=null if null < decomposition.rank else None,
+                uncertain=_uncertain(scored),
+                edge=summarise(decomposition.s, d_in, d_out).bulk_edge if edges else None,
             )
         )
     return found
+
+
+def _uncertain(scored: MatrixScores | None) -> frozenset[int]:
+    """Indices whose score is likely to be wrong."""
+    if scored is None or scored.uncertain is None:
+        return frozenset()
+    return frozenset(scored.uncertain.nonzero().flatten().tolist())
 
 
 def with_removed(mask: Mask, scores: Scores, changed: Mapping[str, Iterable[int]]) -> Mask:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from explorer.activations import Contrast, Reading, read_prompt
 from explorer.attribution import Scores, score
+from explorer.attribution.exact import exact_effects
+from explorer.batches import batches
+from explorer.composed import decompose_circuit
 from explorer.edit import apply, check_mask
+from explorer.effect_store import default_effects
 from explorer.errors import MaskError, MatrixError
 from explorer.evaluate import Comparison, Evaluation, evaluate
-from explorer.keys import MatrixKey
+from explorer.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.masks import Mask
+from explorer.metrics import Mean
 from explorer.models import Model, ViewPool, fetch, load
 from explorer.progress import Progress, part
+from explorer.readout import Readout, readouts
 from explorer.registry import matrices
 from explorer.search import mask_of, random_count
 from explorer.svd import Decomposition
-from explorer.ui.cached import compute, runner, svds
+from explorer.ui.cached import compute, notices, runner, svds
 from explorer.ui.jobs import Key
 from explorer.ui.session import Bench, replaced_job, token
 
@@ -39,10 +46,11 @@ class Controls:
     loss: tuple[float, ...]
 
 
-def loaded(name: str) -> Model | None:
-    """The model called `name`."""
+def loaded(name: str, basis: str = "raw") -> Model | None:
+    """The model called `name`, in a basis."""
+    work = partial(load, name, basis=basis)
     return cast(
-        "Model | None", compute(("model", name), f"Loading {name}", lambda progress: load(name, progress=progress))
+        "Model | None", compute(("model", name, basis), f"Loading {name}", lambda progress: work(progress=progress))
     )
 
 
@@ -66,8 +74,8 @@ def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
 
 
 def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | None:
-    """Gradient scores of some matrices: by default of the bench's whole set."""
-    setting = (bench.model.digest, bench.task.digest, bench.mode, bench.score_limit)
+    """Scores of some matrices: by default of the bench's whole set."""
+    setting = (bench.model.digest, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
     chosen = (bench.kinds, bench.per_head) if keys is None else keys
     names = ", ".join(bench.kinds if keys is None else map(str, keys))
 
@@ -75,7 +83,14 @@ def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | 
         with bench.views.borrow() as view:
             wanted = keys or matrices(view, bench.kinds, per_head=bench.per_head)
             return score(
-                view, bench.task, bench.svds, wanted, mode=bench.mode, limit=bench.score_limit, progress=progress
+                view,
+                bench.task,
+                bench.svds,
+                wanted,
+                scorer=bench.scorer,
+                mode=bench.mode,
+                limit=bench.score_limit,
+                progress=progress,
             )
 
     return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {names} on {bench.task.name}", work))
@@ -127,14 +142,46 @@ def controls(bench: Bench, scored: Scores) -> Controls | None:
     return cast("Controls | None", compute(key, f"{CONTROL_DRAWS} random masks of {count:,} values", work))
 
 
-def decomposition(bench: Bench, key: MatrixKey) -> Decomposition | None:
-    """Singular values and vectors of one matrix."""
+def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:
+    """Singular values and vectors of one matrix, or of a head's product."""
 
     def work(progress: Progress) -> Decomposition:
         with bench.views.borrow() as view:
-            return bench.svds.get(view, key)
+            return decompose_circuit(view, key) if isinstance(key, CircuitKey) else bench.svds.get(view, key)
 
     return cast("Decomposition | None", compute(("svd", bench.model.digest, key), f"Decomposing {key}", work))
+
+
+def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int) -> list[Readout] | None:
+    """The k tokens at both ends of the residual-stream vectors of one singular value."""
+
+    def work(progress: Progress) -> list[Readout]:
+        with bench.views.borrow() as view:
+            return readouts(view, key, found, [index], k)
+
+    return cast(
+        "list[Readout] | None", compute(("readout", bench.model.digest, key, index, k), f"Reading {key} out", work)
+    )
+
+
+def exact_key(bench: Bench, key: MatrixKey, index: int) -> Key:
+    """The job that measures one value on the bench's train examples."""
+    return ("exact", bench.model.digest, bench.task.digest, bench.mode, bench.score_limit, key, index)
+
+
+def exact_effect(bench: Bench, key: MatrixKey, index: int) -> Mean | None:
+    """Measured change of the loss, against the unpruned model, if one value alone is removed."""
+
+    def work(progress: Progress) -> Mean:
+        with bench.views.borrow() as view:
+            cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
+            store = default_effects(notices().append)
+            found = exact_effects(
+                view, cut, bench.svds, [(key, index)], mode=bench.mode, store=store, progress=progress
+            )
+        return found.values[key, index]
+
+    return cast("Mean | None", compute(exact_key(bench, key, index), f"Removing value {index} of {key}", work))
 
 
 def contrast(bench: Bench, prompt: str) -> Contrast | None:

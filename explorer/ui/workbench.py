@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import streamlit as st
 
-from explorer.attribution import Scores
+from explorer.attribution import MatrixScores, Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
 from explorer.search import lowest, mask_of
@@ -18,6 +18,7 @@ from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 
 TABLE_ROWS = 200
 START_COUNT = 4
+UNCERTAIN = "?"
 _COLUMNS = {
     "removed": st.column_config.CheckboxColumn("removed", width=70),
     "matrix": st.column_config.TextColumn("matrix", width=66),
@@ -25,6 +26,9 @@ _COLUMNS = {
     "sigma": st.column_config.NumberColumn("σ", format="%.4g", width=62, help="singular value"),
     "score": st.column_config.NumberColumn(
         "score", format="%.4f", width=66, help="nats per example; negative = removing it helps"
+    ),
+    "trust": st.column_config.TextColumn(
+        UNCERTAIN, width=28, help="? = a change so large that the score is likely to be wrong: measure it"
     ),
 }
 
@@ -129,12 +133,12 @@ def table(bench: Bench, scores: Scores) -> None:
     )
     st.caption(
         f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all removed ones. "
-        "Scores in nats; negative = removing it helps."
+        "Scores in nats; negative = removing it helps; ? = likely to be wrong, measure it."
     )
 
 
 def _editing(bench: Bench, scores: Scores) -> _Editing:
-    setting = (bench.model.digest, scores.task, scores.mode, scores.n, tuple(scores.matrices))
+    setting = (bench.model.digest, scores.task, scores.scorer, scores.mode, scores.n, tuple(scores.matrices))
     now = st.session_state.get("editing")
     if isinstance(now, _Editing) and now.expected == bench.mask.digest and now.setting == setting:
         return now
@@ -154,11 +158,16 @@ def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
             index,
             float(scores.matrices[key].s[index]),
             value,
+            UNCERTAIN if _is_uncertain(scores.matrices[key], index) else "",
         )
         for position, (value, key, index) in enumerate(ranking)
         if position < TABLE_ROWS or (key, index) in removed
     ]
-    return pd.DataFrame(rows, columns=["removed", "matrix", "index", "sigma", "score"])
+    return pd.DataFrame(rows, columns=["removed", "matrix", "index", "sigma", "score", "trust"])
+
+
+def _is_uncertain(matrix: MatrixScores, index: int) -> bool:
+    return matrix.uncertain is not None and bool(matrix.uncertain[index])
 
 
 def actions(bench: Bench, scores: Scores) -> None:

@@ -180,6 +180,22 @@ def test_scores_as_heights(page: Page, url: str) -> None:
     assert wait_for_picks(page, 1)[1] == {OTHER: [9]}
 
 
+EDGES = "return gd.data.filter((one) => one.line?.dash === 'dash' && one.mode === 'lines').map((one) => [...one.y]);"
+
+
+def test_the_edge_of_the_bulk_is_a_line_across_singular_values(page: Page, url: str) -> None:
+    open_demo(page, url, "edge=1.5")
+    assert chart.evaluate(page, KEY, EDGES) == [[1.5, 1.5], [2.5, 2.5]]
+    assert page.get_by_text("bulk edge").count() == 1
+    chart.click_point(page, KEY, OTHER, 9)  # points are told apart from the line
+    assert wait_for_picks(page, 1)[1] == {OTHER: [9]}
+    open_demo(page, url, "edge=1.5&y=score")
+    assert chart.evaluate(page, KEY, EDGES) == []
+    open_demo(page, url)
+    assert chart.evaluate(page, KEY, EDGES) == []
+    assert page.get_by_text("bulk edge").count() == 0
+
+
 def test_ten_thousand_points_use_webgl_and_travel_once(page: Page, url: str) -> None:
     received: list[int] = []
     page.on("websocket", lambda ws: ws.on("framereceived", lambda data: received.append(len(data))))

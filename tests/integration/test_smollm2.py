@@ -26,7 +26,7 @@ from explorer.models import Model, View, fetch, load
 from explorer.models.smollm2 import GGUF_DIGEST, GGUF_MEMBER, NAME, _pip_download
 from explorer.registry import heads, kinds, matrices, read
 from explorer.search import lowest, mask_of
-from explorer.svd import summarise
+from explorer.spectrum import summarise
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task, load_task
 

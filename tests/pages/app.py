@@ -21,6 +21,7 @@ from explorer.registry import matrices
 from explorer.search import lowest, mask_of, random_count
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task, load_task
+from explorer.ui.task_choice import UPLOADED
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 SECONDS = 120.0
@@ -113,7 +114,7 @@ def upload(app: AppTest, content: bytes, name: str = "mask.json") -> AppTest:
 
 def upload_task(app: AppTest, text: str | bytes, name: str = "task.jsonl") -> AppTest:
     """Choose a task file."""
-    app.selectbox(key="task").set_value("JSONL file…").run()
+    app.selectbox(key="task").set_value(UPLOADED).run()
     content = text.encode() if isinstance(text, str) else text
     return settled(app.file_uploader(key="task_file").upload(name, content, "application/jsonl").run())
 

@@ -16,9 +16,9 @@ from explorer.config import settings
 from explorer.export import EXPORTS
 from explorer.masks import MAX_BYTES, Mask
 from explorer.models import Model
-from explorer.tasks import Example, Task, parse_jsonl
+from explorer.tasks import Example, Task, load_task, parse_jsonl
 from explorer.ui import cached, words
-from explorer.ui.sidebar import UPLOADED
+from explorer.ui.task_choice import UPLOADED
 from tests import tiny
 from tests.pages.app import (
     APP,
@@ -183,8 +183,8 @@ def test_a_bad_task_file_is_a_sentence_and_the_mask_is_kept(content: str | bytes
 
 
 def test_a_task_that_this_model_cannot_take_is_a_sentence() -> None:
-    long = json.dumps({"prompt": "1 + " * 500 + "1 =", "answer": " 7"})
-    app = upload_task(click(open_page("Prune"), "remove-lowest"), "\n".join([long] * 10))
+    long = [json.dumps({"prompt": f"{i} + " + "1 + " * 500 + "1 =", "answer": " 7"}) for i in range(10)]
+    app = upload_task(click(open_page("Prune"), "remove-lowest"), "\n".join(long))
     assert sentences(app)
     assert all("tokens: this model reads 1 to" in sentence for sentence in sentences(app))
     assert removed_line(app).startswith("4 removed")
@@ -194,6 +194,40 @@ def test_before_a_task_file_is_chosen_the_page_says_what_to_do() -> None:
     app = open_page("Overview")
     app = settled(app.selectbox(key="task").set_value(UPLOADED).run())
     assert [info.value for info in app.info] == ["Choose a task file in the sidebar to go on."]
+
+
+def test_shots_and_a_template_are_measured_as_the_engine_measures_them(engine: Engine) -> None:
+    app = open_page("Prune")
+    app.number_input(key="shots-int-mult").set_value(2)
+    app = settled(app.text_area(key="template-int-mult").set_value("{i} + {j} =").run())
+    task = load_task("int-mult", shots=2, template="{i} + {j} =")
+    found = engine.compare(mask_in(click(app, "remove-lowest")), task).baseline
+    app = click(app, "restore-all")
+    assert figures(app)["Loss, validation"] == f"{found.mean_loss.value:.3f} nats"
+    app.text_area(key="template-int-mult").set_value("{k} =")
+    (sentence,) = sentences(settled(app.run()))
+    assert "asks for {k}: this task has {i}, {j}" in sentence
+
+
+def test_superglue_comes_from_a_folder(tmp_path: Path) -> None:
+    app = open_page("Overview")
+    app.selectbox(key="task").set_value("copa").run()
+    app = settled(app.text_input(key="superglue").set_value(str(tmp_path)).run())
+    assert any("has no copa/train.jsonl" in sentence for sentence in sentences(app))
+    assert any("Give a folder of SuperGLUE's JSON lines" in info.value for info in app.info)
+    row = {"premise": "w1", "choice1": "w2", "choice2": "w3", "question": "cause", "label": 0}
+    (tmp_path / "copa").mkdir()
+    for name, count in (("train", 10), ("validation", 4)):
+        lines = [json.dumps({**row, "premise": f"{name} {i}"}) for i in range(count)]
+        (tmp_path / "copa" / f"{name}.jsonl").write_text("\n".join(lines))
+    assert "8 train, 2 validation, 4 test" in captions(settled(app.run()))
+
+
+def test_a_csv_file_is_a_task_too() -> None:
+    lines = ["prompt,answer", *(f"{i} x {j} =, {i * j}" for i in range(2, 8) for j in range(2, 8))]
+    app = upload_task(open_page("Prune"), "\n".join(lines), name="own.csv")
+    assert "36 examples from own.csv: 25 train, 4 validation, 7 test" in captions(app)
+    assert not sentences(app)
 
 
 # ---- models
@@ -253,7 +287,7 @@ def test_a_model_with_gates_and_then_one_without(llama: str) -> None:
     app = settled(app.run())
     app.selectbox(key="spectra-layer").set_value(1)
     app = settled(app.run())
-    assert app.dataframe[-1].value["matrix"].tolist() == ["L1.GATE"]
+    assert app.dataframe[0].value["matrix"].tolist() == ["L1.GATE"]
     chosen = next(box for box in app.multiselect if box.label == "Matrices to score")
     assert "GATE" in chosen.options
     chosen.set_value(["GATE"])
@@ -267,7 +301,7 @@ def test_a_model_with_gates_and_then_one_without(llama: str) -> None:
     assert removed_line(app) == "0 removed"
     app = go(app, "Spectra")
     assert "GATE" not in app.button_group(key="spectra-kind").options
-    assert "GATE" not in app.dataframe[-1].value["matrix"].iloc[0]
+    assert "GATE" not in app.dataframe[0].value["matrix"].iloc[0]
     assert not sentences(app)
     for title in ("Activations", "Overview"):
         assert not sentences(go(app, title))
@@ -284,7 +318,7 @@ def test_each_model_keeps_its_own_mask(llama: str) -> None:
 
 
 def test_two_sessions_show_their_own_figures_and_the_base_stays_as_it_is(engine: Engine, scores: Scores) -> None:
-    model = cached.runner().submit(("model", "bundled"), "", lambda progress: None).result
+    model = cached.runner().submit(("model", "bundled", "raw"), "", lambda progress: None).result
     assert isinstance(model, Model)
     counts = (1, 5)
     apps = [open_page("Prune") for _ in counts]

@@ -9,10 +9,15 @@ import pytest
 
 from explorer.activations import read_prompt
 from explorer.attribution import Scores
+from explorer.attribution.exact import exact_effects
+from explorer.batches import batches
+from explorer.composed import circuits, decompose_circuit
 from explorer.edit import apply
-from explorer.keys import Kind, MatrixKey
+from explorer.keys import Circuit, CircuitKey, Kind, MatrixKey
+from explorer.readout import readouts
 from explorer.registry import matrices
-from explorer.svd import blocks, cumulative_energy, null_from, summarise
+from explorer.spectrum import blocks, cumulative_energy, null_from, summarise
+from explorer.tasks import load_task
 from explorer.ui import words
 from tests.pages.app import PAGES, Engine, choose, click, go, mask_in, open_page, plain, sentences, settled
 
@@ -90,12 +95,13 @@ def test_spectra_starts_with_the_worst_matrix_and_compares(engine: Engine, score
     worst = scores.ranking()[0][1]
     (compare,) = (box for box in app.multiselect if box.label == "Compare with")
     every = {*matrices(engine.view), *matrices(engine.view, per_head=False)}
-    assert compare.options == [str(key) for key in sorted(every)]
+    products = [str(key) for key in circuits(engine.view)]
+    assert compare.options == [*(str(key) for key in sorted(every)), *products]
     others = [MatrixKey.parse("L1.OUT"), MatrixKey.parse("L0.K")]
     compare.set_value([str(key) for key in others])
     app = settled(app.run())
-    table = app.dataframe[-1].value.set_index("matrix")
-    assert table.index.tolist() == [str(key) for key in (worst, *others)]
+    table, tails = (app.dataframe[position].value.set_index("matrix") for position in (0, 1))
+    assert table.index.tolist() == tails.index.tolist() == [str(key) for key in (worst, *others)]
     for key in (worst, *others):
         found = engine.svds.get(engine.view, key)
         d_in, d_out = found.u.shape[0], found.vh.shape[1]
@@ -105,11 +111,19 @@ def test_spectra_starts_with_the_worst_matrix_and_compares(engine: Engine, score
         assert row["stable rank"] == pytest.approx(summary.stable_rank)
         assert row["effective rank"] == pytest.approx(summary.effective_rank)
         assert row["null"] == summary.null_count
+        assert row["participation"] == pytest.approx(summary.participation_ratio)
+        assert row["condition"] == pytest.approx(summary.condition_number)
         expected = blocks(found.s[: null_from(found.s, d_in, d_out)])
-        assert row["degenerate blocks"] == (", ".join(f"{b[0]}-{b[-1]}" for b in expected) or "none")
+        tail = tails.loc[str(key)]
+        assert tail["degenerate blocks"] == (", ".join(f"{b[0]}-{b[-1]}" for b in expected) or "none")
+        assert tuple(tail[["50%", "90%", "99%"]]) == summary.energy_counts
+        assert summary.power_law is not None
+        assert tail["exponent"] == pytest.approx(summary.power_law.alpha)
+        assert tail["edge"] == pytest.approx(summary.bulk_edge)
+        assert tail["above"] == summary.above_bulk
     (chart,) = app.get("plotly_chart")
     curves = json.loads(chart.proto.spec)["data"]
-    assert [curve["name"] for curve in curves] == table.index.tolist()
+    assert [curve["name"] for curve in curves] == 2 * table.index.tolist()  # lines, then their marks
     first = cumulative_energy(engine.svds.get(engine.view, worst).s).numpy()
     assert len(curves[0]["x"]) == len(first) or "bdata" in curves[0]["y"]
 
@@ -120,20 +134,75 @@ def test_spectra_walks_layers_kinds_and_heads() -> None:
     app = settled(app.run())
     app.selectbox(key="spectra-layer").set_value(2)
     app = settled(app.run())
-    assert app.dataframe[-1].value["matrix"].tolist() == ["L2.OUT"]
+    assert app.dataframe[0].value["matrix"].tolist() == ["L2.OUT"]
     app.button_group(key="spectra-kind").set_value(Kind.V)
     app = settled(app.run())
     for head, name in ((None, "stacked"), (1, "head 1")):
         app = choose(app, "spectra-head-V", name)
-        assert app.dataframe[-1].value["matrix"].tolist() == [str(MatrixKey(2, Kind.V, head))]
+        assert app.dataframe[0].value["matrix"].tolist() == [str(MatrixKey(2, Kind.V, head))]
     app = go(go(app, "Overview"), "Spectra")
-    assert app.dataframe[-1].value["matrix"].tolist() == ["L2.V.H1"]  # the choice outlasts a change of page
+    assert app.dataframe[0].value["matrix"].tolist() == ["L2.V.H1"]  # the choice outlasts a change of page
 
 
 def test_spectra_counts_what_is_removed(scores: Scores) -> None:
     app = go(click(open_page("Prune"), "remove-lowest"), "Spectra")
     worst = scores.ranking()[0][1]
-    assert app.dataframe[-1].value["removed"].tolist() == [len(mask_in(app).indices(worst))]
+    assert app.dataframe[0].value["removed"].tolist() == [len(mask_in(app).indices(worst))]
+
+
+def test_products_of_a_head_are_shown_and_cannot_be_removed(engine: Engine) -> None:
+    app = open_page("Spectra")
+    app.button_group(key="spectra-kind").set_value(Circuit.OV)
+    app = settled(app.run())
+    app.selectbox(key="spectra-layer").set_value(1)
+    app = choose(settled(app.run()), "spectra-head-OV", "head 2")
+    key = CircuitKey(1, Circuit.OV, 2)
+    found = decompose_circuit(engine.view, key)
+    sizes, tails, *ends = (frame.value for frame in app.dataframe)
+    assert sizes["matrix"].tolist() == [str(key)]
+    assert sizes["largest"].tolist() == pytest.approx([float(found.s[0])])
+    assert tails["edge"].isna().all()
+    assert any("to look at, not to remove" in caption.value for caption in app.caption)
+    assert not [button for button in app.button if button.key == "measure-exactly"]
+    told = readouts(engine.view, key, found, [0], 10)
+    expected = [tokens for one in told for tokens in (one.plus, one.minus)]
+    assert [frame.iloc[:, 0].tolist() for frame in ends] == [[repr(one.text) for one in end] for end in expected]
+
+
+def test_a_read_out_stands_beside_score_and_exact_effect(engine: Engine, scores: Scores) -> None:
+    app = open_page("Spectra")
+    _, key, index = scores.ranking()[0]
+    app.number_input(key=f"readout-index-{key}").set_value(index)
+    app = settled(app.run())
+    (told,) = readouts(engine.view, key, engine.svds.get(engine.view, key), [index], 10)
+    plus, minus = (frame.value for frame in app.dataframe[2:])
+    assert plus.iloc[:, 0].tolist() == [repr(one.text) for one in told.plus]
+    assert minus["value"].tolist() == pytest.approx([one.value for one in told.minus], rel=1e-4)
+    predicted = words.nats(float(scores.matrices[key].score[index]))
+    (line,) = (text.value for text in app.markdown if "Exact effect" in text.value)
+    assert line == f"Score (predicted): **{predicted}**. Exact effect: not measured yet."
+    app = click(app, "measure-exactly")
+    (line,) = (text.value for text in app.markdown if "Exact effect" in text.value)
+    task = load_task("int-mult")
+    cut = batches(engine.view, task, task.split("train", None))
+    measured = exact_effects(engine.view, cut, engine.svds, [(key, index)], mode="freeze").values[key, index]
+    assert f"Exact effect of removing it alone: **{words.spread(measured, signed=True)} nats**" in line
+    assert f"{measured.n:,} train examples" in line
+    app = open_page("Spectra")  # another session finds it measured
+    app.number_input(key=f"readout-index-{key}").set_value(index)
+    assert any("Exact effect of removing it" in text.value for text in settled(app.run()).markdown)
+
+
+def test_the_folded_basis_has_other_values_and_masks_of_its_own() -> None:
+    raw = open_page("Spectra").dataframe[0].value
+    app = open_page("Spectra", basis="folded")
+    folded = app.dataframe[0].value
+    assert app.button_group(key="basis").value == "folded"
+    app.button_group(key="spectra-kind").set_value(Kind.K)
+    assert folded["largest"].tolist() != pytest.approx(raw["largest"].tolist(), rel=1e-3)
+    app = click(go(app, "Prune"), "remove-lowest")
+    assert not sentences(app)
+    assert mask_in(app).model.basis == "folded"
 
 
 # ---- Activations

@@ -15,13 +15,13 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 import explorer
 import explorer.cli.launch
 import explorer.models
-from explorer.attribution import SCORERS, score
-from explorer.cli import app, console, evaluation, reports
+from explorer.attribution import SCORERS, Options, score
+from explorer.cli import app, console, evaluation, reports, spectrum_reports, task_reports
 from explorer.config import DTYPES, settings
 from explorer.edit import apply, empty_mask
 from explorer.evaluate import Comparison, evaluate
@@ -30,43 +30,28 @@ from explorer.masks import Mask, Mode, load_mask
 from explorer.models import NAMED, Model
 from explorer.registry import matrices
 from explorer.search import STRATEGIES, mask_of, prune
+from explorer.search.controls import beaten
 from explorer.svd_cache import SvdCache
 from explorer.tasks import SPLITS, TASKS, load_task
 from tests import plain, tiny
+from tests.commands import refused, report, run
 
 COMMANDS = {
     ("models", "list"): reports.ModelsReport,
     ("models", "fetch"): reports.ModelEntry,
-    ("tasks", "list"): reports.TasksReport,
+    ("tasks", "list"): task_reports.TasksReport,
+    ("tasks", "show"): task_reports.TaskReport,
+    ("tasks", "validate"): task_reports.ValidateReport,
     ("matrices",): reports.MatricesReport,
-    ("spectra",): reports.SpectraReport,
+    ("spectra",): spectrum_reports.SpectraReport,
+    ("spectrum",): spectrum_reports.CheckpointRow,
+    ("readout",): spectrum_reports.ReadoutReport,
     ("score",): reports.ScoreReport,
     ("prune",): reports.PruneReport,
     ("eval",): reports.EvalReport,
+    ("mask", "damage"): reports.DamageReport,
     ("app",): None,
 }
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-
-
-def report(*words: object) -> Any:
-    """What a command prints with --json: all of stdout is one JSON value."""
-    result = run(*words, "--json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
-
-
-def refused(*words: object) -> str:
-    """The one sentence with which a command refuses, the same with and without --json."""
-    for extra in ((), ("--json",)):
-        result = run(*words, *extra)
-        assert (result.exit_code, result.stdout) == (2, "")
-        said = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-        assert len(said) == 1
-        assert "Traceback" not in result.stderr
-    return said[0].removeprefix("Error: ")
 
 
 @pytest.fixture
@@ -243,14 +228,14 @@ def test_a_damaged_cache_entry_is_a_notice_beside_the_result(folder: Path, isola
         entry.write_bytes(b"damaged")
     result = run(*words, "--json")
     assert json.loads(result.stdout) == before
-    notice = "The cached decomposition of L1.V was damaged: such entries are computed again."
+    notice = "Cached decompositions were damaged: what is missing now is computed again."
     assert notice in result.stderr.splitlines()
 
 
 # ------------------------------------------------------------------------------------------------ score and prune
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("scorer", [name for name in SCORERS if name != "as-released"])  # needs prompts of one length
 @pytest.mark.parametrize("mode", get_args(Mode))
 def test_scores_are_the_engines_most_harmful_first(
     scorer: str, mode: Mode, model: Model, common: tuple[str, ...], tiny_file: Path
@@ -273,6 +258,47 @@ def test_scores_are_the_engines_most_harmful_first(
             float(scores.matrices[key].s[index]),
             float(scores.matrices[key].c[index]),
         )
+
+
+def test_scores_come_with_errors_and_at_a_mask(
+    model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path
+) -> None:
+    words = ("score", *common, "--kinds", "Q", "--scorer", "integrated", "--steps", 2, "--bootstrap", 3)
+    found = report(*words, "--mask", mask_file)
+    mask, options = load_mask(mask_file), Options(bootstrap=3, steps=2)
+    view, task = model.view(), load_task(str(tiny_file))
+    keys = matrices(view, (Kind.Q,))
+    scores = score(view, task, SvdCache(None), keys, scorer="integrated", mask=mask, options=options)
+    assert (found["bootstrap"], found["unit"], found["mask_digest"]) == (3, "nats per example", mask.digest)
+    assert found["loss"] == scores.loss
+    for value in found["values"]:
+        key, index = MatrixKey.parse(value["matrix"]), value["index"]
+        one = scores.matrices[key]
+        assert one.stderr is not None
+        assert (value["score"], value["stderr"]) == (float(one.score[index]), float(one.stderr[index]))
+        assert value["removed"] is (index in mask.indices(key))
+    assert sum(value["removed"] for value in found["values"]) == sum(one.key.kind is Kind.Q for one in mask.removed)
+    text = run(*words, "--mask", mask_file, "--top", 100).stdout
+    assert "stderr" in text
+    assert "yes" in text
+    plain = report("score", *common, "--kinds", "Q")
+    assert (plain["bootstrap"], plain["mask_digest"], plain["values"][0]["stderr"]) == (0, None, None)
+
+
+def test_the_released_score_takes_its_settings(folder: Path, tmp_path: Path, model: Model) -> None:
+    path = tmp_path / "level.jsonl"
+    rows = [{"prompt": f"w1 w{i}", "answer": f" w{i + 1} w3", "split": split} for split in SPLITS for i in range(3, 8)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = ("score", "--model", folder, "--task", path, "--kinds", "K", "--scorer", "as-released")
+    found = report(*words, "--batch-size", 2, "--answer-token", 1)
+    view, options = model.view(), Options(batch_size=2, answer_token=1)
+    keys = matrices(view, (Kind.K,))
+    scores = score(view, load_task(str(path)), SvdCache(None), keys, scorer="as-released", options=options)
+    assert [value["score"] for value in found["values"]] == [entry[0] for entry in scores.ranking()]
+    assert found["unit"] == SCORERS["as-released"].unit != "nats per example"
+    result = run(*words, "--batch-size", 0)
+    assert result.exit_code == 2
+    assert "batch_size is 0: give 1 or more" in result.stderr
 
 
 def test_the_table_of_scores_is_the_head_of_the_ranking(common: tuple[str, ...]) -> None:
@@ -444,7 +470,7 @@ def test_controls_are_as_the_mask_is_per_head_or_stacked(model: Model) -> None:
     [(3.0, [1.0, 2.0], 100), (0.0, [1.0, 2.0], 0), (1.0, [1.0, 1.0], 50), (2.0, [1.0, 2.0, 3.0, 4.0], 37.5)],
 )
 def test_percentiles_count_ties_half(value: float, others: list[float], percent: float) -> None:
-    assert evaluation.beaten(value, others) == percent
+    assert beaten(value, others) == percent
 
 
 def test_another_seed_than_the_masks_is_a_note(common: tuple[str, ...], mask_file: Path) -> None:
@@ -466,6 +492,10 @@ def test_another_seed_than_the_masks_is_a_note(common: tuple[str, ...], mask_fil
         ("matrices --model bundled --kinds X", ("'X'", *Kind)),
         ("matrices --model bundled --dtype int8", ("'int8'", *DTYPES)),
         ("spectra --model bundled --matrix K3", ("'K3'", "L0.K.H1")),
+        ("spectra --model bundled --matrix L0.QK", ("'L0.QK'", "L0.OV.H1")),
+        ("matrices --model bundled --basis fold", ("'fold'", "raw", "folded")),
+        ("spectrum --checkpoint bundled --layers 3-1", ("'3-1'", "0-3,7")),
+        ("readout --model bundled --task int-mult --matrix L0.K.H1 --mode mean", ("'mean'", *get_args(Mode))),
         ("score --model bundled --task int-mult --kinds Q --mode mean", ("'mean'", *get_args(Mode))),
         ("score --model bundled --task int-mult --kinds Q --scorer guess", ("'guess'", *SCORERS)),
         ("score --model bundled --task int-div --kinds Q", ("'int-div'", *TASKS)),

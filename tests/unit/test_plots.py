@@ -38,6 +38,19 @@ def test_energy_holds_each_curve_over_the_number_of_values() -> None:
     assert not plots.energy({"L0.K": np.array([1.0])}).layout.showlegend
 
 
+def test_energy_marks_where_each_curve_reaches_a_share() -> None:
+    curves = {"L0.Q.H0": np.array([0.5, 0.9, 1.0]), "L0.K": np.array([0.7, 1.0])}
+    figure = plots.energy(curves, (0.5, 0.9, 0.99))
+    marks = figure.data[2:]
+    assert [list(trace.x) for trace in marks] == [[1, 2, 3], [1, 2, 2]]
+    assert [list(trace.text) for trace in marks] == [["1", "2", "3"], ["1", "2", "2"]]
+    for trace, values in zip(marks, curves.values(), strict=True):
+        np.testing.assert_array_equal(trace.y, values[np.array(trace.x) - 1])
+        assert not trace.showlegend
+    assert [shape.y0 for shape in figure.layout.shapes] == [0.5, 0.9, 0.99]
+    assert not plots.energy(curves).layout.shapes
+
+
 def test_attention_holds_the_pattern_on_a_scale_from_0_to_1() -> None:
     figure = plots.attention(PATTERN, ["a", "b", "a", "b", "a"], "L0 head 1")
     (heat,) = figure.data

@@ -5,23 +5,26 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import explorer.svd_cache as module
-import explorer.svd_store as store_module
-from explorer.errors import MatrixError, ModelError
+import explorer.svd_pack as pack_module
+import explorer.svd_saver as saver_module
+from explorer.attribution import score
+from explorer.errors import MatrixError, ModelError, Stopped
 from explorer.keys import Kind, MatrixKey
 from explorer.models import Model, View, load
 from explorer.registry import matrices, read, replace
-from explorer.svd import Decomposition, decompose
+from explorer.svd import Decomposition, Stack, decompose, decompose_stack
 from explorer.svd_cache import SvdCache, default_cache, default_store
+from explorer.tasks import Task
 from tests import tiny
 
 KEY = MatrixKey(0, Kind.K, 1)
@@ -32,11 +35,11 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of the matrices that were really decomposed."""
     shapes: list[tuple[int, ...]] = []
 
-    def counting(W: torch.Tensor) -> Decomposition:
-        shapes.append(tuple(W.shape))
-        return decompose(W)
+    def counting(matrices: Sequence[torch.Tensor]) -> Stack:
+        shapes.extend(tuple(W.shape) for W in matrices)
+        return decompose_stack(matrices)
 
-    monkeypatch.setattr(module, "decompose", counting)
+    monkeypatch.setattr(module, "decompose_stack", counting)
     return shapes
 
 
@@ -96,9 +99,6 @@ def test_one_changed_bit_is_another_matrix(
     other = load(str(tuned), dtype="float32").view()
     SvdCache(tmp_path / "svd", no_notice).get(other, KEY)
     assert len(computed) == len(entries(tmp_path / "svd")) == 2
-    SvdCache(tmp_path / "svd", no_notice).get(other, MatrixKey(0, Kind.K, 0))
-    SvdCache(tmp_path / "svd", no_notice).get(view, MatrixKey(0, Kind.K, 0))
-    assert len(computed) == 3, "the untouched head is the same matrix"
 
 
 def test_types_do_not_share_entries(model: Model, model64: Model, tmp_path: Path) -> None:
@@ -108,22 +108,96 @@ def test_types_do_not_share_entries(model: Model, model64: Model, tmp_path: Path
     assert len(entries(tmp_path)) == 2
 
 
-def test_equal_bytes_in_another_shape_or_type_are_another_matrix(
+def test_bases_do_not_share_entries(view: View, tmp_path: Path, computed: list[tuple[int, ...]]) -> None:
+    folded = changed(view.model, basis="folded").view()
+    for one in (view, folded, view, folded):
+        SvdCache(tmp_path, no_notice).get(one, KEY)
+    assert len(computed) == len(entries(tmp_path)) == 2
+
+
+def test_many_at_once_are_what_each_is_alone(view: View, tmp_path: Path, computed: list[tuple[int, ...]]) -> None:
+    keys = tuple(dict.fromkeys((*matrices(view), *matrices(view, per_head=False))))[::-1]
+    seen: list[tuple[int, int]] = []
+    found = SvdCache(tmp_path, no_notice).get_many(view, keys, lambda done, total: seen.append((done, total)))
+    assert tuple(found) == keys
+    assert len(computed) == len(set(keys))
+    assert len(entries(tmp_path)) == 1
+    assert seen[0] == (0, seen[0][1])
+    assert seen[-1][0] == seen[-1][1]
+    assert seen == sorted(seen)
+    for key in keys:
+        alone = decompose(read(view, key))
+        torch.testing.assert_close(found[key].s, alone.s, rtol=1e-7, atol=1e-12)
+        torch.testing.assert_close(found[key].recompose(), read(view, key), rtol=0, atol=1e-6)
+    again = SvdCache(tmp_path, no_notice)
+    assert all(same(again.get(view, key), found[key]) for key in keys)
+    assert len(computed) == len(set(keys))
+
+
+def test_only_what_is_missing_is_computed(view: View, tmp_path: Path, computed: list[tuple[int, ...]]) -> None:
+    keys = matrices(view, [Kind.K])
+    first = SvdCache(tmp_path, no_notice)
+    kept = first.get(view, keys[1])
+    assert first.get_many(view, keys)[keys[1]] is kept
+    assert len(computed) == len(keys)
+    assert same(SvdCache(tmp_path, no_notice).get_many(view, keys)[keys[1]], kept)
+    assert len(computed) == len(keys)
+
+
+def test_what_is_missing_is_named_without_being_computed(
+    view: View, tmp_path: Path, computed: list[tuple[int, ...]]
+) -> None:
+    keys = matrices(view, [Kind.K])
+    cache = SvdCache(tmp_path, no_notice)
+    assert cache.missing(view, keys) == keys
+    cache.get_many(view, keys[1:3])
+    assert cache.missing(view, keys) == SvdCache(tmp_path, no_notice).missing(view, keys) == (keys[0], *keys[3:])
+    assert SvdCache(None).missing(view, keys) == ()
+    assert len(computed) == 2
+
+
+def test_scoring_keeps_all_it_decomposes_in_few_files(view: View, tiny_task: Task, tmp_path: Path) -> None:
+    score(view, tiny_task, SvdCache(tmp_path, no_notice), matrices(view), scorer="random")
+    assert len(entries(tmp_path)) == 1
+
+
+def test_what_was_computed_before_a_stop_is_kept(
     view: View, tmp_path: Path, computed: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    W = torch.arange(1.0, 25.0)
-    for matrix in (W.reshape(4, 6), W.reshape(6, 4), W.view(torch.float64).reshape(4, 3)):
-        monkeypatch.setattr(module, "read_base", lambda view, key, matrix=matrix: matrix)
-        assert same(SvdCache(tmp_path, no_notice).get(view, KEY), decompose(matrix))
-    assert len(computed) == len(entries(tmp_path)) == 3
+    monkeypatch.setattr(module, "_JOB_BYTES", 1)  # one matrix at a time
+    keys = matrices(view, [Kind.K])
+
+    def stop(done: int, total: int) -> None:
+        if len(computed) == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        SvdCache(tmp_path, no_notice).get_many(view, keys, stop)
+    assert len(computed) == 3
+    SvdCache(tmp_path, no_notice).get_many(view, keys)
+    assert len(computed) == len(keys)
+
+
+def test_large_work_is_saved_as_it_goes(
+    view: View, tmp_path: Path, computed: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_JOB_BYTES", 1)
+    monkeypatch.setattr(saver_module, "FILE_BYTES", 1)
+    keys = matrices(view, [Kind.K])
+    found = SvdCache(tmp_path, no_notice).get_many(view, keys)
+    assert len(entries(tmp_path)) == len(keys)
+    again = SvdCache(tmp_path, no_notice).get_many(view, keys)
+    assert all(same(again[key], found[key]) for key in keys)
+    assert len(computed) == len(keys)
+
+
+def own(d: Decomposition) -> Decomposition:
+    """A copy that is not mapped: writing into a mapped file changes, or ends, whoever uses it."""
+    return Decomposition(d.u.clone(), d.s.clone(), d.vh.clone())
 
 
 def damaged(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
-
-
-def flip(position: int, bits: int = 0xFF) -> Callable[[bytes], bytes]:
-    return lambda content: content[:position] + bytes([content[position] ^ bits]) + content[position + 1 :]
 
 
 DAMAGE = {
@@ -133,7 +207,7 @@ DAMAGE = {
     "last byte": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
     "text": lambda content: b"not a safetensors file",
     "other type": lambda content: content.replace(b"F32", b"I32", 1),
-    "shape turned": lambda content: content.replace(b"[12,4]", b"[4,12]").replace(b"[16,6]", b"[6,16]"),
+    "shape turned": lambda content: content.replace(b"[1,12,4]", b"[1,4,12]").replace(b"[1,16,6]", b"[1,6,16]"),
 }
 
 
@@ -141,29 +215,18 @@ DAMAGE = {
 def test_a_damaged_entry_is_noticed_told_and_computed_again(
     view: View, tmp_path: Path, computed: list[tuple[int, ...]], kind: str
 ) -> None:
-    good = SvdCache(tmp_path).get(view, KEY)
+    good = own(SvdCache(tmp_path).get(view, KEY))
     (path,) = entries(tmp_path)
     whole = path.read_bytes()
     damaged(path, DAMAGE[kind])
     assert path.read_bytes() != whole
     told: list[str] = []
     assert same(SvdCache(tmp_path, told.append).get(view, KEY), good)
-    assert told == ["The cached decomposition of L0.K.H1 was damaged: such entries are computed again."]
+    assert told == ["Cached decompositions were damaged: what is missing now is computed again."]
     assert len(computed) == 2
     assert same(SvdCache(tmp_path, no_notice).get(view, KEY), good), "the repaired entry must be good"
     assert len(computed) == 2
     assert entries(tmp_path) == [path]
-
-
-def test_no_single_flipped_byte_goes_unnoticed(view: View, tmp_path: Path) -> None:
-    good = SvdCache(tmp_path).get(view, KEY)
-    (path,) = entries(tmp_path)
-    whole = path.read_bytes()
-    generator = np.random.default_rng(0)
-    header = 8 + int.from_bytes(whole[:8], "little")
-    for position in (*range(header), *range(header, len(whole), 5)):
-        path.write_bytes(flip(position, int(generator.integers(1, 256)))(whole))
-        assert same(SvdCache(tmp_path, lambda message: None).get(view, KEY), good), f"byte {position}"
 
 
 def test_an_entry_of_another_format_is_not_used(view: View, tmp_path: Path, computed: list[tuple[int, ...]]) -> None:
@@ -195,7 +258,7 @@ def test_a_full_disk_is_told_once_even_to_many_threads(
         together.wait()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store_module, "save_file", full_for_all)
+    monkeypatch.setattr(pack_module, "save_file", full_for_all)
     told: list[str] = []
     cache = SvdCache(tmp_path, told.append)
     keys = matrices(view)

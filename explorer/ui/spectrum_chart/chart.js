@@ -64,7 +64,7 @@ class SpectrumChart {
     if (this.have.length < used.length) { this.askForArrays(data); return; }
     const theme = readTheme(this.root);
     const shape = JSON.stringify([
-      data.series.map((one) => [one.matrix, one.s, one.score, one.blocks, one.null_from]),
+      data.series.map((one) => [one.matrix, one.s, one.score, one.blocks, one.null_from, one.edge]),
       data.y, data.log_y, data.height, data.interactive, theme,
     ]);
     if (shape !== this.shape) this.model = { data, series: data.series.map((one) => buildSeries(one, data)) };
@@ -125,6 +125,7 @@ class SpectrumChart {
     entry("removed", "removed");
     if (this.model.series.some((one) => one.members.size)) entry("block", "degenerate block");
     if (this.model.series.some((one) => one.nullFrom < one.n)) entry("null", "null");
+    if (this.model.data.y !== "score" && this.model.series.some((one) => one.edge)) entry("edge", "bulk edge");
   }
 
   recolour() {

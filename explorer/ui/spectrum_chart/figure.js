@@ -90,6 +90,15 @@ function legendTrace(series, position, style) {
   };
 }
 
+// A level across the plot, as long as its series; it goes with the series in the legend.
+function edgeTrace(series, style) {
+  return {
+    type: "scatter", mode: "lines", x: [0, series.n - 1], y: [series.edge, series.edge],
+    line: { width: 1.2, color: style.theme.neutral, dash: "dash" },
+    showlegend: false, legendgroup: series.matrix, hoverinfo: "skip",
+  };
+}
+
 function scoreLimit(model) {
   const sizes = model.series.flatMap((one) => (one.score ? Array.from(one.score, Math.abs).filter(Number.isFinite) : []));
   sizes.sort((a, b) => a - b);
@@ -102,6 +111,9 @@ function buildTraces(model, theme) {
   const style = { type, size: markerSize(total), dense: total > 150, theme };
   const traces = [blockTrace(model, style), ...model.series.map((one, k) => seriesTrace(one, k, model, style))];
   if (model.series.length > 1) traces.push(...model.series.map((one, k) => legendTrace(one, k, style)));
+  if (model.data.y !== "score") {
+    traces.push(...model.series.filter((one) => one.edge).map((one) => edgeTrace(one, style)));
+  }
   return traces;
 }
 
@@ -170,6 +182,7 @@ function describePoint(series, index) {
     const sign = score > 0 ? "+" : "";
     const meaning = score < 0 ? " (removing helps)" : score > 0 ? " (the task needs it)" : "";
     lines.push(`score ${sign}${number(score, 3)}${Number.isFinite(score) ? " nats" : ""}${meaning}`);
+    if (series.uncertain.has(index)) lines.push("uncertain: a large change, measure it");
   }
   lines.push(series.shown[index] ? "removed" : "kept");
   const members = blockOf(series, index);

@@ -64,7 +64,8 @@ function buildSeries(one, data) {
   const blocks = one.blocks ? ARRAYS.get(one.blocks) : null;
   const nullFrom = one.null_from ?? one.n;
   return {
-    matrix: one.matrix, n: one.n, s, score, blocks, members: membersOf(blocks), nullFrom,
+    matrix: one.matrix, n: one.n, s, score, blocks, members: membersOf(blocks), nullFrom, edge: one.edge,
+    uncertain: new Set(one.uncertain),
     ys: heights(s, score, nullFrom, data), shown: new Uint8Array(one.n),
   };
 }

@@ -46,7 +46,9 @@ def describe(series: Sequence[Series], held: frozenset[str]) -> dict[str, object
             "score": None if one.score is None else add(one.score.astype("<f4")),
             "blocks": add(_block_numbers(one)) if one.blocks else None,
             "null_from": one.null_from,
+            "edge": one.edge,
             "removed": _bits(one),
+            "uncertain": sorted(one.uncertain),
         }
         for one in series
     ]

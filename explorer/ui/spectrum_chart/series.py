@@ -20,6 +20,8 @@ class Series:
         removed: indices of the removed values.
         blocks: degenerate blocks, each with its member indices (two or more).
         null_from: values from this index on are numerically null; ``None`` if there are none.
+        uncertain: indices of values whose score is likely to be wrong.
+        edge: a level to draw as a line across singular values: where the random bulk ends; ``None`` for no line.
 
     Raises:
         ValueError: if the shapes differ or an index lies outside ``0..r-1``.
@@ -31,15 +33,17 @@ class Series:
     removed: frozenset[int]
     blocks: tuple[tuple[int, ...], ...] = ()
     null_from: int | None = None
+    edge: float | None = None
+    uncertain: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.s.ndim != 1 or not np.isfinite(self.s).all():
             raise ValueError(f"{self.matrix}: s must be a vector of finite numbers, got shape {self.s.shape}.")
         if self.score is not None and self.score.shape != self.s.shape:
             raise ValueError(f"{self.matrix}: score has shape {self.score.shape}, s has {self.s.shape}.")
-        used = self.removed.union(*self.blocks)
+        used = self.removed.union(self.uncertain, *self.blocks)
         if used and not (min(used) >= 0 and max(used) < self.s.size):
-            raise ValueError(f"{self.matrix}: removed and blocks must hold indices in 0..{self.s.size - 1}.")
+            raise ValueError(f"{self.matrix}: removed, uncertain and blocks must hold indices in 0..{self.s.size - 1}.")
 
     def block_of(self, index: int) -> tuple[int, ...]:
         """The degenerate block that holds ``index``, or ``(index,)``."""

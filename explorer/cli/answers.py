@@ -1,0 +1,86 @@
+"""The part of `eval` about choices and distractors: its figures, and the lines that show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from explorer.cli.console import accuracy_text, loss_text, say
+from explorer.cli.reports import Choice, Lead, Leads, Share
+
+if TYPE_CHECKING:
+    from explorer.scoring import Alternatives
+
+Measured = tuple["Alternatives", "Alternatives"]  # with the mask, unpruned
+_RULES = {"sum": "summed log-probability", "mean": "log-probability per token"}
+
+
+def choice_figures(masked: Alternatives, baseline: Alternatives) -> dict[str, Choice] | None:
+    """Choice accuracy by each rule; None without choices."""
+    from explorer.paired import mcnemar
+    from explorer.scoring import RULES
+
+    if not masked.picked():
+        return None
+    found: dict[str, Choice] = {}
+    for rule in RULES:
+        after, before = masked.correct(rule), baseline.correct(rule)
+        test = mcnemar(after, before)
+        found[rule] = {
+            "masked": _share(after),
+            "baseline": _share(before),
+            "test": {"repaired": test.repaired, "broken": test.broken, "p": test.p},
+        }
+    return found
+
+
+def lead_figures(masked: Alternatives, baseline: Alternatives, seed: int) -> Leads | None:
+    """How far the answer leads the distractor; None without distractors."""
+    from explorer.paired import bootstrap_interval
+
+    if not masked.leads:
+        return None
+    changes = [after - before for after, before in zip(masked.leads, baseline.leads, strict=True)]
+    return {
+        "masked": _lead(masked),
+        "baseline": _lead(baseline),
+        "change_interval": list(bootstrap_interval(changes, seed=seed)),
+    }
+
+
+def _share(hits: tuple[bool, ...]) -> Share:
+    from explorer.metrics import wilson_interval
+
+    n, found = len(hits), sum(hits)
+    return {"n": n, "accuracy": found / n, "accuracy_interval": list(wilson_interval(found, n))}
+
+
+def _lead(measured: Alternatives) -> Lead:
+    found = measured.mean_lead
+    ahead = tuple(lead > 0 for lead in measured.leads)
+    return {"n": found.n, "value": found.value, "stderr": found.stderr, "ahead": _share(ahead)}
+
+
+def show_choice(choice: dict[str, Choice], *, pruned: bool) -> None:
+    """One line per rule."""
+    for rule, one in choice.items():
+        line = f"Choice by {_RULES[rule]}: {_share_text(one['baseline'])} unpruned"
+        if pruned:
+            line += f", {_share_text(one['masked'])} with the mask, McNemar p = {one['test']['p']:.2g}"
+        say(line)
+
+
+def show_lead(leads: Leads, *, pruned: bool) -> None:
+    """One line: the mean lead of the answer over the distractor, and how often it is ahead."""
+    line = f"Answer leads distractor by {_lead_text(leads['baseline'])} unpruned"
+    if pruned:
+        low, high = leads["change_interval"]
+        line += f", {_lead_text(leads['masked'])} with the mask, change in [{low:+.3f}, {high:+.3f}]"
+    say(line)
+
+
+def _share_text(share: Share) -> str:
+    return accuracy_text(share["accuracy"], share["accuracy_interval"], share["n"])
+
+
+def _lead_text(lead: Lead) -> str:
+    return f"{loss_text(lead['value'], lead['stderr'], signed=True)}, ahead in {_share_text(lead['ahead'])},"

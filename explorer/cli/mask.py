@@ -1,0 +1,115 @@
+"""`mask damage`: what a mask costs on other tasks and on plain text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from explorer.cli import options
+from explorer.cli.console import accuracy_text, loss_text, notice, say, show_json, show_table, working
+from explorer.cli.reports import DamageReport, keys
+from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default
+from explorer.errors import SettingsError
+from explorer.tasks import TASKS, Task
+
+mask_app = typer.Typer(help="Masks: what one costs elsewhere.")
+_SIDES = {"baseline": "unpruned", "masked": "with the mask"}
+
+
+@mask_app.command("damage", epilog=keys(DamageReport))
+def mask_damage(
+    model: options.ModelName,
+    mask: Annotated[Path, typer.Option("--mask", help="Mask file.")],
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="A task of `tasks list`, or a .jsonl or .csv file; repeatable.")
+    ] = None,
+    text: Annotated[
+        str, typer.Option("--text", help="Plain text for the perplexity: bundled, none, or the path of a UTF-8 file.")
+    ] = "bundled",
+    tokens: Annotated[int | None, typer.Option("--tokens", min=2, help="Tokens of the text to read; 4096.")] = None,
+    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    shots: options.Shots = 0,
+    data: options.Data = None,
+    limit: options.Limit = None,
+    seed: options.Seed = None,
+    basis: options.Basis = "raw",
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Measure a mask on tasks that it was not made for, and on plain text, beside the unpruned model.
+
+    Example: `eigenprune mask damage --model smollm2-135m --mask mask.json --task ioi --task capitals --limit 64`
+    """
+    seed = seed_or_default(seed)
+    opened = _open_tasks(task or [], seed, split, limit, Asked(shots, None, data))
+    if not opened and text == "none":
+        raise SettingsError("there is nothing to measure the mask on: give a --task, a --text, or both.")
+    from explorer.damage import damage
+    from explorer.masks import load_mask
+    from explorer.perplexity import TOKENS
+    from explorer.svd_cache import default_cache
+
+    given, plain = load_mask(mask), _read_text(text)
+    view, svds = open_view(model, dtype, device), default_cache(notice)
+    sizes: dict[str, Any] = {"split": split, "limit": limit, "tokens": tokens or TOKENS}
+    with working("Measuring the damage") as progress:
+        found = damage(view, given, svds, opened, plain, **sizes, progress=progress)
+    report: DamageReport = {**identity(view), "seed": seed, **found.as_dict()}  # type: ignore[typeddict-item]
+    if json:
+        return show_json(report)
+    _show(report)
+
+
+def _open_tasks(names: list[str], seed: int, split: str, limit: int | None, asked: Asked) -> list[Task]:
+    """The tasks, each asked with the same shots; the data folder goes to those that need one."""
+
+    def ask(name: str) -> Asked:
+        needs_data = name in TASKS and TASKS[name].needs_data
+        return asked if needs_data else replace(asked, data=None)
+
+    return [open_task(name, seed, split, limit, ask(name)) for name in names]
+
+
+def _read_text(name: str) -> str | None:
+    from explorer.perplexity import read_text
+
+    if name == "none":
+        return None
+    return read_text() if name == "bundled" else read_text(Path(name))
+
+
+def _show(report: DamageReport) -> None:
+    rows = []
+    for one in report["tasks"]:
+        for side in ("baseline", "masked"):
+            figures = one[side]
+            choice = figures["choice"]
+            picked = "" if choice is None else _share(choice["sum"])
+            loss = loss_text(figures["loss"], figures["loss_stderr"])
+            rows.append((one["task"], _SIDES[side], _share(figures), picked, loss))
+    title = f"{report['model']}, {report['removed']:,} removed"
+    if rows:
+        show_table(title, ("task", "", "exact match", "choice", "loss per example"), rows)
+    for one in report["tasks"]:
+        test, change = one["accuracy_test"], one["loss_change"]
+        low, high = change["interval"]
+        say(
+            f"{one['task']}: wrong to right {test['repaired']:,}, right to wrong {test['broken']:,}, McNemar "
+            f"p = {test['p']:.2g}; loss {change['value']:+.3f} nats, 95 % bootstrap interval [{low:+.3f}, {high:+.3f}]"
+        )
+    if report["text"] is not None:
+        text = report["text"]
+        before, after, growth = text["baseline"], text["masked"], text["growth"]
+        low, high = (f"{100 * bound:+.1f}" for bound in growth["interval"])
+        say(
+            f"Perplexity of {before['tokens']:,} tokens of text: {before['perplexity']:.2f} unpruned, "
+            f"{after['perplexity']:.2f} with the mask: {100 * growth['value']:+.1f} % [{low}, {high}]"
+        )
+
+
+def _share(figures: dict[str, Any]) -> str:
+    return accuracy_text(figures["accuracy"], figures["accuracy_interval"], figures["n"])

@@ -1,0 +1,151 @@
+"""What `spectra`, `spectrum` and `readout` print with --json; singular values are in the units of the weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Tail(TypedDict):
+    """Power law of the eigenvalues s^2: exponent, its standard error, first value and size of the tail, KS distance."""
+
+    alpha: float
+    stderr: float
+    xmin: float
+    tail: int
+    distance: float
+
+
+class Measures(TypedDict):
+    """What describes one spectrum; definitions and sources are in `explorer.spectrum`.
+
+    `energy_counts` are the fewest largest values that carry 50, 90 and 99 % of the squared Frobenius norm.
+    `condition_number` is null if the smallest value is zero, `power_law` if there are too few values, `bulk_edge` (the
+    Marchenko-Pastur edge, in the units of the values) and `above_bulk` where there is no random bulk to compare with.
+    `degenerate_blocks` lists the indices of neighbours whose relative gap is below 1e-2, null values left out.
+    """
+
+    frobenius_norm: float
+    spectral_norm: float
+    stable_rank: float
+    effective_rank: float
+    participation_ratio: float
+    condition_number: float
+    null_count: int
+    energy_counts: list[int]
+    power_law: Tail | None
+    bulk_edge: float | None
+    above_bulk: int | None
+    degenerate_blocks: list[list[int]]
+
+
+class Spectrum(Measures):
+    """Singular values, descending, of one matrix, and what follows from them; `shape` is [d_in, d_out].
+
+    `cumulative_energy[i]` is the share of the squared Frobenius norm in values 0 to i.
+    """
+
+    matrix: str
+    shape: list[int]
+    rank: int
+    singular_values: list[float]
+    cumulative_energy: list[float]
+
+
+class CheckpointRow(Measures):
+    """One matrix of `spectrum`, which prints one JSON object per line as it goes."""
+
+    checkpoint: str
+    matrix: str
+    shape: list[int]
+    rank: int
+    singular_values: list[float]
+
+
+class SpectraReport(TypedDict):
+    """`spectra`."""
+
+    model: str
+    model_digest: str
+    basis: str
+    spectra: list[Spectrum]
+
+
+class ReadToken(TypedDict):
+    """One token: its id, its text as the tokenizer has it, and what it reads or writes."""
+
+    id: int
+    text: str
+    value: float
+
+
+class End(TypedDict):
+    """The extreme tokens of one residual-stream vector (`u` or `v`) of a value of a matrix of this kind."""
+
+    vector: str
+    kind: str
+    side: str
+    plus: list[ReadToken]
+    minus: list[ReadToken]
+
+
+class Effect(TypedDict):
+    """Measured change of the mean loss, nats per example, if this value alone is removed; negative = it helps."""
+
+    value: float
+    stderr: float
+    n: int
+
+
+class ReadValue(TypedDict):
+    """One singular value with its read-outs and its exact effect; `exact` is null for products, which no mask holds."""
+
+    index: int
+    sigma: float
+    exact: Effect | None
+    ends: list[End]
+
+
+class ReadoutReport(TypedDict):
+    """`readout`: `task`, `split`, `n`, `mode` say what the exact effects were measured on."""
+
+    model: str
+    model_digest: str
+    basis: str
+    matrix: str
+    task: str
+    split: str
+    mode: str
+    values: list[ReadValue]
+
+
+def measures(s: Tensor, d_in: int, d_out: int) -> Measures:
+    """All measures of a spectrum, from its singular values [r]."""
+    from explorer.spectrum import blocks, null_from, summarise
+
+    found = summarise(s, d_in, d_out)
+    tail = found.power_law
+    return {
+        "frobenius_norm": found.frobenius_norm,
+        "spectral_norm": found.spectral_norm,
+        "stable_rank": found.stable_rank,
+        "effective_rank": found.effective_rank,
+        "participation_ratio": found.participation_ratio,
+        "condition_number": found.condition_number,
+        "null_count": found.null_count,
+        "energy_counts": list(found.energy_counts),
+        "power_law": None
+        if tail is None
+        else {
+            "alpha": tail.alpha,
+            "stderr": tail.stderr,
+            "xmin": tail.xmin,
+            "tail": tail.tail,
+            "distance": tail.distance,
+        },
+        "bulk_edge": found.bulk_edge,
+        "above_bulk": found.above_bulk,
+        "degenerate_blocks": [list(block) for block in blocks(s[: null_from(s, d_in, d_out)])],
+    }

@@ -1,0 +1,93 @@
+"""The tokens that a singular value reads or writes, beside what removing it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from explorer.attribution import Scores
+from explorer.keys import AnyKey, CircuitKey, MatrixKey
+from explorer.readout import Readout, Token
+from explorer.svd import Decomposition
+from explorer.ui import words, work
+from explorer.ui.cached import runner
+from explorer.ui.session import Bench
+
+TOKENS = 10
+_VALUE = st.column_config.NumberColumn("value", format="%+.3g", width="small")
+_PRODUCT = (
+    "QK and OV are products of two matrices: to look at, not to remove. Biases, positions (rotary ones too), norms on "
+    "queries and keys, and the scale 1 / √d_head are left out."
+)
+_MEANING = {
+    "reads": "tokens whose embedding, through the layer's norm, gives most along this vector",
+    "writes": "tokens whose logit rises or falls most if the stream points along this vector",
+}
+
+
+def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None) -> None:
+    """Choose one of a matrix's singular values, see its tokens, its score, and measure its exact effect."""
+    st.subheader(f"Tokens of one singular value of {key}", anchor=False)
+    choice, effect = st.columns([1, 4], vertical_alignment="bottom")
+    index = int(
+        choice.number_input("Singular value", 0, found.rank - 1, 0, key=f"readout-index-{key}", persist_state="session")
+    )
+    with effect:
+        if isinstance(key, MatrixKey):
+            _effect(bench, key, index, scores)
+        else:
+            st.caption(_PRODUCT)
+    told = work.readout(bench, key, found, index, TOKENS)
+    if told is None:
+        return
+    for box, one in zip(st.columns(2), told, strict=False):
+        with box:
+            _end(one)
+    st.caption(
+        "A label is not an effect: what a value does depends on everything between it and the answer. A vector and its "
+        "negative belong to the same value, so both ends count."
+    )
+
+
+def _effect(bench: Bench, key: MatrixKey, index: int, scores: Scores | None) -> None:
+    """Score and exact effect of removing the value alone; the latter is measured when asked for."""
+    matrix = scores.matrices.get(key) if scores is not None else None
+    predicted = "" if matrix is None else f"Score (predicted): **{words.nats(float(matrix.score[index]))}**. "
+    job = work.exact_key(bench, key, index)
+    asked = f"asked-{hash(job)}"
+    if runner().find(job) is None and not st.session_state.get(asked):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{predicted}Exact effect: not measured yet.", width="content")
+            st.button(
+                "Measure exactly",
+                key="measure-exactly",
+                help="Removes this value alone from the unpruned model and measures the loss on the train examples.",
+                on_click=lambda: st.session_state.update({asked: True}),
+            )
+        return
+    measured = work.exact_effect(bench, key, index)
+    if measured is not None:
+        meaning = "removing it helps" if measured.value < 0 else "the task needs it"
+        st.markdown(
+            f"{predicted}Exact effect of removing it alone: **{words.spread(measured, signed=True)} nats** ({meaning}; "
+            f"{bench.mode}, {measured.n:,} train examples of {words.literal(bench.task.name)})."
+        )
+
+
+def _end(one: Readout) -> None:
+    st.markdown(f"**{one.vector} {one.side}** ({one.kind}): {_MEANING[one.side]}")
+    plus, minus = st.columns(2)
+    for box, name, tokens in ((plus, "most positive", one.plus), (minus, "most negative", one.minus)):
+        box.dataframe(_table(name, tokens), hide_index=True, column_config={"value": _VALUE})
+
+
+def _table(name: str, tokens: Sequence[Token]) -> pd.DataFrame:
+    """Tokens as the tokenizer has them; a data frame shows text as it is, so quotes make spaces visible."""
+    return pd.DataFrame({name: [repr(token.text) for token in tokens], "value": [token.value for token in tokens]})
+
+
+def product_note(keys: Sequence[AnyKey]) -> str | None:
+    """What products leave out, if one is shown."""
+    return _PRODUCT if any(isinstance(key, CircuitKey) for key in keys) else None

@@ -1,0 +1,136 @@
+"""What exact effects cost: masks by the layer they first touch, few-shot prompts, single values.
+
+`measure(name)` gives rows in the style of the other benches; `python -m tests.bench.exact_effect NAME` prints them.
+Times are CPU time of this process, so that others at work on the machine count as little as they can.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from explorer.attribution.exact import Value, exact_effects
+from explorer.batches import Batch, batches
+from explorer.edit import apply, empty_mask
+from explorer.keys import Kind, MatrixKey
+from explorer.masks import Mask, Removed
+from explorer.metrics import run, run_all
+from explorer.models import View, load
+from explorer.registry import kinds, matrices
+from explorer.residuals import keep, run_kept
+from explorer.svd_cache import SvdCache, default_cache
+from explorer.tasks import load_task
+from explorer.tasks.shots import with_shots
+from tests.bench.subjects import plain_model, plain_pass
+from tests.bench.timing import Row, paired, verdict
+
+VALUES_PER_LAYER, SINGLE_RUNS = 14, 2
+
+
+def measure(
+    name: str, *, runs: int = 5, examples: int = 32, shots: int = 3, dtype: str = "float32", device: str = "cpu"
+) -> list[Row]:
+    """All rows for one model, on INT-MULT."""
+    model, task, svds = load(name, dtype=dtype, device=device), load_task("int-mult"), default_cache()
+    view, plain = model.view(), plain_model(model)
+    prepared = batches(view, task, task.split("train", examples))
+    with torch.inference_mode():
+        rows = [
+            *mask_rows(view, svds, prepared, plain, runs),
+            prefix_row(view, with_shots(task, shots), examples, runs),
+        ]
+    return [*rows, *single_rows(view, svds, prepared, plain, runs)]
+
+
+def mask_rows(view: View, svds: SvdCache, prepared: Sequence[Batch], plain: Any, runs: int) -> list[Row]:
+    """A mask of one value, put onto the view and measured, against a plain forward over the same examples."""
+    with torch.inference_mode(mode=False):
+        kept = keep(view, prepared)
+    n_layers, empty, rows = int(view.config.n_layers), empty_mask(view.model), []
+    for layer in sorted({0, n_layers // 3, 2 * n_layers // 3, n_layers - 1}):
+        mask = empty.with_removed([_removed(view, svds, (MatrixKey(layer, Kind.K, 0), 0))])
+
+        def ours(mask: Mask = mask) -> None:
+            apply(view, empty, svds)
+            apply(view, mask, svds)
+            list(run_kept(view, kept))
+
+        found = paired(
+            ours, lambda: [plain_pass(plain, batch, backward=False) for batch in prepared], runs, str(view.device)
+        )
+        target = 1.05 if layer == 0 else 1.1 * (n_layers - layer) / n_layers
+        what = f"exact effect of a mask from layer {layer} of {n_layers}"
+        rows.append({"what": what, "against": "plain forward", "target": target, **found})
+    apply(view, empty, svds)
+    return rows
+
+
+def prefix_row(view: View, task: Any, examples: int, runs: int) -> Row:
+    """A few-shot split with what its prompts share read once, against all of every prompt."""
+    prepared = batches(view, task, task.split("test", examples))
+    found = paired(
+        lambda: list(run_all(view, prepared)),
+        lambda: [run(view, batch) for batch in prepared],
+        runs,
+        str(view.device),
+    )
+    return {"what": f"{task.shots}-shot task, prefix read once", "against": "whole prompts", "target": 0.5, **found}
+
+
+def single_rows(view: View, svds: SvdCache, prepared: Sequence[Batch], plain: Any, runs: int) -> list[Row]:
+    """Single values from layers 0, one half and the last, by value: together, one edit each, one plain forward each."""
+    n_layers = int(view.config.n_layers)
+    values = [value for layer in (0, n_layers // 2, n_layers - 1) for value in _values(view, svds, layer)]
+    effects = exact_effects(view, prepared, svds, values)
+    masks = [
+        empty_mask(view.model).with_removed([_removed(view, svds, value, float(effects.c[value[0]][value[1]]))])
+        for value in values[:: max(1, len(values) // 5)]
+    ]
+
+    def together() -> None:
+        exact_effects(view, prepared, svds, values)
+
+    def one_by_one() -> None:
+        for mask in masks:
+            apply(view, mask, svds)
+            with torch.inference_mode():
+                for batch in prepared:
+                    run(view, batch)
+
+    def forwards() -> None:
+        for batch in prepared:
+            plain_pass(plain, batch, backward=False)
+
+    runs = min(runs, SINGLE_RUNS)
+    counts = {"one edit and forward per value": (one_by_one, len(masks)), "plain forward per value": (forwards, 1)}
+    rows = []
+    for against, (reference, count) in counts.items():
+        found = paired(together, reference, runs, str(view.device), count / len(values))
+        rows.append({"what": f"exact effects of {len(values)} single values", "against": against, **found})
+    apply(view, empty_mask(view.model), svds)
+    return rows
+
+
+def _values(view: View, svds: SvdCache, layer: int) -> list[Value]:
+    """As many values of every kind, spread over the spectrum of one matrix each."""
+    found = []
+    per_kind = VALUES_PER_LAYER // len(kinds(view))
+    for kind in kinds(view):
+        key = matrices(view, [kind], [layer])[0]
+        rank = svds.get(view, key).rank
+        found += [(key, place * rank // per_kind) for place in range(per_kind)]
+    return found
+
+
+def _removed(view: View, svds: SvdCache, value: Value, c: float = 0.0) -> Removed:
+    key, index = value
+    return Removed(matrix=str(key), index=index, sigma=float(svds.get(view, key).s[index]), c=c)
+
+
+if __name__ == "__main__":
+    for row in measure(sys.argv[1]):
+        low, high = row["ratio_range"]
+        print(f"{row['what']} / {row['against']}: {row['ratio']:.3f} ({low:.3f} to {high:.3f}) {verdict(row)}")
