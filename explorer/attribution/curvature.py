@@ -19,8 +19,13 @@ cost of `exact`), or products with random vectors (Hutchinson), where the off-di
 matrix, whose squares add up, drown the one that is wanted. phi^2 has a relative variance of about 2 / (draws E).
 
 1. A forward pass gives the frozen means.
-2. Per batch: one forward, one backward for the right answers, `draws` for drawn ones, each at about twice the cost of a
-   plain one because it keeps examples apart (`explorer.attribution.projections`).
+2. Per batch: one forward, one backward for the right answers, `draws` for drawn ones, examples kept apart
+   (`explorer.attribution.projections`).
+
+When to trust it: what G leaves out is weighted by p minus the right answer, so it is small where the model is mostly
+right and may well have the other sign where it is not. Rank correlation with exact effects on the bundled model, all
+kinds together: INT-SUM, which it can do, 0.66 for `gradient` and 0.87 for this; INT-MULT, on which it loses 16.7 nats
+per example, 0.73 and 0.25.
 
 Standard errors are over examples, with the frozen means held fixed.
 """

@@ -64,7 +64,7 @@ def first_order(
     """Mean loss and first-order sums of all asked matrices, from one forward and backward pass.
 
     Args:
-        request: with `bootstrap`, sums come for every resample, at about twice the cost.
+        request: with `bootstrap`, sums come for every resample, at about 1.2 times the cost.
         progress: told (done, total).
         weights: weights and biases to run stacked matrices with instead of the view's.
     """
