@@ -206,7 +206,7 @@ def test_ctrl_c_stops_with_one_line(environment: dict[str, str], tmp_path: Path)
         text=True,
     ) as process:
         try:
-            wait_for(lambda: any(cache.rglob("*.safetensors")), process)  # decompositions: the scorer is at work
+            wait_for(lambda: any(cache.rglob("effects.sqlite")), process)  # first effects are kept: it is at work
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=60)
         finally:
