@@ -30,7 +30,7 @@ def mask_damage(
         str, typer.Option("--text", help="Plain text for the perplexity: bundled, none, or the path of a UTF-8 file.")
     ] = "bundled",
     tokens: Annotated[int | None, typer.Option("--tokens", min=2, help="Tokens of the text to read; 4096.")] = None,
-    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    split: options.Split = "test",
     shots: options.Shots = 0,
     data: options.Data = None,
     limit: options.Limit = None,
@@ -54,7 +54,7 @@ def mask_damage(
     from explorer.svd_cache import default_cache
 
     given, plain = load_mask(mask), _read_text(text)
-    view, svds = open_view(model, dtype, device), default_cache(notice)
+    view, svds = open_view(model, dtype, device, basis), default_cache(notice)
     sizes: dict[str, Any] = {"split": split, "limit": limit, "tokens": tokens or TOKENS}
     with working("Measuring the damage") as progress:
         found = damage(view, given, svds, opened, plain, **sizes, progress=progress)

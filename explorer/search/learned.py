@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.batches import Batch, batches
+from explorer.edit import apply
 from explorer.metrics import run
 from explorer.search.gates import Gates
 from explorer.search.problem import Problem
@@ -54,11 +55,12 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
     gates = Gates(problem.view, problem.svds, scores.matrices, problem.mode, START)
     optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
     examples = batches(problem.view, problem.task, problem.examples)
-    wanted = [_log_probabilities(problem, block) for block in problem.text]
     best, waited = float("inf"), 0
     for step in range(given.steps):
+        block = problem.text[step % len(problem.text)] if problem.text else None
+        wanted = None if block is None else (block, _unpruned(problem, block))  # all blocks at once would fill memory
         with gates.applied():
-            _backward(problem, gates, examples, given, wanted, step)
+            _backward(problem, gates, examples, given, wanted)
         optimizer.step()
         optimizer.zero_grad()
         with torch.no_grad():
@@ -80,8 +82,7 @@ def _backward(
     gates: Gates,
     examples: Sequence[Batch],
     given: LearnedSettings,
-    wanted: Sequence[Float[Tensor, "position vocabulary"]],
-    step: int,
+    wanted: tuple[Int[Tensor, "1 position"], Float[Tensor, "position vocabulary"]] | None,
 ) -> None:
     """Accumulate the gradient of the whole objective: the weights of the step serve all of its passes."""
     count = sum(len(batch) for batch in examples)
@@ -89,16 +90,21 @@ def _backward(
     for batch in examples:
         total = total + run(problem.view, batch).loss.sum() / count
     problem.forwards += 3 * count
-    if wanted:
-        place = step % len(wanted)
-        now = torch.log_softmax(problem.view.logits(problem.text[place])[0].float(), dim=-1)
-        divergence = (wanted[place].exp() * (wanted[place] - now)).sum(dim=-1).mean()
+    if wanted is not None:
+        block, before = wanted
+        now = _log_probabilities(problem, block)
+        divergence = (before.exp() * (before - now)).sum(dim=-1).mean()
         total = total + given.anchor * divergence
         problem.forwards += 3
     total.backward()  # type: ignore[no-untyped-call]
 
 
-def _log_probabilities(problem: Problem, block: Int[Tensor, "1 position"]) -> Float[Tensor, "position vocabulary"]:
+def _unpruned(problem: Problem, block: Int[Tensor, "1 position"]) -> Float[Tensor, "position vocabulary"]:
     """What the unpruned model predicts after every token of a block of text."""
+    apply(problem.view, problem.mask(), problem.svds)  # the last measured mask is still on the view
     with torch.no_grad():
-        return torch.log_softmax(problem.view.logits(block)[0].float(), dim=-1)
+        return _log_probabilities(problem, block)
+
+
+def _log_probabilities(problem: Problem, block: Int[Tensor, "1 position"]) -> Float[Tensor, "position vocabulary"]:
+    return torch.log_softmax(problem.view.logits(block)[0].float(), dim=-1)

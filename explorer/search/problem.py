@@ -149,9 +149,10 @@ Search = Callable[[Problem], None]
 
 
 def solve(problem: Problem, strategy: Search) -> Found:
-    """Run a strategy until it ends, time is up, or the progress callback raises `Stopped`; the best mask is kept.
+    """Run a strategy until it ends, time is up, or it is stopped; the best mask is kept.
 
-    The unpruned model is measured first and counts as a result.
+    Ctrl-C stops it, and a progress callback that raises `Stopped`. The unpruned model is measured first and counts as a
+    result; stopped before that, there is none, and the exception goes on.
     """
     stopped = ""
     try:
@@ -159,12 +160,12 @@ def solve(problem: Problem, strategy: Search) -> Found:
         strategy(problem)
     except OutOfTime:
         stopped = "time"
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):
+        if not problem.curve:
+            raise
         stopped = "stopped"
     finally:
         apply(problem.view, problem.mask(), problem.svds)
-    if not problem.curve:
-        raise Stopped
     allowed = [point for point in problem.curve if point.removed <= problem.budget.removed]
     best = min(allowed, key=lambda point: (point.validation.mean_loss.value, point.removed))
     return Found(best, tuple(problem.curve), stopped)

@@ -186,6 +186,14 @@ def test_damage_is_the_engines(
     )
 
 
+def test_damage_of_a_folded_mask_is_measured_in_its_basis(folder: Path, file: Path, tmp_path: Path) -> None:
+    mask, options = tmp_path / "folded.json", ("--model", folder, "--basis", "folded", "--task", file)
+    report("prune", *options, "--kinds", "Q", "--count", 2, "--out", mask)
+    found = report("mask", "damage", *options, "--mask", mask, "--text", "none")
+    assert (found["basis"], found["removed"]) == ("folded", 2)
+    assert "basis" in refused("mask", "damage", "--model", folder, "--task", file, "--mask", mask, "--text", "none")
+
+
 def test_damage_to_nothing_is_refused(mask_file: Path) -> None:
     said = refused("mask", "damage", "--model", "bundled", "--mask", mask_file, "--text", "none")
     assert said == "there is nothing to measure the mask on: give a --task, a --text, or both."

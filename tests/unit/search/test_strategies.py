@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
+import torch
 
 from explorer.errors import Stopped, TaskError
 from explorer.keys import Kind
@@ -10,7 +14,7 @@ from explorer.models import Model, load
 from explorer.registry import matrices
 from explorer.search.adaptive import adaptive
 from explorer.search.laser import laser
-from explorer.search.learned import LearnedSettings, learned
+from explorer.search.learned import LearnedSettings, _unpruned, learned
 from explorer.search.paper import paper, proportional
 from explorer.search.problem import Budget, Problem, solve
 from explorer.search.verified import verified
@@ -116,3 +120,36 @@ def test_proportional_takes_equal_shares_of_the_kinds(model: Model, svds: SvdCac
     half = [key.kind for key, _ in ranked[: len(ranked) // 2]]
     assert abs(half.count(Kind.Q) - half.count(Kind.K)) <= 1
     assert len(set(ranked)) == scores.size
+
+
+@pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt])
+def test_an_interrupt_keeps_what_was_measured_and_nothing_else(
+    model: Model, svds: SvdCache, error: type[BaseException]
+) -> None:
+    def interrupted(problem: Problem) -> None:
+        raise error
+
+    given = problem(model, svds, layers=[0], limit=8)
+    assert solve(given, interrupted).stopped == "stopped"
+    assert given.view.applied == {}
+
+    def at_once(done: int, total: int) -> None:
+        raise error
+
+    with pytest.raises(error):
+        solve_before_anything(given, at_once)
+
+
+def solve_before_anything(given: Problem, progress: Callable[[int, int], None]) -> None:
+    """An interrupt while the unpruned model is being measured leaves no result."""
+    empty = replace(given, curve=[], progress=progress)
+    empty.start = lambda: progress(0, 1)  # type: ignore[assignment, method-assign]
+    solve(empty, paper)
+
+
+def test_text_blocks_do_not_depend_on_the_mask_that_was_measured_last(model: Model, svds: SvdCache) -> None:
+    given = problem(model, svds, layers=[0], limit=8)
+    block = torch.tensor([[1, 2, 3, 4, 5]])
+    before = _unpruned(given, block)
+    given.measure(given.mask(given.score().removed(*value) for value in [(given.keys[3], 0)]))
+    assert torch.equal(_unpruned(given, block), before)
