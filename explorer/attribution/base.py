@@ -43,6 +43,11 @@ class MatrixScores:
     stderr: Float[Tensor, " r"] | None = None
     uncertain: Bool[Tensor, " r"] | None = None
 
+    @property
+    def uncertain_indices(self) -> frozenset[int]:
+        """Indices of the values marked as uncertain."""
+        return frozenset() if self.uncertain is None else frozenset(self.uncertain.nonzero().flatten().tolist())
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from statistics import median
 from typing import Any
 
 import typer
@@ -91,6 +92,17 @@ def accuracy_text(accuracy: float, interval: Sequence[float], n: int) -> str:
 def loss_text(value: float, stderr: float, *, signed: bool = False) -> str:
     """A loss with its standard error, such as `5.548 ± 0.297 nats`."""
     return f"{value:{'+' if signed else ''}.3f} ± {_spread(stderr, 3)} nats"
+
+
+def range_text(shares: Sequence[float]) -> str:
+    """The median of some shares and their range, such as `12.5 % (0.0 % to 20.0 %)`."""
+    return f"{percent(median(shares))} ({percent(min(shares))} to {percent(max(shares))})"
+
+
+def figures_row(name: str, figures: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Name, accuracy and loss of one evaluation, whose figures have the keys of `Evaluation.as_dict`."""
+    accuracy = accuracy_text(figures["accuracy"], figures["accuracy_interval"], figures["n"])
+    return name, accuracy, loss_text(figures["loss"], figures["loss_stderr"])
 
 
 def points_text(value: float, stderr: float) -> str:

@@ -12,11 +12,11 @@ import typer
 from explorer.cli import options
 from explorer.cli.answers import Measured, choice_figures, lead_figures, show_choice, show_lead
 from explorer.cli.console import (
-    accuracy_text,
+    figures_row,
     loss_text,
     notice,
-    percent,
     points_text,
+    range_text,
     say,
     show_json,
     show_table,
@@ -43,7 +43,7 @@ def evaluate(
     model: options.ModelName,
     task: options.TaskName,
     mask: Annotated[Path | None, typer.Option("--mask", help="Mask file; without it the unpruned model.")] = None,
-    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    split: options.Split = "test",
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
@@ -243,9 +243,9 @@ def _change(mean: Mean) -> Change:
 
 
 def _show(report: EvalReport) -> None:
-    rows = [_row("unpruned", report["baseline"])]
+    rows = [figures_row("unpruned", report["baseline"])]
     if report["mask_digest"] is not None:
-        rows.append(_row(f"{report['removed']:,} removed ({report['mode']})", report))
+        rows.append(figures_row(f"{report['removed']:,} removed ({report['mode']})", report))
     title = f"{report['model']} on {report['task']}, {report['split']} split"
     show_table(title, ("", "accuracy [95 % interval]", "loss per example"), rows)
     pruned = report["mask_digest"] is not None
@@ -268,19 +268,10 @@ def _show(report: EvalReport) -> None:
         _show_controls(report["controls"])
 
 
-def _row(name: str, figures: Figures | EvalReport) -> tuple[str, str, str]:
-    return (
-        name,
-        accuracy_text(figures["accuracy"], figures["accuracy_interval"], figures["n"]),
-        loss_text(figures["loss"], figures["loss_stderr"]),
-    )
-
-
 def _show_controls(controls: Controls) -> None:
     accuracy, loss = controls["accuracy"], controls["loss"]
     say(
-        f"{controls['draws']} random masks of this size: accuracy {percent(median(accuracy))} "
-        f"({percent(min(accuracy))} to {percent(max(accuracy))}), "
+        f"{controls['draws']} random masks of this size: accuracy {range_text(accuracy)}, "
         f"loss {median(loss):.3f} nats ({min(loss):.3f} to {max(loss):.3f}); median and range"
     )
     beats = controls["percentile"]

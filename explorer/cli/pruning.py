@@ -104,7 +104,7 @@ def prune(
     task: options.TaskName,
     kinds: options.Kinds,
     count: Annotated[int, typer.Option("--count", min=0, help="How many singular values to remove.")],
-    out: Annotated[Path, typer.Option("--out", help="Mask file to write; a file that is there is replaced.")],
+    out: options.MaskOut,
     strategy: Annotated[
         str, typer.Option("--strategy", help="lowest (lowest scores) or random-count (control).")
     ] = "lowest",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from explorer.cli import options
-from explorer.cli.console import accuracy_text, loss_text, notice, percent, say, show_json, show_table, working
+from explorer.cli.console import figures_row, notice, range_text, say, show_json, show_table, working
 from explorer.cli.setup import (
     Asked,
     at_most,
@@ -26,7 +25,6 @@ from explorer.cli.setup import (
 from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
-    from explorer.evaluate import Evaluation
     from explorer.models import View
     from explorer.search.report import ControlRuns, Report
     from explorer.tasks import Task
@@ -37,7 +35,7 @@ SHARE = 0.02  # of all values that may be removed, if --max-removed does not say
 def search(
     model: options.ModelName,
     task: options.TaskName,
-    out: Annotated[Path, typer.Option("--out", help="Mask file to write; a file that is there is replaced.")],
+    out: options.MaskOut,
     strategy: Annotated[
         str, typer.Option("--strategy", help="paper, adaptive, verified, learned or laser.")
     ] = "verified",
@@ -110,10 +108,10 @@ def _show(view: View, task: Task, found: Report, out: Path) -> None:
         f"{view.model.source.name} on {task.name}: {found.strategy}",
         ("", "accuracy [95 % interval]", "loss per example"),
         [
-            _row("unpruned, test", found.baseline),
-            _row(f"{name}, test", found.test),
-            _row(f"{name}, validation", found.validation),
-            _row(f"{name}, train", found.train),
+            figures_row("unpruned, test", found.baseline.as_dict()),
+            figures_row(f"{name}, test", found.test.as_dict()),
+            figures_row(f"{name}, validation", found.validation.as_dict()),
+            figures_row(f"{name}, train", found.train.as_dict()),
         ],
     )
     if found.controls:
@@ -130,12 +128,12 @@ def _show(view: View, task: Task, found: Report, out: Path) -> None:
     say(f"Mask: {out}")
 
 
-def _row(name: str, run: Evaluation) -> tuple[str, str, str]:
-    loss = run.mean_loss
-    return name, accuracy_text(run.accuracy, run.accuracy_interval, run.n), loss_text(loss.value, loss.stderr)
-
-
 def _control_row(name: str, runs: ControlRuns) -> tuple[object, ...]:
     accuracy = [run.accuracy for run in runs.runs]
-    spread = f"{percent(median(accuracy))} ({percent(min(accuracy))} to {percent(max(accuracy))})"
-    return name, len(accuracy), spread, f"{runs.accuracy_percentile:.0f} %", f"{runs.loss_percentile:.0f} %"
+    return (
+        name,
+        len(accuracy),
+        range_text(accuracy),
+        f"{runs.accuracy_percentile:.0f} %",
+        f"{runs.loss_percentile:.0f} %",
+    )

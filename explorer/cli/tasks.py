@@ -75,7 +75,7 @@ def _entry(name: str, asked: Asked) -> TaskEntry:
 def tasks_show(
     task: Name,
     model: Tokenizer = None,
-    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "train",
+    split: options.Split = "train",
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many examples to show.")] = _SHOWN,
     shots: options.Shots = 0,
     template: options.Template = None,

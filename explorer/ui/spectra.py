@@ -8,7 +8,7 @@ from typing import Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer.attribution import MatrixScores, Scores
+from explorer.attribution import Scores
 from explorer.composed import circuits
 from explorer.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
 from explorer.masks import Mask, Removed
@@ -107,18 +107,11 @@ def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges
                 removed=frozenset() if matrix is None else bench.mask.indices(matrix),
                 blocks=blocks(decomposition.s[:null]) if null else (),
                 null_from=null if null < decomposition.rank else None,
-                uncertain=_uncertain(scored),
+                uncertain=frozenset() if scored is None else scored.uncertain_indices,
                 edge=summarise(decomposition.s, d_in, d_out).bulk_edge if edges else None,
             )
         )
     return found
-
-
-def _uncertain(scored: MatrixScores | None) -> frozenset[int]:
-    """Indices whose score is likely to be wrong."""
-    if scored is None or scored.uncertain is None:
-        return frozenset()
-    return frozenset(scored.uncertain.nonzero().flatten().tolist())
 
 
 def with_removed(mask: Mask, scores: Scores, changed: Mapping[str, Iterable[int]]) -> Mask:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import streamlit as st
 
-from explorer.attribution import MatrixScores, Scores
+from explorer.attribution import Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
 from explorer.search import lowest, mask_of
@@ -151,6 +151,7 @@ def _editing(bench: Bench, scores: Scores) -> _Editing:
 def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
     ranking = scores.ranking()
     removed = {(one.key, one.index) for one in mask.removed}
+    uncertain = {key: matrix.uncertain_indices for key, matrix in scores.matrices.items()}
     rows = [
         (
             (key, index) in removed,
@@ -158,16 +159,12 @@ def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
             index,
             float(scores.matrices[key].s[index]),
             value,
-            UNCERTAIN if _is_uncertain(scores.matrices[key], index) else "",
+            UNCERTAIN if index in uncertain[key] else "",
         )
         for position, (value, key, index) in enumerate(ranking)
         if position < TABLE_ROWS or (key, index) in removed
     ]
     return pd.DataFrame(rows, columns=["removed", "matrix", "index", "sigma", "score", "trust"])
-
-
-def _is_uncertain(matrix: MatrixScores, index: int) -> bool:
-    return matrix.uncertain is not None and bool(matrix.uncertain[index])
 
 
 def actions(bench: Bench, scores: Scores) -> None:
