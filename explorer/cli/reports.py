@@ -31,6 +31,10 @@ class CacheReport(TypedDict):
     bytes: int
     limit: int
     removed: int
+    effects: int
+    effects_bytes: int
+    effects_limit: int
+    effects_removed: int
 
 
 class MatrixEntry(TypedDict):

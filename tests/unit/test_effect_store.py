@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from explorer.config import settings
-from explorer.effect_store import EffectStore, default_effects
+from explorer.effect_store import TABLES, EffectStore, default_effects
 
 WRITER = """
 import sys
@@ -84,3 +86,36 @@ def test_several_processes_can_write_at_once(tmp_path: Path) -> None:
 
 def test_the_default_file_is_in_the_cache_folder() -> None:
     assert default_effects(silent).path.parent == settings().cache_dir
+
+
+def test_the_names_used_longest_ago_go_when_the_file_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10**9, 10_000))
+    monkeypatch.setattr("explorer.effect_store.time.time", lambda: float(next(clock)))
+    store = EffectStore(tmp_path / "effects.sqlite", silent, limit=200_000)
+    entry = (1.0, 0.5, 3)
+    store.save({("first", place): entry for place in range(100)})
+    store.save({("second", place): entry for place in range(100)})
+    for number in range(40):
+        assert len(store.load("first")) == 100, "a name that is looked up stays"
+        store.save({(f"name {number:060}", place): entry for place in range(100)})
+        assert store.info().bytes <= 200_000
+    assert store.load("second") == {}
+    assert len(store.load(f"name {39:060}")) == 100, "what was saved last is there"
+    assert 0 < store.info().entries < 4200
+    assert store.path.stat().st_size < 2 * 200_000, "freed pages are used again"
+
+
+def test_a_single_name_beyond_the_limit_is_kept_whole(tmp_path: Path) -> None:
+    store = EffectStore(tmp_path / "effects.sqlite", silent, limit=10_000)
+    store.save({("a", place): (1.0, 0.5, 3) for place in range(2000)})
+    assert len(store.load("a")) == 2000
+
+
+def test_a_file_without_uses_is_read_and_grows_them(tmp_path: Path) -> None:
+    path = tmp_path / "effects.sqlite"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(TABLES[0])
+        db.execute("INSERT INTO effects VALUES ('old', 1, 0.5, NULL, 3)")
+    store = EffectStore(path, silent, limit=30_000)
+    store.save({(f"new {number:060}", place): (1.0, 0.5, 3) for number in range(10) for place in range(100)})
+    assert store.load("old") == {}, "a name whose use is not known counts as the oldest"
