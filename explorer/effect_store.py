@@ -92,8 +92,9 @@ class EffectStore:
     def clear(self) -> int:
         """Remove all entries and give their space back; returns how many there were."""
         count = len(self)
-        for statement in ("DELETE FROM effects", "DELETE FROM uses", "VACUUM"):
-            self._work(lambda db, statement=statement: db.execute(statement), default=None)
+        self._work(lambda db: db.execute("DELETE FROM effects"), default=None)
+        self._work(lambda db: db.execute("DELETE FROM uses"), default=None)
+        self._work(lambda db: db.execute("VACUUM"), default=None)
         return count
 
     def _evict(self, db: sqlite3.Connection, keep: set[str]) -> None:
