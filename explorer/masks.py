@@ -60,15 +60,47 @@ class Removed(_Frozen):
         return MatrixKey.parse(self.matrix)
 
 
+class Derived(_Frozen):
+    """How a mask was made from other masks.
+
+    Attributes:
+        how: `union`, `intersection`, `vote 2` (of at least two) or `transfer` (to another model).
+        masks: digests of those masks, in the order in which their frozen means win.
+        model: digest of the model that they belong to, if it is another one.
+        means: task whose train tokens gave the frozen means, if they were computed anew.
+    """
+
+    how: str
+    masks: tuple[str, ...]
+    model: str | None = None
+    means: str | None = None
+
+    @field_validator("masks", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
 class Provenance(_Frozen):
-    """How a mask was found, as far as it is known."""
+    """How a mask was found, as far as it is known.
+
+    Attributes:
+        task: its name; `task_digest`, `shots` and `template` say what was asked.
+        split: whose first `examples` were scored.
+        strategy: what chose the values by the scores.
+    """
 
     task: str | None = None
+    task_digest: str | None = None
+    shots: int | None = None
+    template: str | None = None
     split: str | None = None
     examples: int | None = None
     seed: int | None = None
     scorer: str | None = None
+    strategy: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
+    derived: Derived | None = None
 
 
 class Mask(_Frozen):

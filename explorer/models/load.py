@@ -108,6 +108,21 @@ def load(
     return loaded
 
 
+def read_again(model: Model) -> tuple[Any, Any]:
+    """Another Hugging Face model with the same weights, not shared, and its tokenizer, read from the model's files.
+
+    Raises:
+        ModelError: a folded model, which no file holds, or files that are gone or have changed since it was loaded.
+    """
+    if model.basis != "raw":
+        raise ModelError(f"{model.source.name} is loaded in the {model.basis} basis: load it in the raw one.")
+    shared = model.bridge.original_model
+    copy, tokenizer = _read(model.source, shared.dtype, str(shared.device))
+    if weights_digest(_distinct(copy)) != model.digest:
+        raise ModelError(f"the files of {model.source.name} have changed since it was loaded: load it again.")
+    return copy, tokenizer
+
+
 def as_basis(text: str) -> Basis:
     """Check the name of a basis; raises SettingsError."""
     known: dict[str, Basis] = {basis: basis for basis in get_args(Basis)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,16 +11,14 @@ import typer
 
 from explorer.cli import options
 from explorer.cli.console import accuracy_text, loss_text, notice, say, show_json, show_table, working
-from explorer.cli.reports import DamageReport, keys
+from explorer.cli.reports import DamageReport
 from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default
 from explorer.errors import SettingsError
 from explorer.tasks import TASKS, Task
 
-mask_app = typer.Typer(help="Masks: what one costs elsewhere.")
 _SIDES = {"baseline": "unpruned", "masked": "with the mask"}
 
 
-@mask_app.command("damage", epilog=keys(DamageReport))
 def mask_damage(
     model: options.ModelName,
     mask: Annotated[Path, typer.Option("--mask", help="Mask file.")],
@@ -45,7 +44,7 @@ def mask_damage(
     Example: `eigenprune mask damage --model smollm2-135m --mask mask.json --task ioi --task capitals --limit 64`
     """
     seed = seed_or_default(seed)
-    opened = _open_tasks(task or [], seed, split, limit, Asked(shots, None, data))
+    opened = open_tasks(task or [], seed, split, limit, Asked(shots, None, data))
     if not opened and text == "none":
         raise SettingsError("there is nothing to measure the mask on: give a --task, a --text, or both.")
     from explorer.damage import damage
@@ -64,7 +63,7 @@ def mask_damage(
     _show(report)
 
 
-def _open_tasks(names: list[str], seed: int, split: str, limit: int | None, asked: Asked) -> list[Task]:
+def open_tasks(names: list[str], seed: int, split: str, limit: int | None, asked: Asked) -> list[Task]:
     """The tasks, each asked with the same shots; the data folder goes to those that need one."""
 
     def ask(name: str) -> Asked:
@@ -82,25 +81,29 @@ def _read_text(name: str) -> str | None:
     return read_text() if name == "bundled" else read_text(Path(name))
 
 
-def _show(report: DamageReport) -> None:
+def show_tasks(title: str, tasks: Sequence[dict[str, Any]]) -> None:
+    """A table of every task with the mask and without it, and what changed, from `TaskDamage.as_dict`."""
     rows = []
-    for one in report["tasks"]:
+    for one in tasks:
         for side in ("baseline", "masked"):
             figures = one[side]
             choice = figures["choice"]
             picked = "" if choice is None else _share(choice["sum"])
             loss = loss_text(figures["loss"], figures["loss_stderr"])
             rows.append((one["task"], _SIDES[side], _share(figures), picked, loss))
-    title = f"{report['model']}, {report['removed']:,} removed"
     if rows:
         show_table(title, ("task", "", "exact match", "choice", "loss per example"), rows)
-    for one in report["tasks"]:
+    for one in tasks:
         test, change = one["accuracy_test"], one["loss_change"]
         low, high = change["interval"]
         say(
             f"{one['task']}: wrong to right {test['repaired']:,}, right to wrong {test['broken']:,}, McNemar "
             f"p = {test['p']:.2g}; loss {change['value']:+.3f} nats, 95 % bootstrap interval [{low:+.3f}, {high:+.3f}]"
         )
+
+
+def _show(report: DamageReport) -> None:
+    show_tasks(f"{report['model']}, {report['removed']:,} removed", report["tasks"])
     if report["text"] is not None:
         text = report["text"]
         before, after, growth = text["baseline"], text["masked"], text["growth"]

@@ -1,0 +1,71 @@
+"""`mask union`, `intersect` and `vote`: masks of one model combined into one; no model is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explorer.cli import options
+from explorer.cli.console import say, show_json
+from explorer.cli.mask.files import entry, plain
+from explorer.cli.mask.reports import CombineReport
+from explorer.cli.setup import refuse_unwritable
+from explorer.errors import SettingsError
+
+MaskFiles = Annotated[list[Path], typer.Argument(help="Two mask files or more, of one model and mode.")]
+
+
+def union(files: MaskFiles, out: options.MaskOut, json: options.Json = False) -> None:
+    """Write a mask that removes what any of the masks removes; the first mask's frozen means win.
+
+    Example: `eigenprune mask union one.mask.json other.mask.json --out both.mask.json`
+    """
+    _combine(files, 1, out, json)
+
+
+def intersect(files: MaskFiles, out: options.MaskOut, json: options.Json = False) -> None:
+    """Write a mask that removes what all of the masks remove, with the first mask's frozen means.
+
+    Example: `eigenprune mask intersect one.mask.json other.mask.json --out shared.mask.json`
+    """
+    _combine(files, len(files), out, json)
+
+
+def vote(
+    files: MaskFiles,
+    at_least: Annotated[int, typer.Option("--at-least", min=1, help="How many masks must remove a value.")],
+    out: options.MaskOut,
+    json: options.Json = False,
+) -> None:
+    """Write a mask that removes what at least K of the masks remove.
+
+    A value's frozen mean is that of the first mask that removes it.
+
+    Example: `eigenprune mask vote 1.mask.json 2.mask.json 3.mask.json --at-least 2 --out most.mask.json`
+    """
+    _combine(files, at_least, out, json)
+
+
+def _combine(files: list[Path], at_least: int, out: Path, json: bool) -> None:
+    if len(files) < 2:
+        raise SettingsError(f"{len(files)} mask file was given: give two or more to combine.")
+    refuse_unwritable(out)
+    from explorer.mask_sets import vote as combined
+    from explorer.masks import load_mask
+
+    masks = [load_mask(file) for file in files]
+    mask = combined(masks, at_least)
+    mask.save(out)
+    report: CombineReport = {
+        "at_least": at_least,
+        "masks": [entry(file, one) for file, one in zip(files, masks, strict=True)],
+        "mask": entry(out, mask),
+        "out": str(out),
+    }
+    if json:
+        return show_json(report)
+    for one in report["masks"]:
+        say(f"{plain(one['file'])}: {one['removed']:,} removed")
+    say(f"{plain(out)}: {len(mask):,} removed, in at least {at_least:,} of {len(masks):,} masks")

@@ -1,0 +1,119 @@
+"""What the `mask` commands print with `--json`: these keys are stable."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class MaskEntry(TypedDict):
+    """A mask file: its path, the digest of the edit, the model it is for, and how many values it removes."""
+
+    file: str
+    mask_digest: str
+    source: str
+    model_digest: str
+    basis: str
+    mode: str
+    removed: int
+
+
+class RemovedEntry(TypedDict):
+    """What is removed of one matrix; singular values and frozen means in the order of the indices."""
+
+    matrix: str
+    layer: int
+    kind: str
+    removed: int
+    indices: list[int]
+    sigma: list[float]
+    c: list[float]
+
+
+class VersionEntry(TypedDict):
+    """A package whose version here is not the one that the mask was made with; `here` is null if it is not here."""
+
+    package: str
+    made_with: str
+    here: str | None
+
+
+class ShowReport(MaskEntry):
+    """`mask show`: `layers` and `kinds` count removed values; `versions` lists those that differ."""
+
+    revision: str | None
+    matrices: list[RemovedEntry]
+    layers: dict[str, int]
+    kinds: dict[str, int]
+    provenance: dict[str, Any]
+    metrics: dict[str, Any]
+    versions: list[VersionEntry]
+
+
+class OverlapEntry(TypedDict):
+    """Values removed in the first mask only, in the second only, and in both; `jaccard` is both over either."""
+
+    only_first: int
+    only_second: int
+    both: int
+    jaccard: float
+
+
+class MatrixOverlap(OverlapEntry):
+    """The same for one matrix."""
+
+    matrix: str
+
+
+class DiffReport(OverlapEntry):
+    """`mask diff`."""
+
+    first: MaskEntry
+    second: MaskEntry
+    matrices: list[MatrixOverlap]
+
+
+class CombineReport(TypedDict):
+    """`mask union`, `intersect` and `vote`: `mask` was made from `masks` of which `at_least` remove each value."""
+
+    at_least: int
+    masks: list[MaskEntry]
+    mask: MaskEntry
+    out: str
+
+
+class TransferredValue(TypedDict):
+    """One transferred value and how it fits the sibling; the last three are null without `--base`.
+
+    `match` is |u_i . u'_i| |v_i . v'_i|, 1 for equal directions; `nearest` is the sibling's index whose direction fits
+    best, `nearest_match` how well.
+    """
+
+    matrix: str
+    index: int
+    sigma: float
+    sigma_before: float
+    c: float
+    c_before: float
+    match: float | None
+    nearest: int | None
+    nearest_match: float | None
+
+
+class TransferReport(TypedDict):
+    """`mask transfer`: `mask` is what was measured; `given` is the file, `tasks` are as in `mask damage`.
+
+    `means` is the task whose train tokens gave the frozen means, null if they were kept. `values` is null, and `out`
+    too, for a mask of this model. `median_match` is null without `--base`.
+    """
+
+    model: str
+    model_digest: str
+    basis: str
+    seed: int
+    given: MaskEntry
+    mask: MaskEntry
+    means: str | None
+    values: list[TransferredValue] | None
+    median_match: float | None
+    tasks: list[dict[str, Any]]
+    out: str | None
