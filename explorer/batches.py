@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from explorer.errors import TaskError
+from explorer.errors import SettingsError, TaskError
 from explorer.models import View
 from explorer.tasks import Example, Task
 
@@ -200,6 +200,31 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
 def answer_logits(view: View, batch: Batch) -> Float[Tensor, "answer_token vocabulary"]:
     """The view's logits for every answer token of the batch; the unembedding runs on each example's own only."""
     return view.logits_at(batch.tokens, batch.rows, batch.positions)
+
+
+def one_token(batch: Batch, wanted: int = 0) -> Batch:
+    """The prompts alone, of each answer only token `wanted`, and that asked for where the first one is predicted.
+
+    Raises:
+        SettingsError: an answer without that token.
+    """
+    counts = batch.rows.bincount(minlength=len(batch))
+    shortest = int(counts.min())
+    if shortest <= wanted:
+        raise SettingsError(f"an answer has {shortest} tokens, answer_token is {wanted}: give {shortest - 1} or less.")
+    first = counts.cumsum(0) - counts
+    ends = batch.positions[first]
+    keep = torch.tensor(sorted(set(ends.tolist())), device=ends.device)
+    length = int(keep[-1]) + 1
+    return replace(
+        batch,
+        tokens=batch.tokens[:, :length],
+        real=batch.real[:, :length] & (torch.arange(length, device=ends.device) <= ends[:, None]),
+        keep=keep,
+        rows=torch.arange(len(batch), device=ends.device),
+        columns=torch.searchsorted(keep, ends),
+        targets=batch.targets[first + wanted],
+    )
 
 
 def _batch(encoded: Sequence[Encoded]) -> Batch:

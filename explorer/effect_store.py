@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from explorer.config import settings
+from explorer.sqlite_file import Notify, SqliteFile, used_bytes
 
 NAME = "effects.sqlite"
-BUSY_SECONDS = 30.0
 SHARE = 0.05  # of the cache folder's limit
 KEPT = 0.8  # of this file's limit, once names have to go
 SAME_USE_SECONDS = 3600.0  # uses closer together are one use, so that looking up hardly ever writes
@@ -30,7 +29,6 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS uses (name TEXT PRIMARY KEY, used REAL NOT NULL) WITHOUT ROWID",
 )
 Entry = tuple[float, float, int]  # mean change of the loss (nats per example), its standard error, examples
-Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,7 @@ class EffectStore:
     def __init__(self, path: Path, notify: Notify, limit: int | None = None) -> None:
         self.path = path
         self.limit = limit
-        self._notify = notify
-        self._usable = True
+        self._file = SqliteFile(path, TABLES, "Exact effects", notify)
 
     def load(self, name: str) -> dict[int, Entry]:
         """All entries under a name, by index."""
@@ -66,7 +63,7 @@ class EffectStore:
                 _mark(db, [name])
             return found
 
-        rows = self._work(read, default=[])
+        rows: list[Any] = self._file.work(read, default=[])
         return {place: (effect, math.nan if stderr is None else stderr, n) for place, effect, stderr, n in rows}
 
     def save(self, entries: Mapping[tuple[str, int], Entry]) -> None:
@@ -78,56 +75,37 @@ class EffectStore:
             _mark(db, {name for name, _ in entries})
             self._evict(db, {name for name, _ in entries})
 
-        self._work(write, default=None, create=True)
+        self._file.work(write, default=None, create=True)
 
     def __len__(self) -> int:
         """Number of entries."""
-        count: int = self._work(lambda db: db.execute("SELECT count(*) FROM effects").fetchone()[0], default=0)
+        count: int = self._file.work(lambda db: db.execute("SELECT count(*) FROM effects").fetchone()[0], default=0)
         return count
 
     def info(self) -> EffectInfo:
         """How many entries there are, and how much room they take and may take."""
-        return EffectInfo(len(self), self._work(_size, default=0), self.limit or 0)
+        return EffectInfo(len(self), self._file.work(used_bytes, default=0), self.limit or 0)
 
     def clear(self) -> int:
         """Remove all entries and give their space back; returns how many there were."""
         count = len(self)
-        self._work(lambda db: db.execute("DELETE FROM effects"), default=None)
-        self._work(lambda db: db.execute("DELETE FROM uses"), default=None)
-        self._work(lambda db: db.execute("VACUUM"), default=None)
+        self._file.work(lambda db: db.executescript("DELETE FROM effects; DELETE FROM uses;"), default=None)
+        self._file.vacuum()
         return count
 
     def _evict(self, db: sqlite3.Connection, keep: set[str]) -> None:
         """Remove the names used longest ago, but not `keep`, once the entries take more than the limit."""
-        if self.limit is None or _size(db) <= self.limit:
+        if self.limit is None or used_bytes(db) <= self.limit:
             return
         oldest = db.execute(
             "SELECT DISTINCT effects.name, used FROM effects LEFT JOIN uses USING (name) ORDER BY used, name"
         ).fetchall()
         for name, _ in oldest:
-            if _size(db) <= KEPT * self.limit:
+            if used_bytes(db) <= KEPT * self.limit:
                 return
             if name not in keep:
                 db.execute("DELETE FROM effects WHERE name = ?", (name,))
                 db.execute("DELETE FROM uses WHERE name = ?", (name,))
-
-    def _work(self, work: Callable[[sqlite3.Connection], Any], *, default: Any, create: bool = False) -> Any:
-        """Do one piece of work in a transaction; `default` if there is no file, or if it cannot be used."""
-        if not self._usable or not (create or self.path.exists()):
-            return default
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")  # whole after kill -9, without a wait for the disk
-                connection.execute("PRAGMA synchronous = NORMAL")
-                for table in TABLES:
-                    connection.execute(table)
-                with connection:
-                    return work(connection)
-        except (sqlite3.Error, OSError) as error:
-            self._usable = False
-            self._notify(f"Exact effects cannot be kept in {self.path} ({error}): working without that file.")
-            return default
 
 
 def _mark(db: sqlite3.Connection, names: Iterable[str]) -> None:
@@ -136,14 +114,6 @@ def _mark(db: sqlite3.Connection, names: Iterable[str]) -> None:
         "INSERT INTO uses VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET used = excluded.used WHERE used < ?",
         [(name, now, now - SAME_USE_SECONDS) for name in names],
     )
-
-
-def _size(db: sqlite3.Connection) -> int:
-    """Bytes of the pages that hold something; freed pages are used again, so the file grows no further."""
-    pages, free, size = (
-        db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
 
 
 def default_effects(notify: Notify) -> EffectStore:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from explorer.batches import Batch, batches
 from explorer.errors import SettingsError
-from explorer.metrics import Mean, mean, paired_difference, run_all, wilson_interval
+from explorer.metrics import Mean, Outcome, mean, paired_difference, run_all, wilson_interval
 from explorer.models import View
 from explorer.progress import Progress, track
 from explorer.residuals import Kept, keep, run_kept
@@ -121,18 +121,29 @@ def evaluate(
         SettingsError: residual streams of other examples or another model.
     """
     examples = task.split(split, limit)
-    loss: list[float] = []
-    correct: list[bool] = []
-    answers: list[str] = []
     with view.lock, torch.inference_mode():
         prepared = batches(view, task, examples)
         if kept is not None:
             _check_kept(kept, prepared)
         results = run_all(view, prepared) if kept is None else run_kept(view, kept)
-        for batch, result in zip(track(prepared, progress), results, strict=True):
-            loss += result.loss.tolist()
-            correct += result.correct.tolist()
-            answers += _decode(view.model.tokenizer, batch, result.predicted.tolist())
+        return gather(view, examples, prepared, results, progress)
+
+
+def gather(
+    view: View,
+    examples: tuple[Example, ...],
+    prepared: Sequence[Batch],
+    results: Iterable[Outcome],
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The evaluation of some examples from what their batches gave, which may still be to be run."""
+    loss: list[float] = []
+    correct: list[bool] = []
+    answers: list[str] = []
+    for batch, result in zip(track(prepared, progress), results, strict=True):
+        loss += result.loss.tolist()
+        correct += result.correct.tolist()
+        answers += _decode(view.model.tokenizer, batch, result.predicted.tolist())
     return Evaluation(examples, tuple(loss), tuple(correct), tuple(answers))
 
 

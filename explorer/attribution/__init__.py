@@ -136,7 +136,8 @@ def score(
         loss, matrices = spec.run(request)
         if spec.linear:
             matrices = marked(request, matrices)
-    return Scores(scorer, mode, task.name, split, len(examples), seed, loss, matrices, spec.unit, mask)
+    cost = request.meter.forwards
+    return Scores(scorer, mode, task.name, split, len(examples), seed, loss, matrices, spec.unit, mask, cost)
 
 
 def _check(scorer: str, keys: Sequence[MatrixKey], mode: Mode, mask: Mask | None, options: Options) -> None:

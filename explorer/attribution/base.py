@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
@@ -58,6 +58,7 @@ class Scores:
         n: number of examples.
         unit: what a score is measured in.
         mask: the mask at which the scores were taken, None for the unpruned model.
+        forwards: what they cost, see `Meter`.
     """
 
     scorer: str
@@ -70,6 +71,7 @@ class Scores:
     matrices: Mapping[MatrixKey, MatrixScores]
     unit: str = NATS
     mask: Mask | None = None
+    forwards: float = 0.0
 
     @property
     def size(self) -> int:
@@ -116,6 +118,7 @@ class Options:
         draws: answers drawn per example (curvature).
         batch_size: examples in a mini-batch, whose neighbours are each other's counterfactual (as-released).
         answer_token: which token of the answer the loss looks at (as-released).
+        pad: fill prompts of several lengths on the left (as-released).
 
     Raises:
         SettingsError: a number that is out of range.
@@ -127,6 +130,7 @@ class Options:
     draws: int = 1
     batch_size: int = 16
     answer_token: int = 0
+    pad: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("bootstrap", 0), ("steps", 1), ("draws", 1), ("batch_size", 1), ("answer_token", 0)):
@@ -138,12 +142,25 @@ class Options:
             raise SettingsError(f"{self.path!r} is not a path: choose {' or '.join(PATHS)}.")
 
 
+@dataclass(eq=False)
+class Meter:
+    """What a scorer has cost so far.
+
+    Attributes:
+        forwards: forward passes of one example. A backward pass counts as two, a run from layer l on as its share of
+            the layers, and an exact effect that was kept from an earlier run as if it had been measured now.
+    """
+
+    forwards: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """What a scorer is asked: which matrices of which view, on which examples, for which removal mode.
 
     Attributes:
         mask: what the view has removed while it is scored, None for nothing; its mode is `mode`.
+        meter: told what the scorer costs.
     """
 
     view: View
@@ -155,6 +172,7 @@ class Request:
     progress: Progress | None
     mask: Mask | None = None
     options: Options = Options()
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def n(self) -> int:

@@ -55,6 +55,7 @@ def curvature(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     effects = _effects(request, bases, values)
     totals: dict[MatrixKey, Tensor] = {}
     start, drawn = 0, False
+    request.meter.forwards += (3 + 2 * request.options.draws) * request.n
 
     def observe(key: MatrixKey, a: Tensor, b: Tensor) -> None:
         effect = effects(key, a, b)

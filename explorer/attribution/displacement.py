@@ -37,6 +37,7 @@ def displacement(
     if not found:
         return {}
     tokens = sum(int(batch.real.sum()) for batch in batches)
+    request.meter.forwards += sum(map(len, batches))
     for batch in batches:
         squares = _squares(request, batch, tuple(found), values)
         found = {key: total + squares[key] for key, total in found.items()}

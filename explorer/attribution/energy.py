@@ -31,6 +31,7 @@ def energy(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     loss, values = unscored(request, part(request.progress, 0.0, 0.5))
     bases, squares = Bases(request), {key: torch.zeros_like(one.s) for key, one in values.items()}
     real: Tensor
+    request.meter.forwards += request.n
 
     def add(x: Tensor, hook: Any, site: MatrixKey) -> None:
         tokens = x.flatten(2)[real].to(bases.dtype)

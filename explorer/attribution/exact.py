@@ -107,10 +107,32 @@ def exact_effects(
         keys = tuple(dict.fromkeys(key for key, _ in wanted))
         sites = () if means is not None else tuple(dict.fromkeys(key.stacked for key in keys))
         kept = keep(view, batches, inputs=sites, progress=part(progress, 0.0, 0.05))
-        job = _Job(view, kept, svds, mask, kept.means if means is None else means, store, _context(kept, mask, means))
+        context = _context(batches, mask, means)
+        job = _Job(view, kept, svds, mask, kept.means if means is None else means, store, context)
         measured = job.run(wanted, part(progress, 0.05, 1.0))
         c = {key: job.means(key) for key in keys}
     return Effects(kept.loss, kept.n, {value: measured[value] for value in wanted}, c)
+
+
+def known_effects(
+    batches: Sequence[Batch], keys: Iterable[MatrixKey], mask: Mask, store: EffectStore
+) -> dict[Value, Mean]:
+    """What `exact_effects` has already measured on these examples at `mask`, without measuring anything.
+
+    Args:
+        batches: the examples, from `explorer.batches.batches`.
+        keys: the matrices to look up, named as they were when they were measured (per head or stacked).
+        mask: what is removed already; the empty mask for the unpruned model.
+        store: where results were kept.
+    """
+    context = _context(batches, mask)
+    return {(key, i): Mean(*entry) for key in keys for i, entry in store.load(_name(context, key)).items()}
+
+
+def forwards(view: View, values: Iterable[Value], examples: int) -> float:
+    """What `exact_effects` costs, in forward passes of one example: all once, then from each value's layer on."""
+    layers = int(view.config.n_layers)
+    return examples * (1.0 + sum((layers - key.layer) / layers for key, _ in values))
 
 
 def mask_losses(
@@ -153,11 +175,13 @@ def joint_effects(
 def exact(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Measured change of the loss for every value alone, resumed from the cache folder; see `exact_effects`."""
     s = {key: request.svds.get(request.view, key).s for key in request.keys}
+    values = [(key, index) for key in request.keys for index in range(len(s[key]))]
+    request.meter.forwards += forwards(request.view, values, request.n)
     effects = exact_effects(
         request.view,
         request.batches,
         request.svds,
-        [(key, index) for key in request.keys for index in range(len(s[key]))],
+        values,
         mode=request.mode,
         mask=request.mask,
         store=default_effects(warnings.warn),
@@ -212,7 +236,7 @@ class _Job:
         return {(key, i): Mean(*entry) for key in keys for i, entry in self.store.load(self._name(key)).items()}
 
     def _name(self, key: MatrixKey) -> str:
-        return f"{self.context} {key}"
+        return _name(self.context, key)
 
     def _runs(self, values: Sequence[Value]) -> list[list[Value]]:
         """Values of one layer, in order, as many as are run together."""
@@ -230,6 +254,11 @@ class _Job:
                 yield Change(key, svd.u[:, i], weight * svd.vh[i], float(c[i]) if self.mask.mode == "freeze" else 0.0)
 
 
+def _name(context: str, key: MatrixKey) -> str:
+    """Under which name the store keeps the effects of one matrix."""
+    return f"{context} {key}"
+
+
 def _check(view: View, mask: Mask, svds: SvdCache, values: Sequence[Value]) -> None:
     for key, group in groupby(values, key=lambda value: value[0]):
         check(view, key)
@@ -242,12 +271,12 @@ def _check(view: View, mask: Mask, svds: SvdCache, values: Sequence[Value]) -> N
                 raise MatrixError(f"{key} has singular values 0 to {rank - 1}, not {index}: choose one of them.")
 
 
-def _context(kept: Kept, mask: Mask, means: Mapping[MatrixKey, Tensor] | None) -> str:
+def _context(batches: Sequence[Batch], mask: Mask, means: Mapping[MatrixKey, Tensor] | None = None) -> str:
     """Digest of model, basis, mode, mask, examples and, if given, mean inputs; batches may be cut in any way."""
 
     def parts() -> Iterator[bytes | memoryview]:
         yield f"{FORMAT} {mask.digest};".encode()
-        for batch in kept.batches:
+        for batch in batches:
             for row in range(len(batch)):
                 mine = batch.rows == row
                 yield f"{batch.tokens[row][batch.real[row]].tolist()}".encode()

@@ -34,6 +34,7 @@ def run_pass(
     """Mean loss, and the mean input of every site over all real tokens (float32 or wider, on the CPU)."""
     sums: dict[MatrixKey, Tensor] = {}
     total, tokens = 0.0, 0
+    request.meter.forwards += (3 if backward else 1) * request.n
     real: Tensor
 
     def add(x: Tensor, hook: Any, site: MatrixKey) -> None:
@@ -58,5 +59,6 @@ def run_pass(
 
 def mean_loss(request: Request) -> float:
     """Mean loss of the view as it is now, nats per example."""
+    request.meter.forwards += request.n
     with torch.no_grad():
         return sum(float(run(request.view, batch).loss.sum()) for batch in request.batches) / request.n

@@ -11,30 +11,28 @@ position, and g its gradient at a matrix's output,
 Only the order of the scores means anything: a maximum over tokens of parts of a mini-batch's mean predicts no effect.
 With a mini-batch of one example every score is 0. The last mini-batch may be smaller than the others.
 
-The frozen mean is that of x over the last mini-batch only. The released code keeps it per token position, which no
-ordinary mask can hold; c_i is its mean over positions.
+The frozen mean is that of x over the last mini-batch only. The released code keeps it per token position
+(`position_means`), which no ordinary mask can hold; c_i is its mean over real tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.minibatches import mini_batches
 from explorer.attribution.passes import mean_loss
 from explorer.attribution.projections import Bases, gradients
-from explorer.errors import SettingsError, TaskError
 from explorer.keys import Kind, MatrixKey
 from explorer.models import View
 from explorer.progress import part, track
-from explorer.registry import kinds, output_hook
-
-Prompts = tuple[Int[Tensor, "batch position"], Int[Tensor, " batch"]]  # and the answer token of each
+from explorer.registry import input_hook, kinds, output_hook, parts_of
 
 
 def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
@@ -43,7 +41,7 @@ def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]
     The loss that comes with it is the ordinary one: mean over examples, summed over answer tokens.
 
     Raises:
-        TaskError: prompts of several lengths.
+        TaskError: prompts of several lengths that are not to be padded.
         SettingsError: an answer without the token that is asked for.
     """
     view, bases = request.view, Bases(request)
@@ -51,26 +49,46 @@ def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]
     c: dict[MatrixKey, Tensor] = {}
 
     def observe(site: MatrixKey, x: Tensor, g: Tensor) -> None:
-        x = inputs.of(site, x).to(bases.dtype)
+        x, g = batch.aligned(inputs.of(site, x).to(bases.dtype)), batch.aligned(g)
         change = x.roll(-1, dims=0) - x
         for key in bases.sites[site]:
             rows, columns, u, v = bases.of[key]
             effect = (change[..., rows] @ u) * (g[..., columns].to(bases.dtype) @ v)
             largest = effect.amax(dim=(0, 1))
             scores[key] = largest.maximum(scores[key]) if key in scores else largest
-            c[key] = x[..., rows].mean(dim=(0, 1)) @ u
+            c[key] = x[..., rows][batch.real].mean(dim=0) @ u
 
-    for tokens, answers in track(tuple(_mini_batches(request)), part(request.progress, 0.0, 0.8)):
+    for batch in track(mini_batches(request), part(request.progress, 0.0, 0.8)):
+        request.meter.forwards += 3 * len(batch)
         inputs = _Inputs(view, request.sites)
-        with gradients(view, bases.sites, observe), view.bridge.hooks(fwd_hooks=inputs.hooks()):
-            rows = torch.arange(len(tokens), device=tokens.device)
-            logits = view.logits_at(tokens, rows, torch.full_like(rows, tokens.shape[1] - 1))
-            torch.nn.functional.cross_entropy(logits.to(bases.dtype), answers).backward()  # type: ignore[no-untyped-call]
+        hooks = view.bridge.hooks(fwd_hooks=inputs.hooks())
+        with batch.padding(view), gradients(view, bases.sites, observe), hooks:
+            logits = batch.logits(view).to(bases.dtype)
+            torch.nn.functional.cross_entropy(logits, batch.answers).backward()  # type: ignore[no-untyped-call]
     found = {}
     for key in track(request.keys, part(request.progress, 0.8, 1.0)):
         s = request.svds.get(view, key).s
         found[key] = MatrixScores(s, s.to(bases.dtype) * scores[key].cpu(), c[key].cpu())
     return mean_loss(request), found
+
+
+def position_means(request: Request) -> dict[MatrixKey, Float[Tensor, "position r"]]:
+    """m_p . u_i of every value at every prompt position p, m_p the mean of x_bp over the last mini-batch; on the CPU.
+
+    Raises as `as_released` does.
+    """
+    view, bases = request.view, Bases(request)
+    read: dict[MatrixKey, Tensor] = {}
+
+    def keep(x: Tensor, hook: Any, site: MatrixKey) -> None:
+        read[site] = x.detach().flatten(2)
+
+    last, inputs = mini_batches(request)[-1], _Inputs(view, request.sites)
+    hooks = [(input_hook(site), partial(keep, site=site)) for site in request.sites]
+    with torch.no_grad(), last.padding(view), view.bridge.hooks(fwd_hooks=[*hooks, *inputs.hooks()]):
+        last.logits(view)
+    means = {site: last.aligned(inputs.of(site, x).to(bases.dtype)).mean(dim=0) for site, x in read.items()}
+    return {key: (means[key.stacked][:, parts_of(view, key)[0]] @ bases.of[key][2]).cpu() for key in request.keys}
 
 
 class _Inputs:
@@ -108,27 +126,3 @@ class _Inputs:
         self._caught[name] = x.detach()
         if name.endswith(".hook_out") and f"{name.removesuffix('.hook_out')}.hook_in" in self._caught:
             self._norms.append((x.detach(), self._caught[f"{name.removesuffix('.hook_out')}.hook_in"]))
-
-
-def _mini_batches(request: Request) -> Iterator[Prompts]:
-    """The prompts in their order, cut anew, and one token of each answer."""
-    prompts, answers, wanted = [], [], request.options.answer_token
-    for batch in request.batches:
-        for row in range(len(batch)):
-            mine = batch.rows == row
-            positions, targets = batch.positions[mine], batch.targets[mine]
-            if len(targets) <= wanted:
-                raise SettingsError(
-                    f"an answer has {len(targets)} tokens, answer_token is {wanted}: give {len(targets) - 1} or less."
-                )
-            prompts.append(batch.tokens[row, : int(positions[0]) + 1])
-            answers.append(targets[wanted])
-    lengths = sorted({len(prompt) for prompt in prompts})
-    if len(lengths) > 1:
-        raise TaskError(
-            f"the prompts have {lengths[0]} to {lengths[-1]} tokens: the scorer as-released compares examples position "
-            "by position and needs prompts of one length; use another scorer, or such a task."
-        )
-    size = request.options.batch_size
-    for start in range(0, len(prompts), size):
-        yield torch.stack(prompts[start : start + size]), torch.stack(answers[start : start + size])

@@ -97,6 +97,7 @@ def _gradient(leaf: Tensor) -> Tensor:
 def _per_example(request: Request, progress: Progress | None, weights: Weights) -> tuple[float, dict[MatrixKey, Sums]]:
     """Sums per example, added up with the counts of every resample."""
     counts, bases = resamples(request), Bases(request)
+    request.meter.forwards += 3 * request.n
     totals: dict[tuple[MatrixKey, str], Tensor] = {}
     tokens, loss, start = torch.zeros(len(counts)), 0.0, 0
 

@@ -19,11 +19,14 @@ from explorer.cli.catalog import models_app
 from explorer.cli.checkpoint import spectrum
 from explorer.cli.console import notice
 from explorer.cli.evaluation import evaluate
+from explorer.cli.finetune import FinetuneReport, finetune
 from explorer.cli.launch import open_app
 from explorer.cli.mask import mask_app
 from explorer.cli.pruning import prune, score
 from explorer.cli.readout import readout
+from explorer.cli.report import report
 from explorer.cli.reports import EvalReport, MatricesReport, PruneReport, ScoreReport, keys
+from explorer.cli.reproduce import reproduce
 from explorer.cli.search import search
 from explorer.cli.spectrum_reports import CheckpointRow, ReadoutReport, SpectraReport
 from explorer.cli.study import study_app
@@ -81,8 +84,8 @@ def root(context: typer.Context) -> None:
     """Score, remove and inspect the singular values of a language model's weight matrices.
 
     Results go to stdout, progress and notices to stderr. Commands that report take `--json`; each one's help names its
-    keys. Exit codes: 0 done; 2 something that you can fix, said in one sentence on stderr; 130 stopped by Ctrl-C; 1
-    anything else.
+    keys. Exit codes: 0 done; 2 something that you can fix, said in one sentence on stderr; 3 some cells of `reproduce`
+    could not be had; 130 stopped by Ctrl-C; 1 anything else.
 
     Example: `eigenprune eval --model bundled --task int-mult`
     """
@@ -100,9 +103,12 @@ app.command("spectra", epilog=keys(SpectraReport))(spectra)
 app.command("spectrum", epilog=keys(CheckpointRow))(spectrum)
 app.command("readout", epilog=keys(ReadoutReport))(readout)
 app.command("score", epilog=keys(ScoreReport))(score)
+app.command("finetune", epilog=keys(FinetuneReport))(finetune)
 app.command("prune", epilog=keys(PruneReport))(prune)
 app.command("search")(search)
+app.command("report")(report)
 app.command("eval", epilog=keys(EvalReport))(evaluate)
+app.command("reproduce")(reproduce)
 app.command("app")(open_app)
 
 

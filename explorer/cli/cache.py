@@ -1,4 +1,4 @@
-"""`cache info`, `cache clear`, `cache verify`: the decompositions and measured effects kept on disk."""
+"""`cache info`, `cache clear`, `cache verify`: the decompositions, measured effects and searches kept on disk."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from explorer.cli.reports import CacheReport, keys
 
 if TYPE_CHECKING:
     from explorer.effect_store import EffectStore
+    from explorer.search.journal import JournalFile
     from explorer.svd_store import SvdStore
 
-cache_app = typer.Typer(help="Decompositions and measured effects kept on disk: how much there is, check, remove.")
+cache_app = typer.Typer(
+    help="Decompositions, measured effects and searches kept on disk: how much there is, check, remove."
+)
 
 
 @cache_app.command("info", epilog=keys(CacheReport))
 def cache_info(json: options.Json = False) -> None:
-    """Say where decompositions and exact effects are kept, how many, and how much room they take and may take.
+    """Say where decompositions, exact effects and searches are kept, how many, and what room they take and may take.
 
     Example: `eigenprune cache info`
     """
@@ -28,12 +31,12 @@ def cache_info(json: options.Json = False) -> None:
 
 @cache_app.command("clear", epilog=keys(CacheReport))
 def cache_clear(json: options.Json = False) -> None:
-    """Remove all kept decompositions and exact effects; they are computed again when needed.
+    """Remove all kept decompositions, exact effects and searches; they are computed again when needed.
 
     Example: `eigenprune cache clear`
     """
     store = _store()
-    _report(store, store.clear().entries, _effects().clear(), json=json)
+    _report(store, store.clear().entries, _effects().clear(), _searches().clear(), json=json)
 
 
 @cache_app.command("verify", epilog=keys(CacheReport))
@@ -60,8 +63,14 @@ def _effects() -> EffectStore:
     return default_effects(notice)
 
 
-def _report(store: SvdStore, removed: int, effects_removed: int = 0, *, json: bool) -> None:
-    info, effects = store.info(), _effects().info()
+def _searches() -> JournalFile:
+    from explorer.search.journal import default_journals
+
+    return default_journals(notice)
+
+
+def _report(store: SvdStore, removed: int, effects_removed: int = 0, searches_removed: int = 0, *, json: bool) -> None:
+    info, effects, searches = store.info(), _effects().info(), _searches().info()
     report: CacheReport = {
         "folder": str(info.folder),
         "entries": info.entries,
@@ -72,13 +81,18 @@ def _report(store: SvdStore, removed: int, effects_removed: int = 0, *, json: bo
         "effects_bytes": effects.bytes,
         "effects_limit": effects.limit,
         "effects_removed": effects_removed,
+        "searches": searches.searches,
+        "searches_bytes": searches.bytes,
+        "searches_limit": searches.limit,
+        "searches_removed": searches_removed,
     }
     if json:
         return show_json(report)
     say(f"{info.entries:,} decompositions, {_room(info.bytes, info.limit)}, in {info.folder}")
     say(f"{effects.entries:,} exact effects, {_room(effects.bytes, effects.limit)}, in {_effects().path}")
-    if removed or effects_removed:
-        say(f"{removed:,} decompositions and {effects_removed:,} effects removed")
+    say(f"{searches.searches:,} searches, {_room(searches.bytes, searches.limit)}, in {_searches().path}")
+    if removed or effects_removed or searches_removed:
+        say(f"{removed:,} decompositions, {effects_removed:,} effects and {searches_removed:,} searches removed")
 
 
 def _room(taken: int, limit: int) -> str:

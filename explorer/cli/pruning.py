@@ -225,7 +225,8 @@ def _choose(request: _Request, strategy: str, count: int) -> tuple[View, Scores,
     if strategy not in STRATEGIES:
         raise SettingsError(f"{strategy[:40]!r} is not a strategy: choose one of {', '.join(STRATEGIES)}.")
     view, scores = request.run(count)
-    return view, scores, mask_of(view, scores, STRATEGIES[strategy](scores, count, scores.seed))
+    chosen = STRATEGIES[strategy](scores, count, scores.seed)
+    return view, scores, mask_of(view, scores, chosen, task=request.opened, strategy=strategy)
 
 
 def _scoring(view: View, scores: Scores, task: Task) -> Scoring:

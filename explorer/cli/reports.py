@@ -35,6 +35,10 @@ class CacheReport(TypedDict):
     effects_bytes: int
     effects_limit: int
     effects_removed: int
+    searches: int
+    searches_bytes: int
+    searches_limit: int
+    searches_removed: int
 
 
 class MatrixEntry(TypedDict):

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from explorer.cli import options
-from explorer.cli.console import figures_row, notice, range_text, say, show_json, show_table, working
+from explorer.cli.console import notice, say, show_json
+from explorer.cli.mask.damage import open_tasks
+from explorer.cli.released import AsReleased, check_alone
+from explorer.cli.report import PAGE, write_page
+from explorer.cli.search_bar import searching
+from explorer.cli.search_report import show_report
 from explorer.cli.setup import (
     Asked,
     at_most,
@@ -22,12 +27,12 @@ from explorer.cli.setup import (
     seed_or_default,
     wording,
 )
-from explorer.errors import SettingsError
+from explorer.errors import SettingsError, TaskError
 
 if TYPE_CHECKING:
     from explorer.models import View
-    from explorer.search.report import ControlRuns, Report
-    from explorer.tasks import Task
+    from explorer.search.journal import Journal
+    from explorer.search.problem import Problem
 
 SHARE = 0.02  # of all values that may be removed, if --max-removed does not say otherwise
 
@@ -37,8 +42,14 @@ def search(
     task: options.TaskName,
     out: options.MaskOut,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="paper, adaptive, verified, learned or laser.")
+        str, typer.Option("--strategy", help="paper, adaptive, verified, learned, laser or ensemble.")
     ] = "verified",
+    as_released: Annotated[
+        bool, typer.Option("--as-released", help="paper as in its released code, in the folded basis (see below).")
+    ] = False,
+    fraction: Annotated[float, typer.Option("--fraction", help="Share of the values that --as-released takes.")] = 0.2,
+    batch_size: options.BatchSize = 8,
+    answer_token: options.AnswerToken = 0,
     kinds: options.Kinds = "all",
     layers: Annotated[str | None, typer.Option("--layers", help="Layers such as 0-3,7; all if not given.")] = None,
     max_removed: Annotated[
@@ -47,9 +58,35 @@ def search(
     time: Annotated[
         float | None, typer.Option("--time", help="Seconds after which the best mask so far is the result.")
     ] = None,
+    max_growth: Annotated[
+        float | None,
+        typer.Option(
+            "--max-growth", min=0.0, help="Largest growth of the perplexity on plain text, such as 0.1 for 10 %."
+        ),
+    ] = None,
     controls: Annotated[
         int, typer.Option("--controls", min=0, help="Draws of each random control of the mask; 0 for none.")
     ] = 20,
+    test_limit: Annotated[
+        int | None,
+        typer.Option("--test-limit", min=1, help="Measure mask, baseline and controls on N test examples only."),
+    ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--also", help="Another task to measure the damage on; repeatable.")
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", help="Plain text for the damage: a UTF-8 file, or none; bundled if the model reads it."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Folder to write report.json and report.html into.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what an earlier run of the same search has measured.")
+    ] = False,
+    scorer: Annotated[
+        str, typer.Option("--scorer", help="What scores the values: gradient, hybrid, or another of `score`.")
+    ] = "gradient",
     mode: options.Mode = "freeze",
     stacked: options.Stacked = False,
     shots: options.Shots = 0,
@@ -65,75 +102,107 @@ def search(
     """Search for a mask that lowers the loss of a task, and measure it once on the test split beside its controls.
 
     A search sees the train and the validation split only. The unpruned model counts as a result: if nothing helps, the
-    mask is empty. Ctrl-C keeps the best mask so far.
+    mask is empty. Ctrl-C keeps the best mask so far. Asked for again, a search that was stopped or killed goes on where
+    it was and ends with the same mask; --time, forwards and seconds are those of all its runs together.
 
     Keys of --json: model, model_digest, basis, task_digest, shots, template, strategy, task, seed, mode, removed,
-    mask_digest, train, validation, test, baseline, controls, curve, stopped, forwards, seconds, versions, out.
+    mask_digest, train, validation, test, test_limit, baseline, comparison, controls, curve, damage, stopped, settings,
+    forwards, seconds, versions, out, report.
+
+    With --strategy paper --as-released nothing is searched: --fraction decides, the budget does not. What
+    replaces a value is one mean per token position; the mask file holds their average, which is measured as well. Right
+    is --answer-token at the prompt's last position. Further keys of --json: as_released, fraction, batch_size,
+    answer_token, positions, padded, removed_by_kind, unpruned and averaged (by split), exact (all answer tokens, test).
 
     Example: `eigenprune search --model bundled --task int-mult --kinds Q,K --max-removed 20 --out mask.json`
     """
+    from explorer.attribution import SCORERS
     from explorer.search import SEARCHES
 
+    if scorer not in SCORERS:
+        raise SettingsError(f"{scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
     if strategy not in SEARCHES:
         raise SettingsError(f"{strategy[:40]!r} is not a search strategy: choose one of {', '.join(SEARCHES)}.")
-    refuse_unwritable(out)
+    if as_released:
+        if report is not None or also:
+            raise SettingsError("--as-released has a report of its own: leave out --report and --also.")
+        check_alone(strategy, layers, mode, stacked=stacked)
+        return AsReleased(
+            model, task, Asked(shots, template, data), kinds, fraction, batch_size, answer_token, limit, test_limit,
+            seed, controls, dtype, device, out, json,
+        ).run()  # fmt: skip
+    _check_places(out, report)
     chosen, wanted = kinds_or_all(kinds), layers_or_all(layers)
     removal, seed = removal_mode(mode), seed_or_default(seed)
     opened = open_task(task, seed, "train", limit, Asked(shots, template, data))
+    opened.split("test", test_limit)
+    others = open_tasks(also or [], seed, "test", test_limit, Asked(shots, None, data))
     view = open_view(model, dtype, device, basis)
 
     from explorer.registry import matrices, shape
     from explorer.search.anchor import anchor_blocks
     from explorer.search.problem import Budget, Problem
     from explorer.search.report import search as run
+    from explorer.search.report_file import as_file
     from explorer.svd_cache import default_cache
 
+    plain = _plain_text(view, text)
     keys = matrices(view, chosen, wanted, per_head=not stacked)
-    budget = Budget(at_most(max_removed, sum(min(shape(view, key)) for key in keys)), time)
-    with working(f"Searching ({strategy})") as progress:
+    budget = Budget(at_most(max_removed, sum(min(shape(view, key)) for key in keys)), time, max_growth)
+    with searching(f"Searching ({strategy})", silent=json) as bar:
         problem = Problem(
-            view, opened, default_cache(notice), keys, budget, mode=removal, limit=limit, seed=seed,
-            text=anchor_blocks(view), progress=progress,
+            view, opened, default_cache(notice), keys, budget, mode=removal, scorer=scorer, limit=limit, seed=seed,
+            text=anchor_blocks(view), progress=bar.progress, watch=bar.watch,
         )  # fmt: skip
-        found = run(problem, opened, strategy, SEARCHES[strategy], control_draws=controls)
+        problem.journal = _journal(problem, strategy, fresh=fresh)
+        found = run(
+            problem, opened, strategy, SEARCHES[strategy], control_draws=controls, test_limit=test_limit, others=others,
+            text=plain, progress=bar.after,
+        )  # fmt: skip
     found.mask.save(out)
+    file = as_file(found.document())
+    if report is not None:
+        file.save(report)
+        write_page(file, report / PAGE)
     if json:
-        return show_json({**identity(view), **wording(opened), **found.as_dict(), "out": str(out)})
-    _show(view, opened, found, out)
-
-
-def _show(view: View, task: Task, found: Report, out: Path) -> None:
-    name = f"{len(found.mask):,} removed ({found.mask.mode})"
-    show_table(
-        f"{view.model.source.name} on {task.name}: {found.strategy}",
-        ("", "accuracy [95 % interval]", "loss per example"),
-        [
-            figures_row("unpruned, test", found.baseline.as_dict()),
-            figures_row(f"{name}, test", found.test.as_dict()),
-            figures_row(f"{name}, validation", found.validation.as_dict()),
-            figures_row(f"{name}, train", found.train.as_dict()),
-        ],
-    )
-    if found.controls:
-        show_table(
-            "Controls of the same size, test",
-            ("control", "draws", "accuracy: median (range)", "beaten in accuracy", "beaten in loss"),
-            [_control_row(name, runs) for name, runs in found.controls.items()],
-        )
-    why = {"time": " Time was up.", "stopped": " It was stopped."}.get(found.found.stopped, "")
-    say(
-        f"{len(found.found.curve):,} masks measured, {found.forwards:,} forward passes of one example, "
-        f"{found.seconds:.0f} s.{why}"
-    )
+        places = {"out": str(out), "report": None if report is None else str(report)}
+        return show_json({**identity(view), **wording(opened), **found.as_dict(), **places})
+    show_report(file)
     say(f"Mask: {out}")
+    if report is not None:
+        say(f"Report: {report / PAGE}")
 
 
-def _control_row(name: str, runs: ControlRuns) -> tuple[object, ...]:
-    accuracy = [run.accuracy for run in runs.runs]
-    return (
-        name,
-        len(accuracy),
-        range_text(accuracy),
-        f"{runs.accuracy_percentile:.0f} %",
-        f"{runs.loss_percentile:.0f} %",
-    )
+def _check_places(out: Path, report: Path | None) -> None:
+    refuse_unwritable(out)
+    if report is not None:
+        for name in ("report.json", PAGE):
+            refuse_unwritable(report / name)
+
+
+def _plain_text(view: View, name: str | None) -> str | None:
+    """The text to measure damage on: the bundled one if the model can read it, unless another or none is asked for."""
+    from explorer.perplexity import read_text, tokens_of
+
+    if name is not None:
+        return None if name == "none" else read_text(Path(name))
+    text = read_text()
+    try:
+        tokens_of(view.model.tokenizer, text, None)
+    except TaskError:
+        return None
+    return text
+
+
+def _journal(problem: Problem, strategy: str, *, fresh: bool) -> Journal:
+    """Where the search records what it measures; says if it goes on from an earlier run."""
+    from explorer.search.identity import search_digest
+    from explorer.search.journal import default_journals
+
+    journal = default_journals(notice).open(search_digest(problem, strategy), fresh=fresh)
+    if journal.recorded:
+        notice(
+            f"Resuming: {journal.recorded:,} scores and measurements of {journal.seconds:.0f} s are there already; "
+            "--fresh starts anew."
+        )
+    return journal

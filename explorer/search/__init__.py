@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 
 from explorer.attribution import Scores, score
@@ -12,32 +13,24 @@ from explorer.masks import Mask, Mode, Removed
 from explorer.models import View
 from explorer.progress import Progress
 from explorer.registry import matrices
-from explorer.search.adaptive import adaptive
-from explorer.search.laser import laser
-from explorer.search.learned import learned
+from explorer.search.ensemble import BASES, ensemble
 from explorer.search.lowest import lowest
-from explorer.search.paper import paper
 from explorer.search.problem import Search
 from explorer.search.provenance import provenance
 from explorer.search.random_count import random_count
-from explorer.search.verified import verified
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["SEARCHES", "STRATEGIES", "lowest", "mask_of", "prune", "random_count"]
+__all__ = ["SEARCHES", "STRATEGIES", "SUMMARIES", "lowest", "mask_of", "prune", "random_count"]
 
 # Chooses `count` of the scored values; the seed matters to random strategies only.
 Strategy = Callable[[Scores, int, int], tuple[Removed, ...]]
 STRATEGIES: dict[str, Strategy] = {"lowest": lowest, "random-count": random_count}
 
 # Searches of any number of rounds, each measured on the validation split.
-SEARCHES: dict[str, Search] = {
-    "paper": paper,
-    "adaptive": adaptive,
-    "verified": verified,
-    "learned": learned,
-    "laser": laser,
-}
+SEARCHES: dict[str, Search] = {**BASES, "ensemble": ensemble}
+# What each does, in a sentence: the beginning of its module's docstring.
+SUMMARIES = {name: (sys.modules[one.__module__].__doc__ or name).split("\n")[0] for name, one in SEARCHES.items()}
 
 
 def prune(
@@ -67,11 +60,19 @@ def prune(
         raise SettingsError(f"{strategy!r} is not a strategy: choose one of {', '.join(STRATEGIES)}.")
     keys = matrices(view, tuple(kinds), per_head=per_head)
     scores = score(view, task, svds, keys, scorer=scorer, mode=mode, limit=limit, seed=seed, progress=progress)
-    return mask_of(view, scores, STRATEGIES[strategy](scores, count, seed))
+    return mask_of(view, scores, STRATEGIES[strategy](scores, count, seed), task=task, strategy=strategy)
 
 
-def mask_of(view: View, scores: Scores, removed: Iterable[Removed]) -> Mask:
-    """A mask of the view's model that removes the given values, with its provenance."""
-    made = provenance(task=scores.task, split=scores.split, examples=scores.n, seed=scores.seed, scorer=scores.scorer)
+def mask_of(
+    view: View, scores: Scores, removed: Iterable[Removed], *, task: Task | None = None, strategy: str | None = None
+) -> Mask:
+    """A mask of the view's model that removes the given values, with its provenance.
+
+    `task`, the scored one, and `strategy`, which chose the values, are noted if they are given.
+    """
+    made = provenance(
+        task=task or scores.task, split=scores.split, examples=scores.n, seed=scores.seed, scorer=scores.scorer,
+        strategy=strategy,
+    )  # fmt: skip
     empty = empty_mask(view.model, scores.mode).model_copy(update={"provenance": made})
     return empty.with_removed(removed)

@@ -18,11 +18,13 @@ def adaptive(problem: Problem) -> None:
     """Visit the matrices until the budget is used up or every one has had its turn."""
     scores = problem.score()
     best = problem.start()
-    for harmful in _harmful(scores):
+    groups = _harmful(scores)
+    for visited, harmful in enumerate(groups):
+        problem.at(visited, len(groups))
         found = best
         for count in counts(min(len(harmful), problem.budget.removed - best.removed)):
             point = problem.measure(best.mask.with_removed(harmful[:count]), train=False)
-            if point.validation.mean_loss.value < found.validation.mean_loss.value:
+            if problem.improves(point, found):
                 found = point
         best = found
 

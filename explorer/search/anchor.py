@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -11,6 +13,7 @@ from explorer.models import View
 from explorer.perplexity import TOKENS, read_text, tokens_of
 
 LENGTH = 128
+HELD = 8  # blocks on which nothing is trained
 
 
 def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 position"], ...]:
@@ -27,3 +30,13 @@ def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 p
     length = min(LENGTH, int(view.config.n_ctx)) - len(front)
     starts = range(0, len(ids) - length + 1, length)
     return tuple(torch.tensor([[*front, *ids[start : start + length]]], device=view.device) for start in starts)
+
+
+def text_loss(view: View, blocks: Sequence[Int[Tensor, "1 position"]]) -> float:
+    """Mean loss per predicted token of some blocks, in nats, of the view as it is now."""
+    losses = []
+    with view.lock, torch.inference_mode():
+        for block in blocks:
+            logits = view.logits(block)[0, :-1].float()
+            losses.append(float(torch.nn.functional.cross_entropy(logits, block[0, 1:])))
+    return sum(losses) / len(losses)

@@ -19,14 +19,15 @@ def laser(problem: Problem) -> None:
     """Truncate matrix by matrix while the budget lasts."""
     scores = problem.score()  # for the frozen means and the singular values only
     best = problem.start()
-    for key in sorted(scores.matrices, key=lambda key: (-key.layer, key)):
+    for visited, key in enumerate(sorted(scores.matrices, key=lambda key: (-key.layer, key))):
+        problem.at(visited, len(scores.matrices))
         found = best
         for share in KEPT:
             smallest = _smallest(key, scores.matrices[key], share)
             if not smallest or best.removed + len(smallest) > problem.budget.removed:
                 continue
             point = problem.measure(best.mask.with_removed(smallest), train=False)
-            if point.validation.mean_loss.value < found.validation.mean_loss.value:
+            if problem.improves(point, found):
                 found = point
         best = found
 

@@ -1,27 +1,45 @@
 """What a strategy is asked, and what it answers: one signature for all of them.
 
-A strategy sees the train and the validation split; the task that it is given has no test split.
+A strategy sees the train and the validation split; the task that it is given has no test split. What it asks goes
+through `score` and `measure`, which know from the journal what was found before.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from jaxtyping import Int
 from torch import Tensor
 
-from explorer.attribution import Scores, score
+from explorer.attribution import SCORERS, Scores, score
 from explorer.edit import apply, empty_mask
-from explorer.errors import Stopped
+from explorer.errors import SettingsError, Stopped
 from explorer.evaluate import Evaluation, evaluate
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Mode, Removed
 from explorer.models import View
 from explorer.progress import Progress
+from explorer.search.anchor import HELD, text_loss
+from explorer.search.journal import Journal
+from explorer.search.records import (
+    pack_matrices,
+    pack_point,
+    pack_tensors,
+    unpack_matrices,
+    unpack_point,
+    unpack_tensors,
+)
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task
+
+T = TypeVar("T")
+
+
+PARTS = 1000  # into which progress is divided
 
 
 @dataclass(frozen=True)
@@ -31,19 +49,26 @@ class Budget:
     Attributes:
         removed: largest number of removed values.
         seconds: time after which the best mask so far is returned; None for no limit.
+        growth: largest growth of the perplexity on the problem's text, 0.1 for 10 %; None for no limit.
     """
 
     removed: int
     seconds: float | None = None
+    growth: float | None = None
 
 
 @dataclass(frozen=True)
 class Point:
-    """A mask on a search's way, measured; losses in nats per example."""
+    """A mask on a search's way, measured; losses in nats per example.
+
+    Attributes:
+        growth: of the perplexity on the problem's text, 0.1 for 10 %; None if the budget sets no limit to it.
+    """
 
     mask: Mask
     train: Evaluation | None
     validation: Evaluation
+    growth: float | None = None
 
     @property
     def removed(self) -> int:
@@ -66,6 +91,29 @@ class Found:
     stopped: str = ""
 
 
+@dataclass(frozen=True)
+class Status:
+    """How far a search is.
+
+    Attributes:
+        share: of the work, as far as the strategy and the time budget tell.
+        measured: how many masks.
+        best: as in `Found`.
+    """
+
+    share: float
+    measured: int
+    best: Point
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What a strategy keeps of its own between two measurements."""
+
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, float]
+
+
 class OutOfTime(Exception):
     """The time budget is used up: the strategy ends, and the best mask so far is its result."""
 
@@ -78,8 +126,12 @@ class Problem:
         task: without its test split.
         keys: the matrices whose values may be removed.
         limit: examples used of the train split; None for all.
-        text: blocks of plain-text tokens `[1, position]` on which the model should go on as before.
-        forwards: forward passes of one example so far (a backward pass counts as two).
+        text: blocks of plain-text tokens `[1, position]` on which the model should go on as before; the perplexity is
+            measured on the last HELD of them, which strategies do not use otherwise.
+        watch: told how far the search is, after every measurement and in between.
+        journal: where answers are recorded, and found if they are there already; None to start anew and keep nothing.
+        forwards: forward passes of one example so far (a backward pass counts as two), in all runs together. What a
+            killed run had not recorded does not count.
     """
 
     view: View
@@ -93,12 +145,21 @@ class Problem:
     seed: int = 0
     text: tuple[Int[Tensor, "1 position"], ...] = ()
     progress: Progress | None = None
+    watch: Callable[[Status], None] | None = None
+    journal: Journal | None = None
     forwards: int = 0
     curve: list[Point] = field(default_factory=list)
+    _share: float = 0.0
+    _text_loss: float | None = None
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.task = replace(self.task, test=())
+        if self.budget.growth is not None and len(self.text) <= HELD:
+            raise SettingsError(
+                f"the growth of the perplexity needs more than {HELD} blocks of text, not {len(self.text)}: leave "
+                "out the limit for a model whose tokenizer does not know the text."
+            )
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -107,16 +168,45 @@ class Problem:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the search began."""
-        return time.monotonic() - self._started
+        """Seconds that the search has taken, in all runs together."""
+        return time.monotonic() - self._started if self.journal is None else self.journal.seconds
+
+    @property
+    def best(self) -> Point:
+        """The measured mask with the lowest validation loss within the budget; the smaller one of equals."""
+        allowed = [point for point in self.curve if self.allows(point)]
+        return min(allowed, key=lambda point: (point.validation.mean_loss.value, point.removed))
+
+    def allows(self, point: Point) -> bool:
+        """Whether a measured mask is within the budget; the unpruned model always is."""
+        within = self.budget.growth is None or point.growth is None or point.growth <= self.budget.growth
+        return not point.removed or (point.removed <= self.budget.removed and within)
+
+    def improves(self, point: Point, best: Point) -> bool:
+        """Whether a measured mask is within the budget and has a lower validation loss than another."""
+        return self.allows(point) and point.validation.mean_loss.value < best.validation.mean_loss.value
 
     def score(self, mask: Mask | None = None) -> Scores:
         """Scores of all values on the train split, at a mask (of the unpruned model if none is given)."""
-        found = score(
-            self.view, self.task, self.svds, self.keys,
-            scorer=self.scorer, mode=self.mode, limit=self.limit, seed=self.seed, mask=mask,
-        )  # fmt: skip
-        self.forwards += 3 * found.n
+
+        def compute() -> Scores:
+            return score(
+                self.view, self.task, self.svds, self.keys,
+                scorer=self.scorer, mode=self.mode, limit=self.limit, seed=self.seed, mask=mask,
+            )  # fmt: skip
+
+        def unpack(data: bytes) -> Scores:
+            tensors, numbers = unpack_tensors(data)
+            return Scores(
+                self.scorer, self.mode, self.task.name, "train", len(self.examples), self.seed, numbers["loss"],
+                unpack_matrices(tensors, self.keys), SCORERS[self.scorer].unit, mask, numbers["forwards"],
+            )  # fmt: skip
+
+        def pack(one: Scores) -> bytes:
+            return pack_tensors(pack_matrices(one.matrices), {"loss": one.loss, "forwards": one.forwards})
+
+        found = self._answer("score", "" if mask is None else mask.digest, compute, pack, unpack, dear=True)
+        self.forwards += round(found.forwards)
         return found
 
     def start(self) -> Point:
@@ -125,24 +215,104 @@ class Problem:
 
     def measure(self, mask: Mask, *, train: bool = True) -> Point:
         """Put a mask onto the view, run validation (and train) examples, and add the point to the curve."""
-        apply(self.view, mask, self.svds)
-        validation = evaluate(self.view, self.task, "validation")
-        seen = evaluate(self.view, self.task, "train", limit=self.limit) if train else None
-        self.forwards += validation.n + (seen.n if seen else 0)
-        self.curve.append(Point(mask, seen, validation))
+
+        def compute() -> Point:
+            apply(self.view, mask, self.svds)
+            validation = evaluate(self.view, self.task, "validation")
+            seen = evaluate(self.view, self.task, "train", limit=self.limit) if train else None
+            return Point(mask, seen, validation, self._growth())
+
+        def pack(one: Point) -> bytes:
+            return pack_point(one.mask, one.train, one.validation, one.growth)
+
+        point = self._answer("measure", f"{mask.digest} {train}", compute, pack, self._point)
+        self.forwards += point.validation.n + (point.train.n if point.train else 0)
+        self.forwards += HELD if point.growth is not None else 0
+        self.curve.append(point)
         self.check()
-        return self.curve[-1]
+        return point
 
     def mask(self, removed: Iterable[Removed] = ()) -> Mask:
         """A mask of this problem's model and mode."""
         return empty_mask(self.view.model, self.mode).with_removed(removed)
 
+    def at(self, done: int, total: int) -> None:
+        """A strategy says how far it is: what it has used up of its steps, or of what it may remove."""
+        self._share = max(self._share, done / total if total else 1.0)
+
+    def keep(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+        """Keep a strategy's own state as of now, for `kept`."""
+        if self.journal is not None:
+            self.journal.keep(pack_tensors(tensors, {**numbers, "forwards": self.forwards, "share": self._share}))
+
+    def kept(self) -> State | None:
+        """What the strategy kept last in an earlier run, with curve and cost as they were then; None if nothing."""
+        data = None if self.journal is None else self.journal.kept()
+        if self.journal is None or data is None:
+            return None
+        tensors, numbers = unpack_tensors(data)
+        self.curve[:] = [self._point(answer) for answer in self.journal.answers("measure")]
+        self.forwards, self._share = round(numbers.pop("forwards")), numbers.pop("share")
+        return State(tensors, numbers)
+
     def check(self) -> None:
-        """Raise OutOfTime once the time budget is used up; lets the progress callback raise `Stopped`."""
+        """Say how far the search is; raise OutOfTime once the time budget is used up, but not while it is replayed.
+
+        Lets the progress callback raise `Stopped`.
+        """
+        share, limit = self._share, self.budget.seconds
+        if limit is not None:
+            share = max(share, min(1.0, self.seconds / limit) if limit > 0 else 1.0)
         if self.progress is not None:
-            self.progress(min(len(self.curve), 999), 1000)
-        if self.budget.seconds is not None and self.seconds > self.budget.seconds:
+            self.progress(round(PARTS * share), PARTS)
+        if self.watch is not None:
+            self.watch(Status(share, len(self.curve), self.best))
+        self._in_time()
+
+    def _in_time(self) -> None:
+        replaying = self.journal is not None and self.journal.replaying
+        if self.budget.seconds is not None and self.seconds > self.budget.seconds and not replaying:
             raise OutOfTime
+
+    def _growth(self) -> float | None:
+        """Of the perplexity on the held-out text, for the view as it is now; None if there is no limit to it."""
+        if self.budget.growth is None:
+            return None
+        loss = text_loss(self.view, self.text[-HELD:])
+        if self._text_loss is None:
+            self._text_loss = loss if not self.curve else self._unpruned_text_loss()
+        return math.expm1(loss - self._text_loss)
+
+    def _unpruned_text_loss(self) -> float:
+        """A resumed search has measured the unpruned model in an earlier run."""
+        apply(self.view, self.mask(), self.svds)
+        return text_loss(self.view, self.text[-HELD:])
+
+    def _answer(
+        self,
+        kind: str,
+        question: str,
+        compute: Callable[[], T],
+        pack: Callable[[T], bytes],
+        unpack: Callable[[bytes], T],
+        *,
+        dear: bool = False,
+    ) -> T:
+        """From the journal if it was found before, else computed and recorded."""
+        if self.journal is None:
+            return compute()
+        known = self.journal.next(kind, question)
+        if known is not None:
+            return unpack(known)
+        if self.curve:
+            self._in_time()  # a resumed search may have none left
+        found = compute()
+        self.journal.add(kind, question, pack(found), dear=dear)
+        return found
+
+    def _point(self, data: bytes) -> Point:
+        removed, train, validation, growth = unpack_point(data, self.examples, self.task.split("validation"))
+        return Point(self.mask(removed), train, validation, growth)
 
 
 Search = Callable[[Problem], None]
@@ -166,6 +336,4 @@ def solve(problem: Problem, strategy: Search) -> Found:
         stopped = "stopped"
     finally:
         apply(problem.view, problem.mask(), problem.svds)
-    allowed = [point for point in problem.curve if point.removed <= problem.budget.removed]
-    best = min(allowed, key=lambda point: (point.validation.mean_loss.value, point.removed))
-    return Found(best, tuple(problem.curve), stopped)
+    return Found(problem.best, tuple(problem.curve), stopped)

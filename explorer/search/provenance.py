@@ -5,14 +5,36 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from explorer.masks import Provenance
+from explorer.tasks import Task
 
 PACKAGES = ("eigenprune-explorer", "torch", "transformers", "transformer-lens")
 
 
-def provenance(*, task: str, split: str, examples: int, seed: int, scorer: str) -> Provenance:
-    """Provenance with the versions of the packages that decide what a mask does."""
-    versions = {package: _version(package) for package in PACKAGES}
-    return Provenance(task=task, split=split, examples=examples, seed=seed, scorer=scorer, versions=versions)
+def provenance(
+    *,
+    task: Task | str,
+    split: str,
+    examples: int,
+    seed: int,
+    scorer: str,
+    strategy: str | None = None,
+) -> Provenance:
+    """Provenance with the versions of the packages that decide what a mask does.
+
+    A whole task is noted with its digest, shots and template; of one that is given by name, only that is known.
+    """
+    made = Provenance(
+        task=task if isinstance(task, str) else task.name, split=split, examples=examples, seed=seed, scorer=scorer,
+        strategy=strategy, versions=versions(),
+    )  # fmt: skip
+    if isinstance(task, str):
+        return made
+    return made.model_copy(update={"task_digest": task.digest, "shots": task.shots, "template": task.template})
+
+
+def versions() -> dict[str, str]:
+    """Versions of PACKAGES."""
+    return {package: _version(package) for package in PACKAGES}
 
 
 def _version(package: str) -> str:

@@ -1,15 +1,18 @@
-"""A search with everything that makes its result believable: held-out figures, controls, cost."""
+"""A search with everything that makes its result believable: held-out figures, controls, damage elsewhere, cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from explorer.attribution import score
+from explorer.damage import Damage, damage
 from explorer.edit import apply
-from explorer.evaluate import Evaluation, evaluate
+from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.masks import Mask
+from explorer.paired import bootstrap_interval, mcnemar
 from explorer.progress import Progress, part, track
 from explorer.search.controls import CONTROLS, beaten, draws
 from explorer.search.problem import Found, Point, Problem, Search, solve
@@ -47,12 +50,17 @@ class Report:
     """The outcome of one search.
 
     Attributes:
+        task: its name; `mask.provenance` says how it was asked.
         mask: the best mask on validation, with its provenance.
         found: the whole way there.
         train, validation, test: evaluations of the mask; the test split was used for this and the controls only.
         baseline: the unpruned model on the test split.
         controls: by name, on the test split; empty for a mask that removes nothing.
-        forwards: forward passes of one example that the search took (a backward pass counts as two).
+        damage: what the mask costs on other tasks and on plain text; None if that was not asked or nothing is removed.
+        settings: what the search was told, as plain values.
+        test_limit: how many test examples mask, baseline and controls were measured on at most; None for all.
+        forwards: forward passes of one example that the search took in all its runs (a backward pass counts as two).
+        seconds: of the search, in all its runs.
     """
 
     strategy: str
@@ -65,8 +73,16 @@ class Report:
     test: Evaluation
     baseline: Evaluation
     controls: Mapping[str, ControlRuns]
+    damage: Damage | None
+    settings: Mapping[str, Any]
+    test_limit: int | None
     forwards: int
     seconds: float
+
+    @property
+    def comparison(self) -> Comparison:
+        """The mask beside the unpruned model, on the same test examples."""
+        return Comparison(self.test, self.baseline)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -81,13 +97,31 @@ class Report:
             "train": self.train.as_dict(),
             "validation": self.validation.as_dict(),
             "test": self.test.as_dict(),
+            "test_limit": self.test_limit,
             "baseline": self.baseline.as_dict(),
+            "comparison": _compared(self.comparison),
             "controls": {name: one.as_dict() for name, one in self.controls.items()},
             "curve": [_point(point) for point in self.found.curve],
+            "damage": None if self.damage is None else self.damage.as_dict(),
             "stopped": self.found.stopped,
+            "settings": dict(self.settings),
             "forwards": self.forwards,
             "seconds": self.seconds,
             "versions": dict(made.versions),
+        }
+
+    def document(self) -> dict[str, Any]:
+        """Everything that a report file holds (`explorer.search.report_file`): `as_dict`, the mask, what was asked."""
+        made = self.mask.provenance
+        return {
+            "model": self.mask.model.source,
+            "model_digest": self.mask.model.digest,
+            "basis": self.mask.model.basis,
+            "task_digest": made.task_digest,
+            "shots": made.shots,
+            "template": made.template,
+            **self.as_dict(),
+            "mask": json.loads(self.mask.to_json()),
         }
 
 
@@ -98,6 +132,10 @@ def search(
     strategy: Search,
     *,
     control_draws: int = DRAWS,
+    control_names: Sequence[str] = tuple(CONTROLS),
+    test_limit: int | None = None,
+    others: Sequence[Task] = (),
+    text: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run a strategy, then measure its best mask, the unpruned model and the controls once on the test split.
@@ -110,27 +148,57 @@ def search(
         name: of the strategy.
         strategy: what chooses the mask.
         control_draws: draws of each random control; 0 for no controls.
+        control_names: which controls.
+        test_limit: measure mask, baseline and controls on the first so many test examples only.
+        others: tasks to measure the damage on, on as many test examples.
+        text: plain text to measure the damage on.
         progress: told (done, total) of what follows the search.
+
+    Raises:
+        TaskError: no test examples, or another task or a text that the model cannot take.
     """
+    task.split("test", test_limit)
     found = solve(problem, strategy)
     forwards, seconds = problem.forwards, problem.seconds
     made = provenance(
-        task=task.name, split="train", examples=len(problem.examples), seed=problem.seed, scorer=problem.scorer
-    )
+        task=task, split="train", examples=len(problem.examples), seed=problem.seed, scorer=problem.scorer,
+        strategy=name,
+    )  # fmt: skip
     mask = found.best.mask.model_copy(update={"provenance": made})
     view, svds = problem.view, problem.svds
     try:
-        baseline = _measure(problem, problem.mask(), task, "test")
+        baseline = _measure(problem, problem.mask(), task, "test", test_limit)
         train = _measure(problem, mask, task, "train", problem.limit)
-        test = _measure(problem, mask, task, "test")
-        controls = _controls(problem, mask, task, test, control_draws, part(progress, 0.1, 1.0))
+        test = _measure(problem, mask, task, "test", test_limit)
+        bar = part(progress, 0.1, 0.8)
+        controls = _controls(problem, mask, task, test, control_names, control_draws, test_limit, bar)
+        elsewhere = None
+        if len(mask) and (others or text is not None):
+            bar = part(progress, 0.8, 1.0)
+            elsewhere = damage(view, mask, svds, others, text, limit=test_limit, progress=bar)
     finally:
         apply(view, problem.mask(), svds)
     return Report(
         strategy=name, task=task.name, seed=problem.seed, mask=mask, found=found, train=train,
-        validation=found.best.validation, test=test, baseline=baseline, controls=controls,
-        forwards=forwards, seconds=seconds,
+        validation=found.best.validation, test=test, baseline=baseline, controls=controls, damage=elsewhere,
+        settings=_settings(problem, control_draws), test_limit=test_limit, forwards=forwards, seconds=seconds,
     )  # fmt: skip
+
+
+def _settings(problem: Problem, control_draws: int) -> dict[str, Any]:
+    """What a search was told, without what the mask says itself."""
+    return {
+        "scorer": problem.scorer,
+        "matrices": [str(key) for key in problem.keys],
+        "limit": problem.limit,
+        "max_removed": problem.budget.removed,
+        "max_seconds": problem.budget.seconds,
+        "max_growth": problem.budget.growth,
+        "text_blocks": len(problem.text),
+        "control_draws": control_draws,
+        "device": str(problem.view.device),
+        "dtype": str(problem.view.bridge.original_model.dtype).removeprefix("torch."),
+    }
 
 
 def _measure(problem: Problem, mask: Mask, task: Task, split: str, limit: int | None = None) -> Evaluation:
@@ -139,7 +207,14 @@ def _measure(problem: Problem, mask: Mask, task: Task, split: str, limit: int | 
 
 
 def _controls(
-    problem: Problem, mask: Mask, task: Task, test: Evaluation, count: int, progress: Progress | None
+    problem: Problem,
+    mask: Mask,
+    task: Task,
+    test: Evaluation,
+    names: Sequence[str],
+    count: int,
+    test_limit: int | None,
+    progress: Progress | None,
 ) -> dict[str, ControlRuns]:
     if not len(mask) or count < 1:
         return {}
@@ -149,12 +224,12 @@ def _controls(
     )
     masks = [
         (name, drawn)
-        for name in CONTROLS
+        for name in names
         for drawn in draws(scores, mask, name, range(problem.seed, problem.seed + count))
     ]
-    runs: dict[str, list[Evaluation]] = {name: [] for name in CONTROLS}
+    runs: dict[str, list[Evaluation]] = {name: [] for name in names}
     for name, drawn in track(masks, progress):
-        runs[name].append(_measure(problem, drawn, task, "test"))
+        runs[name].append(_measure(problem, drawn, task, "test", test_limit))
     return {name: _against(test, tuple(evaluations)) for name, evaluations in runs.items()}
 
 
@@ -166,9 +241,24 @@ def _against(test: Evaluation, runs: tuple[Evaluation, ...]) -> ControlRuns:
     )
 
 
+def _compared(comparison: Comparison) -> dict[str, Any]:
+    """Paired figures: McNemar's test of the accuracy, bootstrap interval of the change of the loss."""
+    masked, baseline, change = comparison.masked, comparison.baseline, comparison.loss_change
+    differences = [now - then for now, then in zip(masked.loss, baseline.loss, strict=True)]
+    return {
+        "accuracy_test": vars(mcnemar(masked.correct, baseline.correct)),
+        "loss_change": {
+            "value": change.value,
+            "stderr": change.stderr,
+            "interval": list(bootstrap_interval(differences)),
+        },
+    }
+
+
 def _point(point: Point) -> dict[str, Any]:
     return {
         "removed": point.removed,
         "train": None if point.train is None else point.train.as_dict(),
         "validation": point.validation.as_dict(),
+        "growth": point.growth,
     }

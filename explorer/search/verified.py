@@ -18,17 +18,19 @@ START, LARGEST = 8, 256
 Value = tuple[MatrixKey, int]
 
 
-def verified(problem: Problem, start: Mask | None = None) -> None:
-    """Improve a mask (the unpruned model if none is given) round by round."""
+def verified(problem: Problem, start: Mask | None = None, rounds: int | None = None) -> None:
+    """Improve a mask (the unpruned model if none is given) round by round, `rounds` times at most."""
     best = problem.start() if start is None else problem.measure(start)
-    size = START
-    while True:
+    size, done = START, 0
+    while rounds is None or done < rounds:
+        done += 1
+        problem.at(best.removed, problem.budget.removed)  # how many rounds there will be is not known
         scores = problem.score(best.mask)
         proposals = _proposals(scores, best.mask, problem.budget.removed)
         size = min(size, len(proposals))
         while size >= 1:
             point = problem.measure(_flipped(scores, best.mask, proposals[:size]))
-            if _better(point, best):
+            if _better(problem, point, best):
                 break
             size //= 2
         if size < 1:
@@ -55,7 +57,7 @@ def _flipped(scores: Scores, mask: Mask, values: list[Value]) -> Mask:
     return mask.without(restored).with_removed(removed)
 
 
-def _better(point: Point, best: Point) -> bool:
+def _better(problem: Problem, point: Point, best: Point) -> bool:
     assert point.train is not None
     before = best.train.mean_loss.value if best.train is not None else float("inf")
-    return point.validation.mean_loss.value < best.validation.mean_loss.value and point.train.mean_loss.value <= before
+    return problem.improves(point, best) and point.train.mean_loss.value <= before

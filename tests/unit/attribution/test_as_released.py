@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from explorer.attribution import Options, score
+from explorer.attribution import Options, Request, score
+from explorer.attribution.minibatches import mini_batches
+from explorer.batches import batches
 from explorer.errors import SettingsError, TaskError
 from explorer.keys import Kind, MatrixKey
 from explorer.models import View, load
@@ -133,7 +135,7 @@ def test_every_family_is_read_before_its_norms(
 ) -> None:
     """In the first block that is, for Q, K and V, the residual stream as it comes in."""
     model = load(str(FAMILIES[name].save(tmp_path_factory.mktemp(name))), dtype="float32", device="cpu")
-    view = dataclasses.replace(model, tokenizer=tiny.tokenizer()).view()
+    view = replace(model, tokenizer=tiny.tokenizer()).view()
     keys = matrices(view, layers=[0], per_head=False)
     found = score(view, level_task, svds, keys, scorer="as-released", options=Options(batch_size=5))
     assert all(bool(found.matrices[key].score.isfinite().all()) for key in keys)
@@ -142,6 +144,31 @@ def test_every_family_is_read_before_its_norms(
     with torch.no_grad(), view.bridge.hooks(fwd_hooks=[("blocks.0.hook_in", lambda x, hook: caught.append(x))]):
         view.logits(tokens)
     stream = caught[0].mean(dim=(0, 1))
+    padded_prompts_compute_what_they_compute_alone(view, svds)
     for key in keys:
         if key.kind in (Kind.Q, Kind.K, Kind.V):
             torch.testing.assert_close(found.matrices[key].c, stream @ svds.get(view, key).u, rtol=1e-4, atol=1e-5)
+
+
+def padded_prompts_compute_what_they_compute_alone(view: View, svds: SvdCache) -> None:
+    """And padding computes the same everywhere, whatever stands beside it."""
+    task, keys = replace(tiny.task(), bos=False), matrices(view, per_head=False)
+    options = Options(batch_size=3, pad=True)
+    found = score(view, task, svds, keys, scorer="as-released", options=options)
+    assert all(bool(found.matrices[key].score.isfinite().all()) for key in keys)
+    request = Request(view, svds, keys, batches(view, task, task.train), "freeze", 0, None, options=options)
+    caught: list[torch.Tensor] = []
+    prompts = [one.prompt[1:] for one in encoded(task)]
+    for number, batch in enumerate(mini_batches(request)):
+        with torch.no_grad(), batch.padding(view):
+            with view.bridge.hooks(fwd_hooks=[("blocks.1.hook_out", lambda x, hook: caught.append(x))]):
+                logits = batch.logits(view)
+            for row in range(len(batch)):
+                prompt = prompts[3 * number + row]
+                assert batch.aligned(batch.tokens.double())[row, -len(prompt) :].tolist() == prompt
+                assert int(batch.real[row].sum()) == len(prompt)
+        with torch.no_grad():
+            alone = [view.logits(torch.tensor([prompts[3 * number + row]]))[0, -1] for row in range(len(batch))]
+        torch.testing.assert_close(logits, torch.stack(alone), rtol=1e-4, atol=1e-4)
+        padding = batch.aligned(caught[-1])[~batch.real]
+        torch.testing.assert_close(padding, padding[:1].expand_as(padding), rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from explorer.attribution import score
-from explorer.attribution.exact import Value, exact_effects, joint_effects, mask_losses
+from explorer.attribution.exact import Value, exact_effects, joint_effects, known_effects, mask_losses
 from explorer.batches import Batch, batches
 from explorer.edit import apply, empty_mask
 from explorer.effect_store import EffectStore
@@ -182,6 +182,22 @@ def test_stopping_keeps_what_is_done_and_the_rest_is_measured_later(view: View, 
     resumed = exact_effects(view, prepared, svds, values, store=store)
     assert resumed.values == whole.values
     assert len(store) == len(values)
+
+
+@pytest.mark.parametrize("at_mask", [False, True])
+def test_what_was_measured_is_known_without_measuring(
+    view: View, svds: SvdCache, tmp_path: Path, at_mask: bool
+) -> None:
+    store, prepared = EffectStore(tmp_path / "effects.sqlite", pytest.fail), cut(view)
+    key, other = MatrixKey(0, Kind.Q, 1), MatrixKey(1, Kind.OUT)
+    empty = empty_mask(view.model)
+    mask = empty.with_removed([removed(view, svds, (key, 2), 0.1)]) if at_mask else empty
+    assert known_effects(prepared, [key, other], mask, store) == {}
+    found = exact_effects(view, prepared, svds, [(key, 0), (key, 2), (other, 1)], mask=mask, store=store)
+    assert known_effects(cut(view, 2), [key, other], mask, store) == dict(found.values)  # batches cut in another way
+    assert set(known_effects(prepared, [other], mask, store)) == {(other, 1)}
+    assert known_effects(prepared, [key, other], empty_mask(view.model, "zero"), store) == {}
+    assert known_effects(prepared[:1], [key, other], mask, store) == {}
 
 
 def test_stored_effects_belong_to_all_they_depend_on(view: View, svds: SvdCache, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_without_a_budget_it_is_the_gradient(
 
 def test_the_largest_scores_are_corrected_first(view64: View, tiny_task: Task, svds: SvdCache, settings: Any) -> None:
     keys = matrices(view64, (Kind.Q, Kind.K))  # they write no stream: the score alone decides
-    settings(PASSES=2, EXAMPLES=1)
+    settings(PASSES=2, FEW=(1,))
     found = score(view64, tiny_task, svds, keys, scorer="hybrid")
     linear = score(view64, tiny_task, svds, keys)
     ranked = sorted(linear.ranking(), key=lambda entry: -abs(entry[0]))
@@ -70,6 +70,25 @@ def test_the_largest_scores_are_corrected_first(view64: View, tiny_task: Task, s
     count = sum(changed)
     assert 0 < count < len(changed)
     assert all(changed[:count])
+
+
+def test_it_measures_on_fewer_examples_rather_than_leave_uncertain_values(
+    view64: View, tiny_task: Task, svds: SvdCache, settings: Any
+) -> None:
+    keys = matrices(view64, (Kind.Q, Kind.K))
+
+    def corrected(few: tuple[int, ...]) -> int:
+        settings(PASSES=3, FEW=few, UNCERTAIN=uncertain)
+        found = score(view64, tiny_task, svds, keys, scorer="hybrid")
+        return sum(int((found.matrices[key].score != linear.matrices[key].score).sum()) for key in keys)
+
+    linear = score(view64, tiny_task, svds, keys)
+    uncertain = float("inf")
+    many, few = corrected((4,)), corrected((1,))
+    assert many < few
+    assert corrected((4, 1)) == many, "nothing is uncertain: the larger sample is kept"
+    uncertain = 0.0
+    assert many < corrected((4, 1)) <= few
 
 
 def stream(model: Any, key: MatrixKey, examples: list[plain.Encoded]) -> list[plain.Array]:

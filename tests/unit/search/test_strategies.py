@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
-from explorer.errors import Stopped, TaskError
+from explorer.edit import apply
+from explorer.errors import SettingsError, Stopped, TaskError
 from explorer.keys import Kind
 from explorer.models import Model, load
 from explorer.registry import matrices
 from explorer.search.adaptive import adaptive
+from explorer.search.anchor import HELD
 from explorer.search.laser import laser
 from explorer.search.learned import LearnedSettings, _unpruned, learned
 from explorer.search.paper import paper, proportional
@@ -25,7 +28,7 @@ PLANTED = {("L0.Q.H3", 0), ("L0.K.H3", 0)}
 
 
 def quick_learned(problem: Problem) -> None:
-    learned(problem, LearnedSettings(steps=40, price=0.02))
+    learned(problem, LearnedSettings(steps=60))
 
 
 STRATEGIES = {"paper": paper, "adaptive": adaptive, "verified": verified, "learned": quick_learned, "laser": laser}
@@ -153,3 +156,38 @@ def test_text_blocks_do_not_depend_on_the_mask_that_was_measured_last(model: Mod
     before = _unpruned(given, block)
     given.measure(given.mask(given.score().removed(*value) for value in [(given.keys[3], 0)]))
     assert torch.equal(_unpruned(given, block), before)
+
+
+@pytest.fixture(scope="module")
+def text(model: Model) -> tuple[torch.Tensor, ...]:
+    """Blocks in the model's own words: more of them than are held out."""
+    prompts = [example.prompt + example.answer for example in load_task("int-mult", 0).train]
+    ids = model.tokenizer(" ".join(prompts), add_special_tokens=False)["input_ids"]
+    return tuple(torch.tensor([ids[start : start + 10]]) for start in range(0, 10 * (HELD + 4), 10))
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+def test_the_perplexity_grows_no_more_than_the_budget_allows(
+    model: Model, svds: SvdCache, text: tuple[torch.Tensor, ...], name: str
+) -> None:
+    free = solve(problem(model, svds, layers=[0], text=text, budget=Budget(30, growth=1e9)), STRATEGIES[name])
+    growths = [point.growth for point in free.curve if point.removed]
+    assert free.curve[0].growth == 0.0
+    limit = sorted(growths)[len(growths) // 2]
+    given = problem(model, svds, layers=[0], text=text, budget=Budget(30, growth=limit))
+    found = solve(given, STRATEGIES[name])
+    assert found.best.growth <= max(limit, 0.0)
+    apply(given.view, found.best.mask, svds)
+    held = [(given.view.logits(block)[0, :-1].log_softmax(-1), block[0, 1:]) for block in text[-HELD:]]
+    apply(given.view, given.mask(), svds)
+    base = [given.view.logits(block)[0, :-1].log_softmax(-1) for block in text[-HELD:]]
+    changes = [
+        float((before - after).gather(1, wanted[:, None]).mean())
+        for (after, wanted), before in zip(held, base, strict=True)
+    ]
+    assert found.best.growth == pytest.approx(math.expm1(sum(changes) / HELD), abs=1e-5)
+
+
+def test_a_limit_to_the_growth_needs_text(model: Model, svds: SvdCache) -> None:
+    with pytest.raises(SettingsError, match="tokenizer does not know the text"):
+        problem(model, svds, budget=Budget(30, growth=0.1))

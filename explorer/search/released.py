@@ -1,0 +1,255 @@
+"""The paper's strategy as its released code does it, beside the corrected one (`explorer.search.paper`).
+
+1. Score all values of some kinds, per head, in the `folded` basis, with the scorer `as-released`: mini-batches of
+   `batch_size`, the next example as the counterfactual, the residual stream before the layer norm as the input, the
+   loss of one answer token at the prompt's last position, the maximum over examples and positions. With mini-batches of
+   one every score is 0, and values go in the order of their places: by layer, kind, head, index.
+2. Cut: for each kind take the first int(fraction * number of values of the kind) entries of the sorted list of *all*
+   kinds' values, whatever kind those are of. Together that is the beginning of the list, as long as the largest kind's
+   share: with several kinds less than `fraction` of all values goes, unevenly over kinds.
+3. Freeze: the mean over the last mini-batch only, for every token position (`explorer.positionwise`). So every prompt
+   must have one length.
+4. Measure: an example is right if token `answer_token` of its answer is the likeliest one at the prompt's last
+   position, even if that is not the answer's first token, as for RTE (1) in the published table.
+
+Prompts of tasks without BOS (CB, COPA, RTE) were padded on the left to 512 tokens. That is done here for scores and
+means (`explorer.attribution.minibatches`); padding is masked, so predictions are run without it.
+
+What differs from the released code: no fine-tuning pass comes before; examples go in the task's own order; padding
+keeps the embedding of the first position; prompts of more than 512 tokens are not cut; grouped KV heads count once.
+
+An ordinary mask keeps one mean per value: the position-wise one averaged over the last mini-batch's real tokens. It is
+measured as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.attribution import Options, Scores, score
+from explorer.edit import apply, empty_mask
+from explorer.errors import SettingsError
+from explorer.evaluate import Evaluation
+from explorer.keys import Kind, MatrixKey
+from explorer.masks import Mask
+from explorer.models import View
+from explorer.positionwise import PositionMeans
+from explorer.progress import Progress, part
+from explorer.registry import matrices
+from explorer.search.controls import CONTROLS
+from explorer.search.provenance import provenance
+from explorer.search.released_measures import Evaluations, Measures
+from explorer.search.report import ControlRuns
+from explorer.svd_cache import SvdCache
+from explorer.tasks import Task
+
+AVERAGED = "averaged over the real tokens of the last mini-batch; as released there is one per token position"
+
+
+@dataclass(frozen=True)
+class ReleasedSettings:
+    """Settings of the released code.
+
+    Attributes:
+        fraction: share of the values that goes; see the module docstring for which.
+        batch_size: examples in a mini-batch. The one behind the published table is not known.
+        answer_token: which token of an answer is asked for, from 0.
+
+    Raises:
+        SettingsError: a number that is out of range.
+    """
+
+    fraction: float = 0.2
+    batch_size: int = 8
+    answer_token: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise SettingsError(f"a fraction of {self.fraction:g} cannot be removed: give more than 0 and at most 1.")
+        self.options(pad=False)
+
+    def options(self, *, pad: bool) -> Options:
+        """As the scorer takes them."""
+        return Options(batch_size=self.batch_size, answer_token=self.answer_token, pad=pad)
+
+
+@dataclass(frozen=True)
+class ReleasedReport:
+    """What the released code removes, and what that does.
+
+    Attributes:
+        mask: the removed values with averaged means (`AVERAGED`); an ordinary mask.
+        means: what the released code freezes them to.
+        before, released, averaged: by split, the unpruned model, the mask with means by position and the ordinary mask;
+            right means token `answer_token` at the prompt's last position. An empty validation split is left out.
+        exact: the same three on the test split, by name, with all answer tokens counted, teacher-forced.
+        controls: by name, on the test split, frozen by position like the mask.
+        forwards: forward passes of one example until the mask was found (a backward pass counts as two).
+        seconds: until the mask was found.
+    """
+
+    task: str
+    seed: int
+    settings: ReleasedSettings
+    mask: Mask
+    means: PositionMeans
+    before: Evaluations
+    released: Evaluations
+    averaged: Evaluations
+    exact: Evaluations
+    controls: Mapping[str, ControlRuns]
+    forwards: int
+    seconds: float
+
+    @property
+    def baseline(self) -> Evaluation:
+        """The unpruned model on the test split."""
+        return self.before["test"]
+
+    @property
+    def test(self) -> Evaluation:
+        """As released, on the test split."""
+        return self.released["test"]
+
+    @property
+    def train(self) -> Evaluation:
+        """As released, on the train examples that were scored."""
+        return self.released["train"]
+
+    @property
+    def averaged_test(self) -> Evaluation:
+        """The ordinary mask on the test split."""
+        return self.averaged["test"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        validation = self.released.get("validation")
+        return {
+            "strategy": "paper",
+            "as_released": True,
+            "task": self.task,
+            "seed": self.seed,
+            "fraction": self.settings.fraction,
+            "batch_size": self.settings.batch_size,
+            "answer_token": self.settings.answer_token,
+            "mode": self.mask.mode,
+            "positions": self.means.length,
+            "padded": self.means.padded,
+            "removed": len(self.mask),
+            "removed_by_kind": dict(Counter(str(one.key.kind) for one in self.mask.removed)),
+            "mask_digest": self.mask.digest,
+            "train": self.train.as_dict(),
+            "validation": None if validation is None else validation.as_dict(),
+            "test": self.test.as_dict(),
+            "baseline": self.baseline.as_dict(),
+            "unpruned": _figures(self.before),
+            "averaged": _figures(self.averaged),
+            "exact": _figures(self.exact),
+            "controls": {name: one.as_dict() for name, one in self.controls.items()},
+            "forwards": self.forwards,
+            "seconds": self.seconds,
+            "versions": dict(self.mask.provenance.versions),
+        }
+
+
+def run_released(
+    view: View,
+    task: Task,
+    svds: SvdCache,
+    kinds: Collection[Kind],
+    settings: ReleasedSettings,
+    *,
+    limit: int | None = None,
+    test_limit: int | None = None,
+    seed: int = 0,
+    control_draws: int = 20,
+    control_names: Sequence[str] = tuple(CONTROLS),
+    allow_raw: bool = False,
+    progress: Progress | None = None,
+) -> ReleasedReport:
+    """Remove what the released code removes; measure that, the unpruned model, an ordinary mask and controls.
+
+    The view is left unpruned.
+
+    Args:
+        view: of a model in the `folded` basis.
+        task: the whole task; the test split is only measured on.
+        svds: decompositions.
+        kinds: of the matrices whose values may go; empty for all kinds of the model.
+        settings: of the released code.
+        limit: examples used of the train split; None for all.
+        test_limit: examples used of the validation and of the test split; None for all.
+        seed: of the controls.
+        control_draws: draws of each random control; 0 for no controls.
+        control_names: which controls.
+        allow_raw: take a model in the raw basis, too: for those whose norms cannot be folded.
+        progress: told (done, total).
+
+    Raises:
+        SettingsError: the raw basis, or an answer without the token that is asked for.
+        TaskError: prompts of several lengths in a task with BOS, or examples that this model cannot take.
+        MatrixError: a kind that the model does not have.
+    """
+    _check_basis(view, allow_raw=allow_raw)
+    keys, started = matrices(view, tuple(kinds) or None), time.monotonic()
+    options = settings.options(pad=not task.bos)
+    with view.lock:
+        try:
+            measures = Measures(view, task, svds, options, limit, test_limit)
+            measures.check_lengths()
+            scores = score(
+                view, task, svds, keys,
+                scorer="as-released", limit=limit, options=options, progress=part(progress, 0.0, 0.4),
+            )  # fmt: skip
+            means = measures.position_means(keys)
+            mask = _mask(view, scores, settings, seed)
+            seconds = time.monotonic() - started
+            before, released, averaged = measures.compared(mask, means, part(progress, 0.4, 0.6))
+            seeds = range(seed, seed + control_draws)
+            return ReleasedReport(
+                task.name, seed, settings, mask, means, before, released, averaged,
+                exact=measures.exact(mask, means, before, released, averaged),
+                controls=measures.controls(
+                    scores, mask, means, released["test"], seeds, control_names, part(progress, 0.6, 1.0)
+                ),
+                forwards=4 * scores.n + (scores.n - 1) % settings.batch_size + 1,  # loss, scores, last mini-batch
+                seconds=seconds,
+            )  # fmt: skip
+        finally:
+            apply(view, empty_mask(view.model), svds)
+
+
+def cut(scores: Scores, fraction: float) -> list[tuple[MatrixKey, int]]:
+    """The values that go, in the order of their scores; see step 2 of the module docstring."""
+    sizes = Counter(key.kind for key, matrix in scores.matrices.items() for _ in range(len(matrix.s)))
+    largest = max(int(size * fraction) for size in sizes.values())
+    return [(key, index) for _, key, index in scores.ranking()[:largest]]
+
+
+def _check_basis(view: View, *, allow_raw: bool) -> None:
+    if view.model.basis != "folded" and not allow_raw:
+        raise SettingsError(
+            f"{view.model.source.name} is loaded in the {view.model.basis} basis, the released code decomposes folded "
+            "weights: load it in the folded basis."
+        )
+
+
+def _mask(view: View, scores: Scores, settings: ReleasedSettings, seed: int) -> Mask:
+    """The removed values with averaged means, marked as such."""
+    chosen = cut(scores, settings.fraction)
+    if not chosen:
+        raise SettingsError(
+            f"a fraction of {settings.fraction:g} of {scores.size:,} values is less than one value: give a larger one."
+        )
+    made = provenance(task=scores.task, split="train", examples=scores.n, seed=seed, scorer=scores.scorer)
+    notes = {"frozen_means": AVERAGED, "batch_size": settings.batch_size, "answer_token": settings.answer_token}
+    mask = empty_mask(view.model).with_removed(scores.removed(*place) for place in chosen)
+    return mask.model_copy(update={"provenance": made, "metrics": notes})
+
+
+def _figures(evaluations: Evaluations) -> dict[str, Any]:
+    return {name: one.as_dict() for name, one in evaluations.items()}

@@ -1,0 +1,133 @@
+"""How the released preset measures: one token of the answer, at the prompt's last position, frozen by position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from explorer.attribution import Options, Request, Scores
+from explorer.attribution.released import position_means
+from explorer.batches import Batch, batches, one_token
+from explorer.edit import apply, empty_mask
+from explorer.errors import TaskError
+from explorer.evaluate import Evaluation, gather
+from explorer.keys import MatrixKey
+from explorer.masks import Mask
+from explorer.metrics import run_all
+from explorer.models import View
+from explorer.positionwise import PositionMeans, frozen_by_position
+from explorer.progress import Progress, track
+from explorer.search.controls import CONTROLS, beaten, draws
+from explorer.search.report import ControlRuns
+from explorer.svd_cache import SvdCache
+from explorer.tasks import Task
+
+Evaluations = Mapping[str, Evaluation]
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """The same examples and the same measure for everything in one run.
+
+    Attributes:
+        options: of the scorer; `answer_token` is what is asked for, `pad` allows prompts of several lengths.
+        limit: examples used of the train split, `test_limit` of the two others; None for all.
+    """
+
+    view: View
+    task: Task
+    svds: SvdCache
+    options: Options
+    limit: int | None
+    test_limit: int | None
+
+    @property
+    def splits(self) -> dict[str, int | None]:
+        """The splits that are measured, with their limits; an empty validation split is left out."""
+        limits = {"train": self.limit, "validation": self.test_limit, "test": self.test_limit}
+        return {split: limit for split, limit in limits.items() if split != "validation" or self.task.validation}
+
+    def check_lengths(self) -> None:
+        """Raise what the measurements would raise, before anything slow begins."""
+        ends = torch.cat([batch.positions for split in self.splits for batch in self._batches(split)])
+        least, most = int(ends.min()) + 1, int(ends.max()) + 1
+        if least != most and not self.options.pad:
+            raise TaskError(
+                f"the prompts of {self.task.name} have {least} to {most} tokens: as released, a frozen mean belongs to "
+                "a token position, so all prompts need one length; take another task or model, or the corrected method."
+            )
+
+    def position_means(self, keys: tuple[MatrixKey, ...]) -> PositionMeans:
+        """Frozen means of all values by position, from the last mini-batch of the train examples."""
+        given = batches(self.view, self.task, self.task.split("train", self.limit))
+        request = Request(self.view, self.svds, keys, given, "freeze", 0, None, options=self.options)
+        apply(self.view, empty_mask(self.view.model), self.svds)
+        return PositionMeans(position_means(request), padded=self.options.pad)
+
+    def measure(self, split: str, mask: Mask, means: PositionMeans | None = None, *, exact: bool = False) -> Evaluation:
+        """Measure a mask on a split, frozen by position if means are given: one answer token, or all if `exact`."""
+        examples, given = self.task.split(split, self.splits[split]), self._batches(split, exact=exact)
+        if means is not None:
+            with frozen_by_position(self.view, mask, means, self.svds) as positions, torch.inference_mode():
+                return gather(self.view, examples, given, (positions.run(self.view, batch) for batch in given))
+        apply(self.view, mask, self.svds)
+        with torch.inference_mode():
+            return gather(self.view, examples, given, run_all(self.view, given))
+
+    def compared(
+        self, mask: Mask, means: PositionMeans, progress: Progress | None = None
+    ) -> tuple[Evaluations, Evaluations, Evaluations]:
+        """By split: the unpruned model, the mask frozen by position, the mask as it is."""
+        found: tuple[dict[str, Evaluation], ...] = ({}, {}, {})
+        for split in track(tuple(self.splits), progress):
+            found[0][split] = self.measure(split, mask.without_all())
+            found[1][split] = self.measure(split, mask, means)
+            found[2][split] = self.measure(split, mask)
+        return found[0], found[1], found[2]
+
+    def exact(
+        self, mask: Mask, means: PositionMeans, before: Evaluations, released: Evaluations, averaged: Evaluations
+    ) -> Evaluations:
+        """The same three on the test split with all answer tokens; what is the same already is not run again."""
+        whole, part = self._batches("test", exact=True), self._batches("test")
+        pairs = zip(whole, part, strict=True)
+        if all(torch.equal(one.targets, other.targets) for one, other in pairs):
+            return {"baseline": before["test"], "released": released["test"], "averaged": averaged["test"]}
+        return {
+            "baseline": self.measure("test", mask.without_all(), exact=True),
+            "released": self.measure("test", mask, means, exact=True),
+            "averaged": self.measure("test", mask, exact=True),
+        }
+
+    def controls(
+        self,
+        scores: Scores,
+        mask: Mask,
+        means: PositionMeans,
+        test: Evaluation,
+        seeds: range,
+        names: Sequence[str] = tuple(CONTROLS),
+        progress: Progress | None = None,
+    ) -> dict[str, ControlRuns]:
+        """Masks of the same size, chosen without the score, frozen by position, beside the mask on the test split."""
+        if not seeds:
+            return {}
+        masks = [(name, drawn) for name in names for drawn in draws(scores, mask, name, seeds)]
+        runs: dict[str, list[Evaluation]] = {name: [] for name in names}
+        for name, drawn in track(masks, progress):
+            runs[name].append(self.measure("test", drawn, means))
+        return {name: _against(test, tuple(evaluations)) for name, evaluations in runs.items()}
+
+    def _batches(self, split: str, *, exact: bool = False) -> tuple[Batch, ...]:
+        given = batches(self.view, self.task, self.task.split(split, self.splits[split]))
+        return given if exact else tuple(one_token(batch, self.options.answer_token) for batch in given)
+
+
+def _against(test: Evaluation, runs: tuple[Evaluation, ...]) -> ControlRuns:
+    return ControlRuns(
+        runs=runs,
+        accuracy_percentile=beaten(test.accuracy, [run.accuracy for run in runs]),
+        loss_percentile=beaten(-test.mean_loss.value, [-run.mean_loss.value for run in runs]),
+    )

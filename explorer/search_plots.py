@@ -1,0 +1,131 @@
+"""Figures of a search: what was measured over the number of removed values, and the mask among its controls.
+
+Pure, like `explorer.plots`, whose colours they share. Backgrounds are clear, so that a page
+decides between light and dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from explorer.plots import AFTER, BEFORE, HARMFUL, NEEDED
+
+CLEAR = "rgba(0,0,0,0)"
+FORMATS = {"loss": ".3f", "accuracy": ".1%"}
+TITLES = {"loss": "loss, nats per example", "accuracy": "accuracy"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One mask on the way: how many values it removes, and one measure on both splits (None if it was not taken)."""
+
+    removed: int
+    train: float | None
+    validation: float | None
+
+
+def search_curve(points: Sequence[Measured], chosen: Measured, measure: str) -> go.Figure:
+    """A measure (`loss` or `accuracy`) of every mask that a search has tried, over the number of removed values.
+
+    The lines join, for each number of values, the mask with the best validation measure. The `id` of a marker is its
+    place in `points`.
+    """
+    figure = go.Figure()
+    best = _frontier(points, measure)
+    for name, colour, symbol in (("train", NEEDED, "circle-open"), ("validation", HARMFUL, "circle")):
+        figure.add_scatter(
+            x=[point.removed for point in points],
+            y=[getattr(point, name) for point in points],
+            ids=[str(place) for place in range(len(points))],
+            name=name,
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 7},
+            hovertemplate=f"%{{x}} removed: %{{y:{FORMATS[measure]}}}<extra>{name}</extra>",
+        )
+        figure.add_scatter(
+            x=[point.removed for point in best],
+            y=[getattr(point, name) for point in best],
+            mode="lines",
+            line={"color": colour, "width": 1, "dash": "dot" if name == "train" else "solid"},
+            connectgaps=True,
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    figure.add_scatter(
+        x=[chosen.removed],
+        y=[chosen.validation],
+        name="chosen",
+        mode="markers",
+        marker={"color": AFTER, "symbol": "diamond", "size": 13, "line": {"color": BEFORE, "width": 1}},
+        hovertemplate=f"chosen: %{{x}} removed, %{{y:{FORMATS[measure]}}}<extra></extra>",
+    )
+    figure.update_layout(title=f"{measure.capitalize()} on the way", **_frame(380))
+    figure.update_layout(legend={"orientation": "h", "y": -0.3})
+    figure.update_xaxes(title="values removed", rangemode="tozero", automargin=True)
+    figure.update_yaxes(title=TITLES[measure], tickformat="" if measure == "loss" else ".0%", automargin=True)
+    return figure
+
+
+def search_controls(
+    draws: Mapping[str, Sequence[float | None]], masked: float | None, baseline: float | None, measure: str
+) -> go.Figure:
+    """A measure of every draw of every control, with lines at the mask's and at the unpruned model's."""
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=list(values),
+                y=[escape(name)] * len(values),
+                mode="markers",
+                marker={"color": NEEDED, "opacity": 0.5, "size": 10},
+                name=escape(name),
+                showlegend=False,
+                hovertemplate=f"%{{x:{FORMATS[measure]}}}<extra>{escape(name)}</extra>",
+            )
+            for name, values in draws.items()
+        ]
+    )
+    lines = (("this mask", masked, AFTER, "solid"), ("unpruned", baseline, BEFORE, "dash"))
+    for position, (name, value, colour, dash) in enumerate(lines):
+        if value is not None:
+            figure.add_vline(
+                x=value,
+                line={"color": colour, "dash": dash, "width": 2},
+                annotation={"text": name, "yshift": 14 * position, "font": {"color": colour}},
+            )
+    figure.update_layout(title=f"{measure.capitalize()} on test", **_frame(320))
+    figure.update_layout(margin={"t": 80, "r": 40})
+    figure.update_xaxes(title=TITLES[measure], tickformat="" if measure == "loss" else ".0%", automargin=True)
+    figure.update_yaxes(type="category", automargin=True)
+    return figure
+
+
+def _frontier(points: Sequence[Measured], measure: str) -> list[Measured]:
+    """The best mask on validation for each number of removed values, in order."""
+    found: dict[int, tuple[float, Measured]] = {}
+    for point in points:
+        if point.validation is not None:
+            cost = point.validation if measure == "loss" else -point.validation
+            if point.removed not in found or cost < found[point.removed][0]:
+                found[point.removed] = cost, point
+    return [found[removed][1] for removed in sorted(found)]
+
+
+def _frame(height: int) -> dict[str, object]:
+    return {
+        "height": height,
+        "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "template": "none",
+    }
+
+
+def plotly_script() -> str:
+    """The source of plotly.js, to be put into a page once."""
+    source: str = get_plotlyjs()
+    return source

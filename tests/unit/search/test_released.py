@@ -1,0 +1,342 @@
+"""The released preset agrees with `tests.released`, which is written from its description without the engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.batches import batches
+from explorer.config import ASSETS
+from explorer.edit import apply, check_mask
+from explorer.errors import MaskError, MatrixError, SettingsError, TaskError
+from explorer.evaluate import evaluate
+from explorer.keys import Kind, MatrixKey
+from explorer.masks import load_mask
+from explorer.models import Model, View, load
+from explorer.positionwise import PositionMeans, frozen_by_position
+from explorer.registry import matrices
+from explorer.search.released import ReleasedReport, ReleasedSettings, run_released
+from explorer.svd_cache import SvdCache
+from explorer.tasks import Example, Task, load_task
+from tests import commands, plain, tiny
+from tests.released import PAD, Prompts, Released, fold, pruned, released
+from tests.removal import encoded
+
+SIZE = 2
+
+
+@pytest.fixture(scope="module")
+def folded(folder: Path) -> Model:
+    return load(str(folder), dtype="float64", device="cpu", basis="folded")
+
+
+@pytest.fixture(scope="module")
+def plain_folded(plain64: Any) -> Any:
+    return fold(plain64)
+
+
+@pytest.fixture
+def level_task() -> Task:
+    """Prompts of one length, five to score on, so that the last mini-batch of two holds one; answers of 1, 2 tokens."""
+    prompts = ("w1 w2 w3", "w5 w6 w7", "w9 w1 w11", "w17 w3 w2", "w2 w2 w19", "w4 w8 w15", "w3 w12 w6")
+    answers = (" w4", " w7 w8", " w14", " w18", " w1", " w2 w9", " w5")
+    rows = tuple(Example(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True))
+    return Task("level", "", rows[:5], rows[5:], rows[3:], seed=0)
+
+
+def uneven(task: Task) -> Task:
+    """A task with prompts of several lengths and no BOS."""
+    return replace(task, bos=False)
+
+
+def ids(task: Task, split: str) -> list[plain.Encoded]:
+    found = [plain.encode_words(example) for example in task.split(split)]
+    return found if task.bos else [plain.Encoded(one.prompt[1:], one.answer) for one in found]
+
+
+def places(report: ReleasedReport) -> set[tuple[MatrixKey, int]]:
+    return {(one.key, one.index) for one in report.mask.removed}
+
+
+def same_removed(report: ReleasedReport, found: Released) -> None:
+    """The same values, up to those that are as good as tied with the last one taken."""
+    cut = found.scores[found.removed[-1]]
+    assert len(report.mask) == len(found.removed)
+    assert all(abs(found.scores[place] - cut) < 1e-12 for place in places(report) ^ set(found.removed))
+
+
+def predicted(model: Any, found: Released, prompts: Prompts) -> torch.Tensor:
+    with torch.no_grad(), pruned(model, found) as edited:
+        return prompts.logits(edited)[:, -1]
+
+
+KINDS = {"K": ((Kind.K,), 0.4), "Q, K, V": ((Kind.Q, Kind.K, Kind.V), 0.6), "all": ((), 0.95)}
+
+
+@pytest.mark.parametrize(("kinds", "fraction"), KINDS.values(), ids=KINDS)
+def test_values_and_logits_are_those_of_the_description(
+    folded: Model, plain_folded: Any, level_task: Task, svds: SvdCache, kinds: tuple[Kind, ...], fraction: float
+) -> None:
+    view = folded.view()
+    keys = matrices(view, kinds or None)
+    found = released(plain_folded, keys, ids(level_task, "train"), fraction=fraction, size=SIZE)
+    report = run_released(view, level_task, svds, kinds, ReleasedSettings(fraction, SIZE), control_draws=0)
+    same_removed(report, found)
+    test = ids(level_task, "test")
+    logits = predicted(plain_folded, found, Prompts.of(test, None))
+    before = plain_logits(plain_folded, test)
+    assert float((logits - before).abs().max()) > 1e-2
+    with frozen_by_position(view, report.mask, report.means, svds) as positions, torch.no_grad():
+        for batch in batches(view, level_task, level_task.test):
+            first = batch.positions == batch.positions.min()
+            torch.testing.assert_close(positions.logits(view, batch)[first], logits, rtol=0, atol=1e-5)
+    losses = [-float(row.log_softmax(-1)[one.answer[0]]) for row, one in zip(logits, test, strict=True)]
+    assert report.test.loss == pytest.approx(losses, abs=1e-5)
+    assert list(report.test.correct) == [
+        int(row.argmax()) == one.answer[0] for row, one in zip(logits, test, strict=True)
+    ]
+    assert report.baseline.loss == pytest.approx(
+        [-float(row.log_softmax(-1)[one.answer[0]]) for row, one in zip(before, test, strict=True)], abs=1e-5
+    )
+
+
+def plain_logits(model: Any, examples: list[plain.Encoded]) -> torch.Tensor:
+    with torch.no_grad():
+        return Prompts.of(examples, None).logits(model)[:, -1]
+
+
+def test_prompts_without_bos_are_padded_and_measured_without_padding(
+    folded: Model, plain_folded: Any, tiny_task: Task, svds: SvdCache
+) -> None:
+    """The reference pads all prompts as far as the model reads, to score and to predict."""
+    view, task = folded.view(), uneven(tiny_task)
+    keys = matrices(view)
+    found = released(plain_folded, keys, ids(task, "train"), fraction=0.3, size=4, length=tiny.POSITIONS)
+    report = run_released(view, task, svds, (), ReleasedSettings(0.3, 4), control_draws=0)
+    same_removed(report, found)
+    assert report.means.padded
+    assert report.means.length == 6  # the longest prompt and one padding token more
+    test = ids(task, "test")
+    logits = predicted(plain_folded, found, Prompts.of(test, tiny.POSITIONS))
+    losses = [-float(row.log_softmax(-1)[one.answer[0]]) for row, one in zip(logits, test, strict=True)]
+    assert report.test.loss == pytest.approx(losses, abs=1e-5)
+    for key in keys:
+        u = plain.svd(plain_folded, key)[0]
+        expected = found.means[key] @ u
+        keep = plain.svd(plain_folded, key)[1] > 1e-9  # directions of null values are anybody's
+        got = report.means.of[key].numpy()
+        np.testing.assert_allclose(got[:, keep], expected[-6:, keep], atol=1e-5, err_msg=str(key))
+        np.testing.assert_allclose(np.tile(got[:1, keep], (10, 1)), expected[:10, keep], atol=1e-5)
+
+
+def test_what_follows_the_prompt_gets_its_last_positions_mean(
+    folded: Model, plain_folded: Any, level_task: Task, svds: SvdCache
+) -> None:
+    view = folded.view()
+    found = released(plain_folded, matrices(view, [Kind.V]), ids(level_task, "train"), fraction=0.5, size=SIZE)
+    report = run_released(view, level_task, svds, [Kind.V], ReleasedSettings(0.5, SIZE), control_draws=0)
+    with pruned(plain_folded, found) as edited, torch.no_grad():
+        losses = [float(plain.example_loss(edited, one)) for one in ids(level_task, "test")]
+    assert report.exact["released"].loss == pytest.approx(losses, abs=1e-5)
+    ordinary = evaluate(view, level_task)
+    assert report.exact["baseline"].loss == pytest.approx(ordinary.loss, abs=1e-9)
+    assert report.exact["released"] is not report.test
+    apply(view, report.mask, svds)
+    assert report.exact["averaged"].loss == pytest.approx(evaluate(view, level_task).loss, abs=1e-9)
+
+
+def test_the_bundled_model_agrees_on_a_few_prompts(svds: SvdCache) -> None:
+    model = load("bundled", dtype="float64", basis="folded")
+    whole = load_task("int-mult", 0)
+    task = replace(whole, train=whole.train[:12], validation=(), test=whole.test[:8])
+    view, reference = model.view(), fold(plain.load_plain(ASSETS / "bundled", torch.float64))
+
+    def encode(example: Example) -> plain.Encoded:
+        prompt, answer = (
+            model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (example.prompt, example.answer)
+        )
+        return plain.Encoded([model.tokenizer.bos_token_id, *prompt], answer)
+
+    keys = matrices(view, [Kind.K])
+    found = released(reference, keys, [encode(one) for one in task.train], fraction=0.2, size=5)
+    report = run_released(view, task, svds, [Kind.K], ReleasedSettings(0.2, 5), control_draws=0)
+    same_removed(report, found)
+    assert "validation" not in report.released
+    test = [encode(one) for one in task.test]
+    logits = predicted(reference, found, Prompts.of(test, None))
+    losses = [-float(row.log_softmax(-1)[one.answer[0]]) for row, one in zip(logits, test, strict=True)]
+    assert report.test.loss == pytest.approx(losses, abs=1e-4)
+    assert report.exact["released"] is report.test
+
+
+def test_the_cut_of_every_kind_comes_from_the_list_of_all_kinds(
+    folded: Model, level_task: Task, svds: SvdCache
+) -> None:
+    """So the largest kind's share is how many go, whatever their kinds."""
+    view = folded.view()
+    kinds = [Kind.K, Kind.OUT]
+    report = run_released(view, level_task, svds, kinds, ReleasedSettings(0.37, SIZE), control_draws=0)
+    sizes = [sum(svds.get(view, key).rank for key in matrices(view, [kind])) for kind in kinds]
+    assert (sizes[0] != sizes[1]) == (view.model.architecture == "LlamaForCausalLM")
+    assert len(report.mask) == max(int(0.37 * size) for size in sizes)
+
+
+def test_mini_batches_of_one_go_in_the_order_of_places(folded: Model, level_task: Task, svds: SvdCache) -> None:
+    view = folded.view()
+    keys = matrices(view, [Kind.Q, Kind.K])
+    every = [(key, index) for key in keys for index in range(svds.get(view, key).rank)]
+    report = run_released(view, level_task, svds, [Kind.Q, Kind.K], ReleasedSettings(0.3, 1), control_draws=0)
+    assert [(one.key, one.index) for one in report.mask.removed] == every[: len(report.mask)]
+    assert len(report.mask) > 3
+
+
+def test_averaged_means_are_an_ordinary_mask_that_says_so(
+    folded: Model, level_task: Task, svds: SvdCache, tmp_path: Path
+) -> None:
+    view = folded.view()
+    report = run_released(view, level_task, svds, [Kind.K], ReleasedSettings(0.3, SIZE), control_draws=0)
+    check_mask(view, report.mask, svds)
+    for one in report.mask.removed:
+        assert one.c == pytest.approx(float(report.means.of[one.key][:, one.index].mean()), abs=1e-9)
+    report.mask.save(tmp_path / "mask.json")
+    again = load_mask(tmp_path / "mask.json")
+    assert again == report.mask
+    assert "one per token position" in again.metrics["frozen_means"]
+    assert (again.provenance.scorer, again.provenance.examples, again.model.basis) == ("as-released", 5, "folded")
+
+
+def test_controls_are_frozen_by_position_too(folded: Model, level_task: Task, svds: SvdCache) -> None:
+    view = folded.view()
+    settings = ReleasedSettings(0.99, SIZE)
+    first = run_released(view, level_task, svds, [Kind.K], settings, control_draws=3, seed=4)
+    again = run_released(view, level_task, svds, [Kind.K], settings, control_draws=3, seed=4)
+    assert {name: len(runs.runs) for name, runs in first.controls.items()} == {
+        "random-count": 3, "random-energy": 3, "smallest": 1, "largest": 1
+    }  # fmt: skip
+    assert first.controls == again.controls
+    assert first.mask == again.mask
+    whole = run_released(view, level_task, svds, [Kind.K], replace(settings, fraction=1.0), control_draws=1)
+    for name in ("random-count", "smallest", "largest"):  # all values of every matrix: nothing is left to choose
+        assert whole.controls[name].runs[0].loss == pytest.approx(whole.test.loss, abs=1e-9)
+
+
+def test_limits_hold_and_the_report_is_plain(folded: Model, level_task: Task, svds: SvdCache) -> None:
+    report = run_released(
+        folded.view(), level_task, svds, [Kind.K], ReleasedSettings(0.3, SIZE), limit=3, test_limit=1, control_draws=2
+    )
+    assert (report.train.n, report.test.n, report.released["validation"].n) == (3, 1, 1)
+    assert report.test.examples == level_task.test[:1]
+    said = json.loads(json.dumps(report.as_dict()))
+    assert said["batch_size"] == SIZE
+    assert said["removed"] == len(report.mask) == sum(said["removed_by_kind"].values())
+    assert said["test"]["n"] == said["baseline"]["n"] == said["averaged"]["test"]["n"] == 1
+    assert said["controls"]["random-count"]["draws"] == 2
+    assert said["forwards"] == 4 * 3 + 1
+
+
+def test_the_shared_model_and_the_view_are_left_as_they_were(folded: Model, tiny_task: Task, svds: SvdCache) -> None:
+    view = folded.view()
+    tokens = torch.tensor([[0, 3, 5, 8]])
+    with torch.no_grad():
+        before = view.logits(tokens)
+    run_released(view, uneven(tiny_task), svds, (), ReleasedSettings(0.5, 3), control_draws=1)
+    assert folded.current_digest() == folded.digest
+    assert view.applied == {}
+    with torch.no_grad():
+        assert torch.equal(view.logits(tokens), before)
+
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_released(view, uneven(tiny_task), svds, (), ReleasedSettings(0.5, 3), control_draws=1, progress=stop)
+    with torch.no_grad():
+        assert torch.equal(view.logits(tokens), before)
+
+
+def test_what_the_released_code_could_not_do_is_refused(
+    folded: Model, model: Model, tiny_task: Task, level_task: Task, svds: SvdCache
+) -> None:
+    view = folded.view()
+    with pytest.raises(TaskError, match=r"the prompts of tiny have 2 to 6 tokens: .* all prompts need one length"):
+        run_released(view, tiny_task, svds, [Kind.K], ReleasedSettings())
+    with pytest.raises(SettingsError, match=r"loaded in the raw basis, .* load it in the folded basis"):
+        run_released(model.view(), level_task, svds, [Kind.K], ReleasedSettings())
+    with pytest.raises(SettingsError, match="an answer has 1 tokens, answer_token is 1"):
+        run_released(view, level_task, svds, [Kind.K], ReleasedSettings(answer_token=1))
+    with pytest.raises(SettingsError, match="less than one value: give a larger one"):
+        run_released(view, level_task, svds, [Kind.K], ReleasedSettings(fraction=0.001))
+    for wrong in ({"fraction": 0.0}, {"fraction": 1.5}, {"batch_size": 0}, {"answer_token": -1}):
+        with pytest.raises(SettingsError, match="give"):
+            ReleasedSettings(**wrong)  # type: ignore[arg-type]
+    if view.model.architecture == "GPT2LMHeadModel":
+        with pytest.raises(MatrixError, match="has no GATE matrices"):
+            run_released(view, level_task, svds, [Kind.GATE], ReleasedSettings())
+    raw = run_released(
+        model.view(), level_task, svds, [Kind.K], ReleasedSettings(0.3, 2), control_draws=0, allow_raw=True
+    )
+    assert raw.mask.model.basis == "raw"
+
+
+def test_another_answer_token_is_asked_for_where_the_first_one_is_predicted(
+    folded: Model, plain_folded: Any, level_task: Task, svds: SvdCache
+) -> None:
+    rows = tuple(replace(one, answer=one.answer + " w10") for one in level_task.train)
+    task = replace(level_task, train=rows, validation=(), test=rows)
+    view = folded.view()
+    found = released(plain_folded, matrices(view, [Kind.K]), ids(task, "train"), fraction=0.3, size=3, wanted=1)
+    report = run_released(view, task, svds, [Kind.K], ReleasedSettings(0.3, 3, 1), control_draws=0)
+    same_removed(report, found)
+    logits = predicted(plain_folded, found, Prompts.of(ids(task, "test"), None))
+    losses = [-float(row.log_softmax(-1)[one.answer[1]]) for row, one in zip(logits, ids(task, "test"), strict=True)]
+    assert report.test.loss == pytest.approx(losses, abs=1e-5)
+
+
+def test_means_belong_to_a_length_and_to_matrices(view: View, tiny_task: Task, svds: SvdCache) -> None:
+    from explorer.search import prune
+
+    mask = prune(view, tiny_task, svds, kinds=[Kind.K], count=3)
+    means = PositionMeans({key: torch.zeros(4, svds.get(view, key).rank) for key in mask.by_matrix})
+    batch = batches(view, tiny_task, tiny_task.test)[0]
+    with (
+        frozen_by_position(view, mask, means, svds) as positions,
+        pytest.raises(TaskError, match="the prompts have 2 to 6 tokens, the frozen means by position are of 4"),
+    ):
+        positions.run(view, batch)
+    with (
+        pytest.raises(MaskError, match="has no means by position"),
+        frozen_by_position(view, mask, PositionMeans({}), svds),
+    ):
+        pass
+    assert view.applied == {}
+
+
+def test_the_tiny_models_padding_token_is_the_references(folded: Model) -> None:
+    assert (folded.tokenizer.pad_token_id, folded.tokenizer.eos_token_id, PAD) == (None, None, 0)
+    assert [one.prompt[0] for one in encoded(tiny.task())] == [0] * 6
+
+
+@pytest.mark.usefixtures("isolated_folders")
+def test_the_command_reports_and_writes_the_ordinary_mask(tmp_path: Path) -> None:
+    out = tmp_path / "mask.json"
+    words = ("search", "--model", "bundled", "--task", "int-mult", "--kinds", "K", "--strategy", "paper")
+    given = (*words, "--as-released", "--limit", 16, "--batch-size", 4, "--controls", 1, "--out", out)
+    said = commands.report(*given)
+    assert said["as_released"] is True
+    assert (said["basis"], said["batch_size"], said["fraction"], said["positions"]) == ("folded", 4, 0.2, 5)
+    assert said["mask_digest"] == load_mask(out).digest
+    shown = commands.run(*given)
+    assert "as released" in shown.stdout
+    assert "with averaged means" in shown.stdout
+    assert "frozen by position" in shown.stdout
+    assert "--strategy paper" in commands.refused(*given[:7], "--as-released", "--out", out)
+    assert "leave out --stacked" in commands.refused(*given, "--stacked")
+    assert "leave out --mode zero" in commands.refused(*given, "--mode", "zero")
+    assert "leave out --layers" in commands.refused(*given, "--layers", "0")
