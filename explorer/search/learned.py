@@ -37,6 +37,7 @@ from explorer.search.verified import verified
 START, FLOOR = 0.4, -2.0  # logits stay between FLOOR and 1, so that a gate can change its mind in a few dozen steps
 RATE, LOWEST_RATE, BETAS = 0.05, 0.005, (0.9, 0.99)
 EVERY, PATIENCE, ROUNDS = 10, 6, 4
+SMALLEST = 4  # examples in a mini-batch
 STEP, SMOOTHING = 0.05, 0.9  # of the multipliers, on a logarithmic scale; of the divergence that moves one of them
 ANCHORS, PRICES = (0.5, 60.0), (1e-4, 5e-2)  # nats per nat per token of text; nats per removed value
 
@@ -47,12 +48,14 @@ class LearnedSettings:
 
     Attributes:
         steps: gradient steps.
-        batch: examples per step.
+        batch: examples per step, at most.
+        tokens: tokens per step, about, if the prompts are long; a step has SMALLEST examples at least.
         divergence: KL divergence from the unpruned model on plain text that training steers to, nats per token.
     """
 
     steps: int = 150
     batch: int = 32
+    tokens: int = 512
     divergence: float = 0.12
 
 
@@ -82,13 +85,13 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
     scores = problem.score()
     gates = Gates(problem.view, problem.svds, scores.matrices, problem.mode, START)
     optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
-    now = _Training()
+    now, size = _Training(), _batch_size(problem, given)
     if (state := problem.kept()) is not None:
         now = _Training(**{name: type(getattr(now, name))(value) for name, value in state.numbers.items()})
         _restore(gates, optimizer, state.tensors)
     while now.step < given.steps and now.waited < PATIENCE:
         problem.at(now.step, given.steps)
-        _train(problem, given, gates, optimizer, now)
+        _train(problem, given, gates, optimizer, now, _mini_batch(problem, size, now.step))
         now.step += 1
         if now.step % EVERY and now.step < given.steps:
             problem.check()
@@ -105,7 +108,12 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
 
 
 def _train(
-    problem: Problem, given: LearnedSettings, gates: Gates, optimizer: torch.optim.Optimizer, now: _Training
+    problem: Problem,
+    given: LearnedSettings,
+    gates: Gates,
+    optimizer: torch.optim.Optimizer,
+    now: _Training,
+    examples: tuple[Batch, ...],
 ) -> None:
     """One step of the gates and of the multipliers."""
     blocks = problem.text[:-HELD]
@@ -114,7 +122,7 @@ def _train(
     for group in optimizer.param_groups:
         group["lr"] = LOWEST_RATE + (RATE - LOWEST_RATE) * (1 + math.cos(math.pi * now.step / given.steps)) / 2
     with gates.applied():
-        divergence = _backward(problem, gates, _mini_batch(problem, given.batch, now.step), now, wanted)
+        divergence = _backward(problem, gates, examples, now, wanted)
     optimizer.step()
     optimizer.zero_grad()
     with torch.no_grad():
@@ -123,10 +131,16 @@ def _train(
     now.steer(divergence, given.divergence, gates.removed(), problem.budget.removed)
 
 
+def _batch_size(problem: Problem, given: LearnedSettings) -> int:
+    examples = problem.examples
+    tokens = sum(int(batch.real.sum()) for batch in batches(problem.view, problem.task, examples))
+    fitting = max(SMALLEST, round(given.tokens * len(examples) / tokens))
+    return min(fitting, given.batch, len(examples))
+
+
 def _mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
     """The examples of one step: every epoch goes through all of them in an order of its own."""
     examples = problem.examples
-    size = min(size, len(examples))
     epoch, place = divmod(step, len(examples) // size)
     order = random.Random(f"{problem.seed} {epoch}").sample(examples, len(examples))
     return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size]))
