@@ -210,5 +210,6 @@ def test_the_smollm2_suite_has_every_strategy_wherever_it_can_be_run() -> None:
     assert tasks == {"int-mult-12": searches, "int-sum": searches}  # digits are tokens: prompts of several lengths
     for task in ("cb", "copa", "rte"):
         assert {one.strategy.name for one in recipes if one.task.name == task} == {"as-released", *searches}
-    assert all(one.task.limit == 64 and one.control_draws == 20 for one in recipes)
+    assert all(one.control_draws == 20 for one in recipes)
+    assert {one.task.limit for one in recipes if one.task.name != "int-mult-12"} == {64}
     assert {one.task.reference_shots for one in recipes if one.task.name == "int-mult-12"} == {3}
