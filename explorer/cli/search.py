@@ -141,7 +141,8 @@ def search(
 
     from explorer.registry import matrices, shape
     from explorer.search.anchor import anchor_blocks
-    from explorer.search.problem import Budget, Problem
+    from explorer.search.outcome import Budget
+    from explorer.search.problem import Problem
     from explorer.search.report import search as run
     from explorer.search.report_file import as_file
     from explorer.svd_cache import default_cache

@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 from explorer.cli.console import percent
 
 if TYPE_CHECKING:
-    from explorer.search.problem import Status
+    from explorer.search.outcome import Status
 
 
 @dataclass(frozen=True)

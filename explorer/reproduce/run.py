@@ -20,7 +20,8 @@ from explorer.reproduce.recipe import Recipe, Released, Searched
 from explorer.search import SEARCHES
 from explorer.search.anchor import anchor_blocks
 from explorer.search.controls import CONTROLS
-from explorer.search.problem import Budget, Problem
+from explorer.search.outcome import Budget
+from explorer.search.problem import Problem
 from explorer.search.released import ReleasedSettings, run_released
 from explorer.search.report import ControlRuns, search
 from explorer.svd_cache import SvdCache

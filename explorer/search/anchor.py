@@ -12,8 +12,8 @@ from explorer.errors import TaskError
 from explorer.models import View
 from explorer.perplexity import TOKENS, read_text, tokens_of
 
-LENGTH = 128
-HELD = 8  # blocks on which nothing is trained
+LENGTH = 512  # as far as the perplexity of `mask damage` looks back
+HELD = 3  # blocks on which nothing is trained
 
 
 def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 position"], ...]:

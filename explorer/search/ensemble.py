@@ -24,8 +24,9 @@ from explorer.progress import part
 from explorer.search.adaptive import adaptive
 from explorer.search.laser import laser
 from explorer.search.learned import learned
+from explorer.search.outcome import Budget
 from explorer.search.paper import paper
-from explorer.search.problem import Budget, Problem, Search, solve
+from explorer.search.problem import Problem, Search, solve
 from explorer.search.verified import verified
 from explorer.tasks import Example
 

@@ -18,13 +18,14 @@ from torch import Tensor
 from explorer.attribution import SCORERS, Scores, score
 from explorer.edit import apply, empty_mask
 from explorer.errors import SettingsError, Stopped
-from explorer.evaluate import Evaluation, evaluate
+from explorer.evaluate import evaluate
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Mode, Removed
 from explorer.models import View
 from explorer.progress import Progress
 from explorer.search.anchor import HELD, text_loss
 from explorer.search.journal import Journal
+from explorer.search.outcome import Budget, Found, Point, State, Status
 from explorer.search.records import (
     pack_matrices,
     pack_point,
@@ -40,78 +41,6 @@ T = TypeVar("T")
 
 
 PARTS = 1000  # into which progress is divided
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a search may use up.
-
-    Attributes:
-        removed: largest number of removed values.
-        seconds: time after which the best mask so far is returned; None for no limit.
-        growth: largest growth of the perplexity on the problem's text, 0.1 for 10 %; None for no limit.
-    """
-
-    removed: int
-    seconds: float | None = None
-    growth: float | None = None
-
-
-@dataclass(frozen=True)
-class Point:
-    """A mask on a search's way, measured; losses in nats per example.
-
-    Attributes:
-        growth: of the perplexity on the problem's text, 0.1 for 10 %; None if the budget sets no limit to it.
-    """
-
-    mask: Mask
-    train: Evaluation | None
-    validation: Evaluation
-    growth: float | None = None
-
-    @property
-    def removed(self) -> int:
-        """Number of removed values."""
-        return len(self.mask)
-
-
-@dataclass(frozen=True)
-class Found:
-    """The result of a strategy.
-
-    Attributes:
-        best: the measured mask with the lowest validation loss within the budget; the unpruned model counts.
-        curve: every measured mask, in order.
-        stopped: why it ended early: "time", "stopped", or "" if it ran to its end.
-    """
-
-    best: Point
-    curve: tuple[Point, ...]
-    stopped: str = ""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far a search is.
-
-    Attributes:
-        share: of the work, as far as the strategy and the time budget tell.
-        measured: how many masks.
-        best: as in `Found`.
-    """
-
-    share: float
-    measured: int
-    best: Point
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What a strategy keeps of its own between two measurements."""
-
-    tensors: Mapping[str, Tensor]
-    numbers: Mapping[str, float]
 
 
 class OutOfTime(Exception):

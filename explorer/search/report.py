@@ -15,7 +15,8 @@ from explorer.masks import Mask
 from explorer.paired import bootstrap_interval, mcnemar
 from explorer.progress import Progress, part, track
 from explorer.search.controls import CONTROLS, beaten, draws
-from explorer.search.problem import Found, Point, Problem, Search, solve
+from explorer.search.outcome import Found, Point
+from explorer.search.problem import Problem, Search, solve
 from explorer.search.provenance import provenance
 from explorer.tasks import Task
 

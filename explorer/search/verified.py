@@ -12,7 +12,8 @@ from __future__ import annotations
 from explorer.attribution import Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
-from explorer.search.problem import Point, Problem
+from explorer.search.outcome import Point
+from explorer.search.problem import Problem
 
 START, LARGEST = 8, 256
 Value = tuple[MatrixKey, int]

@@ -15,19 +15,22 @@ import torch
 from explorer.attribution.exact import Value, exact_effects
 from explorer.batches import Batch, batches
 from explorer.edit import apply, empty_mask
+from explorer.errors import TaskError
 from explorer.keys import Kind, MatrixKey
 from explorer.masks import Mask, Removed
 from explorer.metrics import run, run_all
 from explorer.models import View, load
+from explorer.perplexity import read_text, tokens_of
 from explorer.registry import kinds, matrices
 from explorer.residuals import keep, run_kept
 from explorer.svd_cache import SvdCache, default_cache
-from explorer.tasks import load_task
+from explorer.tasks import Example, Task, load_task
 from explorer.tasks.shots import with_shots
 from tests.bench.subjects import plain_model, plain_pass
 from tests.bench.timing import Row, paired, verdict
 
 VALUES_PER_LAYER, SINGLE_RUNS = 14, 2
+LONG = 96
 
 
 def measure(
@@ -40,12 +43,31 @@ def measure(
     with torch.inference_mode():
         rows = [
             *mask_rows(view, svds, prepared, plain, runs),
+            *long_rows(view, svds, plain, runs, examples // 2),
             prefix_row(view, with_shots(task, shots), examples, runs),
         ]
     return [*rows, *single_rows(view, svds, prepared, plain, runs)]
 
 
-def mask_rows(view: View, svds: SvdCache, prepared: Sequence[Batch], plain: Any, runs: int) -> list[Row]:
+def long_rows(view: View, svds: SvdCache, plain: Any, runs: int, examples: int) -> list[Row]:
+    """`mask_rows` on prompts of LONG tokens, where predicting the answer is a small part of the whole.
+
+    None for a model whose tokenizer does not know the words of the text.
+    """
+    tokenizer = view.model.tokenizer
+    try:
+        ids = tokens_of(tokenizer, read_text(), examples * LONG)
+    except TaskError:
+        return []
+    pieces = [tokenizer.decode(ids[start : start + LONG]) for start in range(0, len(ids), LONG)]
+    asked = tuple(Example(prompt, " the") for prompt in pieces)
+    task = Task("text", "", asked, asked[:1], asked[:1], seed=0)
+    return mask_rows(view, svds, batches(view, task, asked), plain, runs, f", prompts of {LONG} tokens")
+
+
+def mask_rows(
+    view: View, svds: SvdCache, prepared: Sequence[Batch], plain: Any, runs: int, which: str = ""
+) -> list[Row]:
     """A mask of one value, put onto the view and measured, against a plain forward over the same examples."""
     with torch.inference_mode(mode=False):
         kept = keep(view, prepared)
@@ -62,7 +84,7 @@ def mask_rows(view: View, svds: SvdCache, prepared: Sequence[Batch], plain: Any,
             ours, lambda: [plain_pass(plain, batch, backward=False) for batch in prepared], runs, str(view.device)
         )
         target = 1.05 if layer == 0 else 1.1 * (n_layers - layer) / n_layers
-        what = f"exact effect of a mask from layer {layer} of {n_layers}"
+        what = f"exact effect of a mask from layer {layer} of {n_layers}{which}"
         rows.append({"what": what, "against": "plain forward", "target": target, **found})
     apply(view, empty, svds)
     return rows

@@ -15,7 +15,8 @@ from explorer.config import settings
 from explorer.keys import MatrixKey
 from explorer.models import View
 from explorer.registry import matrices
-from explorer.search.problem import Budget, Problem
+from explorer.search.outcome import Budget
+from explorer.search.problem import Problem
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import tiny

@@ -13,8 +13,9 @@ from explorer.models import Model
 from explorer.registry import matrices
 from explorer.search import SEARCHES
 from explorer.search.ensemble import BASES, EnsembleSettings, ensemble, halves
+from explorer.search.outcome import Budget
 from explorer.search.paper import paper
-from explorer.search.problem import Budget, Problem, solve
+from explorer.search.problem import Problem, solve
 from explorer.search.report import search
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, load_task

@@ -26,8 +26,9 @@ from explorer.search.ensemble import BASES, EnsembleSettings, ensemble
 from explorer.search.identity import search_digest
 from explorer.search.journal import Journal, JournalFile, default_journals
 from explorer.search.learned import LearnedSettings, learned
+from explorer.search.outcome import Budget, Found, Status
 from explorer.search.paper import paper
-from explorer.search.problem import Budget, Found, Problem, Search, Status, solve
+from explorer.search.problem import Problem, Search, solve
 from explorer.search.verified import verified
 from explorer.svd_cache import SvdCache
 from explorer.tasks import load_task

@@ -26,7 +26,8 @@ from explorer.registry import matrices
 from explorer.search import SEARCHES
 from explorer.search.ensemble import BASES
 from explorer.search.learned import LearnedSettings, learned
-from explorer.search.problem import Budget, Problem
+from explorer.search.outcome import Budget
+from explorer.search.problem import Problem
 from explorer.search.report import Report, search
 from explorer.search.report_file import SearchFile, as_file, load_report
 from explorer.search_page import search_page

@@ -18,8 +18,9 @@ from explorer.search.adaptive import adaptive
 from explorer.search.anchor import HELD
 from explorer.search.laser import laser
 from explorer.search.learned import LearnedSettings, _unpruned, learned
+from explorer.search.outcome import Budget
 from explorer.search.paper import paper, proportional
-from explorer.search.problem import Budget, Problem, solve
+from explorer.search.problem import Problem, solve
 from explorer.search.verified import verified
 from explorer.svd_cache import SvdCache
 from explorer.tasks import load_task
