@@ -1,10 +1,10 @@
-"""Overview: what is loaded, what it is asked, how well it does, and what to do next."""
+"""Overview: a tour, the map of the model, what is loaded, what it is asked, and how well it does."""
 
 import pandas as pd
 import streamlit as st
 
 from explorer.batches import encode, token_texts
-from explorer.ui import pages, session, spectra, words, work
+from explorer.ui import pages, score_map, session, spectra, tour, words, work
 
 SAMPLE = 5
 
@@ -21,31 +21,8 @@ with status:
     comparison = work.comparison(bench)
     scores = work.scores(bench)
 
-find = remove = check = "…"
-if scores is not None:
-    harmful = sum(int((matrix.score < 0).sum()) for matrix in scores.matrices.values())
-    lowest, matrix, index = scores.ranking()[0]
-    find = (
-        f"**{harmful:,} of {scores.size:,}** {' and '.join(bench.kinds)} values are predicted to harm this task. The "
-        f"worst, number {index} of {matrix}, should change the loss by {words.nats(lowest)} if it is removed."
-    )
-if comparison is not None:
-    remove = (
-        f"Unpruned, the model answers **{words.percent(comparison.baseline.accuracy)}** of "
-        f"{comparison.baseline.n:,} {bench.split} examples correctly. Click values in the plot, or remove the "
-        "lowest-scored ones together; everything can be undone."
-    )
-    check = "Nothing is removed yet. Afterwards, look at what the mask does inside the model, prompt by prompt."
-    if len(bench.mask):
-        check = (
-            f"With {len(bench.mask):,} removed: **{words.percent(comparison.masked.accuracy)}** correct, "
-            f"{len(comparison.repaired):,} repaired, {len(comparison.broken):,} broken. See what the mask does inside "
-            "the model, prompt by prompt."
-        )
-pages.steps(
-    (("Find", find, "Spectra"), ("Remove", remove, "Prune"), ("Look inside", check, "Activations")),
-    current=2 if len(bench.mask) else int(pages.visited("Spectra")),
-)
+tour.draw(bench, scores, comparison)
+score_map.draw(bench)
 
 left, right = st.columns(2)
 with left:

@@ -1,0 +1,112 @@
+"""Predictions beside exact effects on the Scores page: measure some, see where they agree and where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import cast
+
+import pandas as pd
+import streamlit as st
+
+from explorer import plots, score_plots
+from explorer.attribution import Scores
+from explorer.attribution.exact import Value
+from explorer.masks import Mask
+from explorer.metrics import Mean
+from explorer.study import Trust
+from explorer.ui import score_rows, work
+from explorer.ui.session import Bench
+
+START, MOST = 8, 500
+PLACES = 8  # settings whose measurements a session holds
+LOWEST, SPREAD = "the first", "spread out"
+_AGREEMENT = {
+    "n": st.column_config.NumberColumn("n", width=44),
+    "Spearman": st.column_config.NumberColumn("Spearman", format="%.3f", help="rank correlation"),
+    "Pearson": st.column_config.NumberColumn("Pearson", format="%.3f", help="linear correlation"),
+    "sign": st.column_config.NumberColumn(
+        "sign right", format="percent", help="share of effects above 1e-5 nats whose sign was predicted"
+    ),
+}
+
+
+def measured(bench: Bench, scores: Scores, mask: Mask) -> Mapping[Value, Mean]:
+    """Exact effects at `mask`: those on this machine, and those that this session asked for; draws their progress."""
+    place = _place(bench, mask)
+    held = cast("dict[Hashable, dict[Value, Mean]]", st.session_state.setdefault("effects", {}))
+    asked = st.session_state.get("effects-asked")
+    if asked is not None and asked[0] == place:
+        found = work.effects(bench, asked[1], mask)
+        if found is not None:
+            held[place] = held.pop(place, {}) | found
+            for old in list(held)[:-PLACES]:
+                del held[old]
+    known = work.known(bench, tuple(scores.matrices), mask)
+    return (known or {}) | held.get(place, {})
+
+
+def _place(bench: Bench, mask: Mask) -> Hashable:
+    return bench.model.digest, bench.task.digest, bench.score_limit, mask.digest
+
+
+def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask, examples: int) -> None:
+    """'Measure these N exactly': the selected rows, or N of those shown."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        count = st.number_input(
+            "How many", 1, MOST, START, key="measure-count", persist_state="session", width=110, disabled=bool(chosen)
+        )
+        which = st.segmented_control(
+            "Which", [LOWEST, SPREAD], default=LOWEST, required=True, key="measure-which", persist_state="session",
+            disabled=bool(chosen), help="The first rows of the table, or rows from its top to its bottom.",
+        )  # fmt: skip
+        if chosen:
+            wanted = chosen[:MOST]
+        else:
+            picked = score_rows.spread(shown, int(count)) if which == SPREAD else shown.head(int(count))
+            wanted = score_rows.values(picked)
+        place = _place(bench, mask)
+        st.button(
+            f"Measure these {len(wanted):,} exactly",
+            key="measure-these",
+            type="primary",
+            disabled=not wanted,
+            on_click=lambda: st.session_state.update({"effects-asked": (place, wanted)}),
+            help="Each is removed alone; what was measured once is kept. Select rows to measure those.",
+        )
+    st.caption(
+        f"Costs at most {len(wanted):,} forward passes over {examples:,} train examples; a value in the last layers "
+        f"costs less than one in the first. At most {MOST:,} at a time."
+    )
+
+
+def compare(shown: pd.DataFrame) -> None:
+    """Scatter of predicted against exact for the measured rows, and the agreement per kind."""
+    found = score_rows.measured(shown)
+    if found.empty:
+        st.info("None of these values has been measured yet: measure some to see how far their scores can be trusted.")
+        return
+    log = st.toggle(
+        "Log axes", value=True, key="pairs-log", persist_state="session", help="Linear below a thousandth of a nat."
+    )
+    figure = score_plots.predicted_exact(pairs(found), log=log)
+    st.plotly_chart(figure, config=plots.CONFIG, key="pairs", alt="Exact effects over predicted ones")
+    table = pd.DataFrame([_line(name, one) for name, one in score_rows.agreement(shown).items()])
+    st.dataframe(table, hide_index=True, column_config=_AGREEMENT, key="agreement")
+    if len(found) > score_plots.POINTS:
+        st.caption(f"The plot shows {score_plots.POINTS:,} of {len(found):,} measured values, at even distances.")
+
+
+def pairs(found: pd.DataFrame) -> score_plots.Pairs:
+    """Measured rows as the plot takes them."""
+    return score_plots.Pairs(
+        names=[f"{matrix} {index}" for matrix, index in zip(found["matrix"], found["index"], strict=True)],
+        kinds=found["kind"].tolist(),
+        predicted=found["predicted"].to_numpy(),
+        exact=found["exact"].to_numpy(),
+        predicted_stderr=found["stderr"].to_numpy(),
+        exact_stderr=found["exact_stderr"].to_numpy(),
+    )
+
+
+def _line(name: str, one: Trust) -> dict[str, object]:
+    return {"kind": name, "n": one.n, "Spearman": one.spearman, "Pearson": one.pearson, "sign": one.sign_agreement}

@@ -1,0 +1,71 @@
+"""The Overview's map: layers x matrices, clickable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from explorer import plots, score_plots
+from explorer.attribution import SCORERS
+from explorer.errors import MatrixError
+from explorer.keys import MatrixKey
+from explorer.registry import kinds
+from explorer.ui import opening, work
+from explorer.ui.score_cells import cells
+from explorer.ui.session import Bench
+
+EVERY = "every-kind"
+
+
+def choose_every(bench: Bench) -> bool:
+    """Whether all kinds are to be scored, where the bench's are not all; a choice that holds on every page."""
+    with bench.views.borrow() as view:
+        left = [str(kind) for kind in kinds(view) if kind not in bench.kinds]
+    if not left:
+        return True
+    return st.toggle(
+        f"All kinds: {', '.join(left)} too",
+        key=EVERY,
+        persist_state="session",
+        help=f"Now {', '.join(bench.kinds)}, as chosen in the settings. All of them cost {SCORERS[bench.scorer].cost}, "
+        "and the decompositions of all matrices, once: seconds on a small model, minutes on a large one.",
+    )
+
+
+def draw(bench: Bench) -> None:
+    """The map, with the choice of what it covers; a click on a cell opens its matrix."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Map", anchor=False, width="content")
+        every = choose_every(bench)
+    scores = work.ranked(bench, every=every)
+    if scores is None:
+        st.caption("Scoring.")
+        return
+    found = cells(scores, bench.mask)
+    event: Any = st.plotly_chart(
+        score_plots.score_map(found, dark=st.context.theme.type == "dark"),
+        config={**plots.CONFIG, "displayModeBar": False},
+        key="score-map",
+        on_select="rerun",
+        selection_mode="points",
+        alt="Map of the model: rows are layers, columns are matrices",
+    )
+    merged = any(cell.head is None and MatrixKey.parse(cell.matrix).head is not None for cell in found)
+    st.caption(
+        "Colour: the most harmful score. Size: how many values have negative scores. Ring: the mask removes some. "
+        "Click a cell to see its singular values." + " Each cell is all heads of its kind." * merged
+    )
+    if (key := clicked(event, {cell.matrix for cell in found})) is not None:
+        opening.want(key)
+        opening.follow()
+
+
+def clicked(event: Any, known: set[str]) -> MatrixKey | None:
+    """The matrix that was clicked, if it is one of those shown: what comes from the browser is checked."""
+    points = event.get("selection", {}).get("points", []) if isinstance(event, dict) else []
+    name = points[0].get("id") if points and isinstance(points[0], dict) else None
+    try:
+        return MatrixKey.parse(name) if isinstance(name, str) and name in known else None
+    except MatrixError:
+        return None

@@ -1,0 +1,52 @@
+"""Scores: every value of the model ranked and filtered, and the predictions beside exact effects."""
+
+import streamlit as st
+
+from explorer.ui import opening, pages, score_check, score_map, score_rows, score_table, session, work
+
+OFFENDERS = 50
+
+pages.require_entry()
+opening.follow()
+bench = session.current()
+
+status = pages.heading("Scores")
+with status:
+    comparison = work.comparison(bench)
+with st.container(horizontal=True, vertical_alignment="center"):
+    every = score_map.choose_every(bench)
+    resamples, mask = score_table.choose_scores(bench)
+    score_table.state(bench, comparison)
+with status:
+    scores = work.ranked(bench, every=every, bootstrap=resamples if mask is None else 0)
+    at_mask = None if mask is None else work.ranked(bench, every=every, bootstrap=resamples, mask=mask)
+if scores is None or (mask is not None and at_mask is None):
+    st.info("No scores yet: the ranking appears here as soon as they are there.")
+    st.stop()
+
+state = bench.mask.without_all() if mask is None else mask
+with status:
+    measured = score_check.measured(bench, scores, state)
+table = score_rows.rows(scores, bench.mask, measured, at_mask)
+shown = score_table.choose_filters(table).of(table)
+if shown.empty:
+    st.info("No value passes these filters: choose fewer of them.")
+    st.stop()
+
+left, right = st.columns([3, 2])
+with left:
+    buttons = st.container()
+    chosen = score_table.ranking(shown, len(table))
+with right:
+    ask = st.container()
+    score_check.compare(shown)
+
+offenders = score_rows.offenders(shown, OFFENDERS)
+if len(offenders):
+    with left:
+        st.subheader("Furthest off", divider="gray", anchor=False)
+        chosen = tuple(dict.fromkeys((*chosen, *score_table.worst(offenders))))
+with buttons:
+    score_table.actions(bench, scores if at_mask is None else at_mask, chosen)
+with ask:
+    score_check.ask(bench, shown, chosen, state, scores.n)

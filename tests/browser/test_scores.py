@@ -1,0 +1,168 @@
+"""The tour, the map and the Scores page in a real browser."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from explorer.keys import MatrixKey
+from tests.browser import app, chart
+from tests.browser.app import APP, go, press, settle
+from tests.browser.app import wait_for_removed as removed
+from tests.browser.conftest import StartServer, open_app
+
+pytestmark = pytest.mark.browser
+
+MAP = "score-map"
+
+
+@pytest.fixture(scope="module")
+def url(streamlit_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return streamlit_server(APP, app.folders(tmp_path_factory.mktemp("scores")))
+
+
+def percent(text: str) -> list[float]:
+    return [float(one) for one in re.findall(r"([\d.]+) %", text)]
+
+
+def plot(page: Page, key: str) -> Locator:
+    """The plotly graph of a chart."""
+    return page.locator(f".st-key-{key} .js-plotly-plot")
+
+
+def cell(page: Page, matrix: str) -> tuple[float, float]:
+    """Pixel of a cell of the map."""
+    plot(page, MAP).scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    x, y = plot(page, MAP).evaluate(
+        """(gd, matrix) => {
+            const trace = gd._fullData[0];
+            const index = Array.from(trace.ids).indexOf(matrix);
+            const { xaxis, yaxis } = gd._fullLayout;
+            const box = gd.getBoundingClientRect();
+            return [box.left + xaxis._offset + xaxis.d2p(trace.x[index]),
+                    box.top + yaxis._offset + yaxis.d2p(trace.y[index])];
+        }""",
+        matrix,
+    )
+    return float(x), float(y)
+
+
+def click_cell(page: Page, matrix: str) -> None:
+    x, y = cell(page, matrix)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(300)  # plotly's hover throttle
+    page.mouse.down()
+    page.mouse.up()
+
+
+def table(page: Page, name: str) -> Locator:
+    return page.locator(f"[class*=st-key-{name}-] [data-testid=stDataFrame]").first
+
+
+def select_row(page: Page, name: str, row: int) -> None:
+    """Tick a row of a table: the grid is a canvas with rows of 35 pixels below a header."""
+    grid = table(page, name)
+    grid.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    grid.click(position={"x": 20, "y": 35 + 35 * row + 17})
+
+
+def test_three_clicks_bring_the_hidden_ability_back_in_under_a_minute(page: Page, url: str) -> None:
+    open_app(page, url)
+    settle(page)
+    start = time.monotonic()
+    tour = page.locator(".st-key-tour")
+    expect(tour).to_contain_text(re.compile(r"Unpruned, the model answers \d+\.\d % of \d+"))
+    press(page, "tour-1")
+    expect(tour).to_contain_text(re.compile(r"L0\.[QK]\.H\d, value \d+: -\d"), timeout=app.SECONDS)
+    press(page, "tour-2")
+    removed(page, 4)
+    expect(tour).to_contain_text("accuracy went from", timeout=app.SECONDS)
+    before, after = percent(tour.inner_text().split("accuracy went from")[1])[:2]
+    assert before < 10
+    assert after > 70
+    press(page, "tour-3")
+    expect(tour).to_contain_text(re.compile(r"beats \d+ of 20"), timeout=app.SECONDS)
+    settle(page)
+    assert time.monotonic() - start < 60
+    assert percent(tour.inner_text().split("reach")[1])[0] < 10
+    expect(tour.locator("button")).to_have_count(0)  # nothing is left to click
+
+
+def test_a_click_on_the_map_opens_the_matrix_and_coming_back_does_not(page: Page, url: str) -> None:
+    open_app(page, url)
+    settle(page)
+    for matrix in ("L2.K.H1", "L1.Q.H0"):
+        click_cell(page, matrix)
+        expect(page.get_by_role("heading", name="Spectra", exact=True)).to_be_visible(timeout=app.SECONDS)
+        settle(page)
+        assert list(chart.displayed_state(page, "spectra-chart")) == [matrix]
+        go(page, "Overview")
+        page.wait_for_timeout(500)
+        expect(page.get_by_role("heading", name="Eigenpruning", exact=True)).to_be_visible()
+
+
+def test_filter_measure_compare_and_remove_the_worst(page: Page, url: str) -> None:
+    open_app(page, f"{url}/scores")
+    expect(page.get_by_role("heading", name="Scores", exact=True)).to_be_visible(timeout=app.SECONDS)
+    settle(page)
+    state = page.locator(".st-key-score-state")
+    unpruned = percent(state.inner_text())[0]
+
+    page.locator(".st-key-score-layers input").click()
+    page.get_by_role("option", name="0", exact=True).click()
+    page.keyboard.press("Escape")
+    settle(page)
+    expect(page.get_by_text(re.compile(r"^256 of 1,024 values"))).to_be_visible()
+    expect(page.get_by_text("None of these values has been measured yet")).to_be_visible()
+
+    press(page, "measure-these")
+    expect(plot(page, "pairs")).to_be_visible(timeout=app.SECONDS)
+    settle(page)
+    names = plot(page, "pairs").evaluate("(gd) => gd._fullData.flatMap((trace) => Array.from(trace.ids ?? []))")
+    assert len(names) == 8
+    assert {MatrixKey.parse(name.split()[0]).layer for name in names} == {0}
+
+    for row in (0, 1):
+        select_row(page, "offenders", row)
+        settle(page)
+    expect(page.locator(".st-key-score-actions")).to_contain_text("2 selected")
+    press(page, "remove-selected")
+    removed(page, 2)
+    expect(state).to_contain_text("2 removed", timeout=app.SECONDS)
+    expect(state).to_contain_text("unpruned", timeout=app.SECONDS)
+    now, before = percent(state.inner_text())
+    assert before == unpruned
+    assert now > unpruned + 50
+    expect(page.locator(".st-key-score-actions")).to_contain_text("Restore 2")  # still selected
+
+    page.locator(".st-key-score-at-mask label").first.click()
+    settle(page)
+    expect(page.locator("[data-testid=stException]")).to_have_count(0)
+    expect(page.locator("[data-testid=stAlert]").filter(has_text="failed")).to_have_count(0)
+    press(page, "undo")
+    removed(page, 0)
+
+    select_row(page, "ranking", 0)
+    settle(page)
+    press(page, "open-selected")
+    expect(page.get_by_role("heading", name="Spectra", exact=True)).to_be_visible(timeout=app.SECONDS)
+    settle(page)
+    assert next(iter(chart.displayed_state(page, "spectra-chart"))).startswith("L0.")
+
+
+def test_the_ranking_downloads_as_csv(page: Page, url: str, tmp_path: Path) -> None:
+    open_app(page, f"{url}/scores")
+    settle(page)
+    with page.expect_download() as found:
+        press(page, "scores-csv")
+    path = tmp_path / found.value.suggested_filename
+    found.value.save_as(path)
+    header, *lines = path.read_text().splitlines()
+    assert header.split(",")[:5] == ["matrix", "kind", "layer", "head", "index"]
+    assert len(lines) == 1024
