@@ -1,4 +1,7 @@
-"""What a view does inside on one prompt: attention patterns, residual stream, logit lens, next tokens.
+"""What a view does inside on one prompt: attention, residual stream, logit lens, next tokens, what a value wrote.
+
+Removed value i of a matrix that reads x_n at token n writes `s_i (x_n . u_i)` along v_i, and under the mask `s_i c_i`
+(freeze) or nothing (zero) instead, the same at every token.
 
 The logit lens (nostalgebraist 2020) puts the residual stream after each block through the model's own final norm and
 unembedding, and OPT's projection or Gemma's soft cap where there is one: what the model would say if it stopped there.
@@ -15,8 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.batches import encode_prompt, token_texts
+from explorer.edit import apply, check_values
 from explorer.errors import TaskError
+from explorer.keys import MatrixKey
+from explorer.masks import Mask, Removed
 from explorer.models import View
+from explorer.registry import check, input_hook, parts_of
+from explorer.svd_cache import SvdCache
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +62,22 @@ class Contrast:
         """Pattern after minus before."""
         return self.after.attention[layer][head] - self.before.attention[layer][head]
 
+    def head_changes(self) -> Float[Tensor, "layer head"]:
+        """How much of its attention each head moved to other tokens, from 0 to 1.
+
+        The total variation distance between its patterns, averaged over queries.
+        """
+        moved = [after - before for after, before in zip(self.after.attention, self.before.attention, strict=True)]
+        return torch.stack([0.5 * one.float().abs().sum(dim=-1).mean(dim=-1) for one in moved]).cpu()
+
+    def most_changed_head(self) -> tuple[int, int] | None:
+        """Layer and head that moved most attention; None if none moved any."""
+        changes = self.head_changes()
+        if float(changes.max()) == 0:
+            return None
+        layer, head = divmod(int(changes.argmax()), changes.shape[1])
+        return layer, head
+
     def residual_change(self) -> Float[Tensor, "layer position"]:
         """Norm of the change of the residual stream, relative to its norm before."""
         change = torch.linalg.vector_norm(self.after.residual - self.before.residual, dim=-1)
@@ -66,16 +90,73 @@ class Contrast:
         return max(int(changed[0]) - 1, 0) if len(changed) else None
 
 
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What removed values wrote along their v into the output of their matrix, on one prompt.
+
+    Attributes:
+        tokens: the prompt as the tokenizer cut it.
+        values: the removed values.
+        before: `s_i (x_n . u_i)` in the unpruned model, per token.
+        after: what stands in its place under the mask, at every token.
+    """
+
+    tokens: tuple[str, ...]
+    values: tuple[Removed, ...]
+    before: Float[Tensor, "value position"]
+    after: Float[Tensor, " value"]
+
+    def by_change(self) -> list[int]:
+        """Positions in `values`, those first whose writing the mask changes most (root mean square over tokens)."""
+        change = (self.before - self.after[:, None]).square().mean(dim=-1)
+        order: list[int] = change.argsort(descending=True, stable=True).tolist()
+        return order
+
+
+def written(view: View, mask: Mask, svds: SvdCache, prompt: str, *, bos: bool = True) -> Written:
+    """What each value that a mask removes writes on a prompt in the unpruned model; the view is left unpruned.
+
+    Raises:
+        TaskError: the prompt is empty or longer than the model reads.
+        MaskError, MatrixError: another model's mask, or values that the model does not have.
+    """
+    ids = _ids(view, prompt, bos=bos)
+    kept: dict[str, Tensor] = {}
+    with view.lock, torch.no_grad():
+        apply(view, mask.without_all(), svds)
+        for key in mask.by_matrix:
+            check(view, key)
+        hooks = {input_hook(key): str(key.stacked) for key in mask.by_matrix}
+        with view.bridge.hooks(fwd_hooks=[(hook, _keep(kept, name)) for hook, name in hooks.items()]):
+            view.logits(torch.tensor([ids], device=view.device), keep=torch.tensor([len(ids) - 1], device=view.device))
+    wrote = [_wrote(view, key, of, svds, kept[str(key.stacked)]) for key, of in mask.by_matrix.items()]
+    frozen = [one.sigma * one.c if mask.mode == "freeze" else 0.0 for one in mask.removed]
+    return Written(
+        tokens=tuple(token_texts(view.model.tokenizer, ids)),
+        values=mask.removed,
+        before=torch.cat(wrote) if wrote else torch.zeros(0, len(ids)),
+        after=torch.tensor(frozen, dtype=torch.float32),
+    )
+
+
+def _wrote(
+    view: View, key: MatrixKey, removed: tuple[Removed, ...], svds: SvdCache, x: Tensor
+) -> Float[Tensor, "value position"]:
+    """`s_i (x_n . u_i)` of some values of one matrix, from what its stacked matrix read."""
+    decomposition = svds.get(view, key)
+    check_values(decomposition, key, removed)
+    indices = [one.index for one in removed]
+    read = x.flatten(1)[:, parts_of(view, key)[0]].double().cpu()
+    return ((read @ decomposition.u[:, indices].double()) * decomposition.s[indices].double()).T.float()
+
+
 def read_prompt(view: View, prompt: str, *, bos: bool = True) -> Reading:
     """Run a prompt through the view as it is now and keep what happened inside.
 
     Raises:
         TaskError: the prompt is empty or longer than the model reads.
     """
-    ids = encode_prompt(view.model.tokenizer, prompt, bos=bos)
-    longest = int(view.config.n_ctx)
-    if not prompt.strip() or not 0 < len(ids) <= longest:
-        raise TaskError(f"the prompt has {len(ids)} tokens: type some text of 1 to {longest} tokens for this model.")
+    ids = _ids(view, prompt, bos=bos)
     n_layers = int(view.config.n_layers)
     kept: dict[str, Tensor] = {}
     names = {
@@ -100,6 +181,14 @@ def read_prompt(view: View, prompt: str, *, bos: bool = True) -> Reading:
 def answer_lens(reading: Reading, answer: Sequence[int]) -> list[float]:
     """Log-probability (nats) of an answer's first token by the lens, before the first block and after each one."""
     return [float(value) for value in reading.lens[:, answer[0]]]
+
+
+def _ids(view: View, prompt: str, *, bos: bool) -> list[int]:
+    ids = encode_prompt(view.model.tokenizer, prompt, bos=bos)
+    longest = int(view.config.n_ctx)
+    if not prompt.strip() or not 0 < len(ids) <= longest:
+        raise TaskError(f"the prompt has {len(ids)} tokens: type some text of 1 to {longest} tokens for this model.")
+    return ids
 
 
 def _unembedded(view: View, residual: Tensor) -> Tensor:

@@ -94,8 +94,11 @@ def attention(
     return figure
 
 
-def residual_change(change: NDArray[np.float64], tokens: Sequence[str]) -> go.Figure:
-    """Relative change of the residual stream [layer + 1, position]; row 0 is what the first block reads."""
+def residual_change(change: NDArray[np.float64], tokens: Sequence[str], first: int | None = None) -> go.Figure:
+    """Relative change of the residual stream [layer + 1, position]; row 0 is what the first block reads.
+
+    `first` is the first layer whose output differs, to be marked.
+    """
     figure = go.Figure(
         go.Heatmap(
             z=change,
@@ -111,6 +114,19 @@ def residual_change(change: NDArray[np.float64], tokens: Sequence[str]) -> go.Fi
     figure.update_layout(title="Residual stream: change relative to its norm", **_frame(height=340))
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(type="category")
+    if first is not None:
+        row, last = first + 1, len(tokens) - 1  # places on the category axes
+        figure.add_shape(
+            type="rect", x0=-0.5, x1=last + 0.5, y0=row - 0.5, y1=row + 0.5, line={"color": HARMFUL, "width": 3}
+        )
+        figure.update_yaxes(
+            tickmode="array",
+            tickvals=layer_labels(change.shape[0]),
+            ticktext=[
+                f"<b>▶ {label}</b>" if place == row else label
+                for place, label in enumerate(layer_labels(change.shape[0]))
+            ],
+        )
     return figure
 
 

@@ -5,11 +5,12 @@ import streamlit as st
 
 from explorer import plots
 from explorer.activations import answer_lens
-from explorer.batches import token_texts
+from explorer.batches import encode, token_texts
 from explorer.ui import pages, session, words, work
-from explorer.ui.inside import choose_head
+from explorer.ui.inside import choose_example, choose_head, heads, wrote
 
 TOP, SHOWN_TOKENS = 10, 80
+_PERCENT = st.column_config.NumberColumn(format="percent", width=90)
 
 pages.require_entry()
 bench = session.current()
@@ -17,47 +18,68 @@ bench = session.current()
 status = pages.heading("Activations")
 if not len(bench.mask):
     st.info("Nothing is removed yet, so before and after are the same. Remove values on the Prune page.")
-example = bench.task.split(bench.split)[0]
-prompt_box, head_box = st.columns([2, 1])
+with status:
+    comparison = work.comparison(bench)
+example_box, prompt_box, head_box = st.columns([2, 2, 1])
+with example_box:
+    place, example = choose_example(bench, comparison)
 prompt = prompt_box.text_input(
-    "Prompt", example.prompt, key=f"prompt-{bench.task.digest[7:15]}", max_chars=2000, persist_state="session"
+    "Prompt: the example's, or write your own",
+    example.prompt,
+    key=f"prompt-{bench.task.digest[7:15]}-{bench.split}-{place}",
+    max_chars=2000,
+    persist_state="session",
+    on_change=lambda: st.session_state.update({"example-chosen": True}),
 )
-with head_box:
-    layer, head = choose_head(bench)
 with status:
     contrast = work.contrast(bench, prompt)
+with head_box:
+    layer, head = choose_head(bench, contrast)
 if contrast is None:
     st.stop()
 before, after = contrast.before, contrast.after
 tokens = before.tokens
-st.caption(f"{len(tokens)} tokens: " + " · ".join(words.literal(repr(token)) for token in tokens[:SHOWN_TOKENS]))
+shown = " · ".join(words.literal(repr(token)) for token in tokens[:SHOWN_TOKENS])
+more = f" · and {len(tokens) - SHOWN_TOKENS:,} more" if len(tokens) > SHOWN_TOKENS else ""
+st.caption(f"{len(tokens)} tokens: {shown}{more}")
 
-for box, pattern, title, difference in zip(
-    st.columns(3),
-    (before.attention[layer][head], after.attention[layer][head], contrast.attention_difference(layer, head)),
-    ("unpruned", "with the mask", "difference"),
-    (False, False, True),
-    strict=True,
-):
-    figure = plots.attention(pattern.numpy(), tokens, f"L{layer} head {head}: {title}", difference=difference)
-    box.plotly_chart(figure, config=plots.CONFIG, key=f"attention-{title}")
+one, every = st.tabs(["One head", "Every head"], key="heads", on_change="rerun")
+if every.open:
+    with every:
+        heads(contrast, layer)
+else:
+    patterns = before.attention[layer][head], after.attention[layer][head], contrast.attention_difference(layer, head)
+    for box, pattern, title in zip(one.columns(3), patterns, ("unpruned", "with the mask", "difference"), strict=True):
+        figure = plots.attention(
+            pattern.numpy(), tokens, f"L{layer} head {head}: {title}", difference=title == "difference"
+        )
+        box.plotly_chart(figure, config=plots.CONFIG, key=f"attention-{title}")
 
 left, right = st.columns(2)
 with left:
-    change = contrast.residual_change().numpy()
-    st.plotly_chart(plots.residual_change(change, tokens), config=plots.CONFIG, key="residual")
     first = contrast.first_changed_layer()
+    figure = plots.residual_change(contrast.residual_change().numpy(), tokens, first)
+    st.plotly_chart(figure, config=plots.CONFIG, key="residual")
     st.caption(
         "The residual stream is unchanged."
         if first is None
-        else f"The first block whose output differs is layer {first}."
+        else f"The first block whose output differs is layer {first}, in the frame."
     )
 with right:
-    candidates = list(dict.fromkeys(token for reading in (after, before) for token, _ in reading.top(TOP)))
+    candidates = [token for reading in (after, before) for token, _ in reading.top(TOP)]
+    if comparison is not None and prompt == example.prompt:  # measured, so its answer can be encoded
+        candidates.insert(0, encode(bench.model.tokenizer, example, bos=bench.task.bos).answer[0])
+    candidates = list(dict.fromkeys(candidates))
     names = dict(zip(candidates, token_texts(bench.model.tokenizer, candidates), strict=True))
-    token = st.selectbox("Next token", candidates, format_func=lambda one: repr(names[one]), key="lens-token")
+    token = st.selectbox(
+        "Next token", candidates, format_func=lambda one: repr(names[one]), key="lens-token",
+        help="The example's answer comes first, then the most likely ones.",
+    )  # fmt: skip
     figure = plots.lens(answer_lens(before, [token]), answer_lens(after, [token]), names[token])
     st.plotly_chart(figure, config=plots.CONFIG, key="lens")
+
+st.subheader("What a removed value wrote", divider="gray", anchor=False)
+wrote(bench, prompt)
 
 st.subheader("Most likely next tokens", divider="gray", anchor=False)
 for box, reading, other, title in zip(
@@ -72,5 +94,6 @@ for box, reading, other, title in zip(
         for one, probability in reading.top(TOP)
     ]
     box.markdown(f"**{title}**")
-    percent = st.column_config.NumberColumn(format="percent")
-    box.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"probability": percent, "in the other": percent})
+    box.dataframe(
+        pd.DataFrame(rows), hide_index=True, column_config={"probability": _PERCENT, "in the other": _PERCENT}
+    )

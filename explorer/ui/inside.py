@@ -1,43 +1,40 @@
-"""Inside one example: attention of a head that the mask touches, and the logit lens of the answer, before and after."""
+"""Inside one example, before and after: attention, the logit lens of the answer, what the removed values wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import streamlit as st
 
-from explorer import plots
-from explorer.activations import answer_lens
+from explorer import activation_plots, plots
+from explorer.activations import Contrast, Written, answer_lens, written
 from explorer.batches import encode
 from explorer.evaluate import Comparison
 from explorer.keys import Kind
+from explorer.masks import Removed
+from explorer.progress import Progress
+from explorer.tasks import Example
 from explorer.ui import work
+from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
 T = TypeVar("T", int, tuple[int, int])
+VALUES = 200  # removed values to choose from
+MANY_TOKENS = 64  # beyond which the patterns of all heads are not drawn
 
 
 def inside(bench: Bench, comparison: Comparison) -> None:
     """One example, by default the first that flipped; follows the mask."""
-    examples = comparison.masked.examples
-    flipped = dict.fromkeys((*comparison.repaired, *comparison.broken))
-    order = [*flipped, *(i for i in range(len(examples)) if i not in flipped)]
     example_box, head_box = st.columns([2, 1])
     with example_box:
-        chosen = _following(
-            "Example",
-            order,
-            "example",
-            lambda i: examples[i].prompt + examples[i].answer + (" (flipped)" if i in flipped else ""),
-            about="Flipped examples come first, and the first one is shown until you choose.",
-        )
+        _, example = choose_example(bench, comparison)
+    contrast = work.contrast(bench, example.prompt)
     with head_box:
-        layer, head = choose_head(bench)
-    contrast = work.contrast(bench, examples[chosen].prompt)
+        layer, head = choose_head(bench, contrast)
     if contrast is None:
         return
-    answer = encode(bench.model.tokenizer, examples[chosen], bos=bench.task.bos).answer
+    answer = encode(bench.model.tokenizer, example, bos=bench.task.bos).answer
     before, after, lens = st.columns(3)
     for box, reading, name in ((before, contrast.before, "unpruned"), (after, contrast.after, "with the mask")):
         pattern = reading.attention[layer][head].numpy()
@@ -48,7 +45,23 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     lens.plotly_chart(figure, config=plots.CONFIG, key="inside-lens")
 
 
-def choose_head(bench: Bench) -> tuple[int, int]:
+def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Example]:
+    """An example of the bench's split with its place in it: the first that flipped, until the user chooses."""
+    examples = bench.task.split(bench.split, bench.eval_limit)
+    flips = {} if comparison is None else dict.fromkeys(comparison.broken, "right → wrong")
+    flips = (dict.fromkeys(comparison.repaired, "wrong → right") if comparison is not None else {}) | flips
+    order = [*flips, *(place for place in range(len(examples)) if place not in flips)]
+    chosen = _following(
+        "Example",
+        order,
+        "example",
+        lambda i: examples[i].prompt + examples[i].answer + (f" ({flips[i]})" if i in flips else ""),
+        about="Flipped examples come first, and the first one is shown until you choose.",
+    )
+    return chosen, examples[chosen]
+
+
+def choose_head(bench: Bench, contrast: Contrast | None = None) -> tuple[int, int]:
     """A query head to look at: the first that the mask touches, if it touches one, until the user chooses."""
     with bench.views.borrow() as view:
         n_layers, n_heads = int(view.config.n_layers), int(view.config.n_heads)
@@ -56,13 +69,84 @@ def choose_head(bench: Bench) -> tuple[int, int]:
     touched = _touched(bench, n_heads, groups)
     every = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
     options = [*touched, *(place for place in every if place not in touched)]
+    most = None if contrast is None else contrast.most_changed_head()
+
+    def text(place: tuple[int, int]) -> str:
+        marks = [word for word, applies in (("touched", place in touched), ("most changed", place == most)) if applies]
+        return f"L{place[0]} head {place[1]}" + (f" ({', '.join(marks)})" if marks else "")
+
     return _following(
         "Attention head",
         options,
         "head",
-        lambda place: f"L{place[0]} head {place[1]}" + (" (touched)" if place in touched else ""),
-        about="Heads of which the mask removes something come first, and the first one is shown until you choose.",
+        text,
+        about="Heads of which the mask removes something come first, and the first one is shown until you choose. "
+        "The most changed one moved the largest share of its attention to other tokens.",
     )
+
+
+def heads(contrast: Contrast, layer: int) -> None:
+    """The attention of all heads: how much each one moved, and the patterns of one layer."""
+    before, after = (reading.attention[layer].float() for reading in (contrast.before, contrast.after))
+    left, right = st.columns([1, 2])
+    most = contrast.most_changed_head()
+    with left:
+        figure = activation_plots.head_changes(contrast.head_changes().double().numpy())
+        st.plotly_chart(figure, config=plots.CONFIG, key="head-changes")
+        st.caption(
+            "No attention moved." if most is None else f"L{most[0]} head {most[1]} moved most; it is in the frame."
+        )
+    with right:
+        which = st.segmented_control(
+            "Show", ["unpruned", "with the mask", "difference"], default="difference", required=True,
+            key="heads-which", persist_state="session", label_visibility="collapsed",
+        )  # fmt: skip
+        if len(contrast.before.tokens) > MANY_TOKENS:
+            st.info(f"The patterns of all heads are drawn for prompts of up to {MANY_TOKENS} tokens: shorten it.")
+            return
+        shown = {"unpruned": before, "with the mask": after, "difference": after - before}[str(which)]
+        figure = activation_plots.every_head(
+            shown.double().numpy(), contrast.before.tokens, f"L{layer}, every head: {which}",
+            difference=which == "difference",
+        )  # fmt: skip
+        st.plotly_chart(figure, config=plots.CONFIG, key="every-head")
+
+
+def wrote(bench: Bench, prompt: str) -> None:
+    """What one removed value wrote at every token, and what stands there now."""
+    if not len(bench.mask):
+        st.caption("Nothing is removed.")
+        return
+    found = _written(bench, prompt)
+    if found is None:
+        return
+    order = found.by_change()[:VALUES]
+    chosen = _following(
+        "Removed value",
+        order,
+        "wrote",
+        lambda place: _named(found.values[place]),
+        about="Those first whose writing the mask changes most on this prompt; the first is shown until you choose.",
+    )
+    before, after = found.before[chosen].double().numpy(), float(found.after[chosen])
+    figure = activation_plots.written(before, after, found.tokens, f"Written by {_named(found.values[chosen])}")
+    st.plotly_chart(figure, config=plots.CONFIG, key="wrote-figure")
+    what = "its frozen mean" if bench.mode == "freeze" else "nothing"
+    more = f" The {VALUES:,} most changed of {len(found.values):,} can be chosen." * (len(found.values) > VALUES)
+    st.caption(f"(x · u) s at each token, along v; with the mask it is {what}, {after:.4g}, at every token.{more}")
+
+
+def _written(bench: Bench, prompt: str) -> Written | None:
+    def work(progress: Progress) -> Written:
+        with bench.views.borrow() as view:
+            return written(view, bench.mask, bench.svds, prompt, bos=bench.task.bos)
+
+    key = ("written", bench.model.digest, bench.mask.digest, bench.task.bos, prompt)
+    return cast("Written | None", compute(key, "Reading what the removed values wrote", work))
+
+
+def _named(one: Removed) -> str:
+    return f"{one.matrix} value {one.index}, σ = {one.sigma:.4g}"
 
 
 def _touched(bench: Bench, n_heads: int, groups: int) -> dict[tuple[int, int], None]:
@@ -86,6 +170,7 @@ def _following(label: str, options: Sequence[T], key: str, text: Callable[[T], s
         options,
         format_func=text,
         key=key,
+        persist_state="session",
         help=about,
         on_change=lambda: st.session_state.update({f"{key}-chosen": True}),
     )

@@ -9,17 +9,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from explorer.activations import Contrast, answer_lens, read_prompt
+from explorer.activations import Contrast, answer_lens, read_prompt, written
 from explorer.attribution import score
-from explorer.edit import apply
+from explorer.edit import apply, empty_mask
 from explorer.errors import TaskError
 from explorer.keys import Kind
 from explorer.models import Model, View
-from explorer.registry import matrices
+from explorer.registry import matrices, output_hook, parts_of
 from explorer.search import mask_of
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
-from tests import tiny
+from tests import plain, tiny
 
 PROMPT = "w3 w1 w4 w1 w5"
 IDS = [0, *(tiny.IDS[word] for word in PROMPT.split())]
@@ -129,3 +129,81 @@ def test_prompts_of_no_or_too_many_tokens_are_refused(view: View, prompt: str) -
 
 def test_a_prompt_as_long_as_the_model_reads_is_taken(view: View) -> None:
     assert len(read_prompt(view, " ".join(["w1"] * (tiny.POSITIONS - 1))).ids) == tiny.POSITIONS
+
+
+def test_head_changes_are_the_share_of_attention_that_moved(view: View, tiny_task: Task, svds: SvdCache) -> None:
+    scored = score(view, tiny_task, svds, matrices(view, [Kind.K], [1]))
+    key = next(iter(scored.matrices))
+    before = read_prompt(view, PROMPT)
+    apply(view, mask_of(view, scored, [scored.removed(key, 0)]), svds)
+    found = Contrast(before, read_prompt(view, PROMPT))
+    changes = found.head_changes()
+    for layer, (now, then) in enumerate(zip(found.after.attention, found.before.attention, strict=True)):
+        for head in range(len(now)):
+            moved = [
+                sum(max(0.0, float(now[head, q, k] - then[head, q, k])) for k in range(len(IDS)))
+                for q in range(len(IDS))
+            ]
+            assert float(changes[layer, head]) == pytest.approx(sum(moved) / len(IDS), abs=1e-6)
+    assert float(changes[0].max()) == 0
+    best = found.most_changed_head()
+    assert best is not None
+    assert float(changes[best]) == float(changes.max()) > 0
+    assert Contrast(before, before).most_changed_head() is None
+
+
+@pytest.mark.parametrize("mode", ["freeze", "zero"])
+def test_what_removed_values_wrote_is_what_plain_hooks_see(
+    view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Any
+) -> None:
+    keys = matrices(view64)
+    scored = score(view64, tiny_task, svds, keys, mode=mode)
+    mask = mask_of(
+        view64, scored, [scored.removed(key, i) for key in keys for i in (0, scored.matrices[key].s.numel() - 1)]
+    )
+    apply(view64, mask, svds)
+    found = written(view64, mask, svds, PROMPT)
+    assert found.tokens == ("<bos>", *PROMPT.split())
+    assert found.values == mask.removed
+    assert not view64.applied, "the view is left unpruned"
+    for key in keys:
+        where = plain.site(plain64, key)
+        reads: list[torch.Tensor] = []
+        with torch.no_grad(), plain.on_output(where.module, lambda x, y, reads=reads: reads.append(x) or y):
+            plain64(torch.tensor([IDS]))
+        x = reads[0][0, :, where.rows].numpy()
+        u, s, _ = plain.svd(plain64, key)
+        for place, one in enumerate(mask.removed):
+            if one.key != key:
+                continue
+            slow = [s[one.index] * sum(x[n, d] * u[d, one.index] for d in range(x.shape[1])) for n in range(len(IDS))]
+            assert found.before[place].tolist() == pytest.approx(slow, rel=1e-4, abs=1e-5)
+            assert float(found.after[place]) == pytest.approx(s[one.index] * one.c if mode == "freeze" else 0, abs=1e-5)
+    change = (found.before - found.after[:, None]).norm(dim=1)
+    assert change[found.by_change()].tolist() == sorted(change.tolist(), reverse=True)
+
+
+def test_what_was_written_explains_the_matrixs_whole_change(view64: View, tiny_task: Task, svds: SvdCache) -> None:
+    key = next(iter(matrices(view64, [Kind.V], [0])))  # nothing before it changes what it reads
+    scored = score(view64, tiny_task, svds, [key])
+    mask = mask_of(view64, scored, [scored.removed(key, i) for i in range(2)])
+    found = written(view64, mask, svds, PROMPT)
+    outputs = []
+    for one in (mask.without_all(), mask):
+        apply(view64, one, svds)
+        kept: list[torch.Tensor] = []
+        with view64.bridge.hooks(fwd_hooks=[(output_hook(key), lambda y, hook, kept=kept: kept.append(y.flatten(2)))]):
+            view64.logits(torch.tensor([IDS]))
+        outputs.append(kept[0][0][:, parts_of(view64, key)[1]].double())
+    vh = svds.get(view64, key).vh[:2].double()
+    expected = (found.before - found.after[:, None]).T.double() @ vh
+    torch.testing.assert_close(outputs[0] - outputs[1], expected, rtol=0, atol=1e-5)
+
+
+def test_nothing_removed_wrote_nothing_and_bad_prompts_are_refused(view: View, svds: SvdCache) -> None:
+    found = written(view, empty_mask(view.model), svds, PROMPT)
+    assert found.values == ()
+    assert found.before.shape == (0, len(IDS))
+    assert found.by_change() == []
+    with pytest.raises(TaskError, match="type some text"):
+        written(view, empty_mask(view.model), svds, " ")

@@ -1,0 +1,134 @@
+"""What to search for: strategy, matrices and budget, with what it will cost."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.config import settings
+from explorer.keys import Kind, MatrixKey
+from explorer.registry import kinds, shape
+from explorer.search import SUMMARIES
+from explorer.search.ensemble import EnsembleSettings
+from explorer.search.laser import KEPT
+from explorer.search.learned import EVERY, LearnedSettings
+from explorer.search.paper import counts
+from explorer.search.report import DRAWS
+from explorer.ui import searching
+from explorer.ui.searching import Asked
+from explorer.ui.session import Bench
+from explorer.ui.words import literal
+
+SHARE = 0.02  # of all values that may be removed, until the user says otherwise
+MOST_DRAWS, MOST_SEED, MOST_SECONDS = 200, 2**31 - 1, 7 * 24 * 3600
+START = "verified"
+
+
+def choose(bench: Bench, before: Asked | None) -> Asked:
+    """Draw the form; it starts with what this session searched for last, which a reloaded page would forget."""
+    first, second, third, fourth, fifth = st.columns([2, 1, 1, 1, 1])
+    with first:
+        strategy = str(
+            st.selectbox(
+                "Strategy",
+                list(SUMMARIES),
+                index=list(SUMMARIES).index(before.strategy if before else START),
+                key="search-strategy",
+                persist_state="session",
+                help="  \n".join(f"**{name}**: {literal(text)}" for name, text in SUMMARIES.items()),
+            )
+        )
+    chosen, layers, keys, size = _choose_matrices(bench, before)
+    with second:
+        most = _choose_most(bench, size, before)
+    seconds = third.number_input(
+        "Time (seconds)", 1, MOST_SECONDS, before.seconds and int(before.seconds) if before else None,
+        key="search-seconds", persist_state="session", placeholder="no limit",
+        help="Then the best mask so far is the result. All runs of one search count together.",
+    )  # fmt: skip
+    seed = fourth.number_input(
+        "Seed", 0, MOST_SEED, before.seed if before else settings().seed, key="search-seed", persist_state="session"
+    )
+    draws = fifth.number_input(
+        "Control draws", 0, MOST_DRAWS, before.controls if before else DRAWS, key="search-controls",
+        persist_state="session",
+        help="Masks of the same size, drawn at random by count and by energy; the smallest and the largest once each.",
+    )  # fmt: skip
+    asked = Asked(
+        strategy=strategy, kinds=chosen, layers=layers, per_head=bench.per_head, mode=bench.mode, scorer=bench.scorer,
+        limit=bench.score_limit, most=most, seconds=None if seconds is None else float(seconds), seed=int(seed),
+        controls=int(draws), test_limit=bench.eval_limit,
+    )  # fmt: skip
+    st.caption(f"{literal(SUMMARIES[strategy])}  \n{cost(bench, asked, keys, size)}")
+    return asked
+
+
+def _choose_matrices(
+    bench: Bench, before: Asked | None
+) -> tuple[tuple[Kind, ...], tuple[int, ...] | None, tuple[MatrixKey, ...], int]:
+    """Kinds, layers (None for all), the matrices they name, and how many values these have."""
+    with bench.views.borrow() as view:
+        existing, n_layers = kinds(view), int(view.config.n_layers)
+    start = before.kinds if before else bench.kinds
+    left, right = st.columns(2)
+    picked = left.multiselect(
+        "Kinds", existing, default=[kind for kind in existing if kind in start],
+        key=f"search-kinds-{'-'.join(existing)}", persist_state="session",
+        help="Starts with those of the settings, and means those if none is chosen.",
+    )  # fmt: skip
+    layers = right.multiselect(
+        "Layers", range(n_layers), default=(before.layers if before else None) or [],
+        key=f"search-layers-{n_layers}", persist_state="session", placeholder="all",
+    )  # fmt: skip
+    chosen = tuple(kind for kind in existing if kind in picked) or bench.kinds
+    where = tuple(sorted(layers)) or None
+    keys = searching.keys_of(bench, chosen, where)
+    with bench.views.borrow() as view:
+        size = sum(min(shape(view, key)) for key in keys)
+    return chosen, where, keys, size
+
+
+def _choose_most(bench: Bench, size: int, before: Asked | None) -> int:
+    key = f"search-most-{bench.model.digest[7:15]}"
+    if st.session_state.get(key, 0) > size:
+        st.session_state[key] = size
+    start = min(before.most if before else max(1, round(SHARE * size)), size)
+    return int(
+        st.number_input(
+            "Most removed", 1, size, start, key=key, persist_state="session",
+            help=f"Of {size:,} values of these matrices. The unpruned model counts as a result, if nothing helps.",
+        )
+    )  # fmt: skip
+
+
+def cost(bench: Bench, asked: Asked, keys: tuple[MatrixKey, ...], size: int) -> str:
+    """What a search takes, in the words of the page: measurements, examples, controls."""
+    train = len(bench.task.split("train", asked.limit))
+    validation = len(bench.task.split("validation"))
+    test = len(bench.task.split("test", asked.test_limit))
+    draws = 2 * asked.controls + 2 if asked.controls else 0
+    masks = f", {draws:,} control masks" if draws else ""
+    return (
+        f"{len(keys):,} matrices, {size:,} values. {_steps(asked, len(keys), size)} A measurement runs {train:,} train "
+        f"and {validation:,} validation examples. At the end the mask{masks} and the unpruned model run {test:,} test "
+        "examples, which no search sees."
+    )
+
+
+def _steps(asked: Asked, matrices: int, size: int) -> str:
+    grid = len(tuple(counts(min(asked.most, size))))
+    if asked.strategy == "paper":
+        return f"One scoring, {grid + 1} measurements."
+    if asked.strategy == "adaptive":
+        return f"One scoring, up to {matrices * grid + 1:,} measurements on validation examples only."
+    if asked.strategy == "verified":
+        return "A scoring and a few measurements per round, until nothing helps any more."
+    if asked.strategy == "learned":
+        steps = LearnedSettings().steps
+        return f"Up to {steps} training steps of 3 passes over the train examples, {steps // EVERY + 1} measurements."
+    if asked.strategy == "laser":
+        return f"Up to {matrices * len(KEPT) + 1:,} measurements on validation examples only."
+    given = EnsembleSettings()
+    return (
+        f"{given.resamples} searches on halves of the train examples ({given.base}), then up to {given.resamples} "
+        "measurements."
+    )

@@ -1,0 +1,276 @@
+"""A search on its page: the curve as it grows, and afterwards what was found, to look at, take along and go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import streamlit as st
+
+from explorer import plots
+from explorer.search.outcome import Point
+from explorer.search.report_file import SearchFile
+from explorer.search_page import search_page
+from explorer.search_plots import Measured, search_controls, search_curve
+from explorer.ui import mask_panel, searching, session, words
+from explorer.ui.jobs import State
+from explorer.ui.searching import Asked, Outcome, Seen, Started
+from explorer.ui.session import Bench
+
+EVERY = 1.0  # seconds between two looks at a running search
+PATIENCE = 0.2  # seconds to wait for one that is found again
+MEASURES = ("loss", "accuracy")
+OPENED = "search-opened"  # whether a mask was just made the session's, to be looked at
+_STOPPED = {"": "It ran to its end.", "time": "Time was up.", "stopped": "It was stopped; Go on takes it up there."}
+
+
+def controls(bench: Bench, asked: Asked, started: Started | None) -> None:
+    """Start or go on; one search of a session at a time."""
+    job = None if started is None else started.job
+    active = job is not None and job.active
+    early = started is not None and started.asked == asked and searching.ended_early(started)
+    done = started is not None and started.asked == asked and not active and not early
+
+    def start() -> None:
+        searching.searches().start(bench, asked)
+
+    about = "Runs in the background: other pages can be used meanwhile, and a reload of the page finds it again."
+    if active:
+        about = "One search at a time: stop the one that runs first."
+    elif done:
+        about = "This search is done: see below. Change something to search anew."
+    st.button(
+        "Go on" if early and started is not None and started.seen is not None else "Start",
+        key="search-start",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=active or done,
+        on_click=start,
+        help=about,
+    )
+
+
+def draw(bench: Bench, started: Started | None) -> None:
+    """The session's search, whatever has become of it."""
+    if st.session_state.pop(OPENED, False):
+        st.switch_page("pages/prune.py")
+    job = None if started is None else started.job
+    if started is None or job is None:
+        st.info("No search has run on this model and task yet: choose a strategy and a budget, and start.")
+        return
+    st.subheader(words.literal(started.asked.title), divider="gray", anchor=False)
+    if not job.wait(PATIENCE):
+        _watch(started)
+        return
+    outcome, seen = started.outcome, started.seen
+    if job.state is State.FAILED:
+        st.error(words.literal(job.error or ""), icon=":material/error:")
+    if outcome is None and job.state is State.STOPPED:
+        what = "before anything was measured." if seen is None else "before its mask was measured on the test split."
+        st.info(f"Stopped {what}", icon=":material/stop_circle:")
+    if outcome is not None:
+        _figures(outcome)
+    if seen is not None:
+        _take(bench, started, seen, outcome)
+    if outcome is not None:
+        _controls(outcome.file)
+
+
+@st.fragment(run_every=EVERY)
+def _watch(started: Started) -> None:
+    """Progress, and everything measured so far; draws itself again while the search runs."""
+    job, seen, live = started.job, started.seen, started.live
+    if job is None or not job.active:
+        st.rerun()
+    if live.measuring:
+        doing = "measuring the mask and its controls on the test split"
+    elif seen is None:
+        doing = "waiting for its turn" if job.state is State.WAITING else "decomposing, measuring the unpruned model"
+    else:
+        doing = "stopping after the step under way" if live.stopping else f"{_masks(len(seen.curve))} measured"
+    seconds = job.seconds_left
+    left = "" if seconds is None or seconds < 1 or live.stopping else f", about {seconds:.0f} s left"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(job.done / max(job.total, 1), 1.0), text=words.literal(f"{doing.capitalize()}{left}"))
+        again = live.stopping or live.measuring
+        st.button(
+            "Stop now, without test figures" if again else "Stop",
+            key="search-stop",
+            icon=":material/stop:",
+            on_click=started.stop,
+            help="The masks measured so far stay." if again else "The best mask so far is kept, and measured.",
+        )
+    if seen is not None:
+        st.markdown(f"Best so far, on validation: **{_told(seen.best)}**")
+        for box, measure in zip(st.columns(2), MEASURES, strict=True):
+            box.plotly_chart(_curve(seen, measure), config=plots.CONFIG, key=f"search-growing-{measure}")
+
+
+def _figures(outcome: Outcome) -> None:
+    """Test figures of the best mask beside the unpruned model's, the controls and the cost."""
+    report, file = outcome.report, outcome.file
+    found = report.comparison
+    limited = "" if report.test_limit is None else f"first {report.test_limit:,} examples  \n"
+    accuracy, loss, chance, cost = st.columns(4, border=True)
+    with accuracy, st.container(key="search-accuracy"):
+        low, high = found.masked.accuracy_interval
+        change, same = words.points(found.accuracy_change), not found.accuracy_change.value
+        st.metric(
+            "Accuracy, test", words.percent(found.masked.accuracy), change, delta_color="off" if same else "normal",
+            help="Of the mask with the lowest validation loss. Measured once; 95 % Wilson interval.",
+        )  # fmt: skip
+        st.caption(
+            f"{limited}[{100 * low:.1f}, {100 * high:.1f}], n = {found.masked.n:,}  \n"
+            f"unpruned {words.percent(found.baseline.accuracy)}"
+        )
+    with loss, st.container(key="search-loss"):
+        change, same = words.spread(found.loss_change, signed=True), not found.loss_change.value
+        st.metric(
+            "Loss, test", f"{found.masked.mean_loss.value:.3f} nats", change, delta_color="off" if same else "inverse",
+            help="Mean over examples; the change is paired, with its standard error.",
+        )  # fmt: skip
+        test = file.comparison.accuracy_test
+        st.caption(f"{test.repaired:,} wrong → right, {test.broken:,} right → wrong  \nMcNemar p = {test.p:.2g}")
+    with chance, st.container(key="search-chance"):
+        _chance(file)
+    with cost, st.container(key="search-cost"):
+        st.metric("Removed", f"{len(report.mask):,}", help="By the best mask; the rest is its cost.")
+        st.caption(
+            f"{report.forwards:,} forward passes of one example, {report.seconds:.0f} s  \n"
+            + _STOPPED[report.found.stopped]
+        )
+
+
+def _chance(file: SearchFile) -> None:
+    control = file.controls.get("random-count")
+    about = "Masks with as many values in each matrix, drawn at random: how many of them the mask beats in accuracy."
+    if control is None:
+        st.metric("Random masks beaten", "-", help=about)
+        st.caption("nothing is removed" if not file.removed else "no controls were drawn")
+        return
+    st.metric("Random masks beaten", f"{control.percentile.accuracy:.0f} %", help=about)
+    low, high = min(control.accuracy), max(control.accuracy)
+    st.caption(
+        f"{control.draws} draws: median {words.percent(median(control.accuracy))}  \n"
+        f"range {100 * low:.1f} to {100 * high:.1f} %"
+    )
+
+
+def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -> None:
+    """The whole curve; any of its points, to be opened in the workbench, and what to download."""
+    name = f"{abs(hash(started.key)) % 10**8}-{len(seen.curve)}"
+    chosen_key = f"search-point-{name}"
+    best = next(i for i, point in enumerate(seen.curve) if point is seen.best)
+    for box, measure in zip(st.columns(2), MEASURES, strict=True):
+        chart = f"search-curve-{name}-{measure}"
+        box.plotly_chart(
+            _curve(seen, measure), config=plots.CONFIG, key=chart, selection_mode="points",
+            on_select=_pick(chart, chosen_key, len(seen.curve)),
+        )  # fmt: skip
+    st.session_state.setdefault(chosen_key, best)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        place = st.selectbox(
+            "Point of the curve: click a marker, or choose",
+            range(len(seen.curve)),
+            format_func=lambda i: f"{i + 1}: {_told(seen.curve[i])}" + (" (best)" if i == best else ""),
+            key=chosen_key,
+            persist_state="session",
+            width=330,
+            help="Accuracy and loss on the validation split, in the order in which they were measured.",
+        )
+        mask = searching.mask_of(bench, started.asked, seen.curve[place])
+
+        def open_it() -> None:
+            label = f"{started.asked.strategy}: {len(mask):,}"
+            st.session_state[OPENED] = session.change_mask(bench.model, lambda _: mask, label)
+
+        st.button(
+            "Open in the workbench",
+            key="search-open",
+            type="primary",
+            icon=":material/content_cut:",
+            on_click=open_it,
+            help="Makes it the current mask; undo brings the other one back.",
+        )
+        st.download_button(
+            "Mask", data=mask.to_json, file_name=mask_panel.file_name(bench.model.source.name, mask, ".mask.json"),
+            mime="application/json", icon=":material/download:", on_click="ignore", key="search-mask",
+        )  # fmt: skip
+        if outcome is not None:
+            _downloads(outcome.file)
+
+
+def _downloads(file: SearchFile) -> None:
+    """The report as data and as a page; both are made when they are asked for."""
+    makers: dict[str, tuple[Callable[[], str], str]] = {
+        "report.json": (lambda: file.model_dump_json(indent=1) + "\n", "application/json"),
+        "report.html": (lambda: search_page(file), "text/html"),
+    }
+    for name, (make, mime) in makers.items():
+        st.download_button(
+            name, data=make, file_name=name, mime=mime, icon=":material/download:", on_click="ignore",
+            key=f"search-{name.replace('.', '-')}",
+        )  # fmt: skip
+
+
+def _pick(chart: str, chosen_key: str, count: int) -> Callable[[], None]:
+    """A click on a marker chooses its point; what the browser sends is checked, and a click beside all is no choice."""
+
+    def picked() -> None:
+        event: Any = st.session_state.get(chart)
+        if (place := clicked(event, count)) is not None:
+            st.session_state[chosen_key] = place
+
+    return picked
+
+
+def clicked(event: Any, count: int) -> int | None:
+    """Which of `count` points a chart's selection holds; None if none of them."""
+    points = event.get("selection", {}).get("points", []) if isinstance(event, dict) else []
+    name = points[0].get("id") if points and isinstance(points[0], dict) else None
+    return int(name) if isinstance(name, str) and name.isdecimal() and int(name) < count else None
+
+
+def _controls(file: SearchFile) -> None:
+    st.subheader("Beside its controls", divider="gray", anchor=False)
+    if not file.controls:
+        st.caption("Nothing is removed, or no controls were asked for.")
+        return
+    for box, measure in zip(st.columns(2), ("accuracy", "loss"), strict=True):
+        draws = {name: getattr(one, measure) for name, one in file.controls.items()}
+        figure = search_controls(draws, getattr(file.test, measure), getattr(file.baseline, measure), measure)
+        box.plotly_chart(_themed(figure), config=plots.CONFIG, key=f"search-controls-{measure}")
+    lines = [
+        f"{name} {one.percentile.accuracy:.0f} % (accuracy), {one.percentile.loss:.0f} % (loss)"
+        for name, one in file.controls.items()
+    ]
+    st.caption(f"Draws that the mask beats, ties counted half: {'; '.join(lines)}.")
+
+
+def _masks(count: int) -> str:
+    return f"{count:,} mask" + "s" * (count != 1)
+
+
+def _told(point: Point) -> str:
+    found = point.validation
+    return f"{point.removed:,} removed, {words.percent(found.accuracy)}, {found.mean_loss.value:.3f} nats"
+
+
+def _curve(seen: Seen, measure: str) -> Any:
+    points = [_measured(point, measure) for point in seen.curve]
+    return _themed(search_curve(points, _measured(seen.best, measure), measure))
+
+
+def _measured(point: Point, measure: str) -> Measured:
+    def of(evaluation: Any) -> float | None:
+        if evaluation is None:
+            return None
+        return float(evaluation.mean_loss.value if measure == "loss" else evaluation.accuracy)
+
+    return Measured(point.removed, of(point.train), of(point.validation))
+
+
+def _themed(figure: Any) -> Any:
+    """The figure in the page's own theme."""
+    return figure.update_layout(template="plotly", margin={"t": 48})

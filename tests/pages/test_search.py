@@ -1,0 +1,289 @@
+"""The Search page on the bundled model: start, watch, stop, go on, take any mask of the way to the workbench."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from explorer.errors import MatrixError
+from explorer.keys import Kind
+from explorer.registry import matrices
+from explorer.search import SEARCHES, SUMMARIES
+from explorer.search.outcome import Budget
+from explorer.search.paper import paper
+from explorer.search.problem import Problem
+from explorer.search.report import Report, search
+from explorer.tasks import load_task
+from explorer.ui import cached, searching, words
+from tests.pages.app import (
+    Engine,
+    captions,
+    choose,
+    click,
+    figures,
+    go,
+    mask_in,
+    open_page,
+    sentences,
+    settled,
+    token,
+)
+
+MOST, DRAWS, SOON = 8, 2, 60.0
+TASK = load_task("int-mult")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_started() -> Iterator[None]:
+    for part in (cached.runner, searching.searches):
+        part.clear()
+    yield
+    for part in (cached.runner, searching.searches):
+        part.clear()
+
+
+@pytest.fixture(scope="module")
+def expected(engine: Engine) -> Report:
+    """The same search by the engine alone."""
+    keys = matrices(engine.view, (Kind.Q, Kind.K))
+    problem = Problem(engine.view, TASK, engine.svds, keys, Budget(MOST))
+    return search(problem, TASK, "paper", paper, control_draws=DRAWS)
+
+
+class Held:
+    """The paper's strategy, which waits after its third measurement until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached, self.gate = threading.Event(), threading.Event()
+
+    def __call__(self, problem: Problem) -> None:
+        measure = problem.measure
+
+        def held(mask: Any, **options: Any) -> Any:
+            point = measure(mask, **options)
+            if len(problem.curve) == 3:
+                self.reached.set()
+                for _ in range(int(SOON / 0.02)):
+                    if self.gate.wait(0.02):
+                        break
+                    problem.check()
+            return point
+
+        problem.measure = held  # type: ignore[method-assign]
+        paper(problem)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    slow = Held()
+    monkeypatch.setitem(SEARCHES, "paper", slow)
+    yield slow
+    slow.gate.set()
+
+
+def prepared() -> AppTest:
+    """The page with the paper's search of a few values set up."""
+    app = choose(open_page("Search"), "search-strategy", "paper")
+    app.number_input(key=most_key(app)).set_value(MOST)
+    app.number_input(key="search-controls").set_value(DRAWS)
+    return settled(app.run())
+
+
+def most_key(app: AppTest) -> str:
+    (key,) = (box.key for box in app.number_input if box.key and box.key.startswith("search-most"))
+    return str(key)
+
+
+def started_one() -> searching.Started:
+    (one,) = {id(one): one for one in searching.searches()._of.values()}.values()
+    return one
+
+
+def finished(app: AppTest) -> AppTest:
+    job = started_one().job
+    assert job is not None
+    assert job.wait(SOON)
+    return settled(app.run())
+
+
+def start(app: AppTest) -> AppTest:
+    app = app.button(key="search-start").click().run()
+    assert not app.exception
+    return app
+
+
+def charts(app: AppTest) -> int:
+    return len(app.get("plotly_chart"))
+
+
+def point_box(app: AppTest) -> Any:
+    (box,) = (box for box in app.selectbox if box.key and box.key.startswith("search-point"))
+    return box
+
+
+def infos(app: AppTest) -> str:
+    return "\n".join(info.value for info in app.info)
+
+
+def test_nothing_started_says_what_to_do_and_what_it_costs() -> None:
+    app = prepared()
+    assert "No search has run on this model and task yet" in infos(app)
+    assert app.selectbox(key="search-strategy").options == list(SUMMARIES) == list(SEARCHES)
+    assert not app.button(key="search-start").disabled
+    assert charts(app) == 0
+    told = captions(app)
+    assert SUMMARIES["paper"] in told
+    assert f"32 matrices, 1,024 values. One scoring, 5 measurements. A measurement runs {len(TASK.train)} train" in told
+    assert f"{2 * DRAWS + 2} control masks and the unpruned model run {len(TASK.test)} test examples" in told
+    assert not sentences(app)
+
+
+def test_a_finished_search_is_the_engines_and_its_points_open_in_the_workbench(expected: Report) -> None:
+    app = finished(start(prepared()))
+    shown = figures(app)
+    found = expected.comparison
+    assert shown["Accuracy, test"] == words.percent(found.masked.accuracy)
+    assert shown["Loss, test"] == f"{found.masked.mean_loss.value:.3f} nats"
+    assert shown["Random masks beaten"] == f"{expected.controls['random-count'].accuracy_percentile:.0f} %"
+    assert shown["Removed"] == f"{len(expected.mask):,}"
+    assert f"{expected.forwards:,} forward passes" in captions(app)
+    assert charts(app) == 4  # loss and accuracy, on the way and of the controls
+    box = point_box(app)
+    curve = expected.found.curve
+    assert len(box.options) == len(curve)
+    best = next(i for i, point in enumerate(curve) if point is expected.found.best)
+    assert box.value == best
+    assert box.options[best].endswith("(best)")
+    assert app.button(key="search-start").disabled
+
+    other = 1 if best != 1 else 2
+    box.set_value(other)
+    app = click(settled(app.run()), "search-open")
+    assert [(one.matrix, one.index) for one in mask_in(app).removed] == [
+        (one.matrix, one.index) for one in curve[other].mask.removed
+    ]
+    assert mask_in(app).provenance.strategy == "paper"
+    assert mask_in(app).provenance.task_digest == TASK.digest
+    assert figures(app)["Accuracy, validation"] == words.percent(curve[other].validation.accuracy)
+    app = click(app, "undo")
+    assert len(mask_in(app)) == 0
+
+    app = go(app, "Search")  # the search is still there
+    assert figures(app) == shown
+
+
+def test_a_running_search_shows_its_curve_and_outlasts_pages_and_reloads(held: Held, expected: Report) -> None:
+    app = start(prepared())
+    assert held.reached.wait(SOON)
+    app.run()
+    (bar,) = app.get("progress")
+    assert "3 masks measured" in bar.proto.text
+    assert charts(app) == 2
+    best = min(expected.found.curve[:3], key=lambda point: point.validation.mean_loss.value)
+    (line,) = (text.value for text in app.markdown if "Best so far" in text.value)
+    assert f"{best.removed} removed, {words.percent(best.validation.accuracy)}" in line
+    assert app.button(key="search-start").disabled
+
+    elsewhere = go(app, "Spectra")  # other pages work meanwhile
+    assert not sentences(elsewhere)
+    again = open_unsettled(session=token(elsewhere))
+    assert "3 masks measured" in again.get("progress")[0].proto.text
+    assert again.selectbox(key="search-strategy").value == "paper"
+    assert again.number_input(key=most_key(again)).value == MOST
+    assert again.number_input(key="search-controls").value == DRAWS
+    assert len(searching.searches()._of) == 1
+    held.gate.set()
+    assert figures(finished(again))["Removed"] == f"{len(expected.mask):,}"
+
+
+def open_unsettled(**query: str) -> AppTest:
+    """A session on the page whose search still runs."""
+    from tests.pages.app import APP, SECONDS
+
+    app = AppTest.from_file(APP, default_timeout=SECONDS)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app = settled(app.run())
+    app.switch_page("pages/search.py").run()
+    assert not app.exception
+    return app
+
+
+def test_stop_keeps_the_best_mask_and_go_on_ends_with_the_same(held: Held, expected: Report) -> None:
+    app = start(prepared())
+    assert held.reached.wait(SOON)
+    app.run()
+    app.button(key="search-stop").click().run()
+    app = finished(app)
+    best = min(expected.found.curve[:3], key=lambda point: point.validation.mean_loss.value)
+    assert figures(app)["Removed"] == f"{best.removed:,}"
+    assert "It was stopped" in captions(app)
+    assert len(point_box(app).options) == 3
+    assert app.button(key="search-start").label == "Go on"
+    held.gate.set()
+    app = finished(start(app))
+    assert "It ran to its end" in captions(app)
+    assert figures(app)["Removed"] == f"{len(expected.mask):,}"
+    assert figures(app)["Accuracy, test"] == words.percent(expected.test.accuracy)
+    outcome = started_one().outcome
+    assert outcome is not None
+    assert outcome.report.mask.digest == expected.mask.digest
+
+
+def test_stopped_twice_it_has_no_test_figures_but_its_masks(held: Held, expected: Report) -> None:
+    app = start(prepared())
+    assert held.reached.wait(SOON)
+    for _ in range(2):
+        started_one().stop()
+    app = finished(app)
+    assert "Stopped before its mask was measured on the test split." in infos(app)
+    assert "Accuracy, test" not in figures(app)
+    assert len(point_box(app).options) == 3
+    app = click(app, "search-open")
+    best = min(expected.found.curve[:3], key=lambda point: point.validation.mean_loss.value)
+    assert len(mask_in(app)) == best.removed
+
+
+def test_a_failed_search_is_a_sentence_and_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(problem: Problem) -> None:
+        raise MatrixError("L0.Q.H0 holds ![x](http://e.example/x.png): choose another.")
+
+    with monkeypatch.context() as broken:
+        broken.setitem(SEARCHES, "paper", fail)
+        app = finished(start(prepared()))
+        assert sentences(app) == ["L0.Q.H0 holds ![x](http://e.example/x.png): choose another."]
+        assert "![x](" not in app.error[0].value
+    app = finished(start(app))
+    assert not sentences(app)
+    assert "Accuracy, test" in figures(app)
+
+
+def test_two_sessions_that_ask_for_the_same_share_one_search(held: Held) -> None:
+    first, second = start(prepared()), start(prepared())
+    assert token(first) != token(second)
+    assert len(searching.searches()._of) == 2
+    assert started_one() is not None
+    held.gate.set()
+    assert figures(finished(first)) == figures(finished(second))
+
+
+def test_a_search_leaves_the_shared_model_as_it_was() -> None:
+    app = prepared()
+    (model,) = (job.result for key, job in cached.runner()._jobs.items() if key[0] == "model")
+    before = {name: tensor.clone() for name, tensor in model.weights().items()}
+    finished(start(app))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.weights().items())
+
+
+def test_a_mask_that_removes_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SEARCHES, "paper", lambda problem: None)
+    app = finished(start(prepared()))
+    assert figures(app)["Removed"] == "0"
+    assert figures(app)["Random masks beaten"] == "-"
+    assert "nothing is removed" in captions(app)
+    assert not sentences(app)

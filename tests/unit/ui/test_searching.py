@@ -1,0 +1,66 @@
+"""How a running search is stopped, and what a click on its curve may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from explorer.errors import Stopped
+from explorer.keys import Kind
+from explorer.ui.search_view import clicked
+from explorer.ui.searching import Asked, Live
+
+
+def test_the_first_stop_ends_the_search_and_the_second_what_follows() -> None:
+    live, told = Live(), []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+
+    during, after = live.during(progress), live.after(progress)
+    during(1, 2)
+    after(3, 4)
+    live.stop()
+    assert live.stopping
+    with pytest.raises(Stopped):
+        during(2, 2)
+    after(4, 4)
+    live.stop()
+    with pytest.raises(Stopped):
+        after(4, 4)
+    assert told == [(1, 2), (3, 4), (4, 4)]
+
+
+def test_a_stop_while_the_mask_is_measured_ends_that() -> None:
+    live = Live()
+    live.measuring = True
+    live.stop()
+    with pytest.raises(Stopped):
+        live.after(None)(1, 2)
+
+
+def test_titles_say_what_was_asked() -> None:
+    asked = Asked(
+        "paper", (Kind.Q, Kind.K), (0, 2), per_head=True, mode="freeze", scorer="gradient", limit=None, most=1000,
+        seconds=None, seed=0, controls=20, test_limit=None,
+    )  # fmt: skip
+    assert asked.title == "paper on Q, K, layers 0, 2, at most 1,000 removed"
+
+
+@pytest.mark.parametrize(
+    ("event", "place"),
+    [
+        ({"selection": {"points": [{"id": "2"}]}}, 2),
+        ({"selection": {"points": []}}, None),
+        ({"selection": {"points": [{"id": "3"}]}}, None),
+        ({"selection": {"points": [{"id": "-1"}]}}, None),
+        ({"selection": {"points": [{"id": "²"}]}}, None),
+        ({"selection": {"points": [{"id": 1}]}}, None),
+        ({"selection": {"points": [{}]}}, None),
+        ({"selection": {"points": ["1"]}}, None),
+        (None, None),
+    ],
+)
+def test_only_points_that_there_are_can_be_clicked(event: Any, place: int | None) -> None:
+    assert clicked(event, 3) == place
