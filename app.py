@@ -11,11 +11,11 @@ import streamlit as st
 # An icon of our own: the browser would fetch a named one from another host.
 st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 with st.spinner("Starting the engine"):
-    from explorer.ui import pages, session, sidebar
+    from explorer.ui import links, pages, sidebar
 
 page = pages.navigate()
 with pages.sentences():
-    session.token()
+    links.arrive()
     st.session_state["bench"] = sidebar.bench()
     if st.session_state["bench"] is not None:
         pages.run(page)

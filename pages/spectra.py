@@ -5,7 +5,7 @@ import streamlit as st
 from explorer import plots
 from explorer.keys import AnyKey, MatrixKey, parse_key
 from explorer.spectrum import QUANTILES, cumulative_energy
-from explorer.ui import measure_tables, pages, readouts, session, spectra, work
+from explorer.ui import links, measure_tables, pages, readouts, session, spectra, work
 from explorer.ui.spectrum_chart import spectrum_chart
 
 pages.require_entry()
@@ -18,16 +18,19 @@ with status:
     ranked = work.scores(bench)
 start = ranked.ranking()[0][1] if ranked is not None else matrices[0]
 *boxes, compare = st.columns([0.9, 4, 1.1, 2.2])
+links.show_asked_matrices(bench.model.digest, keys, start)
 first = spectra.choose_matrix(keys, start, boxes)
 others = compare.multiselect(
     "Compare with",
     [str(key) for key in keys],
     persist_state="session",
-    key=f"compare-{bench.model.digest[7:15]}",
+    key=links.compare_key(bench.model.digest),
     max_selections=len(plots.DASHES) - 1,
     placeholder="Type to search, such as L3.K.H1",
 )
 selected = tuple(dict.fromkeys((first, *map(parse_key, others))))
+if ranked is not None:
+    links.follow_matrices("matrix", selected, [start])
 scorable = tuple(key for key in selected if isinstance(key, MatrixKey))
 
 with status:

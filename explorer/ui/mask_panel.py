@@ -1,4 +1,4 @@
-"""The sidebar's last part: the state of the mask, undo and redo, download, upload."""
+"""The sidebar's last part: the state of the mask, its steps and forks, what to share, download, upload."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ from explorer.errors import ExplorerError
 from explorer.export import EXPORTS
 from explorer.masks import Mask, parse_mask
 from explorer.models import Model, ViewPool
-from explorer.ui import session, words, work
+from explorer.ui import lines_panel, session, share, words, work
+from explorer.ui.session import Bench
 
 PLACES = 8
 
 
-def draw(model: Model) -> None:
-    """Draw the panel."""
+def draw(model: Model, bench: Bench | None) -> None:
+    """Draw the panel; without a bench there is no task, and nothing to share."""
     st.subheader("Mask", divider="gray", anchor=False)
     mask = session.history(model).mask
+    lines_panel.choose_line(model)
     _state(mask)
     _steps(model)
+    with st.container(horizontal=True, gap="small"):
+        lines_panel.steps(model)
+        lines_panel.forks(model)
+    if bench is not None:
+        share.draw(bench)
     _download(model, mask)
     _uploader(model)
 
@@ -31,7 +38,7 @@ def take_upload(model: Model, views: ViewPool) -> None:
     upload = st.session_state.get("uploaded")
     if upload is None:
         return
-    name, mask = upload
+    name, mask, label = upload
     if mask.model.digest != model.digest:
         st.session_state["uploaded"] = None
         return
@@ -42,8 +49,13 @@ def take_upload(model: Model, views: ViewPool) -> None:
     if checked.problem is not None:
         session.complain(checked.problem)
     else:
-        session.change_mask(model, lambda _: mask)
+        session.change_mask(model, lambda _: mask, label)
         st.toast(words.literal(f"{name}: {len(mask):,} removed values."), icon=":material/check:")
+
+
+def offer(name: str, mask: Mask, label: str) -> None:
+    """Have a mask checked and, if it fits, made the session's as a step called `label`."""
+    st.session_state["uploaded"] = (name, mask, label)
 
 
 def _state(mask: Mask) -> None:
@@ -116,7 +128,7 @@ def _uploader(model: Model) -> None:
         except ExplorerError as error:
             session.complain(str(error))
         else:
-            st.session_state["uploaded"] = (file.name, mask)
+            offer(file.name, mask, f"uploaded {file.name}")
 
     with st.container(key="upload"):
         st.file_uploader("Upload a mask", type=["json"], key=key, on_change=take)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,26 +27,21 @@ class Page:
 PAGES = (
     Page("pages/overview.py", "Overview", ":material/home:"),
     Page("pages/prune.py", "Prune", ":material/content_cut:"),
+    Page("pages/scores.py", "Scores", ":material/leaderboard:"),
+    Page("pages/search.py", "Search", ":material/search:"),
     Page("pages/spectra.py", "Spectra", ":material/bar_chart:"),
     Page("pages/activations.py", "Activations", ":material/visibility:"),
+    Page("pages/masks.py", "Masks", ":material/bookmarks:"),
 )
-_VISITED = "visited_pages"
 # Whether the script run of this thread came through app.py; not session state, which outlasts the run.
 _ENTERED: ContextVar[bool] = ContextVar("entered", default=False)
 
 
 def navigate() -> st.Page:
     """Declare the pages and give the one to run; called by app.py on every run."""
-    page = st.navigation(
+    return st.navigation(
         [st.Page(page.script, title=page.title, icon=page.icon, default=page is PAGES[0]) for page in PAGES]
     )
-    st.session_state.setdefault(_VISITED, set()).add(page.title)
-    return page
-
-
-def visited(title: str) -> bool:
-    """Whether this session has been on a page."""
-    return title in st.session_state.get(_VISITED, ())
 
 
 def heading(title: str) -> DeltaGenerator:
@@ -74,27 +69,6 @@ def require_entry() -> None:
         st.set_page_config(page_icon=ASSETS / "icon.svg")  # before the page's own, which comes from another host
         navigate()
         st.rerun()
-
-
-def steps(what: Sequence[tuple[str, str, str]], current: int) -> None:
-    """Boxes with (name, text, title of a page) in order, each with a button to its page; `current` stands out."""
-    for position, (box, (name, text, title)) in enumerate(zip(st.columns(len(what), border=True), what, strict=True)):
-        page = next(page for page in PAGES if page.title == title)
-        next_one = position == current
-        with box:
-            badge = (
-                " :primary-badge[next]" if next_one else " :gray-badge[:material/check: done]" * (position < current)
-            )
-            st.markdown(f"**{position + 1}. {name}**{badge}")
-            st.markdown(text)
-            if st.button(
-                f"Open {title}",
-                key=f"step-{title.lower()}",
-                icon=page.icon,
-                type="primary" if next_one else "secondary",
-                width="stretch",
-            ):
-                st.switch_page(page.script)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What one browser session has chosen: typed access to `st.session_state`, and the autosaved mask."""
+"""What one browser session has chosen: typed access to `st.session_state`, and the autosaved masks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from explorer.config import settings
 from explorer.edit import empty_mask
 from explorer.errors import ExplorerError, MaskError
 from explorer.keys import Kind
-from explorer.masks import Mask, Mode, load_mask
+from explorer.masks import Mask, Mode
 from explorer.models import Model, ViewPool
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
+from explorer.ui import autosave
 from explorer.ui.cached import notices
-from explorer.ui.history import History
+from explorer.ui.history import History, Lines
 from explorer.ui.jobs import Key
 
 SAVED_SESSIONS = 100
@@ -64,53 +65,84 @@ def current() -> Bench:
     return cast("Bench", st.session_state["bench"])
 
 
+def lines(model: Model) -> Lines:
+    """This session's lines of masks for a model; the first time, those autosaved under the URL's session, or one."""
+    known = cast("dict[str, Lines]", st.session_state.setdefault("histories", {}))
+    if model.digest not in known:
+        known[model.digest] = _saved(model) or Lines.start(History.start(empty_mask(model)))
+    return known[model.digest]
+
+
 def history(model: Model) -> History:
-    """This session's masks for a model; the first time, the mask autosaved under the URL's session, or an empty one."""
-    histories = cast("dict[str, History]", st.session_state.setdefault("histories", {}))
-    if model.digest not in histories:
-        start = History((empty_mask(model),))
-        saved = _saved(model)
-        histories[model.digest] = start if saved is None else start.push(saved)
-    return histories[model.digest]
+    """The current line's masks for a model."""
+    return lines(model).history
 
 
-def remember(model: Model, changed: History) -> None:
-    """Make `changed` the session's history for a model, and autosave its mask.
+def remember(model: Model, changed: Lines) -> None:
+    """Make `changed` the session's lines for a model, and autosave them.
 
     A newer event from the browser interrupts a callback at any access to session state or URL. All of them come before
     the change, so that it happens in full or not at all.
     """
-    histories, path = st.session_state["histories"], _autosave_path(model)
+    known, path = st.session_state["histories"], _autosave_path(model)
     st.session_state["problem"] = None
-    histories[model.digest] = changed
-    _autosave(path, changed.mask)
+    known[model.digest] = changed
+    _autosave(path, changed)
 
 
-def change_mask(model: Model, change: Callable[[Mask], Mask]) -> bool:
-    """Go on with `change` of the mask as it is now, as a step that can be undone; for callbacks, where now matters.
+def change_lines(model: Model, change: Callable[[Lines], Lines]) -> bool:
+    """Go on with `change` of the lines as they are now; for callbacks, where now matters.
 
-    An ExplorerError leaves the mask as it is and becomes the session's `problem`; False then.
+    An ExplorerError leaves everything as it is and becomes the session's `problem`; False then.
     """
     with _CHANGING:
-        before = history(model)
+        before = lines(model)
         try:
-            remember(model, before.push(change(before.mask)))
+            remember(model, change(before))
         except ExplorerError as error:
             complain(str(error))
             return False
     return True
 
 
+def change_mask(model: Model, change: Callable[[Mask], Mask], label: str | None = None) -> bool:
+    """Go on with `change` of the mask as it is now, as a step of the history; otherwise as `change_lines`.
+
+    Args:
+        model: whose mask.
+        change: from the mask to the next one.
+        label: what the history calls the step; by default what it changed, such as `+3 L2.Q.H1`.
+    """
+    return change_lines(model, lambda now: now.changed(now.history.push(change(now.mask), label)))
+
+
 def undo(model: Model) -> None:
     """Step back to the mask before."""
-    with _CHANGING:
-        remember(model, history(model).undo())
+    change_lines(model, lambda now: now.changed(now.history.undo()))
 
 
 def redo(model: Model) -> None:
     """Step forward to the mask that was undone."""
-    with _CHANGING:
-        remember(model, history(model).redo())
+    change_lines(model, lambda now: now.changed(now.history.redo()))
+
+
+def jump(model: Model, position: int) -> None:
+    """Go to another step of the current line."""
+    change_lines(model, lambda now: now.changed(now.history.jump(position)))
+
+
+def go_to(model: Model, mask: Mask, label: str) -> None:
+    """Be at `mask`: at its step if the current line has it, on the line that is at it, or with a new step."""
+
+    def change(now: Lines) -> Lines:
+        if (at := now.history.nearest(mask.digest)) is not None:
+            return now.changed(now.history.jump(at))
+        for line in now.lines:
+            if line.history.mask.digest == mask.digest:
+                return now.switch(line.name)
+        return now.changed(now.history.push(mask, label))
+
+    change_lines(model, change)
 
 
 def in_mode(mask: Mask, mode: Mode) -> Mask:
@@ -142,7 +174,8 @@ def token() -> str:
     given = str(st.query_params.get("session", ""))
     if not _TOKEN.fullmatch(given):
         given = st.session_state.get("session") or secrets.token_hex(6)
-        st.query_params["session"] = given
+        # The browser drops all of them when another page opens: written together they make no entry in its history.
+        st.query_params.update({"session": given, **st.session_state.get("url", {})})
     st.session_state["session"] = given
     return given
 
@@ -152,23 +185,25 @@ def _autosave_path(model: Model) -> Path:
     return settings().workspace_dir / "autosave" / name
 
 
-def _autosave(path: Path, mask: Mask) -> None:
+def _autosave(path: Path, changed: Lines) -> None:
     try:
-        mask.save(path)
+        autosave.save(path, changed)
         for old in sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-SAVED_SESSIONS]:
             old.unlink(missing_ok=True)
-    except (MaskError, OSError):
+    except OSError:
         notices().append_once(f"Masks cannot be autosaved in {path.parent}: download yours before you reload the page.")
 
 
-def _saved(model: Model) -> Mask | None:
+def _saved(model: Model) -> Lines | None:
     path = _autosave_path(model)
     if not path.is_file():
         return None
     try:
-        mask = load_mask(path)
-        mask.check_model(empty_mask(model).model)
+        found = autosave.load(path)
+        for line in found.lines:
+            for step in line.history.steps:
+                step.mask.check_model(empty_mask(model).model)
     except MaskError as error:
         notices().append(f"The autosaved mask could not be restored: {error}")
         return None
-    return mask
+    return found

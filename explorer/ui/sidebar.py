@@ -12,7 +12,7 @@ from explorer.keys import Kind
 from explorer.models import NAMED, Basis, Model, ViewPool, available
 from explorer.registry import kinds
 from explorer.tasks import Task
-from explorer.ui import cached, mask_panel, session, task_choice, work
+from explorer.ui import cached, links, mask_panel, session, task_choice, work
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -39,11 +39,13 @@ def bench() -> Bench | None:
     views = cached.views(model, model.digest)
     with views.borrow() as view:
         existing = kinds(view)
+    links.take(model)
     mask_panel.take_upload(model, views)
+    links.follow(model)
     with settings_box:
         bench = _choose_settings(model, views, task, existing) if task is not None else None
     with st.sidebar:
-        mask_panel.draw(model)
+        mask_panel.draw(model, bench)
     if task is None:
         st.info(hint, icon=":material/upload_file:")
     return bench

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from explorer.config import settings
 from explorer.errors import MaskError
-from explorer.masks import Mask, ModelIdentity, Removed, load_mask
+from explorer.masks import Mask, ModelIdentity, Removed
 from explorer.models import Model
-from explorer.ui import mask_panel, session
+from explorer.ui import autosave, mask_panel, session
+from explorer.ui.history import History, Lines
 from explorer.ui.notices import Notices
 from explorer.ui.spectrum_chart import chart
 
@@ -123,9 +124,56 @@ def test_a_reload_restores_the_mask_and_another_session_does_not_see_it(browser:
 def test_undo_and_redo_are_autosaved_too(browser: Browser) -> None:
     session.change_mask(MODEL, lambda _: mask(2))
     session.undo(MODEL)
-    assert len(load_mask(session._autosave_path(MODEL))) == 0
+    browser.reload()
+    assert len(session.history(MODEL).mask) == 0
     session.redo(MODEL)
-    assert len(load_mask(session._autosave_path(MODEL))) == 2
+    browser.reload()
+    assert len(session.history(MODEL).mask) == 2
+
+
+def test_a_reload_restores_the_steps_and_the_forks(browser: Browser) -> None:
+    for count in (1, 2, 3):
+        session.change_mask(MODEL, lambda _, count=count: mask(count), f"lowest {count}")
+    session.undo(MODEL)
+    session.change_lines(MODEL, lambda lines: lines.fork("other"))
+    session.change_mask(MODEL, lambda _: mask(5))
+    before = session.lines(MODEL)
+    browser.reload()
+    assert session.lines(MODEL) == before
+    session.change_lines(MODEL, lambda lines: lines.switch("main"))
+    assert session.history(MODEL).mask == mask(2)
+    session.jump(MODEL, 1)
+    assert session.history(MODEL).mask == mask(1)
+    assert [step.label for step in session.history(MODEL).steps] == ["start", "lowest 1", "lowest 2", "lowest 3"]
+
+
+def test_an_autosave_holds_the_newest_steps_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autosave, "KEPT_VALUES", 10)
+    history = History.start(mask(0))
+    for count in (1, 2, 3, 4, 1):
+        history = history.push(mask(count))
+    for position, kept in ((5, [2, 3, 4, 1]), (0, [0, 1, 2, 3, 4]), (3, [0, 1, 2, 3, 4])):
+        autosave.save(tmp_path / "lines.json", Lines.start(history.jump(position)))
+        found = autosave.load(tmp_path / "lines.json").history
+        assert [len(one) for one in found.masks] == kept
+        assert found.mask == history.jump(position).mask
+    autosave.save(tmp_path / "lines.json", Lines.start(history.push(mask(50))))
+    assert autosave.load(tmp_path / "lines.json").history.masks == (mask(50),)  # the current one always
+
+
+def test_going_to_a_mask_finds_it_where_it_is(browser: Browser) -> None:
+    session.change_mask(MODEL, lambda _: mask(1))
+    session.change_mask(MODEL, lambda _: mask(2))
+    session.go_to(MODEL, mask(1), "back")
+    assert (session.history(MODEL).position, len(session.history(MODEL).steps)) == (1, 3)
+    session.change_lines(MODEL, lambda lines: lines.fork("other"))
+    session.change_mask(MODEL, lambda _: mask(4))
+    session.change_lines(MODEL, lambda lines: lines.switch("main"))
+    session.go_to(MODEL, mask(4), "back")
+    assert session.lines(MODEL).line.name == "other"
+    session.go_to(MODEL, mask(6), "back")
+    assert [step.label for step in session.history(MODEL).steps][-1] == "back"
+    assert session.history(MODEL).undo().mask == mask(4)
 
 
 def test_a_damaged_or_foreign_autosave_is_told_and_passed_over(browser: Browser, told: Notices) -> None:
@@ -134,7 +182,7 @@ def test_a_damaged_or_foreign_autosave_is_told_and_passed_over(browser: Browser,
     path.write_text('{"format": "eigenprune-mask", "sch')
     assert len(session.history(MODEL).mask) == 0
     foreign = ModelIdentity(source="n", digest="sha256:" + "b2" * 32)
-    Mask(model=foreign).save(path)
+    autosave.save(path, Lines.start(History.start(Mask(model=foreign))))
     browser.reload()
     assert len(session.history(MODEL).mask) == 0
     _, sentences = told.since(0)
@@ -266,11 +314,11 @@ def test_an_interrupted_change_happens_in_full_or_not_at_all(browser: Browser, m
             session.change_mask(MODEL, lambda _, count=count: mask(count))
         except Interrupting.Newer:
             interrupted += 1
-            assert state["histories"][DIGEST] is before
+            assert state["histories"][DIGEST].history is before
         else:
             state.left = 0  # from here on nothing interrupts
             assert state["histories"][DIGEST].mask == mask(count)
-            assert load_mask(session._autosave_path(MODEL)) == mask(count)
+            assert autosave.load(session._autosave_path(MODEL)).mask == mask(count)
         browser.state = dict(state)
         monkeypatch.setattr(session, "st", SimpleNamespace(session_state=browser.state, query_params=browser.url))
     assert interrupted > 2

@@ -1,0 +1,159 @@
+"""The URL of a view: model, task and settings are bound to their widgets; mask and matrices are read and written here.
+
+A link is taken when the browser opens it, and when the user goes back or forward to it. At all other times the session
+is right and the URL follows: the query string that comes with a fast click may be older than the last change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import urlencode
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer.edit import empty_mask, identity
+from explorer.errors import MaskError
+from explorer.keys import AnyKey, CircuitKey, MatrixKey, parse_key
+from explorer.library import Library
+from explorer.mask_links import check_reference, inline_mask, link_text, reference
+from explorer.masks import Mask
+from explorer.models import Model
+from explorer.ui import session
+
+MASK, SESSION = "mask", "session"
+_FROM_LINK = "from a link"
+
+
+@dataclass
+class _Asked:
+    """What a URL asked for, whether it was gone back to, and which of it the pages have taken."""
+
+    parameters: Mapping[str, str]
+    back: bool
+    taken: set[str] = field(default_factory=set)
+
+
+def arrive() -> None:
+    """Note what the URL asks for if the browser has just opened it or gone back to it; app.py calls it first."""
+    context = get_script_run_ctx()
+    back = context is not None and context.is_history_navigation
+    opened = not st.session_state.get("arrived")
+    ours = SESSION in st.query_params  # not the bare URL that a page is entered by: it says nothing about the mask
+    asked = dict(st.query_params)
+    session.token()
+    if opened or (back and ours):
+        st.session_state["arrived"] = True
+        st.session_state["asked"] = _Asked(asked, back)
+        st.session_state["link"] = (asked.get(MASK, ""), back)
+
+
+def take(model: Model) -> None:
+    """Go to the mask that the URL asks for; a link from elsewhere is checked as an upload is."""
+    link = st.session_state.get("link")
+    if link is None:
+        return
+    st.session_state["link"] = None
+    text, back = link
+    own = empty_mask(model)
+    if not text:
+        if back:
+            session.go_to(model, own, "back")
+        return
+    try:
+        asked = reference(text)
+        if back and not own.model.digest.removeprefix("sha256:").startswith(asked.model):
+            return  # the entry of another model: this one keeps its mask
+        mask = _found(model, text)
+    except MaskError as error:
+        session.complain(str(error))
+        return
+    if back:
+        session.go_to(model, mask, _FROM_LINK)
+    elif mask.digest != session.history(model).mask.digest:
+        st.session_state["uploaded"] = ("The mask of the link", mask, _FROM_LINK)
+
+
+def _found(model: Model, text: str) -> Mask:
+    """The mask that a text stands for, among the session's own or in the workspace if it goes by its id."""
+    asked = reference(text)
+    check_reference(asked, identity(model))
+    if asked.id is None:
+        return inline_mask(text, identity(model))
+    for line in session.lines(model).lines:
+        if (at := line.history.nearest(f"sha256:{asked.id}")) is not None:
+            return line.history.steps[at].mask
+    mask = Library.default().find(asked.id)
+    if mask is None:
+        raise MaskError(f"the link's mask {asked.id} is not in this workspace: ask for its file, and upload that.")
+    return mask
+
+
+def follow(model: Model) -> None:
+    """Make the URL say which mask there is."""
+    if st.session_state.get("uploaded") is None:
+        _write(MASK, link_text(session.history(model).mask))
+
+
+def asked_matrices(name: str, known: Collection[str]) -> tuple[str, ...] | None:
+    """The known matrices that the URL asks for under `name`, once after it was opened or gone back to.
+
+    None where it asks for nothing; an empty tuple asks for the usual ones.
+    """
+    asked = cast("_Asked | None", st.session_state.get("asked"))
+    if asked is None or name in asked.taken:
+        return None
+    asked.taken.add(name)
+    if name not in asked.parameters and not asked.back:
+        return None
+    return tuple(one for one in asked.parameters.get(name, "").split("_") if one in known)
+
+
+def show_asked_matrices(model: str, keys: Sequence[AnyKey], usual: MatrixKey) -> None:
+    """Choose on the Spectra page what the URL asks for: the first matrix in its boxes, the others to compare with."""
+    asked = asked_matrices("matrix", set(map(str, keys)))
+    if asked is None:
+        return
+    first, *others = [parse_key(one) for one in asked] or [usual]
+    sort = first.circuit if isinstance(first, CircuitKey) else first.kind
+    st.session_state.update({"spectra-layer": first.layer, "spectra-kind": sort, f"spectra-head-{sort}": first.head})
+    st.session_state[compare_key(model)] = [str(one) for one in others]
+
+
+def compare_key(model: str) -> str:
+    """The key of the Spectra page's box of matrices to compare with, for the model with this digest."""
+    return f"compare-{model[7:15]}"
+
+
+def follow_matrices(name: str, chosen: Sequence[object], usual: Sequence[object]) -> None:
+    """Make the URL say which matrices are looked at, unless they are the usual ones."""
+    _write(name, "" if list(map(str, chosen)) == list(map(str, usual)) else "_".join(map(str, chosen)))
+
+
+def address(model: str, task: str, mask: Mask) -> str:
+    """The link to this page for somebody else: everything but the session."""
+    now = {name: value for name, value in st.query_params.to_dict().items() if name not in (SESSION, MASK)}
+    wanted = {**now, "model": model, "task": task}
+    if text := link_text(mask):
+        wanted[MASK] = text
+    return joined(str(st.context.url or ""), wanted)
+
+
+def joined(url: str, wanted: Mapping[str, str]) -> str:
+    """`url` with the query parameters `wanted` instead of its own."""
+    return f"{url.split('?')[0]}?{urlencode(wanted)}"
+
+
+def _write(name: str, text: str) -> None:
+    url: dict[str, str] = st.session_state.setdefault("url", {})
+    url.pop(name, None)
+    if text:
+        url[name] = text
+    if st.query_params.get(name, "") == text:
+        return
+    if text:
+        st.query_params[name] = text
+    else:
+        del st.query_params[name]

@@ -1,0 +1,152 @@
+"""Two masks side by side: what they remove, how they do, which examples tell them apart; and one on other tasks."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from explorer import mask_plots, plots
+from explorer.errors import MaskError, TaskError
+from explorer.keys import MatrixKey
+from explorer.mask_sets import Overlap, overlaps
+from explorer.masks import Mask
+from explorer.tasks import TASKS
+from explorer.ui import mask_work, words
+from explorer.ui.mask_work import Pair
+from explorer.ui.session import Bench
+from explorer.ui.words import literal
+
+MANY = 200
+_LOSS = st.column_config.NumberColumn("loss change (nats)", format="%+.3f")
+
+
+def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None:
+    """Everything about a pair of named masks."""
+    st.subheader(literal(f"{first[0]} and {second[0]}"), divider="gray", anchor=False)
+    try:
+        shared = overlaps(first[1], second[1])
+    except MaskError as error:
+        st.error(literal(str(error)), icon=":material/error:")
+        return
+    left, right = st.columns([2, 3])
+    with left:
+        _venn(shared, first[0], second[0])
+    with right:
+        if first[1].model.digest != bench.model.digest:
+            st.info("These masks belong to another model: load it to measure them.")
+            return
+        found = mask_work.pair(bench, first[1], second[1])
+        if found is not None:
+            _figures(found, bench, first[0], second[0])
+            _differing(found, first[0], second[0])
+
+
+def beside(bench: Bench, mask: Mask) -> tuple[str, Mask]:
+    """What a single mask is compared with: the current one or, if that is no other, the unpruned model."""
+    if mask.digest != bench.mask.digest and len(bench.mask):
+        return "the current mask", bench.mask
+    return "the unpruned model", bench.mask.without_all()
+
+
+def _venn(shared: dict[MatrixKey, Overlap], first: str, second: str) -> None:
+    whole = sum(shared.values(), Overlap(0, 0, 0))
+    st.markdown(
+        f"**{whole.both:,}** removed by both, **{whole.only_first:,}** only by the first, "
+        f"**{whole.only_second:,}** only by the second; Jaccard index {whole.jaccard:.2f}."
+    )
+    if not shared:
+        return
+    figure = mask_plots.shared_values({str(key): one for key, one in shared.items()}, first[:30], second[:30])
+    st.plotly_chart(figure, config=plots.CONFIG, key="shared-values")
+    if len(shared) > mask_plots.MATRICES:
+        st.caption(f"The {mask_plots.MATRICES} matrices with the most removed values, of {len(shared):,}.")
+
+
+def _figures(found: Pair, bench: Bench, first: str, second: str) -> None:
+    comparison, test = found.comparison, found.test
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {"mask": name, "accuracy": words.accuracy(one), "loss (nats)": words.spread(one.mean_loss)}
+                for name, one in ((first, comparison.baseline), (second, comparison.masked))
+            ]
+        ),
+        hide_index=True,
+        key="pair-figures",
+    )
+    low, high = found.loss_interval()
+    examples = f"the same {comparison.masked.n:,} {bench.split} examples of {literal(bench.task.name)}"
+    accuracy, loss = words.points(comparison.accuracy_change), words.nats(comparison.loss_change.value)
+    st.markdown(
+        f"From the first to the second, on {examples}: accuracy **{accuracy}**, McNemar p = {test.p:.2g} "
+        f"({test.repaired:,} repaired, {test.broken:,} broken); loss **{loss}**, "
+        f"95 % bootstrap interval \\[{low:+.3f}, {high:+.3f}\\]."
+    )
+
+
+def _differing(found: Pair, first: str, second: str) -> None:
+    before, after = found.comparison.baseline, found.comparison.masked
+    places = [i for i in range(after.n) if before.answers[i] != after.answers[i]]
+    if not places:
+        st.caption("Both give the same answer to every example.")
+        return
+    rows = [
+        {
+            "prompt": after.examples[i].prompt,
+            "answer": after.examples[i].answer,
+            "first says": _said(before.answers[i], before.correct[i]),
+            "second says": _said(after.answers[i], after.correct[i]),
+            "loss change (nats)": after.loss[i] - before.loss[i],
+        }
+        for i in sorted(places, key=lambda i: (before.correct[i] == after.correct[i], i))
+    ]
+    more = f"; the first {MANY:,} are shown" if len(rows) > MANY else ""
+    st.markdown(f"**{len(rows):,} answers differ**{more}")
+    st.dataframe(
+        pd.DataFrame(rows[:MANY]),
+        hide_index=True,
+        key="differing",
+        height=320 if len(rows) > 8 else "content",
+        column_config={"loss change (nats)": _LOSS},
+    )
+
+
+def _said(answer: str, correct: bool) -> str:
+    return f"{'✓' if correct else '✗'} {answer}"
+
+
+def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
+    """One mask beside the unpruned model on other tasks of the list."""
+    st.subheader("On other tasks", divider="gray", anchor=False)
+    chosen = st.multiselect(
+        f"Tasks to measure {literal(name)} on",
+        [task for task, spec in TASKS.items() if not spec.needs_data],
+        key="other-tasks",
+        persist_state="session",
+        placeholder="Choose tasks",
+        help=f"On the {bench.split} split, as many examples as the settings say, beside the unpruned model.",
+    )
+    rows = []
+    for one in chosen:
+        try:
+            found = mask_work.pair(bench, mask.without_all(), mask, mask_work.other_task(bench, one))
+        except TaskError as error:
+            st.error(literal(str(error)), icon=":material/error:")
+            continue
+        if found is not None:
+            rows.append(_row(one, found))
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True, key="other-tasks-figures")
+
+
+def _row(task: str, found: Pair) -> dict[str, object]:
+    comparison, test, (low, high) = found.comparison, found.test, found.loss_interval()
+    return {
+        "task": task,
+        "unpruned": words.accuracy(comparison.baseline),
+        "with the mask": words.accuracy(comparison.masked),
+        "repaired": test.repaired,
+        "broken": test.broken,
+        "McNemar p": f"{test.p:.2g}",
+        "loss change (nats)": f"{comparison.loss_change.value:+.3f} [{low:+.3f}, {high:+.3f}]",
+    }

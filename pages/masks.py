@@ -1,0 +1,43 @@
+"""Masks: the library of saved masks; open, compare, combine, and see what one does on other tasks."""
+
+import streamlit as st
+
+from explorer.library import Library
+from explorer.ui import mask_actions, mask_compare, mask_library, pages, session
+
+pages.require_entry()
+bench = session.current()
+
+pages.heading("Masks")
+library = Library.default()
+known = library.list()
+mask_library.save_current(bench, library, known)
+mask_library.messages(library, known)
+
+of_model = [entry for entry in known.entries if entry.mask.model.digest == bench.model.digest]
+others = len(known.entries) - len(of_model)
+every = False
+if others:
+    every = st.toggle(f"Also show {others:,} of other models", key="every-model", persist_state="session")
+entries = known.entries if every else tuple(of_model)
+if not entries:
+    st.info(
+        "The library holds no masks of this model yet. Remove values on the Prune page and save the mask here, or "
+        "import mask files. They are kept in the workspace folder of this machine."
+    )
+    st.stop()
+
+chosen = mask_library.table(bench, entries)
+if not chosen:
+    st.caption("Select a row to open, rename, export or delete it; select two or more to compare and combine them.")
+elif len(chosen) == 1:
+    entry = chosen[0]
+    mask_actions.one(bench, library, entry)
+    mask_compare.two(bench, mask_compare.beside(bench, entry.mask), (entry.name, entry.mask))
+    if entry.mask.model.digest == bench.model.digest:
+        mask_compare.elsewhere(bench, entry.name, entry.mask)
+else:
+    mask_actions.several(library, chosen)
+    mask_compare.two(bench, *((entry.name, entry.mask) for entry in chosen[:2]))
+    if len(chosen) > 2:
+        st.caption("The first two selected masks are compared.")

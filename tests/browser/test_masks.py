@@ -1,0 +1,220 @@
+"""Masks in a real browser: links, Back, history and forks by hand, and the library over a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from explorer.library import Library
+from explorer.mask_links import inline_mask
+from explorer.masks import load_mask
+from explorer.models import Model
+from tests.browser import app, chart
+from tests.browser.app import APP, CHART, download, figures, go, open_prune, press, settle
+from tests.browser.app import wait_for_removed as removed
+from tests.browser.conftest import NewPage, StartServer, open_app
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("masks")
+
+
+@pytest.fixture(scope="module")
+def url(streamlit_server: StartServer, root: Path) -> str:
+    return streamlit_server(APP, app.folders(root))
+
+
+def remove_lowest(page: Page, count: int) -> None:
+    box = page.locator(".st-key-k input")
+    box.fill(str(count))
+    box.press("Enter")
+    expect(page.locator(".st-key-remove-lowest button:visible").first).to_have_text(f"Remove {count} lowest")
+    press(page, "remove-lowest")
+    removed(page, count)
+
+
+def open_popover(page: Page, key: str) -> None:
+    page.locator(f".st-key-{key} button:visible").first.click()
+    page.locator("[data-testid=stPopoverBody]").wait_for()
+    settle(page)
+
+
+def close_popover(page: Page) -> None:
+    page.keyboard.press("Escape")
+    expect(page.locator("[data-testid=stPopoverBody]")).to_have_count(0)
+
+
+def select_row(page: Page, row: int) -> None:
+    """Click the checkbox of a row of the library's table."""
+    box = page.locator("[data-testid=stDataFrame]").first.bounding_box()
+    assert box
+    height = 31.25
+    page.mouse.click(box["x"] + 18, box["y"] + height * (row + 1.5))
+    settle(page)
+
+
+def heading(page: Page, text: str) -> None:
+    expect(page.get_by_role("heading", name=text, exact=True)).to_be_visible(timeout=app.SECONDS)
+
+
+def test_back_and_forward_go_through_masks_and_pages(page: Page, url: str) -> None:
+    open_prune(page, url)
+    start = figures(page)
+    remove_lowest(page, 2)
+    two = figures(page)
+    remove_lowest(page, 5)
+    go(page, "Spectra")
+    go(page, "Prune")
+    page.go_back()
+    heading(page, "Spectra")
+    page.go_back()
+    heading(page, "Prune")
+    removed(page, 5)
+    page.go_back()
+    removed(page, 2)
+    assert figures(page) == two
+    page.go_back()
+    removed(page, 0)
+    assert figures(page) == start
+    page.go_forward()
+    removed(page, 2)
+    assert figures(page) == two
+    press(page, "redo")  # going back is a jump in the history, so nothing was lost
+    removed(page, 5)
+
+
+def test_fast_clicks_after_a_change_are_not_taken_for_going_back(page: Page, url: str) -> None:
+    open_prune(page, url)
+    for index in range(5):
+        chart.click_point(page, CHART, "L0.Q.H3", index)
+    settle(page)
+    for _ in range(3):
+        press(page, "undo")
+    settle(page)
+    removed(page, 2)
+    press(page, "redo")
+    removed(page, 3)
+    (link,) = parse_qs(urlsplit(page.url).query)["mask"]
+    assert link.endswith("~L0.Q.H3_0_1_2")
+
+
+def test_a_shared_link_opens_the_same_view_for_somebody_else(new_page: NewPage, url: str, tmp_path: Path) -> None:
+    page = new_page()
+    open_app(page, f"{url}/prune?task=int-sum&split=test")
+    heading(page, "Prune")
+    settle(page)
+    chart.graph(page, CHART).wait_for()
+    remove_lowest(page, 3)
+    here = figures(page)
+    open_popover(page, "share")
+    link = page.locator("[data-testid=stPopoverBody] [data-testid=stCode]").first.inner_text().strip()
+    assert "session=" not in link
+    for part in ("model=bundled", "task=int-sum", "split=test"):
+        assert part in link
+    close_popover(page)
+    mine = load_mask(download(page, tmp_path))
+
+    other = new_page()
+    open_app(other, link)
+    heading(other, "Prune")
+    removed(other, 3)
+    assert figures(other) == here
+    (text,) = parse_qs(urlsplit(other.url).query)["mask"]
+    assert inline_mask(text, mine.model).digest == mine.digest
+    press(other, "undo")
+    removed(other, 0)
+    assert page.locator(".st-key-mask-state").inner_text().startswith("3 removed")  # sessions keep apart
+
+
+def test_a_link_for_another_model_is_a_sentence(page: Page, url: str, bundled: Model) -> None:
+    own = bundled.digest.removeprefix("sha256:")[:12]
+    for text, reason in (
+        (f"id~{'0' * 12}~{'0' * 12}", "made for other weights"),
+        (f"id~{own}~{'0' * 12}", "is not in this workspace"),
+    ):
+        open_app(page, f"{url}/prune?mask={text}")
+        alert = page.locator("[data-testid=stSidebar] [data-testid=stAlert]")
+        expect(alert).to_contain_text(reason, timeout=app.SECONDS)
+        removed(page, 0)
+
+
+def test_history_and_forks_by_hand(page: Page, url: str) -> None:
+    open_prune(page, url)
+    for count in (1, 4):
+        remove_lowest(page, count)
+    open_popover(page, "history-popover")
+    body = page.locator("[data-testid=stPopoverBody]")
+    expect(body).to_contain_text("2. lowest 4 (4 removed)")
+    body.get_by_text("1. lowest 1 (1 removed)").click()
+    removed(page, 1)
+    close_popover(page)
+    press(page, "redo")
+    removed(page, 4)
+    go(page, "Spectra")  # the choice made in the popover is not made again
+    removed(page, 4)
+    go(page, "Prune")
+    press(page, "undo")
+    removed(page, 1)
+    open_popover(page, "fork-popover")
+    body.locator("input").fill("try this")
+    body.locator("input").press("Enter")
+    settle(page)
+    body.get_by_role("button", name="Fork here").click()
+    settle(page)
+    close_popover(page)
+    remove_lowest(page, 6)
+    page.locator(".st-key-fork input").click()
+    page.get_by_role("option", name="main", exact=True).click()
+    removed(page, 1)
+    press(page, "redo")
+    removed(page, 4)
+    page.reload()
+    removed(page, 4)
+    page.locator(".st-key-fork input").click()
+    page.get_by_role("option", name="try this", exact=True).click()
+    removed(page, 6)
+    press(page, "undo")
+    removed(page, 1)
+
+
+def test_the_library_over_a_restart(new_page: NewPage, streamlit_server: StartServer, tmp_path: Path) -> None:
+    first = streamlit_server(APP, app.folders(tmp_path))
+    page = new_page()
+    open_prune(page, first)
+    for count in (4, 9):
+        remove_lowest(page, count)
+        go(page, "Masks")
+        press(page, "save")
+        expect(page.get_by_text("The current mask is in the library as")).to_be_visible(timeout=app.SECONDS)
+        go(page, "Prune")
+    page.context.close()
+    assert streamlit_server.stop(first)
+
+    second = streamlit_server(APP, app.folders(tmp_path))
+    page = new_page()
+    open_app(page, f"{second}/masks")
+    heading(page, "Masks")
+    settle(page)
+    select_row(page, 1)
+    press(page, "entry-open")
+    removed(page, 4)
+    select_row(page, 0)
+    expect(page.get_by_text("4 removed by both, 5 only by the first, 0 only by the second")).to_be_visible()
+    expect(page.get_by_text("McNemar p =")).to_be_visible(timeout=app.SECONDS)
+    press(page, "delete-many")
+    expect(page.get_by_text("The library holds no masks of this model yet")).to_be_visible(timeout=app.SECONDS)
+    press(page, "undo-delete")
+    expect(page.locator("[data-testid=stDataFrame]").first).to_be_visible(timeout=app.SECONDS)
+    found = Library(tmp_path / "workspace" / "masks").list().entries
+    assert [len(entry.mask) for entry in found] == [9, 4]
+    go(page, "Prune")
+    undone = figures(page)
+    press(page, "undo")
+    removed(page, 0)
+    assert figures(page) != undone
