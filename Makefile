@@ -47,7 +47,7 @@ screenshots: .venv/.test  ## Write pictures of every page to build/screenshots
 	$(CHROMIUM_THEN) OMP_NUM_THREADS=1 $(BIN)/python -m scripts.screenshots $(ARGS)
 
 bench: .venv/.test  ## Measure speed and memory against plain transformers and LAPACK (ARGS="--device cuda")
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(ARGS)
+	$(CHROMIUM_THEN) OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(ARGS)
 
 bench-scaling: .venv/.test  ## Measure how costs grow with the model and the split, up to a billion weights
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench --scaling $(ARGS)

@@ -3,20 +3,20 @@
 import streamlit as st
 
 from explorer.keys import MatrixKey
-from explorer.ui import measures, pages, session, spectra, work, workbench
+from explorer.ui import consequences, links, measures, pages, removing, session, spectra, workbench
 from explorer.ui.inside import inside
 
 pages.require_entry()
 bench = session.current()
 
-status = pages.heading("Prune")
-with status:
-    scores = work.scores(bench)
-    comparison = work.comparison(bench)
-controls = measures.metrics(bench, scores, comparison, status)
+found = measures.panel(bench)
+scores, comparison = found.scores, found.best
 
 keys = spectra.scored_keys(bench)
 worst = scores.ranking()[0][1] if scores is not None else keys[0]
+plot_key = f"matrices-{bench.model.digest[7:15]}-{bench.kinds}-{bench.per_head}-{scores is None}"
+if scores is not None and (asked := links.asked_matrices("plot", set(map(str, keys)))) is not None:
+    st.session_state[plot_key] = list(asked) or [str(worst)]
 left, right = st.columns([3, 2])
 with left:
     chosen = st.multiselect(
@@ -24,9 +24,11 @@ with left:
         [str(key) for key in keys],
         default=[str(worst)],
         persist_state="session",
-        key=f"matrices-{bench.model.digest[7:15]}-{bench.kinds}-{bench.per_head}-{scores is None}",
+        key=plot_key,
         help="Starts with the matrix that holds the lowest score. Box and lasso take many points at once.",
     )
+    if scores is not None:
+        links.follow_matrices("plot", chosen, [worst])
     if chosen:
         workbench.chart(bench, scores, [MatrixKey.parse(name) for name in chosen])
     else:
@@ -34,13 +36,18 @@ with left:
 with right:
     if scores is not None:
         workbench.actions(bench, scores)
+        removing.along(bench, scores)
+        removing.whole(bench, scores)
         workbench.table(bench, scores)
 
 st.subheader("What changed", divider="gray", anchor=False)
 if comparison is not None:
-    measures.changes(comparison, controls)
+    measures.changes(comparison, found.controls)
+    consequences.by_answer(comparison)
 else:
     st.caption("Measuring.")
+st.subheader("Elsewhere", divider="gray", anchor=False)
+consequences.elsewhere(bench)
 st.subheader("Inside one example", divider="gray", anchor=False)
 if comparison is not None:
     inside(bench, comparison)

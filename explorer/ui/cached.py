@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
+from streamlit.errors import StreamlitDuplicateElementKey
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.models import Model, ViewPool
 from explorer.progress import Progress
 from explorer.svd_cache import SvdCache, default_cache
+from explorer.ui import pauses
 from explorer.ui.jobs import Job, JobRunner, Key, State
 from explorer.ui.notices import Notices
 from explorer.ui.words import literal
 
 PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
-_KEEP = {"model": 2, "scores": 24, "evaluation": 256, "reading": 64, "controls": 24, "check": 8}
+_KEEP = {
+    "model": 2,
+    "scores": 24,
+    "baseline": 3,
+    "evaluation": 256,
+    "sample": 3,
+    "live": 256,
+    "reading": 64,
+    "controls": 24,
+    "curve": 8,
+    "damage": 16,
+    "check": 8,
+}
 
 
 @st.cache_resource(show_spinner=False, on_release=JobRunner.close)
 def runner() -> JobRunner:
     """The process's job runner."""
-    return JobRunner(workers=2, keep=_KEEP)
+    pauses.shorten()
+    return JobRunner(workers=2, keep=_KEEP, owner=_session)
+
+
+def _session() -> str | None:
+    context = get_script_run_ctx(suppress_warning=True)
+    return None if context is None else context.session_id
 
 
 @st.cache_resource(show_spinner=False)
@@ -42,7 +64,14 @@ def views(_model: Model, digest: str) -> ViewPool:
     return ViewPool(_model)
 
 
-def compute(key: Key, label: str, work: Callable[[Progress], Any], *, patience: float = PATIENCE) -> Any | None:
+def compute(
+    key: Key,
+    label: str,
+    work: Callable[[Progress], Any],
+    *,
+    patience: float = PATIENCE,
+    urgent: bool = False,
+) -> Any | None:
     """The result of some work; None while it runs, was stopped or failed, which the page then shows in this place.
 
     Args:
@@ -50,8 +79,9 @@ def compute(key: Key, label: str, work: Callable[[Progress], Any], *, patience: 
         label: what the user reads meanwhile.
         work: called once, in a worker thread; must not call Streamlit.
         patience: seconds to wait before a progress bar is shown.
+        urgent: go before everything that is not; for short work on a click.
     """
-    job = runner().submit(key, label, work)
+    job = runner().submit(key, label, work, urgent=urgent)
     if job.wait(patience) and job.state is State.DONE:
         return job.result
     _show(job)
@@ -59,26 +89,36 @@ def compute(key: Key, label: str, work: Callable[[Progress], Any], *, patience: 
 
 
 def _show(job: Job) -> None:
+    """How a job stands that has no result yet; once per run, wherever else the page asks for it."""
     name = "-".join(map(str, (job.key[0], abs(hash(job.key)) % 10**8)))
-    if job.active:
-        _watch(job, name)
-        return
-    if job.state is State.DONE:
-        st.rerun()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if job.state is State.FAILED:
-            st.error(literal(job.error or ""), icon=":material/error:")
+    with suppress(StreamlitDuplicateElementKey):
+        if job.active:
+            _watch(job, name)
+        elif job.state is State.DONE:
+            st.rerun()
         else:
-            st.info(literal(f"{job.label}: stopped."), icon=":material/stop_circle:")
-        st.button("Start again", key=f"again-{name}", on_click=runner().forget, args=(job.key,))
+            _ended(job, name)
+
+
+def _ended(job: Job, name: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        place = st.container()
+        again = st.button("Start again", key=f"again-{name}", on_click=runner().forget, args=(job.key,))
+        if job.state is State.FAILED:
+            place.error(literal(job.error or ""), icon=":material/error:")
+        else:
+            place.info(literal(f"{job.label}: stopped."), icon=":material/stop_circle:")
+        if again:
+            st.rerun()  # where this is part of a fragment, the rest of the page waits too
 
 
 @st.fragment(run_every=0.5)
 def _watch(job: Job, name: str) -> None:
     if not job.active:
         st.rerun()
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with suppress(StreamlitDuplicateElementKey), st.container(horizontal=True, vertical_alignment="center"):
+        place = st.container()
+        st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)
         left = job.seconds_left
         rest = "" if left is None else f", about {left:.0f} s left"
-        st.progress(min(job.done / max(job.total, 1), 1.0), text=literal(f"{job.label} ({job.state}{rest})"))
-        st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)
+        place.progress(min(job.done / max(job.total, 1), 1.0), text=literal(f"{job.label} ({job.state}{rest})"))

@@ -4,6 +4,10 @@ Page scripts come and go with every click, so work runs in the runner's threads 
 keys are equal work: a second session that asks for the same gets the same job, and finished jobs cache their results.
 Worker functions never call Streamlit.
 
+Sessions share the threads fairly (`explorer.ui.turns`): who has the least under way is next, and nobody waits for the
+long jobs of others, since a session with nothing under way gets a further thread. Urgent work, which a user waits for,
+has threads of its own; meanwhile other jobs pause at their next step.
+
 The threads are daemons that are asked to stop when the process ends; those of a ThreadPoolExecutor would hold up its
 end until the last job is done.
 """
@@ -16,13 +20,14 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from enum import StrEnum
-from queue import SimpleQueue
 from typing import Any
 
 from explorer.errors import ExplorerError, Stopped
 from explorer.progress import Progress
+from explorer.ui.turns import Turns
 
 Key = tuple[Hashable, ...]
+LONGEST_PAUSE = 5.0  # seconds per step that a job waits for urgent ones at most
 
 
 class State(StrEnum):
@@ -35,6 +40,10 @@ class State(StrEnum):
     STOPPED = "stopped"
 
 
+def _over(progress: Progress) -> None:
+    """Stands for work that has begun."""
+
+
 class Job:
     """One piece of work: its progress, and its result or the sentence that says why there is none.
 
@@ -45,7 +54,9 @@ class Job:
         error: the sentence for the user, if it failed.
     """
 
-    def __init__(self, key: Key, label: str, work: Callable[[Progress], Any]) -> None:
+    def __init__(
+        self, key: Key, label: str, work: Callable[[Progress], Any], pause: Callable[[], object] | None = None
+    ) -> None:
         self.key = key
         self.label = label
         self.state = State.WAITING
@@ -53,6 +64,7 @@ class Job:
         self.error: str | None = None
         self.result: Any = None
         self._work = work
+        self._pause = pause
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -94,7 +106,8 @@ class Job:
     def _outcome(self) -> State:
         try:
             self._report(0, 1)
-            self.result = self._work(self._report)
+            work, self._work = self._work, _over  # what the work refers to is freed with it
+            self.result = work(self._report)
             return State.DONE
         except Stopped:
             return State.STOPPED
@@ -108,6 +121,8 @@ class Job:
         return State.FAILED
 
     def _report(self, done: int, total: int) -> None:
+        if self._pause is not None and not self._stop.is_set():
+            self._pause()
         if self._stop.is_set():
             raise Stopped
         self.done, self.total = done, total
@@ -117,28 +132,59 @@ class JobRunner:
     """Runs jobs in a few threads and keeps the most recently used results of each sort.
 
     Args:
-        workers: jobs that run at once.
+        workers: jobs that run at once, beside urgent ones.
         keep: how many finished jobs to keep per sort (first entry of the key); `default_keep` for other sorts.
+        urgent: urgent jobs that run at once.
+        most: bound on the threads for jobs that are not urgent, when more owners than `workers` have some.
+        owner: says whose the work is that is being submitted.
     """
 
-    def __init__(self, workers: int = 2, keep: Mapping[str, int] | None = None, default_keep: int = 64) -> None:
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._threads = [threading.Thread(target=self._serve, name=f"job-{n}", daemon=True) for n in range(workers)]
+    def __init__(
+        self,
+        workers: int = 2,
+        keep: Mapping[str, int] | None = None,
+        default_keep: int = 64,
+        *,
+        urgent: int = 1,
+        most: int = 8,
+        owner: Callable[[], Hashable] = lambda: None,
+    ) -> None:
+        self._turns: Turns[Job] = Turns()
+        self._urgent: Turns[Job] = Turns()
+        self._workers, self._extra = workers, max(0, most - workers)
+        self._rushing = 0
+        self._calm = threading.Event()
+        self._calm.set()
+        self._owner = owner
         self._keep = dict(keep or {})
         self._default_keep = default_keep
         self._jobs: dict[Key, Job] = {}
         self._lock = threading.Lock()
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        for _ in range(workers):
+            self._start(self._serve)
+        for _ in range(urgent):
+            self._start(self._serve_urgent)
         atexit.register(self.close)
 
-    def submit(self, key: Key, label: str, work: Callable[[Progress], Any]) -> Job:
-        """The job with this key: the one there is, however it ended (see `forget`), or a new one."""
+    def submit(
+        self,
+        key: Key,
+        label: str,
+        work: Callable[[Progress], Any],
+        *,
+        urgent: bool = False,
+        owner: Hashable | None = None,
+    ) -> Job:
+        """The job with this key: the one there is, however it ended (see `forget`), or a new one.
+
+        `urgent` is for short work that a user waits for; `owner` is whose work it is, if not the session's other work.
+        """
         with self._lock:
             job = self._jobs.pop(key, None)
             if job is None:
-                job = Job(key, label, work)
-                self._queue.put(job)
+                job = Job(key, label, work, None if urgent else lambda: self._calm.wait(LONGEST_PAUSE))
+                self._queue(job, self._owner() if owner is None else owner, urgent=urgent)
             self._jobs[key] = job
             self._forget(key[0])
             return job
@@ -167,17 +213,58 @@ class JobRunner:
         atexit.unregister(self.close)
         with self._lock:
             jobs, self._jobs = list(self._jobs.values()), {}
+            threads = list(self._threads)
         for job in jobs:
             job.stop()
-        for _ in self._threads:
-            self._queue.put(None)
+        self._turns.close()
+        self._urgent.close()
+        self._calm.set()
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
+        for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
+    def _queue(self, job: Job, owner: Hashable, *, urgent: bool) -> None:
+        (self._urgent if urgent else self._turns).put(owner, job)
+        if not urgent and self._extra and self._turns.waits(owner, self._workers):
+            self._extra -= 1
+            self._start(self._serve_unserved)
+
+    def _start(self, serve: Callable[[], None]) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=serve, name="job", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _serve(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while (turn := self._turns.get()) is not None:
+            owner, job = turn
             job.run()
+            self._turns.done(owner)
+
+    def _serve_unserved(self) -> None:
+        """For owners who have nothing under way, until there are none."""
+        while (turn := self._turns.get_unserved()) is not None:
+            owner, job = turn
+            job.run()
+            self._turns.done(owner)
+        with self._lock:
+            self._extra += 1
+
+    def _serve_urgent(self) -> None:
+        while (turn := self._urgent.get()) is not None:
+            owner, job = turn
+            self._rush(1)
+            job.run()
+            self._rush(-1)
+            self._urgent.done(owner)
+
+    def _rush(self, change: int) -> None:
+        with self._lock:
+            self._rushing += change
+            if self._rushing:
+                self._calm.clear()
+            else:
+                self._calm.set()
 
     def _forget(self, sort: Hashable) -> None:
         ended = [key for key, job in self._jobs.items() if key[0] == sort and not job.active]

@@ -2,41 +2,89 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import plots
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
-from explorer.ui import words, work
+from explorer.search.controls import beaten
+from explorer.ui import live, pages, words, work
+from explorer.ui.cached import PATIENCE
 from explorer.ui.session import Bench
 from explorer.ui.work import Controls
 
+PANEL = "figures"  # the fragment's key
+BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
 WAITING, MEASURING = "…", "measuring  \n "
 
 
-def metrics(
-    bench: Bench, scores: Scores | None, comparison: Comparison | None, status: DeltaGenerator
-) -> Controls | None:
-    """Predicted change, measured accuracy and loss, and the random control (given back if it is there), side by side.
+@dataclass(frozen=True)
+class Measured:
+    """What is known of the mask so far.
 
-    Cards are of one height whatever they hold: accuracy and loss always have their line of change. The control's
-    progress bar goes to `status`.
+    Attributes:
+        scores: of the bench's matrices.
+        sample: the mask on the live sample; None too where the sample is the whole split.
+        whole: the mask on the whole split.
+        controls: random masks of its size on the whole split, if they are wanted.
     """
-    predicted, accuracy, loss, control = st.columns(4, border=True)
-    with predicted, st.container(key="metric-predicted"):
-        _predicted(bench, scores)
-    with accuracy, st.container(key="metric-accuracy"):
-        _accuracy(bench, comparison)
-    with loss, st.container(key="metric-loss"):
-        _loss(bench, comparison)
-    with control, st.container(key="metric-control"):
-        return _control(bench, scores, comparison, status)
+
+    scores: Scores | None
+    sample: Comparison | None = None
+    whole: Comparison | None = None
+    controls: Controls | None = None
+
+    @property
+    def best(self) -> Comparison | None:
+        """The split if it is measured, otherwise the sample."""
+        return self.whole or self.sample
+
+
+@st.fragment(key=PANEL)
+def panel(bench: Bench) -> Measured:
+    """The page's title, progress bars and figures: predicted change, measured accuracy and loss, random control.
+
+    A callback that changes the mask has this fragment drawn before everything else, and it has the page follow. Each
+    figure is drawn as soon as it can be: the prediction, then the live sample, then the whole split. Cards are of one
+    height whatever they hold.
+    """
+    now = live.now(bench)
+    status = pages.heading("Prune")
+    boxes = st.columns(4, border=True)
+    with status:
+        scores = work.scores(now)
+    with boxes[0], st.container(key="metric-predicted"):
+        _predicted(now, scores)
+    with status:
+        drawn = live.sample(now)
+        sample = None if drawn is None or drawn.whole else live.comparison(now, drawn)
+        urgent = drawn is not None and drawn.whole
+        whole = work.comparison(now, patience=PATIENCE if urgent else 0.0, urgent=urgent)
+    found = Measured(scores, sample, whole)
+    with boxes[1], st.container(key="metric-accuracy"):
+        _accuracy(now, found)
+    with boxes[2], st.container(key="metric-loss"):
+        _loss(now, found)
+    if _alone():
+        time.sleep(BREATH)
+        st.rerun()
+    with boxes[3], st.container(key="metric-control"):
+        return replace(found, controls=_control(now, found, status))
+
+
+def _alone() -> bool:
+    """Whether this run draws the fragment only: then the page is to follow."""
+    context = get_script_run_ctx()
+    return context is not None and bool(context.fragment_ids_this_run)
 
 
 def _predicted(bench: Bench, scores: Scores | None) -> None:
@@ -54,26 +102,26 @@ def _predicted(bench: Bench, scores: Scores | None) -> None:
         st.caption(f"sum of {len(bench.mask):,} scores,  \nfrom {scores.n:,} train examples")
 
 
-def _accuracy(bench: Bench, comparison: Comparison | None) -> None:
-    label, about = f"Accuracy, {bench.split}", "Exact match; 95 % Wilson interval."
-    if comparison is None:
+def _accuracy(bench: Bench, found: Measured) -> None:
+    label, about = _label("Accuracy", bench, found), "Exact match; 95 % Wilson interval."
+    if found.best is None:
         _measuring(label, about)
         return
-    now, before = comparison.masked, comparison.baseline
+    now, before = found.best.masked, found.best.baseline
     low, high = now.accuracy_interval
-    colour, arrow = _look(comparison.accuracy_change.value, good=1)
-    change = words.points(comparison.accuracy_change)
+    colour, arrow = _look(found.best.accuracy_change.value, good=1)
+    change = words.points(found.best.accuracy_change)
     st.metric(label, words.percent(now.accuracy), change, delta_color=colour, delta_arrow=arrow, help=about)
     st.caption(f"[{100 * low:.1f}, {100 * high:.1f}], n = {now.n:,}  \nunpruned {words.percent(before.accuracy)}")
 
 
-def _loss(bench: Bench, comparison: Comparison | None) -> None:
-    label = f"Loss, {bench.split}"
+def _loss(bench: Bench, found: Measured) -> None:
+    label = _label("Loss", bench, found)
     about = "Mean over examples, summed over answer tokens; the change is paired, with its standard error."
-    if comparison is None:
+    if found.best is None:
         _measuring(label, about)
         return
-    now, before, change = comparison.masked.mean_loss, comparison.baseline.mean_loss, comparison.loss_change
+    now, before, change = found.best.masked.mean_loss, found.best.baseline.mean_loss, found.best.loss_change
     colour, arrow = _look(change.value, good=-1)
     st.metric(
         label,
@@ -84,6 +132,11 @@ def _loss(bench: Bench, comparison: Comparison | None) -> None:
         help=about,
     )
     st.caption(f"per example {words.spread(now)}  \nunpruned {words.spread(before)}")
+
+
+def _label(what: str, bench: Bench, found: Measured) -> str:
+    """What is shown, and on which examples."""
+    return f"{what}, live sample" if found.whole is None and found.sample is not None else f"{what}, {bench.split}"
 
 
 def _measuring(label: str, about: str) -> None:
@@ -98,9 +151,8 @@ def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "of
     return ("normal" if good > 0 else "inverse"), "auto"
 
 
-def _control(
-    bench: Bench, scores: Scores | None, comparison: Comparison | None, status: DeltaGenerator
-) -> Controls | None:
+def _control(bench: Bench, measured: Measured, status: DeltaGenerator) -> Controls | None:
+    scores, comparison = measured.scores, measured.whole
     label = "Random masks, same size"
     about = "A control: as many values of the scored matrices, removed by chance. Median accuracy."
     if not len(bench.mask) or scores is None:
@@ -109,12 +161,14 @@ def _control(
         return None
     if not st.session_state.setdefault("controls_wanted", False):
         st.metric(label, "-", help=about)
-        st.button(
+        wanted = st.button(
             "Measure",
             key="controls",
             help="Runs on every change from now on.",
             on_click=lambda: st.session_state.update(controls_wanted=True),
         )
+        if wanted:
+            st.rerun()
         return None
     with status:
         found = work.controls(bench, scores)
@@ -122,11 +176,12 @@ def _control(
         st.metric(label, WAITING, help=about)
         st.caption(MEASURING)
         return None
-    beaten = sum(accuracy < comparison.masked.accuracy for accuracy in found.accuracy)
+    own = comparison.masked.accuracy
+    count = sum(accuracy < own for accuracy in found.accuracy)
     st.metric(label, words.percent(median(found.accuracy)), help=about)
     st.caption(
         f"range {100 * min(found.accuracy):.1f} to {100 * max(found.accuracy):.1f} %  \n"
-        f"this mask beats {beaten} of {len(found.accuracy)}"
+        f"this mask beats {count} of {len(found.accuracy)}, percentile {beaten(own, found.accuracy):.0f}"
     )
     return found
 

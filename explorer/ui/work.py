@@ -7,8 +7,8 @@ from functools import partial
 from typing import cast
 
 from explorer.activations import Contrast, Reading, read_prompt
-from explorer.attribution import Scores, score
-from explorer.attribution.exact import exact_effects
+from explorer.attribution import Options, Scores, score
+from explorer.attribution.exact import Value, exact_effects, known_effects
 from explorer.batches import batches
 from explorer.composed import decompose_circuit
 from explorer.edit import apply, check_mask
@@ -22,13 +22,15 @@ from explorer.models import Model, ViewPool, fetch, load
 from explorer.progress import Progress, part
 from explorer.readout import Readout, readouts
 from explorer.registry import matrices
+from explorer.residuals import Kept, keep
 from explorer.search import mask_of, random_count
 from explorer.svd import Decomposition
-from explorer.ui.cached import compute, notices, runner, svds
+from explorer.ui.cached import PATIENCE, compute, notices, runner, svds
 from explorer.ui.jobs import Key
 from explorer.ui.session import Bench, replaced_job, token
 
 CONTROL_DRAWS = 20
+KEPT_BYTES = 1 << 28  # residual streams of one split
 
 
 @dataclass(frozen=True)
@@ -96,32 +98,53 @@ def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | 
     return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {names} on {bench.task.name}", work))
 
 
-def comparison(bench: Bench) -> Comparison | None:
-    """The mask's evaluation beside the unpruned model's, on the bench's split."""
-    baseline = _evaluation(bench, bench.mask.without_all(), "Measuring the unpruned model")
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """The unpruned model on a split, and the residual streams that masks are measured from."""
+
+    evaluation: Evaluation
+    kept: Kept
+
+
+def comparison(bench: Bench, *, patience: float = PATIENCE, urgent: bool = False) -> Comparison | None:
+    """The mask's evaluation beside the unpruned model's, on the bench's split; `patience` and `urgent` as `compute`."""
+    baseline = _baseline(bench, patience=patience, urgent=urgent)
     if baseline is None:
         return None
     if not len(bench.mask):
-        return Comparison(baseline, baseline)
-    masked = _evaluation(bench, bench.mask, f"Measuring {len(bench.mask):,} removed values")
-    return None if masked is None else Comparison(masked, baseline)
+        return Comparison(baseline.evaluation, baseline.evaluation)
+    masked = _evaluation(bench, baseline.kept, patience=patience, urgent=urgent)
+    return None if masked is None else Comparison(masked, baseline.evaluation)
 
 
-def _evaluation(bench: Bench, mask: Mask, label: str) -> Evaluation | None:
-    key: Key = ("evaluation", bench.model.digest, mask.digest, bench.task.digest, bench.split, bench.eval_limit)
-    if len(mask):
-        # A session may stop its own measurement when the mask changes again, but not another session's.
-        key = (*key, token())
-        outdated = replaced_job(key)
-        if outdated is not None and (job := runner().find(outdated)) is not None and job.active:
-            runner().drop(outdated)
+def _baseline(bench: Bench, *, patience: float, urgent: bool) -> Baseline | None:
+    def work(progress: Progress) -> Baseline:
+        with bench.views.borrow() as view:
+            apply(view, bench.mask.without_all(), bench.svds)
+            cut = batches(view, bench.task, bench.task.split(bench.split, bench.eval_limit))
+            kept = keep(view, cut, memory_bytes=KEPT_BYTES, progress=progress)
+            return Baseline(evaluate(view, bench.task, bench.split, limit=bench.eval_limit, kept=kept), kept)
+
+    key = ("baseline", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
+    label = "Measuring the unpruned model"
+    return cast("Baseline | None", compute(key, label, work, patience=patience, urgent=urgent))
+
+
+def _evaluation(bench: Bench, kept: Kept, *, patience: float, urgent: bool) -> Evaluation | None:
+    # A session may stop its own measurement when the mask changes again, but not another session's.
+    setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
+    key: Key = ("evaluation", bench.mask.digest, setting, token())
+    outdated = replaced_job(key)
+    if outdated is not None and (job := runner().find(outdated)) is not None and job.active:
+        runner().drop(outdated)
 
     def work(progress: Progress) -> Evaluation:
         with bench.views.borrow() as view:
-            apply(view, mask, bench.svds)
-            return evaluate(view, bench.task, bench.split, limit=bench.eval_limit, progress=progress)
+            apply(view, bench.mask, bench.svds)
+            return evaluate(view, bench.task, bench.split, limit=bench.eval_limit, kept=kept, progress=progress)
 
-    return cast("Evaluation | None", compute(key, label, work))
+    label = f"Measuring {len(bench.mask):,} removed values"
+    return cast("Evaluation | None", compute(key, label, work, patience=patience, urgent=urgent))
 
 
 def controls(bench: Bench, scored: Scores) -> Controls | None:
@@ -201,3 +224,65 @@ def _reading(bench: Bench, mask: Mask, prompt: str) -> Reading | None:
 
     key = ("reading", bench.model.digest, mask.digest, bench.task.bos, prompt)
     return cast("Reading | None", compute(key, "Reading the prompt", work))
+
+
+def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Scores | None:
+    """Scores as the ranking shows them.
+
+    Args:
+        bench: what is scored.
+        every: all kinds of the model instead of the bench's.
+        bootstrap: resamples for standard errors, 0 for none.
+        mask: score what flipping each value does from here; None for the unpruned model.
+    """
+    if not every and not bootstrap and mask is None:
+        return scores(bench)
+    setting = (bench.model.digest, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
+    chosen = ("every" if every else bench.kinds, bench.per_head, bootstrap, None if mask is None else mask.digest)
+    what = ("all kinds" if every else ", ".join(bench.kinds)) + ("" if mask is None else " at the mask")
+
+    def work(progress: Progress) -> Scores:
+        with bench.views.borrow() as view:
+            wanted = matrices(view, per_head=bench.per_head) if every else None
+            return score(
+                view,
+                bench.task,
+                bench.svds,
+                wanted or matrices(view, bench.kinds, per_head=bench.per_head),
+                scorer=bench.scorer,
+                mode=bench.mode,
+                limit=bench.score_limit,
+                mask=mask,
+                options=Options(bootstrap=bootstrap),
+                progress=progress,
+            )
+
+    return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {what} on {bench.task.name}", work))
+
+
+def known(bench: Bench, keys: tuple[MatrixKey, ...], mask: Mask) -> dict[Value, Mean] | None:
+    """Exact effects at a mask that are on this machine already; a session looks once, and adds its own."""
+
+    def work(progress: Progress) -> dict[Value, Mean]:
+        with bench.views.borrow() as view:
+            cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
+        return known_effects(cut, keys, mask, default_effects(notices().append))
+
+    key = ("known", bench.model.digest, bench.task.digest, bench.score_limit, mask.digest, keys, token())
+    return cast("dict[Value, Mean] | None", compute(key, "Looking for measured effects", work))
+
+
+def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, Mean] | None:
+    """Measured change of the train loss if each value alone is flipped, from `mask` on."""
+
+    def work(progress: Progress) -> dict[Value, Mean]:
+        with bench.views.borrow() as view:
+            cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
+            store = default_effects(notices().append)
+            found = exact_effects(
+                view, cut, bench.svds, values, mode=mask.mode, mask=mask, store=store, progress=progress
+            )
+        return dict(found.values)
+
+    key = ("effects", bench.model.digest, bench.task.digest, bench.score_limit, mask.digest, values)
+    return cast("dict[Value, Mean] | None", compute(key, f"Measuring {len(values):,} values one by one", work))

@@ -12,7 +12,7 @@ from explorer.attribution import Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
 from explorer.search import lowest, mask_of
-from explorer.ui import session, spectra
+from explorer.ui import measures, session, spectra
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 
@@ -60,7 +60,14 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
         interactive=scores is not None,
         by_block=by_block,
         on_pick=on_pick,
+        after_pick=measure_first,
     )
+
+
+def measure_first() -> None:
+    """End a callback that changed the mask: the figures are drawn first, and have the rest of the page follow."""
+    if session.problem() is None:
+        st.rerun(measures.PANEL)
 
 
 def _toggle(bench: Bench, scores: Scores, shown: list[Series], picks: tuple[Pick, ...], *, by_block: bool) -> None:
@@ -68,21 +75,21 @@ def _toggle(bench: Bench, scores: Scores, shown: list[Series], picks: tuple[Pick
         now = [replace(one, removed=mask.indices(MatrixKey.parse(one.matrix))) for one in shown]
         return apply_picks(now, picks, by_block=by_block)
 
-    _change(bench, scores, changed)
+    change(bench, scores, changed)
 
 
-def _change(bench: Bench, scores: Scores, changed: Callable[[Mask], Mapping[str, Iterable[int]]]) -> bool:
+def change(bench: Bench, scores: Scores, changed: Callable[[Mask], Mapping[str, Iterable[int]]]) -> bool:
     """Give matrices other removed indices. They are worked out from the mask as it is when the change comes.
 
     Fast clicks reach the callbacks of a run that began before the last change. A mask that starts from nothing gets
     the scores' provenance.
     """
 
-    def change(mask: Mask) -> Mask:
+    def changed_mask(mask: Mask) -> Mask:
         start = mask if len(mask) else mask_of_lowest(bench, scores, 0)
         return spectra.with_removed(start, scores, changed(mask))
 
-    return session.change_mask(bench.model, change)
+    return session.change_mask(bench.model, changed_mask)
 
 
 @dataclass
@@ -119,8 +126,9 @@ def table(bench: Bench, scores: Scores) -> None:
                 (removed.add if gone else removed.discard)(index)
             return after
 
-        accepted = _change(bench, scores, changed)
+        accepted = change(bench, scores, changed)
         editing.expected = session.history(bench.model).mask.digest if accepted else ""
+        measure_first()
 
     st.data_editor(
         frame,
@@ -176,11 +184,11 @@ def actions(bench: Bench, scores: Scores) -> None:
         count = st.number_input("Lowest-scored", 1, scores.size, start, key="k", persist_state="session", width=110)
 
         def remove() -> None:
-            wanted = int(st.session_state["k"])
-            session.change_mask(bench.model, lambda _: mask_of_lowest(bench, scores, wanted))
+            remove_lowest(bench, scores, int(st.session_state["k"]))
 
         def restore() -> None:
             session.change_mask(bench.model, Mask.without_all)
+            measure_first()
 
         st.button(
             f"Remove {count:,} lowest",
@@ -195,6 +203,12 @@ def actions(bench: Bench, scores: Scores) -> None:
             disabled=not len(bench.mask),
             on_click=restore,
         )
+
+
+def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:
+    """End a callback with the mask of the `count` lowest-scored values."""
+    session.change_mask(bench.model, lambda _: mask_of_lowest(bench, scores, count), f"lowest {count:,}")
+    measure_first()
 
 
 def mask_of_lowest(bench: Bench, scores: Scores, count: int) -> Mask:

@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from explorer.files import write_json
-from tests.bench import exact_effect, rows, scaling
+from tests.bench import exact_effect, latency, rows, scaling
 from tests.bench.subjects import DTYPES, Subject
 from tests.bench.timing import Row, clock_name, verdict
 
 OUT = Path(__file__).parents[2] / "build" / "bench"
 EXAMPLES = {"bundled": 512, "smollm2-135m": 128}  # eight batches each
+CLICKS = {"bundled": 100, "smollm2-135m": 20}
 
 
 def measure(subject: Subject, runs: int, quick: bool) -> list[Row]:
@@ -71,6 +72,7 @@ def main(
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each pair.")] = 5,
     device: Annotated[str, typer.Option(help="cpu (float32 weights) or cuda (bfloat16 weights).")] = "cpu",
     quick: Annotated[bool, typer.Option(help="The bundled model only, two runs, two batches: does it work?")] = False,
+    clicks: Annotated[bool, typer.Option(help="Click through the Prune page in a browser as well.")] = True,
     scale: Annotated[bool, typer.Option("--scaling", help="How costs grow with model and split.")] = False,
 ) -> None:
     """Measure and report."""
@@ -82,6 +84,8 @@ def main(
         examples = EXAMPLES.get(name, 128) // (4 if quick else 1)
         with tempfile.TemporaryDirectory() as folder:
             measured = measure(Subject(name, examples, device, Path(folder)), runs, quick)
+        if clicks and device == "cpu" and name in CLICKS:
+            measured += latency.measure(name, 8 if quick else CLICKS[name])
         Console(width=150).print(table(f"{name}, {examples} examples, {runs} runs, {about['device']}", measured))
         for one in measured:
             if one.get("note"):

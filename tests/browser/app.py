@@ -17,7 +17,7 @@ from tests.browser import chart
 from tests.browser.conftest import ROOT, open_app, wait_until_idle
 
 APP = ROOT / "app.py"
-PAGES = ("Overview", "Prune", "Spectra", "Activations")
+PAGES = ("Overview", "Prune", "Scores", "Search", "Spectra", "Activations", "Masks")
 CHART = "prune-chart"
 SECONDS = 60_000
 

@@ -25,7 +25,10 @@ from explorer.ui.task_choice import UPLOADED
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 SECONDS = 120.0
-PAGES = {name.title(): f"pages/{name}.py" for name in ("overview", "prune", "spectra", "activations")}
+PAGES = {
+    name.title(): f"pages/{name}.py"
+    for name in ("overview", "prune", "scores", "search", "spectra", "activations", "masks")
+}
 
 
 def open_page(title: str = "Overview", **query: str) -> AppTest:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from statistics import median
+from typing import Any
 
 import numpy as np
 import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from streamlit.testing.v1 import AppTest
 
 from explorer.activations import read_prompt
 from explorer.attribution import Scores
@@ -15,7 +19,7 @@ from explorer.composed import circuits, decompose_circuit
 from explorer.edit import apply
 from explorer.keys import Circuit, CircuitKey, Kind, MatrixKey
 from explorer.readout import readouts
-from explorer.registry import matrices
+from explorer.registry import kinds, matrices
 from explorer.spectrum import blocks, cumulative_energy, null_from, summarise
 from explorer.tasks import load_task
 from explorer.ui import words
@@ -39,8 +43,6 @@ def test_every_page_stands_unpruned_and_pruned(title: str) -> None:
 @pytest.mark.parametrize("title", ["Prune", "Spectra", "Activations"])
 def test_a_first_deep_link_comes_through_the_entry(title: str) -> None:
     """Before `st.navigation` was ever called, Streamlit runs a file of pages/ without app.py."""
-    from streamlit.testing.v1 import AppTest
-
     from tests.pages.app import APP, SECONDS
 
     app = AppTest.from_file(APP, default_timeout=SECONDS)
@@ -68,23 +70,85 @@ def test_the_overview_states_model_task_and_figures(engine: Engine, scores: Scor
     assert any(f"**{harmful:,} of {scores.size:,}** Q and K values" in text for text in texts)
 
 
-def test_the_overview_leads_from_step_to_step(engine: Engine, scores: Scores) -> None:
-    def next_step() -> str:
-        (text,) = (text.value for text in app.markdown if ":primary-badge[next]" in text.value)
-        (button,) = (
-            one for one in app.button if one.key and one.key.startswith("step-") and one.proto.type == "primary"
-        )
-        return text.split("**")[1] + " / " + button.label
+def next_step(app: AppTest) -> list[str]:
+    return [text.value.split("**")[1] for text in app.markdown if ":primary-badge[next]" in text.value]
 
+
+def said(app: AppTest) -> str:
+    return plain("\n".join(text.value for text in app.markdown)).replace("*", "")
+
+
+def test_the_tour_finds_removes_and_checks_with_the_engines_figures(engine: Engine, scores: Scores) -> None:
     app = open_page("Overview")
-    assert next_step() == "1. Find / Open Spectra"
-    app = go(go(app, "Spectra"), "Overview")
-    assert next_step() == "2. Remove / Open Prune"
-    app = click(go(app, "Prune"), "remove-lowest")
-    app = go(app, "Overview")
-    assert next_step() == "3. Look inside / Open Activations"
-    found = engine.compare(engine.lowest(scores, 4))
+    assert next_step(app) == ["1. Find"]
+    app = click(app, "tour-1")
+    assert next_step(app) == ["2. Remove"]
+    lowest = scores.ranking()[:4]
+    task = load_task("int-mult")
+    cut = batches(engine.view, task, task.split("train", None))
+    exact = exact_effects(engine.view, cut, engine.svds, [(key, index) for _, key, index in lowest]).values
+    for predicted, key, index in lowest:
+        assert f"{key}, value {index}: {predicted:+.2f} → {exact[key, index].value:+.2f}" in said(app)
+    app = click(app, "tour-2")
+    assert next_step(app) == ["3. Check"]
+    mask = engine.lowest(scores, 4)
+    assert mask_in(app).digest == mask.digest
+    found = engine.compare(mask)
+    before, after = words.percent(found.baseline.accuracy), words.percent(found.masked.accuracy)
+    assert f"With 4 removed, accuracy went from {before} to {after} of {found.masked.n} validation examples" in said(
+        app
+    )
+    first = found.repaired[0]
+    assert f"it said {found.baseline.answers[first].strip()}, now it says {found.masked.answers[first]}" in said(app)
     assert f"With 4 values removed: **{words.accuracy(found.masked)}**" in [text.value for text in app.markdown]
+    app = click(app, "tour-3")
+    assert next_step(app) == []
+    draws = [engine.compare(engine.random(scores, 4, seed)).masked.accuracy for seed in range(20)]
+    beaten = sum(one < found.masked.accuracy for one in draws)
+    assert f"beats {beaten} of 20" in said(app)
+    assert f"reach {words.percent(median(draws))} ({words.percent(min(draws))} to {words.percent(max(draws))})" in said(
+        app
+    )
+    app = settled(app.button(key="undo").click().run())
+    assert next_step(app) == ["2. Remove"]
+
+
+def map_points(app: AppTest) -> dict[str, list[Any]]:
+    (chart,) = (one for one in app.get("plotly_chart") if "score-map" in one.proto.id)
+    (trace,) = json.loads(chart.proto.spec)["data"]
+    return {"id": trace["ids"], "worst": trace["marker"]["color"], "cells": trace["customdata"]}
+
+
+def test_the_map_covers_the_chosen_kinds_and_then_all(engine: Engine, scores: Scores) -> None:
+    app = open_page("Overview")
+    for every in (False, True):
+        if every:
+            app.toggle(key="every-kind").set_value(True)
+            app = settled(app.run())
+            scores = engine.scores(kinds=kinds(engine.view))
+        points = map_points(app)
+        assert points["id"] == [str(key) for key in sorted(scores.matrices)]
+        worst = [float(scores.matrices[key].score.min()) for key in sorted(scores.matrices)]
+        assert points["worst"] == pytest.approx(worst)
+        harmful = [int((scores.matrices[key].score < 0).sum()) for key in sorted(scores.matrices)]
+        assert [cell[2] for cell in points["cells"]] == harmful
+
+
+@pytest.mark.parametrize("name", ["L2.K.H1", "L3.OUT"])
+def test_a_click_on_the_map_opens_the_matrix(name: str) -> None:
+    app = open_page("Overview")
+    app.toggle(key="every-kind").set_value(True)
+    app = settled(app.run())
+    (chart,) = (one for one in app.get("plotly_chart") if "score-map" in one.proto.id)
+    states = app._tree.get_widget_states()
+    selection = {"points": [{"id": name}], "point_indices": [0], "box": [], "lasso": []}
+    states.widgets.append(WidgetState(id=chart.proto.id, string_value=json.dumps({"selection": selection})))
+    app = settled(app._run(states))
+    assert [one.value for one in app.title] == ["Spectra"]
+    assert app.dataframe[0].value["matrix"].tolist() == [name]
+    assert not app.warning
+    app = go(go(app, "Overview"), "Spectra")  # coming back does not click again, and the matrix stays
+    assert app.dataframe[0].value["matrix"].tolist() == [name]
 
 
 # ---- Spectra

@@ -22,6 +22,8 @@ import explorer.cli.launch
 import explorer.models
 from explorer.attribution import SCORERS, Options, score
 from explorer.cli import app, console, evaluation, reports, spectrum_reports, task_reports
+from explorer.cli.finetune import FinetuneReport
+from explorer.cli.mask import reports as mask_reports
 from explorer.config import DTYPES, settings
 from explorer.edit import apply, empty_mask
 from explorer.evaluate import Comparison, evaluate
@@ -49,6 +51,13 @@ COMMANDS = {
     ("score",): reports.ScoreReport,
     ("prune",): reports.PruneReport,
     ("eval",): reports.EvalReport,
+    ("finetune",): FinetuneReport,
+    ("mask", "show"): mask_reports.ShowReport,
+    ("mask", "diff"): mask_reports.DiffReport,
+    ("mask", "union"): mask_reports.CombineReport,
+    ("mask", "intersect"): mask_reports.CombineReport,
+    ("mask", "vote"): mask_reports.CombineReport,
+    ("mask", "transfer"): mask_reports.TransferReport,
     ("mask", "damage"): reports.DamageReport,
     ("app",): None,
 }

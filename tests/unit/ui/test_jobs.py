@@ -209,7 +209,7 @@ def test_closing_stops_what_runs_and_what_waits() -> None:
     running = runner.submit(("a", 1), "Working", work)
     waiting = runner.submit(("a", 2), "Working", work)
     wait_until(lambda: running.state is State.RUNNING)
-    work.go.release(3)
+    work.go.release(10**5)
     runner.close()
     assert running.state is waiting.state is State.STOPPED
     assert not any(thread.is_alive() for thread in runner._threads)
@@ -236,3 +236,67 @@ assert began.wait(20)
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert time.monotonic() - began < 30
+
+
+def test_long_jobs_of_one_owner_do_not_hold_up_another() -> None:
+    owner = "a"
+    runner = JobRunner(workers=2, owner=lambda: owner)
+    try:
+        long = [Steps(1) for _ in range(4)]
+        first = [runner.submit(("long", n), "Long", work) for n, work in enumerate(long)]
+        wait_until(lambda: [job.state for job in first].count(State.RUNNING) == 2)
+        owner = "b"
+        assert runner.submit(("short", 1), "Short", lambda progress: 1).wait(SOON)
+        assert runner.submit(("short", 2), "Short", lambda progress: 2).wait(SOON)
+        assert [job.state for job in first].count(State.WAITING) == 2
+        for work in long:
+            work.go.release()
+        assert all(job.wait(SOON) for job in first)
+    finally:
+        runner.close()
+
+
+def test_threads_are_bounded_and_further_owners_wait() -> None:
+    owner = 0
+    runner = JobRunner(workers=1, urgent=0, most=3, owner=lambda: owner)
+    try:
+        work = [Steps(1) for _ in range(5)]
+        jobs = []
+        for owner, one in enumerate(work):
+            jobs.append(runner.submit(("long", owner), "Long", one))
+        wait_until(lambda: [job.state for job in jobs].count(State.RUNNING) == 3)
+        assert [job.state for job in jobs].count(State.WAITING) == 2
+        for one in work:
+            one.go.release()
+        assert all(job.wait(SOON) for job in jobs)
+        wait_until(lambda: sum(thread.is_alive() for thread in runner._threads) == 1)
+    finally:
+        runner.close()
+
+
+def test_urgent_work_has_its_own_thread_and_others_pause_meanwhile(runner: JobRunner) -> None:
+    slow, urgent = Steps(2), Steps(1)
+    background = runner.submit(("a", 1), "Background", slow)
+    wait_until(lambda: background.state is State.RUNNING)
+    first = runner.submit(("live", 1), "Urgent", urgent, urgent=True)
+    wait_until(lambda: first.state is State.RUNNING)
+    slow.go.release(2)
+    wait_until(lambda: slow.done == 1)
+    time.sleep(0.05)
+    assert slow.done == 1  # it waits inside its report of the first step
+    urgent.go.release()
+    assert first.wait(SOON)
+    assert background.wait(SOON)
+    assert slow.done == 2
+
+
+def test_work_is_let_go_when_it_begins(runner: JobRunner) -> None:
+    import weakref
+
+    work = Steps(1)
+    seen = weakref.ref(work)
+    job = runner.submit(("a", 1), "Working", work)
+    work.go.release()
+    assert job.wait(SOON)
+    del work
+    wait_until(lambda: seen() is None)

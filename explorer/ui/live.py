@@ -1,0 +1,64 @@
+"""The live sample: what the mask does to a few examples, measured on every click before anything else.
+
+The sample is drawn once for a model, a task and a split, and is the same for every mask and session
+(`explorer.sampling`). Its measurements are urgent jobs; one that a newer mask has outdated is stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import streamlit as st
+
+from explorer.edit import apply
+from explorer.evaluate import Comparison
+from explorer.progress import Progress
+from explorer.sampling import Sample, draw_sample
+from explorer.ui import session
+from explorer.ui.cached import compute, runner
+from explorer.ui.jobs import Key
+from explorer.ui.session import Bench
+
+PATIENCE = 1.5  # seconds that the page waits for the sample's measurement before it draws the rest
+
+
+def now(bench: Bench) -> Bench:
+    """The bench with the mask as it is now, which callbacks may have changed since the page ran."""
+    return replace(bench, mask=session.history(bench.model).mask)
+
+
+def sample(bench: Bench) -> Sample | None:
+    """The sample; None while it is drawn."""
+
+    def work(progress: Progress) -> Sample:
+        with bench.views.borrow() as view:
+            apply(view, bench.mask.without_all(), bench.svds)
+            return draw_sample(view, bench.task, bench.split, limit=bench.eval_limit, progress=progress)
+
+    key = ("sample", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
+    return cast("Sample | None", compute(key, "Choosing a live sample", work, urgent=True))
+
+
+def comparison(bench: Bench, drawn: Sample) -> Comparison | None:
+    """The mask on the sample, beside the unpruned model; None while it is measured."""
+    if not len(bench.mask):
+        return Comparison(drawn.baseline, drawn.baseline)
+
+    def work(progress: Progress) -> Comparison:
+        with bench.views.borrow() as view:
+            apply(view, bench.mask, bench.svds)
+            return drawn.measure(view, progress)
+
+    setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
+    key = ("live", bench.mask.digest, setting, session.token())
+    _stop_outdated(key)
+    label = f"Measuring {len(bench.mask):,} removed values on {len(drawn.examples):,} examples"
+    return cast("Comparison | None", compute(key, label, work, patience=PATIENCE, urgent=True))
+
+
+def _stop_outdated(key: Key) -> None:
+    before = cast("Key | None", st.session_state.get("live-measuring"))
+    st.session_state["live-measuring"] = key
+    if before is not None and before != key and (job := runner().find(before)) is not None and job.active:
+        runner().drop(before)

@@ -1,0 +1,100 @@
+"""Many values at once: along the ranking with its curve, and whole matrices or layers."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import numpy as np
+import streamlit as st
+
+from explorer import plots, prune_plots
+from explorer.attribution import Scores
+from explorer.edit import apply
+from explorer.keys import MatrixKey
+from explorer.masks import Mask
+from explorer.progress import Progress, part
+from explorer.prune_plots import CurvePoint
+from explorer.sampling import Sample
+from explorer.search import lowest, mask_of
+from explorer.ui import live, workbench
+from explorer.ui.cached import compute
+from explorer.ui.session import Bench
+
+POINTS = 16
+
+
+def counts(total: int) -> list[int]:
+    """The numbers of values that the slider stops at: 1 to `total`, each a like factor above the last."""
+    return sorted({round(float(one)) for one in np.geomspace(1, total, POINTS)})
+
+
+def along(bench: Bench, scores: Scores) -> None:
+    """The slider, and on demand the curve that it moves along, on the live sample."""
+    stops = counts(scores.size)
+    now = max(1, int(st.session_state.get("k", 1)))
+    st.session_state["k-slider"] = min(stops, key=lambda one: abs(math.log(one / now)))
+
+    def move() -> None:
+        wanted = int(st.session_state["k-slider"])
+        st.session_state["k"] = wanted
+        workbench.remove_lowest(bench, scores, wanted)
+
+    left, right = st.columns([5, 2], vertical_alignment="bottom")
+    left.select_slider("Lowest-scored, along the ranking", stops, key="k-slider", on_change=move)
+    wanted = right.toggle(
+        "Curve", key="curve", persist_state="session", help="Measures the live sample at every stop of the slider."
+    )
+    if wanted and (drawn := live.sample(bench)) is not None and (points := _curve(bench, scores, drawn)) is not None:
+        figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, st.session_state["k-slider"])
+        st.plotly_chart(figure, config=plots.CONFIG, key="curve-figure")
+        what = "all" if drawn.whole else "the live sample:"
+        st.caption(f"On {what} {len(drawn.examples):,} {bench.split} examples; bars are standard errors.")
+
+
+def _curve(bench: Bench, scores: Scores, drawn: Sample) -> tuple[CurvePoint, ...] | None:
+    stops = counts(scores.size)
+
+    def work(progress: Progress) -> tuple[CurvePoint, ...]:
+        found = []
+        with bench.views.borrow() as view:
+            for place, count in enumerate(stops):
+                mask = mask_of(view, scores, lowest(scores, count))
+                apply(view, mask, bench.svds)
+                piece = part(progress, place / len(stops), (place + 1) / len(stops))
+                one = drawn.measure(view, piece)
+                predicted = scores.predicted(mask)
+                assert predicted is not None  # all of its matrices are scored
+                found.append(CurvePoint(count, one.masked.accuracy, one.loss_change, predicted))
+        return tuple(found)
+
+    scored = (bench.kinds, bench.per_head, bench.scorer, bench.mode, bench.score_limit)
+    key = ("curve", bench.model.digest, bench.task.digest, bench.split, len(drawn.examples), scored)
+    return cast("tuple[CurvePoint, ...] | None", compute(key, "Measuring along the ranking", work))
+
+
+def whole(bench: Bench, scores: Scores) -> None:
+    """All values of one matrix, or of a layer's scored matrices, off and on."""
+    layers = sorted({key.layer for key in scores.matrices})
+    places = {f"layer {layer}": tuple(key for key in scores.matrices if key.layer == layer) for layer in layers}
+    places |= {str(key): (key,) for key in scores.matrices}
+    with st.popover("Whole matrices", icon=":material/select_all:", key="whole-popover"):
+        chosen = st.selectbox("Matrix or layer", list(places), key="whole", persist_state="session")
+        keys = places[chosen]
+        size = sum(len(scores.matrices[key].s) for key in keys)
+        gone = sum(len(bench.mask.indices(key)) for key in keys)
+        st.caption(f"{gone:,} of {size:,} values removed")
+        with st.container(horizontal=True):
+            for label, name, remove, possible in (
+                ("Remove all", "whole-off", True, gone < size),
+                ("Restore all", "whole-on", False, gone > 0),
+            ):
+                st.button(label, key=name, disabled=not possible, on_click=_switch, args=(bench, scores, keys, remove))
+
+
+def _switch(bench: Bench, scores: Scores, keys: tuple[MatrixKey, ...], remove: bool) -> None:
+    def changed(mask: Mask) -> dict[str, range]:
+        return {str(key): range(len(scores.matrices[key].s) if remove else 0) for key in keys}
+
+    if workbench.change(bench, scores, changed):
+        workbench.measure_first()

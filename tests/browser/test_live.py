@@ -1,0 +1,60 @@
+"""What a click shows, and when: first the live sample, then the whole split; and the bench that times it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from explorer.edit import apply
+from explorer.evaluate import evaluate
+from explorer.masks import load_mask
+from explorer.models import Model
+from explorer.svd_cache import SvdCache
+from explorer.tasks import load_task
+from tests.bench import latency
+from tests.browser import app, chart
+from tests.browser.conftest import StartServer, open_app
+
+pytestmark = pytest.mark.browser
+
+_LABELS = """() => {
+    const seen = (window.__labels = []);
+    const card = () => document.querySelector(".st-key-metric-loss [data-testid=stMetricLabel]")?.textContent;
+    new MutationObserver(() => {
+        if (card() && card() !== seen.at(-1)) seen.push(card());
+    }).observe(document.body, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+def test_the_sample_comes_first_and_the_split_fills_in(
+    page: Page, streamlit_server: StartServer, tmp_path: Path, bundled: Model, svds: SvdCache
+) -> None:
+    url = streamlit_server(app.APP, app.folders(tmp_path))
+    open_app(page, f"{url}/prune?task=int-sum")
+    chart.graph(page, app.CHART).wait_for(timeout=app.SECONDS)
+    app.settle(page)
+    page.evaluate(_LABELS)
+    matrix = chart.evaluate(page, app.CHART, "return gd._fullData.find((one) => one.meta?.matrix).meta.matrix;")
+    for index in (3, 5, 7):  # each outdates the measurement of the one before
+        chart.click_point(page, app.CHART, str(matrix), index)
+        page.wait_for_timeout(200)
+    app.wait_for_removed(page, 3)
+    labels = page.evaluate("window.__labels")
+    assert "Loss, live sample" in labels
+    assert labels[-1] == "Loss, validation"
+    view = bundled.view()
+    apply(view, load_mask(app.download(page, tmp_path)), svds)
+    assert app.figures(page) == app.shown(evaluate(view, load_task("int-sum"), "validation").as_dict())
+
+
+def test_the_latency_bench_counts_every_click(browser: Browser) -> None:
+    rows = latency.measure_in(browser, "bundled", 3)
+    assert [one["runs"] for one in rows] == [3, 3, 3]
+    for one in rows:
+        ours, reference, ratio = one["ours_ms"], one["reference_ms"], one["ratio"]
+        assert isinstance(ours, float)
+        assert isinstance(reference, float)
+        assert ratio == pytest.approx(ours / reference)
+        assert ours > 0
