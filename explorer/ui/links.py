@@ -43,11 +43,19 @@ def arrive() -> None:
     opened = not st.session_state.get("arrived")
     ours = SESSION in st.query_params  # not the bare URL that a page is entered by: it says nothing about the mask
     asked = dict(st.query_params)
+    _enter(ours)
     session.token()
     if opened or (back and ours):
         st.session_state["arrived"] = True
         st.session_state["asked"] = _Asked(asked, back)
         st.session_state["link"] = (asked.get(MASK, ""), back)
+
+
+def _enter(ours: bool) -> None:
+    """Complete the bare URL that a page is entered by in one step: each step is an entry of the browser's history."""
+    url: dict[str, str] = st.session_state.get("url", {})
+    if not ours and MASK in url and SESSION in st.session_state:
+        st.query_params.update({SESSION: st.session_state[SESSION], MASK: url[MASK]})
 
 
 def take(model: Model) -> None:

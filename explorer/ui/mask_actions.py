@@ -54,7 +54,7 @@ def _export(entry: Entry) -> None:
     export = EXPORTS["mask"]
     st.download_button(
         "Export",
-        data=export.encode(entry.mask),
+        data=lambda: export.encode(entry.mask),
         file_name=mask_panel.file_name(entry.name, entry.mask, export.suffix),
         mime=export.mime,
         icon=":material/download:",

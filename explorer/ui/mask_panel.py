@@ -94,7 +94,7 @@ def _download(model: Model, mask: Mask) -> None:
     export = EXPORTS["mask"]
     st.download_button(
         "Download mask",
-        data=export.encode(mask),
+        data=lambda: export.encode(mask),  # made when asked for: a file per rerun would be gone too soon
         file_name=file_name(model.source.name, mask, export.suffix),
         mime=export.mime,
         icon=":material/download:",

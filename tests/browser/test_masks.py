@@ -63,18 +63,28 @@ def heading(page: Page, text: str) -> None:
     expect(page.get_by_role("heading", name=text, exact=True)).to_be_visible(timeout=app.SECONDS)
 
 
+def rest(page: Page) -> None:
+    """Wait until nothing is computed any more: while it is, the page may still add to the browser's history."""
+    for _ in range(3):
+        settle(page)
+        page.wait_for_timeout(500)
+
+
 def test_back_and_forward_go_through_masks_and_pages(page: Page, url: str) -> None:
     open_prune(page, url)
     start = figures(page)
     remove_lowest(page, 2)
     two = figures(page)
     remove_lowest(page, 5)
-    go(page, "Spectra")
-    go(page, "Prune")
+    for title in ("Spectra", "Prune"):
+        go(page, title)
+        rest(page)
     page.go_back()
     heading(page, "Spectra")
+    rest(page)
     page.go_back()
     heading(page, "Prune")
+    rest(page)
     removed(page, 5)
     page.go_back()
     removed(page, 2)

@@ -107,7 +107,8 @@ def test_a_click_on_the_map_opens_the_matrix_and_coming_back_does_not(page: Page
         expect(page.get_by_role("heading", name="Eigenpruning", exact=True)).to_be_visible()
 
 
-def test_filter_measure_compare_and_remove_the_worst(page: Page, url: str) -> None:
+def test_filter_measure_compare_and_remove_the_worst(page: Page, streamlit_server: StartServer, tmp_path: Path) -> None:
+    url = streamlit_server(APP, app.folders(tmp_path))  # where nothing has been measured yet
     open_app(page, f"{url}/scores")
     expect(page.get_by_role("heading", name="Scores", exact=True)).to_be_visible(timeout=app.SECONDS)
     settle(page)
@@ -118,8 +119,8 @@ def test_filter_measure_compare_and_remove_the_worst(page: Page, url: str) -> No
     page.get_by_role("option", name="0", exact=True).click()
     page.keyboard.press("Escape")
     settle(page)
-    expect(page.get_by_text(re.compile(r"^256 of 1,024 values"))).to_be_visible()
-    expect(page.get_by_text("None of these values has been measured yet")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^256 of 1,024 values"))).to_be_visible(timeout=app.SECONDS)
+    expect(page.get_by_text("None of these values has been measured yet")).to_be_visible(timeout=app.SECONDS)
 
     press(page, "measure-these")
     expect(plot(page, "pairs")).to_be_visible(timeout=app.SECONDS)

@@ -293,10 +293,12 @@ def test_shares_grow_to_the_whole(model: Model, svds: SvdCache) -> None:
         assert shares[-1].measured == len(found.curve)
 
 
-def test_the_settings_decide_where_journals_are(isolated_folders: Path) -> None:
+def test_the_settings_decide_where_journals_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = replace(settings(), cache_dir=tmp_path)
+    monkeypatch.setattr("explorer.search.journal.settings", lambda: now)
     file = default_journals(silent)
-    assert file.path.parent == settings().cache_dir
-    assert file.limit == settings().cache_bytes // 20
+    assert file.path.parent == tmp_path
+    assert file.limit == now.cache_bytes // 20
     assert not file.path.exists(), "looking makes no file"
     assert file.open("one").recorded == 0
     assert not file.path.exists()
