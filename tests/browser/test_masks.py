@@ -66,6 +66,7 @@ def heading(page: Page, text: str) -> None:
 def rest(page: Page) -> None:
     """Wait until nothing is computed any more: while it is, the page may still add to the browser's history."""
     for _ in range(3):
+        expect(page.locator("[data-testid=stProgress]")).to_have_count(0, timeout=app.SECONDS)
         settle(page)
         page.wait_for_timeout(500)
 
