@@ -24,7 +24,6 @@ from explorer.progress import part
 from explorer.search.adaptive import adaptive
 from explorer.search.laser import laser
 from explorer.search.learned import learned
-from explorer.search.outcome import Budget
 from explorer.search.paper import paper
 from explorer.search.problem import Problem, Search, solve
 from explorer.search.verified import verified
@@ -102,7 +101,7 @@ def _member(problem: Problem, given: EnsembleSettings, number: int) -> Mask:
     budget = problem.budget
     if budget.seconds is not None:
         left = given.resamples - number + 1  # the other searches, and measuring the combinations
-        budget = Budget(budget.removed, max(0.0, budget.seconds - problem.seconds) / left)
+        budget = replace(budget, seconds=max(0.0, budget.seconds - problem.seconds) / left)
     smaller = Problem(
         problem.view, replace(problem.task, train=train, validation=validation), problem.svds, problem.keys, budget,
         mode=problem.mode, scorer=problem.scorer, seed=problem.seed, text=problem.text,

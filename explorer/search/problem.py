@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 from jaxtyping import Int
@@ -79,7 +80,6 @@ class Problem:
     forwards: int = 0
     curve: list[Point] = field(default_factory=list)
     _share: float = 0.0
-    _text_loss: float | None = None
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -207,13 +207,11 @@ class Problem:
         """Of the perplexity on the held-out text, for the view as it is now; None if there is no limit to it."""
         if self.budget.growth is None:
             return None
-        loss = text_loss(self.view, self.text[-HELD:])
-        if self._text_loss is None:
-            self._text_loss = loss if not self.curve else self._unpruned_text_loss()
-        return math.expm1(loss - self._text_loss)
+        loss = text_loss(self.view, self.text[-HELD:])  # before the unpruned model takes the view
+        return math.expm1(loss - self._unpruned_text_loss)
 
+    @cached_property
     def _unpruned_text_loss(self) -> float:
-        """A resumed search has measured the unpruned model in an earlier run."""
         apply(self.view, self.mask(), self.svds)
         return text_loss(self.view, self.text[-HELD:])
 
