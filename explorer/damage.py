@@ -10,7 +10,7 @@ from explorer.edit import apply, empty_mask
 from explorer.evaluate import Comparison, Evaluation
 from explorer.masks import Mask
 from explorer.models import View
-from explorer.paired import McNemar, bootstrap_interval, mcnemar
+from explorer.paired import McNemar, mcnemar
 from explorer.perplexity import TOKENS, Perplexity, growth, perplexity
 from explorer.progress import Progress, part
 from explorer.scoring import RULES, Alternatives, Rule, measure
@@ -31,17 +31,17 @@ class TaskDamage:
     @property
     def accuracy_test(self) -> McNemar:
         """Exact McNemar test of the change of exact-match accuracy."""
-        return mcnemar(self.comparison.masked.correct, self.comparison.baseline.correct)
+        return self.comparison.accuracy_test
+
+    def loss_interval(self, seed: int = 0) -> tuple[float, float]:
+        """Paired 95 % bootstrap interval of the change of the mean loss, nats per example."""
+        return self.comparison.loss_interval(seed)
 
     def choice_test(self, rule: Rule = "sum") -> McNemar | None:
         """Exact McNemar test of the change of choice accuracy; None without choices."""
         if self.masked is None or self.baseline is None or not self.masked.picked():
             return None
         return mcnemar(self.masked.correct(rule), self.baseline.correct(rule))
-
-    def loss_interval(self, seed: int = 0) -> tuple[float, float]:
-        """Paired 95 % bootstrap interval of the change of the mean loss, nats per example."""
-        return bootstrap_interval(_changes(self.comparison), seed=seed)
 
     def as_dict(self) -> dict[str, Any]:
         """The figures for a report."""
@@ -164,7 +164,3 @@ def _measure(
 
 def _figures(evaluation: Evaluation, others: Alternatives | None) -> dict[str, Any]:
     return {**evaluation.as_dict(), **({"choice": None, "lead": None} if others is None else others.as_dict())}
-
-
-def _changes(comparison: Comparison) -> list[float]:
-    return [now - then for now, then in zip(comparison.masked.loss, comparison.baseline.loss, strict=True)]

@@ -13,6 +13,7 @@ from explorer.batches import Batch, batches
 from explorer.errors import SettingsError
 from explorer.metrics import Mean, Outcome, mean, paired_difference, run_all, wilson_interval
 from explorer.models import View
+from explorer.paired import McNemar, bootstrap_interval, mcnemar
 from explorer.progress import Progress, track
 from explorer.residuals import Kept, keep, run_kept
 from explorer.tasks import Example, Task
@@ -80,6 +81,16 @@ class Comparison:
     def accuracy_change(self) -> Mean:
         """Mean paired change of the accuracy."""
         return paired_difference([float(c) for c in self.masked.correct], [float(c) for c in self.baseline.correct])
+
+    @cached_property
+    def accuracy_test(self) -> McNemar:
+        """Exact McNemar test of the change of the accuracy."""
+        return mcnemar(self.masked.correct, self.baseline.correct)
+
+    def loss_interval(self, seed: int = 0) -> tuple[float, float]:
+        """Paired 95 % bootstrap interval of the change of the mean loss, nats per example."""
+        pairs = zip(self.masked.loss, self.baseline.loss, strict=True)
+        return bootstrap_interval([now - before for now, before in pairs], seed=seed)
 
     @property
     def repaired(self) -> tuple[int, ...]:

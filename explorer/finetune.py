@@ -32,11 +32,10 @@ from torch import Tensor
 
 from explorer.batches import Batch, batches
 from explorer.errors import SettingsError
-from explorer.evaluate import Evaluation, evaluate
+from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.files import write_json
-from explorer.metrics import losses, paired_difference
+from explorer.metrics import losses
 from explorer.models import Model, View, load, read_again
-from explorer.paired import bootstrap_interval, mcnemar
 from explorer.progress import Progress, part, track
 from explorer.tasks import SPLITS, Example, Task
 
@@ -225,11 +224,11 @@ def _measure(view: View, task: Task, limit: int | None, progress: Progress | Non
 
 
 def _change(after: Evaluation, before: Evaluation) -> dict[str, Any]:
-    loss = paired_difference(after.loss, before.loss)
-    interval = bootstrap_interval([now - then for now, then in zip(after.loss, before.loss, strict=True)])
+    change = Comparison(after, before)
+    loss = change.loss_change
     return {
-        "loss": {"value": loss.value, "stderr": loss.stderr, "interval": list(interval)},
-        "accuracy_test": vars(mcnemar(after.correct, before.correct)),
+        "loss": {"value": loss.value, "stderr": loss.stderr, "interval": list(change.loss_interval())},
+        "accuracy_test": vars(change.accuracy_test),
     }
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 CONFIDENCE, DRAWS = 0.95, 10_000
 _AT_ONCE = 1_000_000  # drawn indices held in memory
@@ -33,6 +32,8 @@ def mcnemar(after: Sequence[bool], before: Sequence[bool]) -> McNemar:
     repaired = sum(now and not then for now, then in pairs)
     broken = sum(then and not now for now, then in pairs)
     flipped = repaired + broken
+    from scipy.stats import binomtest  # slow to import, and most evaluations are not compared
+
     return McNemar(repaired, broken, float(binomtest(repaired, flipped).pvalue) if flipped else 1.0)
 
 

@@ -200,11 +200,7 @@ def _matrices_of_kinds(view: View, mask: Mask) -> tuple[MatrixKey, ...]:
 def _report(
     run: _Run, mask: Mask | None, comparison: Comparison, answers: Measured | None, drawn: Controls | None, seed: int
 ) -> EvalReport:
-    from explorer.paired import bootstrap_interval, mcnemar
-
-    masked, baseline = comparison.masked, comparison.baseline
-    test = mcnemar(masked.correct, baseline.correct)
-    changes = [after - before for after, before in zip(masked.loss, baseline.loss, strict=True)]
+    test = comparison.accuracy_test
     return {
         **identity(run.view),
         "task": run.task.name,
@@ -216,7 +212,7 @@ def _report(
         **_figures(comparison.masked, 0 if mask is None else len(mask)),
         "baseline": _figures(comparison.baseline, 0),
         "loss_change": _change(comparison.loss_change),
-        "loss_change_interval": list(bootstrap_interval(changes, seed=seed)),
+        "loss_change_interval": list(comparison.loss_interval(seed)),
         "accuracy_change": _change(comparison.accuracy_change),
         "accuracy_test": {"repaired": test.repaired, "broken": test.broken, "p": test.p},
         "repaired": len(comparison.repaired),

@@ -12,7 +12,6 @@ from explorer.damage import Damage, damage
 from explorer.edit import apply
 from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.masks import Mask
-from explorer.paired import bootstrap_interval, mcnemar
 from explorer.progress import Progress, part, track
 from explorer.search.controls import CONTROLS, beaten, draws
 from explorer.search.outcome import Found, Point
@@ -244,14 +243,13 @@ def _against(test: Evaluation, runs: tuple[Evaluation, ...]) -> ControlRuns:
 
 def _compared(comparison: Comparison) -> dict[str, Any]:
     """Paired figures: McNemar's test of the accuracy, bootstrap interval of the change of the loss."""
-    masked, baseline, change = comparison.masked, comparison.baseline, comparison.loss_change
-    differences = [now - then for now, then in zip(masked.loss, baseline.loss, strict=True)]
+    change = comparison.loss_change
     return {
-        "accuracy_test": vars(mcnemar(masked.correct, baseline.correct)),
+        "accuracy_test": vars(comparison.accuracy_test),
         "loss_change": {
             "value": change.value,
             "stderr": change.stderr,
-            "interval": list(bootstrap_interval(differences)),
+            "interval": list(comparison.loss_interval()),
         },
     }
 

@@ -6,13 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from explorer import mask_plots, plots
+from explorer.config import settings
 from explorer.errors import MaskError, TaskError
+from explorer.evaluate import Comparison
 from explorer.keys import MatrixKey
 from explorer.mask_sets import Overlap, overlaps
 from explorer.masks import Mask
 from explorer.tasks import TASKS
 from explorer.ui import mask_work, words
-from explorer.ui.mask_work import Pair
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -62,8 +63,8 @@ def _venn(shared: dict[MatrixKey, Overlap], first: str, second: str) -> None:
         st.caption(f"The {mask_plots.MATRICES} matrices with the most removed values, of {len(shared):,}.")
 
 
-def _figures(found: Pair, bench: Bench, first: str, second: str) -> None:
-    comparison, test = found.comparison, found.test
+def _figures(comparison: Comparison, bench: Bench, first: str, second: str) -> None:
+    test = comparison.accuracy_test
     st.dataframe(
         pd.DataFrame(
             [
@@ -74,7 +75,7 @@ def _figures(found: Pair, bench: Bench, first: str, second: str) -> None:
         hide_index=True,
         key="pair-figures",
     )
-    low, high = found.loss_interval()
+    low, high = comparison.loss_interval(settings().seed)
     examples = f"the same {comparison.masked.n:,} {bench.split} examples of {literal(bench.task.name)}"
     accuracy, loss = words.points(comparison.accuracy_change), words.nats(comparison.loss_change.value)
     st.markdown(
@@ -84,8 +85,8 @@ def _figures(found: Pair, bench: Bench, first: str, second: str) -> None:
     )
 
 
-def _differing(found: Pair, first: str, second: str) -> None:
-    before, after = found.comparison.baseline, found.comparison.masked
+def _differing(found: Comparison, first: str, second: str) -> None:
+    before, after = found.baseline, found.masked
     places = [i for i in range(after.n) if before.answers[i] != after.answers[i]]
     if not places:
         st.caption("Both give the same answer to every example.")
@@ -139,8 +140,8 @@ def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
         st.dataframe(pd.DataFrame(rows), hide_index=True, key="other-tasks-figures")
 
 
-def _row(task: str, found: Pair) -> dict[str, object]:
-    comparison, test, (low, high) = found.comparison, found.test, found.loss_interval()
+def _row(task: str, comparison: Comparison) -> dict[str, object]:
+    test, (low, high) = comparison.accuracy_test, comparison.loss_interval(settings().seed)
     return {
         "task": task,
         "unpruned": words.accuracy(comparison.baseline),

@@ -13,6 +13,7 @@ from explorer.keys import MatrixKey
 from explorer.registry import kinds
 from explorer.ui import opening, work
 from explorer.ui.score_cells import cells
+from explorer.ui.selection import selected_id
 from explorer.ui.session import Bench
 
 EVERY = "every-kind"
@@ -63,9 +64,8 @@ def draw(bench: Bench) -> None:
 
 def clicked(event: Any, known: set[str]) -> MatrixKey | None:
     """The matrix that was clicked, if it is one of those shown: what comes from the browser is checked."""
-    points = event.get("selection", {}).get("points", []) if isinstance(event, dict) else []
-    name = points[0].get("id") if points and isinstance(points[0], dict) else None
+    name = selected_id(event)
     try:
-        return MatrixKey.parse(name) if isinstance(name, str) and name in known else None
+        return MatrixKey.parse(name) if name in known else None
     except MatrixError:
         return None

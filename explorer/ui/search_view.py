@@ -16,6 +16,7 @@ from explorer.search_plots import Measured, search_controls, search_curve
 from explorer.ui import mask_panel, searching, session, words
 from explorer.ui.jobs import State
 from explorer.ui.searching import Asked, Outcome, Seen, Started
+from explorer.ui.selection import selected_id
 from explorer.ui.session import Bench
 
 EVERY = 1.0  # seconds between two looks at a running search
@@ -227,9 +228,8 @@ def _pick(chart: str, chosen_key: str, count: int) -> Callable[[], None]:
 
 def clicked(event: Any, count: int) -> int | None:
     """Which of `count` points a chart's selection holds; None if none of them."""
-    points = event.get("selection", {}).get("points", []) if isinstance(event, dict) else []
-    name = points[0].get("id") if points and isinstance(points[0], dict) else None
-    return int(name) if isinstance(name, str) and name.isdecimal() and int(name) < count else None
+    name = selected_id(event)
+    return int(name) if name is not None and name.isdecimal() and int(name) < count else None
 
 
 def _controls(file: SearchFile) -> None:
