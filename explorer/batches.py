@@ -1,6 +1,7 @@
 """Examples to tokens: one tokenisation path, padded on the right, answer positions known.
 
-Padding on the right needs no attention mask in a causal model: no real token can see a padding token.
+Padding on the right needs no attention mask in a causal model: no real token can see a padding token. It is computed
+all the same, so examples of like length are batched together, and each batch knows where its examples stood.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ class Encoded:
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
 
+    @property
+    def length(self) -> int:
+        """Number of tokens that are run: the answer's last one is not read."""
+        return len(self.prompt) + len(self.answer) - 1
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -40,6 +46,7 @@ class Batch:
         real: which tokens are not padding.
         keep: positions at which the model predicts an answer token of any example.
         rows, columns, targets: for each answer token its example in the batch, its index in `keep`, and its id.
+        places: for each example its place among the examples that were cut into batches.
         shared: how many tokens at the beginning, the same for all examples, are worth reading once; 0 for none.
     """
 
@@ -49,6 +56,7 @@ class Batch:
     rows: Int[Tensor, " answer_token"]
     columns: Int[Tensor, " answer_token"]
     targets: Int[Tensor, " answer_token"]
+    places: Int[Tensor, " batch"]
     shared: int = 0
 
     def __len__(self) -> int:
@@ -56,7 +64,7 @@ class Batch:
 
     def same_as(self, other: Batch) -> bool:
         """Whether both hold the same examples in the same order."""
-        names = ("tokens", "real", "rows", "positions", "targets")
+        names = ("tokens", "real", "rows", "positions", "targets", "places")
         return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
 
     @property
@@ -74,18 +82,20 @@ class Batch:
             rows=self.rows.repeat(copies) + offsets,
             columns=self.columns.repeat(copies),
             targets=self.targets.repeat(copies),
+            places=self.places.repeat(copies),
         )
 
-    def first(self, count: int) -> Batch:
-        """The first `count` examples of this batch."""
-        chosen = self.rows < count
+    def only(self, wanted: Bool[Tensor, " batch"]) -> Batch:
+        """The wanted examples of this batch."""
+        chosen = wanted[self.rows]
         return replace(
             self,
-            tokens=self.tokens[:count],
-            real=self.real[:count],
-            rows=self.rows[chosen],
+            tokens=self.tokens[wanted],
+            real=self.real[wanted],
+            rows=(wanted.cumsum(0) - 1)[self.rows[chosen]],
             columns=self.columns[chosen],
             targets=self.targets[chosen],
+            places=self.places[wanted],
         )
 
     @property
@@ -110,6 +120,7 @@ class Batch:
             rows=self.rows.to(device),
             columns=self.columns.to(device),
             targets=self.targets.to(device),
+            places=self.places.to(device),
         )
 
 
@@ -148,9 +159,10 @@ def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
 
 def batches(view: View, task: Task, examples: Sequence[Example], batch_size: int | None = None) -> tuple[Batch, ...]:
-    """Cut some examples of a task, in their order, into batches for this view (by default of a size that suits it).
+    """Cut some examples of a task into batches for this view (by default of a size that suits it), the shortest first.
 
-    Where prompts share a beginning that is worth reading once, those with and without it are batched apart.
+    Examples of one length stay in their order. Where prompts share a beginning that is worth reading once, those with
+    and without it are batched apart.
 
     Raises:
         TaskError: no examples, one that is longer than the model reads, or an inseparable answer.
@@ -160,18 +172,25 @@ def batches(view: View, task: Task, examples: Sequence[Example], batch_size: int
     longest = int(view.config.n_ctx)
     encoded = [encode(view.model.tokenizer, example, bos=task.bos) for example in examples]
     for example, one in zip(examples, encoded, strict=True):
-        length = len(one.prompt) + len(one.answer) - 1
-        if not 0 < length <= longest:
+        if not 0 < one.length <= longest:
             raise TaskError(
-                f"the example {example.prompt[:40]!r} has {length} tokens: this model reads 1 to {longest}; shorten it."
+                f"the example {example.prompt[:40]!r} has {one.length} tokens: this model reads 1 to {longest}; "
+                "shorten it."
             )
     size = batch_size or (WIDE_BATCH_SIZE if view.config.d_model >= WIDE else BATCH_SIZE)
     shared = shared_prefix(encoded)
-    pieces: list[tuple[int, list[Encoded]]] = []
-    for has_it, group in groupby(encoded, key=lambda one: bool(shared) and one.prompt[: len(shared)] == shared):
+
+    def begins(place: int) -> int:
+        return len(shared) if shared and encoded[place].prompt[: len(shared)] == shared else 0
+
+    found = []
+    for length, group in groupby(
+        sorted(range(len(encoded)), key=lambda one: (begins(one), encoded[one].length)), begins
+    ):
         same = list(group)
-        pieces += [(len(shared) if has_it else 0, same[i : i + size]) for i in range(0, len(same), size)]
-    return tuple(replace(_batch(piece), shared=length).to(view.device) for length, piece in pieces)
+        cuts = [same[i : i + size] for i in range(0, len(same), size)]
+        found += [_batch([encoded[one] for one in cut], cut, length).to(view.device) for cut in cuts]
+    return tuple(found)
 
 
 def shared_prefix(encoded: Sequence[Encoded]) -> tuple[int, ...]:
@@ -187,7 +206,7 @@ def shared_prefix(encoded: Sequence[Encoded]) -> tuple[int, ...]:
         for others, length in enumerate(common):  # so many others share this much
             if length * others > saved:
                 best, saved, begin = length, length * others, reference.prompt
-    total = sum(len(one.prompt) + len(one.answer) - 1 for one in encoded)
+    total = sum(one.length for one in encoded)
     return begin[:best] if best >= SHORTEST_SHARED and saved >= WORTH_SHARING * total else ()
 
 
@@ -227,7 +246,32 @@ def one_token(batch: Batch, wanted: int = 0) -> Batch:
     )
 
 
-def _batch(encoded: Sequence[Encoded]) -> Batch:
+def merged(batches: Sequence[Batch]) -> Batch:
+    """Batches with equally long shared beginnings as one, padded to the longest of their examples."""
+    if len(batches) == 1:
+        return batches[0]
+    counts = torch.tensor([len(batch) for batch in batches])
+    starts = zip((counts.cumsum(0) - counts).tolist(), batches, strict=True)
+    positions = torch.cat([batch.positions for batch in batches])
+    keep = positions.unique()  # type: ignore[no-untyped-call]
+    width = max(batch.tokens.shape[1] for batch in batches)
+
+    def wide(values: Tensor) -> Tensor:
+        return torch.nn.functional.pad(values, (0, width - values.shape[1]))
+
+    return replace(
+        batches[0],
+        tokens=torch.cat([wide(batch.tokens) for batch in batches]),
+        real=torch.cat([wide(batch.real) for batch in batches]),
+        keep=keep,
+        rows=torch.cat([batch.rows + start for start, batch in starts]),
+        columns=torch.searchsorted(keep, positions),
+        targets=torch.cat([batch.targets for batch in batches]),
+        places=torch.cat([batch.places for batch in batches]),
+    )
+
+
+def _batch(encoded: Sequence[Encoded], places: Sequence[int], shared: int) -> Batch:
     sequences = [(*one.prompt, *one.answer[:-1]) for one in encoded]
     tokens = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
     real = torch.zeros_like(tokens, dtype=torch.bool)
@@ -248,4 +292,6 @@ def _batch(encoded: Sequence[Encoded]) -> Batch:
         rows=torch.tensor(rows),
         columns=torch.tensor(columns),
         targets=torch.tensor(targets),
+        places=torch.tensor(places),
+        shared=shared,
     )

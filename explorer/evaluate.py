@@ -148,14 +148,13 @@ def gather(
     progress: Progress | None = None,
 ) -> Evaluation:
     """The evaluation of some examples from what their batches gave, which may still be to be run."""
-    loss: list[float] = []
-    correct: list[bool] = []
-    answers: list[str] = []
+    found: dict[int, tuple[float, bool, str]] = {}
     for batch, result in zip(track(prepared, progress), results, strict=True):
-        loss += result.loss.tolist()
-        correct += result.correct.tolist()
-        answers += _decode(view.model.tokenizer, batch, result.predicted.tolist())
-    return Evaluation(examples, tuple(loss), tuple(correct), tuple(answers))
+        answers = _decode(view.model.tokenizer, batch, result.predicted.tolist())
+        each = zip(result.loss.tolist(), result.correct.tolist(), answers, strict=True)
+        found |= zip(batch.places.tolist(), each, strict=True)
+    loss, correct, said = zip(*(found[place] for place in range(len(examples))), strict=True)
+    return Evaluation(examples, loss, correct, said)
 
 
 def keep_split(

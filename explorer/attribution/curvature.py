@@ -54,7 +54,7 @@ def curvature(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     bases, counts, generator = Bases(request), resamples(request), torch.Generator().manual_seed(request.seed)
     effects = _effects(request, bases, values)
     totals: dict[MatrixKey, Tensor] = {}
-    start, drawn = 0, False
+    drawn = False
     request.meter.forwards += (3 + 2 * request.options.draws) * request.n
 
     def observe(key: MatrixKey, a: Tensor, b: Tensor) -> None:
@@ -63,8 +63,7 @@ def curvature(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
         totals[key] = totals[key] + added if key in totals else added
 
     for batch in track(request.batches, part(request.progress, 0.05, 1.0)):
-        share = counts[:, start : start + len(batch)].to(request.view.device, bases.dtype) / request.n
-        start += len(batch)
+        share = counts[:, batch.places.cpu()].to(request.view.device, bases.dtype) / request.n
         with watching(request, bases, batch, observe):
             logits, drawn = answer_logits(request.view, batch), False
             losses(logits, batch).sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]

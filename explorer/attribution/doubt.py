@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import groupby
 
 from jaxtyping import Float
 from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.displacement import displacement
+from explorer.batches import merged
 from explorer.keys import MatrixKey
 
 STIFFNESS = 10.0  # nats per squared displacement: errors of O and OUT on SmolLM2 grow as 5 to 20 times its square
@@ -27,12 +29,9 @@ EXAMPLES = 8  # enough to see where the stream is moved
 
 def first_examples(request: Request, count: int) -> Request:
     """The same request on its first `count` examples, or on all if there are fewer."""
-    left, found = count, []
-    for batch in request.batches:
-        if left > 0:
-            found.append(batch.first(left))
-            left -= len(found[-1])
-    return replace(request, batches=tuple(found), progress=None)
+    parts = [batch.only(batch.places < count) for batch in request.batches if bool((batch.places < count).any())]
+    whole = tuple(merged(list(same)) for _, same in groupby(parts, key=lambda batch: batch.shared))
+    return replace(request, batches=whole, progress=None)
 
 
 def expected_errors(request: Request, values: Mapping[MatrixKey, MatrixScores]) -> dict[MatrixKey, Float[Tensor, " _"]]:

@@ -103,8 +103,10 @@ def mini_batches(request: Request) -> tuple[MiniBatch, ...]:
     """
     options = request.options
     reduced = [one_token(batch, options.answer_token) for batch in request.batches]
-    prompts = [prompt for batch in reduced for prompt in _prompts(batch)]
-    answers = torch.cat([batch.targets for batch in reduced])
+    order = torch.cat([batch.places for batch in reduced]).argsort()
+    found = [prompt for batch in reduced for prompt in _prompts(batch)]
+    prompts = [found[place] for place in order.tolist()]
+    answers = torch.cat([batch.targets for batch in reduced])[order]
     lengths = sorted({len(prompt) for prompt in prompts})
     if len(lengths) > 1 and not options.pad:
         raise TaskError(

@@ -99,7 +99,7 @@ def _per_example(request: Request, progress: Progress | None, weights: Weights) 
     counts, bases = resamples(request), Bases(request)
     request.meter.forwards += 3 * request.n
     totals: dict[tuple[MatrixKey, str], Tensor] = {}
-    tokens, loss, start = torch.zeros(len(counts)), 0.0, 0
+    tokens, loss = torch.zeros(len(counts)), 0.0
 
     def add(name: str, key: MatrixKey, values: Tensor) -> None:
         added = share @ values.to(share)
@@ -111,8 +111,7 @@ def _per_example(request: Request, progress: Progress | None, weights: Weights) 
 
     with substituted(request.view, weights), torch.enable_grad():
         for batch in track(request.batches, progress):
-            share = counts[:, start : start + len(batch)].to(bases.dtype).to(request.view.device)
-            start += len(batch)
+            share = counts[:, batch.places.cpu()].to(bases.dtype).to(request.view.device)
             tokens = tokens + (share @ batch.real.sum(dim=1).to(share)).cpu()
             with watching(request, bases, batch, observe, partial(add, "x")):
                 total = run(request.view, batch).loss.sum()

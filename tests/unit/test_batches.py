@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from explorer.batches import answer_logits, batches, encode, encode_prompt, token_texts
+from explorer.batches import answer_logits, batches, encode, encode_prompt, merged, token_texts
 from explorer.errors import TaskError
 from explorer.models import View
 from explorer.tasks import Example, Task
@@ -53,7 +53,8 @@ def test_the_logits_are_those_of_every_answer_token(view: View, tiny_task: Task)
     (batch,) = batches(view, tiny_task, tiny_task.train)
     found = answer_logits(view, batch)
     place = 0
-    for example in tiny_task.train:
+    assert sorted(batch.places.tolist()) == list(range(len(tiny_task.train)))
+    for example in (tiny_task.train[one] for one in batch.places.tolist()):
         prompt = [0, *(W[word] for word in example.prompt.split())]
         answer = [W[word] for word in example.answer.split()]
         alone = view.logits(torch.tensor([prompt + answer[:-1]]))[0]
@@ -64,11 +65,35 @@ def test_the_logits_are_those_of_every_answer_token(view: View, tiny_task: Task)
     assert place == len(found)
 
 
-def test_examples_keep_their_order_across_batches(view: View, tiny_task: Task) -> None:
-    cut = batches(view, tiny_task, tiny_task.train, batch_size=4)
-    assert [len(batch) for batch in cut] == [4, 2]
-    first_words = [int(batch.tokens[row, 1]) for batch in cut for row in range(len(batch))]
-    assert first_words == [W[example.prompt.split()[0]] for example in tiny_task.train]
+def test_examples_of_like_length_are_batched_together_and_know_their_places(view: View) -> None:
+    prompts = ["w1 w2 w3 w4", "w5", "w6 w7 w8", "w9", "w10 w11", "w12"]
+    task = of(*((prompt, " w0") for prompt in prompts))
+    cut = batches(view, task, task.test, batch_size=2)
+    assert [batch.places.tolist() for batch in cut] == [[1, 3], [5, 4], [2, 0]]  # one length: in their order
+    assert [batch.tokens.shape[1] for batch in cut] == [2, 3, 5]
+    for batch in cut:
+        for place, tokens, real in zip(batch.places.tolist(), batch.tokens, batch.real, strict=True):
+            assert tokens[real].tolist() == [0, *(W[word] for word in prompts[place].split())]
+
+
+def test_some_examples_of_a_batch_are_those_examples(view: View, tiny_task: Task) -> None:
+    (whole,) = batches(view, tiny_task, tiny_task.train)
+    wanted = whole.places % 2 == 0
+    some = whole.only(wanted)
+    (alone,) = batches(view, tiny_task, [tiny_task.train[place] for place in some.places.tolist()])
+    assert some.rows.tolist() == alone.rows.tolist()
+    assert some.targets.tolist() == alone.targets.tolist()
+    assert some.positions.tolist() == alone.positions.tolist()
+    torch.testing.assert_close(answer_logits(view, some), answer_logits(view, alone))
+
+
+def test_merged_batches_give_the_logits_of_their_examples(view: View, tiny_task: Task) -> None:
+    parts = batches(view, tiny_task, tiny_task.train, batch_size=2)
+    whole = merged(parts)
+    assert len(whole) == len(tiny_task.train)
+    assert whole.places.tolist() == [place for part in parts for place in part.places.tolist()]
+    expected = torch.cat([answer_logits(view, part) for part in parts])
+    torch.testing.assert_close(answer_logits(view, whole), expected)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +165,7 @@ def test_batches_move_between_devices_whole(view: View, tiny_task: Task) -> None
     moved = batch.to("meta")
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert len(tensors) == 6
+    assert len(tensors) == 7
     assert moved.tokens.shape == batch.tokens.shape
 
 
@@ -174,4 +199,4 @@ def test_batches_know_whether_they_hold_the_same_examples(view: View, tiny_task:
     (test,) = batches(view, tiny_task, tiny_task.test)
     assert train.same_as(again)
     assert not train.same_as(test)
-    assert not train.same_as(train.first(3))
+    assert not train.same_as(train.only(train.places < 3))

@@ -22,7 +22,13 @@ def batch() -> Batch:
     targets = [token for answer in ANSWERS for token in answer]
     nothing = torch.zeros(4, 2, dtype=torch.long)
     return Batch(
-        nothing, nothing.bool(), torch.tensor([0]), torch.tensor(rows), torch.zeros(7).long(), torch.tensor(targets)
+        tokens=nothing,
+        real=nothing.bool(),
+        keep=torch.tensor([0]),
+        rows=torch.tensor(rows),
+        columns=torch.zeros(7).long(),
+        targets=torch.tensor(targets),
+        places=torch.arange(4),
     )
 
 

@@ -60,10 +60,15 @@ def model64(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return load(str(FAMILIES[request.param].save(tmp_path_factory.mktemp("family"))), dtype="float64", device="cpu")
 
 
+def exactness(model: Model) -> float:
+    """How far two ways to compute the same may differ: Gemma's softmax is float32 in a float64 model, too."""
+    return 1e-6 if model.architecture.startswith("Gemma") else 1e-9
+
+
 def test_reading_the_beginning_once_changes_nothing(family64: Model, svds: SvdCache) -> None:
     view = family64.view()
     prepared = cut(view)
-    assert [batch.shared for batch in prepared] == [SHARED, 0, SHARED, SHARED]
+    assert [batch.shared for batch in prepared] == [0, SHARED, SHARED]
     assert all(reusable(view, batch) for batch in prepared if batch.shared)
     with torch.no_grad():
         found = torch.cat([outcome.loss for outcome in run_all(view, prepared)])
@@ -80,18 +85,18 @@ def test_reading_the_beginning_once_changes_nothing(family64: Model, svds: SvdCa
 def test_the_beginning_is_read_once_and_the_rest_without_it(view: View) -> None:
     prepared = cut(view, 2)
     rows: list[tuple[int, ...]] = []
-    assert reusable(view, prepared[0])
+    assert all(reusable(view, batch) for batch in prepared if batch.shared)
 
     def count(x: Tensor, hook: Any) -> None:
         rows.append(tuple(x.shape[:2]))
 
     with view.bridge.hooks(fwd_hooks=[("blocks.0.hook_in", count)]), torch.no_grad():
         list(all_logits(view, prepared))
-    assert rows == [(1, SHARED), (1, 2), (1, 11), (2, 3), (2, 2)]
+    assert rows == [(1, 11), (1, SHARED), (2, 2), (2, 2), (1, 3)]
 
 
 def test_what_was_read_is_not_written_to(view: View) -> None:
-    batch = cut(view)[0]
+    batch = cut(view)[-1]
     with torch.no_grad():
         cache = read_prefix(view, batch.prefix)
         before = [layer.keys.clone() for layer in cache.layers]
@@ -112,7 +117,8 @@ def test_a_mask_has_keys_and_values_of_its_own(model64: Model, svds: SvdCache) -
     apply(view, empty_mask(model64).with_removed(removed), svds)
     with torch.no_grad():
         found = torch.cat([outcome.loss for outcome in run_all(view, prepared)])
-    torch.testing.assert_close(found, whole(view, prepared), rtol=1e-9, atol=1e-9)
+    exact = exactness(model64)
+    torch.testing.assert_close(found, whole(view, prepared), rtol=exact, atol=exact)
     assert float((found - before).abs().max()) > 1e-3
 
 
@@ -123,20 +129,21 @@ def test_single_values_and_mean_inputs_are_right_behind_a_shared_beginning(model
     unshared = tuple(dataclasses.replace(batch, shared=0) for batch in alone)
     sites = matrices(view, per_head=False)
     shared_means, means = keep(view, prepared, inputs=sites).means, keep(view, unshared, inputs=sites).means
+    exact = exactness(model64)
     for site in sites:
-        torch.testing.assert_close(shared_means[site], means[site], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(shared_means[site], means[site], rtol=exact, atol=exact * 1e-3)
     values = [(key, index) for key in matrices(view) for index in (0, 1)]
     found, expected = (exact_effects(view, cuts, svds, values) for cuts in (prepared, unshared))
-    assert found.loss == pytest.approx(expected.loss, abs=1e-9)
+    assert found.loss == pytest.approx(expected.loss, abs=exact)
     for value in values:
-        assert found.values[value].value == pytest.approx(expected.values[value].value, abs=1e-9), str(value[0])
+        assert found.values[value].value == pytest.approx(expected.values[value].value, abs=exact), str(value[0])
 
 
 def test_evaluations_read_it_once_too(view: View) -> None:
     task = few_shot()
     found = evaluate(view, task, "train")
-    expected = [float(run(view, batch).loss) for batch in batches(view, task, task.train, 1)]
-    assert list(found.loss) == pytest.approx(expected, abs=1e-5)
+    alone = [batches(view, task, [example])[0] for example in task.train]
+    assert list(found.loss) == pytest.approx([float(run(view, batch).loss) for batch in alone], abs=1e-5)
 
 
 def test_a_model_that_does_not_agree_runs_whole(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,11 +151,11 @@ def test_a_model_that_does_not_agree_runs_whole(view: View, monkeypatch: pytest.
     prepared = cut(view)
     monkeypatch.setattr(prefix, "_AGREES", {})
     monkeypatch.setattr(prefix, "expanded", lambda cache, rows: type(cache)())
-    assert not reusable(view, prepared[0])
+    assert not any(reusable(view, batch) for batch in prepared)
     with torch.no_grad():
         for batch, logits in zip(prepared, all_logits(view, prepared), strict=True):
             assert torch.equal(logits, answer_logits(view, batch))
-    assert keep(view, prepared).prefixes == (None,) * 4
+    assert keep(view, prepared).prefixes == (None,) * 3
 
 
 @pytest.mark.parametrize(
