@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from explorer.batches import encode, token_texts
-from explorer.ui import pages, score_map, session, spectra, tour, words, work
+from explorer.ui import guide, pages, score_map, session, spectra, tour, words, work
 
 SAMPLE = 5
 
@@ -13,15 +13,17 @@ bench = session.current()
 model, task = bench.model, bench.task
 
 status = pages.heading("Eigenpruning")
-st.markdown(
-    "Split each weight matrix into singular values, score every one by what removing it would do to the task's loss, "
-    "remove the harmful ones, and see what the model can do without them."
-)
+if guide.shown():
+    st.markdown(
+        "Split each weight matrix into singular values, score every one by what removing it would do to the task's "
+        "loss, remove the harmful ones, and see what the model can do without them."
+    )
 with status:
     comparison = work.comparison(bench)
     scores = work.scores(bench)
 
-tour.draw(bench, scores, comparison)
+if guide.shown():
+    tour.draw(bench, scores, comparison)
 score_map.draw(bench)
 
 left, right = st.columns(2)

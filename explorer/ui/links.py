@@ -21,7 +21,7 @@ from explorer.library import Library
 from explorer.mask_links import check_reference, inline_mask, link_text, reference
 from explorer.masks import Mask
 from explorer.models import Model
-from explorer.ui import session
+from explorer.ui import guide, session
 
 MASK, SESSION = "mask", "session"
 _FROM_LINK = "from a link"
@@ -141,8 +141,9 @@ def follow_matrices(name: str, chosen: Sequence[object], usual: Sequence[object]
 
 
 def address(model: str, task: str, mask: Mask) -> str:
-    """The link to this page for somebody else: everything but the session."""
-    now = {name: value for name, value in st.query_params.to_dict().items() if name not in (SESSION, MASK)}
+    """The link to this page for somebody else: everything but the session and the reader's own taste."""
+    own = (SESSION, MASK, guide.SHOWN)
+    now = {name: value for name, value in st.query_params.to_dict().items() if name not in own}
     wanted = {**now, "model": model, "task": task}
     if text := link_text(mask):
         wanted[MASK] = text

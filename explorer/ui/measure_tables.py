@@ -10,6 +10,7 @@ import streamlit as st
 from explorer.keys import AnyKey
 from explorer.spectrum import QUANTILES, SpectrumSummary, summarise
 from explorer.svd import Decomposition
+from explorer.ui import guide
 from explorer.ui.spectrum_chart import Series
 
 _NUMBER = st.column_config.NumberColumn
@@ -56,7 +57,7 @@ def draw(shown: Sequence[Series], decompositions: Mapping[AnyKey, Decomposition]
         tails.append({"matrix": one.matrix, **_tail_cells(summary), "degenerate blocks": blocks})
     st.dataframe(pd.DataFrame(sizes), hide_index=True, column_config=_SIZES)
     st.dataframe(pd.DataFrame(tails), hide_index=True, column_config=_TAILS)
-    st.caption(
+    guide.explain(
         "Hover over a column's name for its definition. A degenerate block holds neighbours within 1 % of each other: "
         "inside it single directions are not identified."
     )

@@ -11,7 +11,7 @@ from explorer.attribution import Scores
 from explorer.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.readout import Readout, Token
 from explorer.svd import Decomposition
-from explorer.ui import words, work
+from explorer.ui import guide, words, work
 from explorer.ui.cached import runner
 from explorer.ui.session import Bench
 
@@ -38,14 +38,14 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
         if isinstance(key, MatrixKey):
             _effect(bench, key, index, scores)
         else:
-            st.caption(_PRODUCT)
+            guide.explain(_PRODUCT)
     told = work.readout(bench, key, found, index, TOKENS)
     if told is None:
         return
     for box, one in zip(st.columns(2), told, strict=False):
         with box:
             _end(one)
-    st.caption(
+    guide.explain(
         "A label is not an effect: what a value does depends on everything between it and the answer. A vector and its "
         "negative belong to the same value, so both ends count."
     )

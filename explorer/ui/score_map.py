@@ -11,7 +11,7 @@ from explorer.attribution import SCORERS
 from explorer.errors import MatrixError
 from explorer.keys import MatrixKey
 from explorer.registry import kinds
-from explorer.ui import opening, work
+from explorer.ui import guide, opening, work
 from explorer.ui.score_cells import cells
 from explorer.ui.selection import selected_id
 from explorer.ui.session import Bench
@@ -53,7 +53,7 @@ def draw(bench: Bench) -> None:
         alt="Map of the model: rows are layers, columns are matrices",
     )
     merged = any(cell.head is None and MatrixKey.parse(cell.matrix).head is not None for cell in found)
-    st.caption(
+    guide.explain(
         "Colour: the most harmful score. Size: how many values have negative scores. Ring: the mask removes some. "
         "Click a cell to see its singular values." + " Each cell is all heads of its kind." * merged
     )

@@ -12,7 +12,7 @@ from explorer.keys import Kind
 from explorer.models import NAMED, Basis, Model, ViewPool, available
 from explorer.registry import kinds
 from explorer.tasks import Task
-from explorer.ui import cached, links, mask_panel, session, task_choice, work
+from explorer.ui import cached, guide, links, mask_panel, session, task_choice, work
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -25,6 +25,7 @@ MODES: dict[str, str] = {"freeze": "frozen at their mean", "zero": "set to zero"
 def bench() -> Bench | None:
     """Draw the sidebar; everything the page needs, or None while it cannot be had (the reason is on the page)."""
     with st.sidebar:
+        guide.draw()
         name = _choose_model()
         task, hint = task_choice.choose()
         settings_box = st.expander("Settings", icon=":material/tune:")
