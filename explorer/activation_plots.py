@@ -90,8 +90,8 @@ def head_changes(change: NDArray[np.float64]) -> go.Figure:
     return figure
 
 
-def written(before: NDArray[np.float64], after: float, tokens: Sequence[str], title: str) -> go.Figure:
-    """What one removed value wrote along its v at every token, and the one value that stands there instead."""
+def written(before: NDArray[np.float64], after: NDArray[np.float64], tokens: Sequence[str], title: str) -> go.Figure:
+    """What one removed value wrote along its v at every token, and what stands there instead."""
     labels = position_labels(tokens)
     figure = go.Figure(
         [
@@ -104,7 +104,7 @@ def written(before: NDArray[np.float64], after: float, tokens: Sequence[str], ti
             ),
             go.Scatter(
                 x=labels,
-                y=[after] * len(labels),
+                y=after,
                 name="with the mask",
                 mode="lines+markers",
                 line={"color": AFTER, "width": 2},

@@ -1,7 +1,8 @@
 """What a view does inside on one prompt: attention, residual stream, logit lens, next tokens, what a value wrote.
 
 Removed value i of a matrix that reads x_n at token n writes `s_i (x_n . u_i)` along v_i, and under the mask `s_i c_i`
-(freeze) or nothing (zero) instead, the same at every token.
+(freeze) or nothing (zero) instead, the same at every token. A mask of gain g leaves the share g of what was written and
+puts 1 - g times that beside it.
 
 The logit lens (nostalgebraist 2020) puts the residual stream after each block through the model's own final norm and
 unembedding, and OPT's projection or Gemma's soft cap where there is one: what the model would say if it stopped there.
@@ -98,17 +99,17 @@ class Written:
         tokens: the prompt as the tokenizer cut it.
         values: the removed values.
         before: `s_i (x_n . u_i)` in the unpruned model, per token.
-        after: what stands in its place under the mask, at every token.
+        after: what stands in its place under the mask; the same at every token, unless the mask has a gain.
     """
 
     tokens: tuple[str, ...]
     values: tuple[Removed, ...]
     before: Float[Tensor, "value position"]
-    after: Float[Tensor, " value"]
+    after: Float[Tensor, "value position"]
 
     def by_change(self) -> list[int]:
         """Positions in `values`, those first whose writing the mask changes most (root mean square over tokens)."""
-        change = (self.before - self.after[:, None]).square().mean(dim=-1)
+        change = (self.before - self.after).square().mean(dim=-1)
         order: list[int] = change.argsort(descending=True, stable=True).tolist()
         return order
 
@@ -130,12 +131,13 @@ def written(view: View, mask: Mask, svds: SvdCache, prompt: str, *, bos: bool = 
         with view.bridge.hooks(fwd_hooks=[(hook, _keep(kept, name)) for hook, name in hooks.items()]):
             view.logits(torch.tensor([ids], device=view.device), keep=torch.tensor([len(ids) - 1], device=view.device))
     wrote = [_wrote(view, key, of, svds, kept[str(key.stacked)]) for key, of in mask.by_matrix.items()]
-    frozen = [one.sigma * one.c if mask.mode == "freeze" else 0.0 for one in mask.removed]
+    before = torch.cat(wrote) if wrote else torch.zeros(0, len(ids))
+    frozen = torch.tensor([one.sigma * one.c if mask.mode == "freeze" else 0.0 for one in mask.removed])
     return Written(
         tokens=tuple(token_texts(view.model.tokenizer, ids)),
         values=mask.removed,
-        before=torch.cat(wrote) if wrote else torch.zeros(0, len(ids)),
-        after=torch.tensor(frozen, dtype=torch.float32),
+        before=before,
+        after=mask.gain * before + (1.0 - mask.gain) * frozen[:, None],
     )
 
 

@@ -95,6 +95,7 @@ class Damage:
         return {
             "mask_digest": self.mask.digest,
             "removed": len(self.mask),
+            "gain": self.mask.gain,
             "tasks": [one.as_dict() for one in self.tasks],
             "text": None if self.text is None else self.text.as_dict(),
         }

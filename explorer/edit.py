@@ -1,5 +1,7 @@
 """Put a mask onto a view: `W' = W - sum s_i u_i v_i^T`, `b' = b + sum s_i c_i v_i` over removed i (paper, section 3).
 
+A mask of gain g keeps the share g of its values: both sums are multiplied by 1 - g. At g = 0 they are as above.
+
 A view's weights are a function of the mask alone: what the mask does not touch is the shared model's own tensor, so the
 empty mask is the identity, bit for bit, whatever was applied before.
 """
@@ -67,11 +69,11 @@ def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
         check(view, key)
         wanted.setdefault(key.stacked, {})[key] = removed
     with view.lock:
-        states = {site: (mask.mode, tuple(parts.items())) for site, parts in wanted.items()}
+        states = {site: (mask.mode, mask.gain, tuple(parts.items())) for site, parts in wanted.items()}
         stale = [site for site, state in states.items() if view.applied.get(site) != state]
         svds.get_many(view, [key for site in stale for key in wanted[site]])  # missing ones are computed together
         # Every part is computed and checked before the first weight changes, so a refused mask changes nothing.
-        edits = {site: _edit(view, wanted[site], mask.mode, svds) for site in stale}
+        edits = {site: _edit(view, wanted[site], mask, svds) for site in stale}
         restored = [site for site in view.applied if site not in wanted]
         for site in (*restored, *stale):
             restore(view, site)
@@ -106,9 +108,10 @@ def check_values(decomposition: Decomposition, key: MatrixKey, removed: tuple[Re
 
 
 def _edit(
-    view: View, parts: Mapping[MatrixKey, tuple[Removed, ...]], mode: str, svds: SvdCache
+    view: View, parts: Mapping[MatrixKey, tuple[Removed, ...]], mask: Mask, svds: SvdCache
 ) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of one stacked matrix with the removed values of its parts taken out; None keeps the bias."""
+    """Weight and bias of one stacked matrix with the values of its parts removed or scaled; None keeps the bias."""
+    taken = 1.0 - mask.gain
     stacked = next(iter(parts)).stacked
     base = read_base(view, stacked)
     compute = torch.promote_types(base.dtype, torch.float32)
@@ -119,10 +122,10 @@ def _edit(
         check_values(decomposition, key, removed)
         indices = [one.index for one in removed]
         where = parts_of(view, key)
-        W[where] -= decomposition.part(indices).to(compute)
-        weights = decomposition.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
+        W[where] -= taken * decomposition.part(indices).to(compute)
+        weights = taken * decomposition.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
         frozen[where[1]] += weights.to(compute) @ decomposition.vh[indices].to(compute)
-    if mode == "zero":
+    if mask.mode == "zero":
         return W, None
     bias = read_base_bias(view, stacked)
     return W, frozen if bias is None else bias.detach().cpu().to(compute) + frozen

@@ -2,9 +2,10 @@
 
     <m>~<model>~<numbers>~<matrix>_<i>_<i>...~<matrix>_<i>...
 
-`m` is f (freeze) or z (zero); `model` the first letters of the model's digest; `numbers` sigma and c of all values as
-base64 of little-endian float64, so that the mask that comes back has the digest of the one that went. Only letters that
-URLs leave as they are occur. Longer masks go by their id: `id~<model>~<id>`.
+`m` is f (freeze) or z (zero), followed by the gain where it is not 0, such as f0.5; `model` the first letters of the
+model's digest; `numbers` sigma and c of all values as base64 of little-endian float64, so that the mask that comes back
+has the digest of the one that went. Only letters that URLs leave as they are occur. Longer masks go by their id:
+`id~<model>~<id>`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from explorer.masks import Mask, Mode, ModelIdentity, Removed
 INLINE = 60  # values up to which the text holds the mask itself
 MODEL_LETTERS = 12
 MAX_TEXT = 8_000
+_HOW = re.compile(r"([fz])(0\.\d+|\d(?:\.\d+)?e-\d+)?")  # the gain as Python writes a float of (0, 1)
 _MODES: dict[str, Mode] = {"f": "freeze", "z": "zero"}
 _NUMBERS = 16  # bytes of sigma and c of one value
 _ID = re.compile(r"id~([0-9a-f]{12})~([0-9a-f]{12})")
@@ -37,13 +39,13 @@ class Reference:
 
 
 def link_text(mask: Mask) -> str:
-    """The text for a mask; "" for the unpruned model in the default mode."""
-    if not len(mask) and mask.mode == "freeze":
+    """The text for a mask; "" for the unpruned model in the default mode without a gain."""
+    if not len(mask) and mask.mode == "freeze" and not mask.gain:
         return ""
     model = _short(mask.model)
     if len(mask) > INLINE:
         return f"id~{model}~{id_of(mask)}"
-    mode = next(letter for letter, name in _MODES.items() if name == mask.mode)
+    mode = next(letter for letter, name in _MODES.items() if name == mask.mode) + (repr(mask.gain) if mask.gain else "")
     packed = b"".join(struct.pack("<2d", one.sigma, one.c) for one in mask.removed)
     numbers = base64.urlsafe_b64encode(packed).decode().rstrip("=")
     places = ("_".join((str(key), *(str(one.index) for one in values))) for key, values in mask.by_matrix.items())
@@ -55,7 +57,7 @@ def reference(text: str) -> Reference:
     if found := _ID.fullmatch(text):
         return Reference(found[1], found[2], text)
     parts = text.split("~")
-    if len(text) > MAX_TEXT or len(parts) < 3 or parts[0] not in _MODES:
+    if len(text) > MAX_TEXT or len(parts) < 3 or not _HOW.fullmatch(parts[0]):
         raise MaskError(_BROKEN)
     if not re.fullmatch(rf"[0-9a-f]{{{MODEL_LETTERS}}}", parts[1]):
         raise MaskError(_BROKEN)
@@ -72,7 +74,8 @@ def inline_mask(text: str, identity: ModelIdentity) -> Mask:
     check_reference(found, identity)
     if found.id is not None:
         raise MaskError(_BROKEN)
-    letter, _, numbers, *places = text.split("~")
+    how, _, numbers, *places = text.split("~")
+    mode, gain = _MODES[how[0]], float(how[1:] or 0)
     try:
         packed = base64.b64decode(numbers + "=" * (-len(numbers) % 4), altchars=b"-_", validate=True)
         pairs = list(struct.iter_unpack("<2d", packed)) if len(packed) % _NUMBERS == 0 else []
@@ -81,7 +84,7 @@ def inline_mask(text: str, identity: ModelIdentity) -> Mask:
             Removed(matrix=matrix, index=index, sigma=sigma, c=c)
             for (matrix, index), (sigma, c) in zip(spots, pairs, strict=True)
         ]
-        return Mask(model=identity, mode=_MODES[letter], removed=tuple(values))
+        return Mask(model=identity, mode=mode, gain=gain, removed=tuple(values))
     except ValueError:  # pydantic's errors are, too
         raise MaskError(_BROKEN) from None
 

@@ -15,7 +15,7 @@ _BAR, _AROUND = 24, 110  # pixels
 
 
 def shared_values(overlaps: Mapping[str, Overlap], first: str, second: str) -> go.Figure:
-    """Values removed by the first mask only, by both and by the second only, one bar per matrix.
+    """Values in the first mask only, in both and in the second only, one bar per matrix.
 
     Args:
         overlaps: per matrix what the masks share; of more than `MATRICES`, those with the most values are drawn.
@@ -44,7 +44,7 @@ def shared_values(overlaps: Mapping[str, Overlap], first: str, second: str) -> g
         barmode="stack",
         height=_AROUND + _BAR * len(keys),
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={"title": "removed values", "tickformat": ",d", "tick0": 0, "dtick": max(1, round(most / 5))},
+        xaxis={"title": "values", "tickformat": ",d", "tick0": 0, "dtick": max(1, round(most / 5))},
         yaxis={"type": "category", "autorange": "reversed"},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "traceorder": "normal"},
     )

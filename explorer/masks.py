@@ -1,6 +1,7 @@
 """Masks: which singular values of which model are removed, and how; complete without the data they came from.
 
-A `Mask` is a frozen value: every edit returns a new one. Its file is JSON (`format: "eigenprune-mask"`), described by
+A mask with a `gain` above 0 is softer: its values are scaled to that share of themselves instead. A `Mask` is a frozen
+value: every edit returns a new one. Its file is JSON (`format: "eigenprune-mask"`), described by
 `assets/mask.schema.json`, and is refused when it is malformed or belongs to another model.
 """
 
@@ -108,12 +109,15 @@ class Mask(_Frozen):
 
     Attributes:
         mode: `freeze` replaces the removed part by its mean over the task's train tokens, `zero` by nothing.
+        gain: share of each value that stays, from 0 (removed) to below 1 (scaled).
     """
 
     format: Literal["eigenprune-mask"] = FORMAT
     schema_version: Literal[1] = SCHEMA_VERSION
     model: ModelIdentity
     mode: Mode = "freeze"
+    # Left out where it is 0: such a file says what it always said, and older versions read it.
+    gain: Finite = Field(default=0.0, ge=0, lt=1, exclude_if=lambda gain: gain == 0)
     removed: tuple[Removed, ...] = ()
     provenance: Provenance = Provenance()
     metrics: dict[str, Any] = Field(default_factory=dict)
@@ -152,12 +156,18 @@ class Mask(_Frozen):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over model, mode and removed values: equal exactly when the edit is equal."""
+        """SHA-256 over model, mode, gain and removed values: equal exactly when the edit is equal."""
+        mode = f"{self.mode} {self.gain!r}" if self.gain else self.mode
         values = "".join(f"{one.matrix} {one.index} {one.sigma!r} {one.c!r};" for one in self.removed)
-        return digest([f"{self.model.digest} {self.model.basis} {self.mode};{values}".encode()])
+        return digest([f"{self.model.digest} {self.model.basis} {mode};{values}".encode()])
 
     def __len__(self) -> int:
         return len(self.removed)
+
+    @property
+    def state(self) -> str:
+        """What its values are, in words: `removed`, or `scaled to 50 %`."""
+        return f"scaled to {100 * self.gain:.4g} %" if self.gain else "removed"
 
     def indices(self, key: MatrixKey) -> frozenset[int]:
         """Indices removed from one matrix."""
@@ -176,6 +186,10 @@ class Mask(_Frozen):
     def without_all(self) -> Mask:
         """This mask with every value restored: the unpruned model."""
         return self._replaced(())
+
+    def scaled(self, gain: float) -> Mask:
+        """This mask with another gain; raises MaskError for one outside of [0, 1)."""
+        return self._replaced(self.removed, gain)
 
     def union(self, other: Mask) -> Mask:
         """Values removed in either mask; this mask's frozen means win where both have one."""
@@ -221,10 +235,21 @@ class Mask(_Frozen):
         other.check_model(self.model)
         if self.mode != other.mode:
             raise MaskError(f"a {self.mode} mask and a {other.mode} mask cannot be combined: make both in one mode.")
+        if self.gain != other.gain:
+            raise MaskError(
+                f"a mask of gain {self.gain!r} and a mask of gain {other.gain!r} cannot be combined: scale both to one "
+                "gain."
+            )
 
-    def _replaced(self, removed: Iterable[Removed]) -> Mask:
+    def _replaced(self, removed: Iterable[Removed], gain: float | None = None) -> Mask:
         try:
-            return Mask(model=self.model, mode=self.mode, removed=tuple(removed), provenance=self.provenance)
+            return Mask(
+                model=self.model,
+                mode=self.mode,
+                gain=self.gain if gain is None else gain,
+                removed=tuple(removed),
+                provenance=self.provenance,
+            )
         except ValidationError as error:
             raise MaskError(_sentence(error)) from None
 

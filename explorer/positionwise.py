@@ -7,6 +7,8 @@ With m_p what a matrix reads at prompt position p on average, the removed part o
 1. The view runs with the mask's values removed by `zero`: the weights without the removed part.
 2. A hook on each matrix's output adds the last sum, from a table with one row per position.
 
+For a mask of gain g both sums are multiplied by 1 - g.
+
 Positions are counted back from the prompt's end, so that prompts that were padded on the left when the means were taken
 are run without their padding. What comes after the prompt (all answer tokens but the last) gets the last position's
 mean, and what comes before the first position gets the first one's, which is padding.
@@ -69,7 +71,7 @@ def frozen_by_position(view: View, mask: Mask, means: PositionMeans, svds: SvdCa
     positions = Positions(means)
     with view.lock:
         try:
-            apply(view, empty_mask(view.model, "zero").with_removed(mask.removed), svds)
+            apply(view, empty_mask(view.model, "zero").scaled(mask.gain).with_removed(mask.removed), svds)
             tables = _tables(view, mask, means, svds)
             hooks = [(output_hook(site), partial(positions.add, table=table)) for site, table in tables.items()]
             with view.bridge.hooks(fwd_hooks=hooks):
@@ -131,5 +133,5 @@ def _tables(
         added = (c.to(dtype) * svd.s[indices].to(dtype)) @ svd.vh[indices].to(dtype)
         if site not in tables:
             tables[site] = torch.zeros(len(c), shape(view, site)[1], dtype=dtype)
-        tables[site][:, parts_of(view, key)[1]] += added
+        tables[site][:, parts_of(view, key)[1]] += (1.0 - mask.gain) * added
     return {site: table.to(view.device) for site, table in tables.items()}

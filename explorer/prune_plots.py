@@ -28,13 +28,14 @@ class CurvePoint:
     predicted: float
 
 
-def lowest_curve(points: Sequence[CurvePoint], accuracy: float, count: int | None) -> go.Figure:
+def lowest_curve(points: Sequence[CurvePoint], accuracy: float, count: int | None, state: str = "removed") -> go.Figure:
     """Measured and predicted change of the loss, and the accuracy, over the number of lowest-scored values removed.
 
     Args:
         points: in order of their counts, all above 0.
         accuracy: the unpruned model's.
         count: where the slider stands.
+        state: what the values are, such as `scaled to 50 %`.
     """
     x = [point.count for point in points]
     figure = go.Figure(
@@ -45,14 +46,14 @@ def lowest_curve(points: Sequence[CurvePoint], accuracy: float, count: int | Non
                 error_y={"array": [point.loss_change.stderr for point in points], "width": 2},
                 name="loss, measured",
                 line={"color": HARMFUL},
-                hovertemplate="%{x} removed: %{y:+.3f} nats<extra>measured</extra>",
+                hovertemplate=f"%{{x}} {state}: %{{y:+.3f}} nats<extra>measured</extra>",
             ),
             go.Scatter(
                 x=x,
                 y=[point.predicted for point in points],
                 name="loss, predicted",
                 line={"color": BEFORE, "dash": "dot"},
-                hovertemplate="%{x} removed: %{y:+.3f} nats<extra>predicted</extra>",
+                hovertemplate=f"%{{x}} {state}: %{{y:+.3f}} nats<extra>predicted</extra>",
             ),
             go.Scatter(
                 x=x,
@@ -60,7 +61,7 @@ def lowest_curve(points: Sequence[CurvePoint], accuracy: float, count: int | Non
                 name="accuracy",
                 yaxis="y2",
                 line={"color": NEEDED, "dash": "dash"},
-                hovertemplate="%{x} removed: %{y:.1%}<extra>accuracy</extra>",
+                hovertemplate=f"%{{x}} {state}: %{{y:.1%}}<extra>accuracy</extra>",
             ),
         ]
     )
@@ -73,7 +74,7 @@ def lowest_curve(points: Sequence[CurvePoint], accuracy: float, count: int | Non
         height=260,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         legend={"orientation": "h", "y": -0.35},
-        xaxis={"title": "lowest-scored values removed", "type": "log", "automargin": True},
+        xaxis={"title": f"lowest-scored values {state}", "type": "log", "automargin": True},
         # Predictions for many values leave the measured range by far: it stays readable.
         yaxis={"title": "loss change, nats", "range": [min(0.0, *measured) - room, max(0.0, *measured) + room]},
         yaxis2={

@@ -77,7 +77,7 @@ def score_map(cells: Sequence[Cell], *, dark: bool = False) -> go.Figure:
                     cell.worst,
                     cell.harmful,
                     cell.values,
-                    f"<br>{cell.removed:,} removed" * bool(cell.removed),
+                    f"<br>{cell.removed:,} in the mask" * bool(cell.removed),
                 )
                 for cell in cells
             ],

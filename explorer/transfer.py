@@ -1,6 +1,6 @@
 """Carry a mask over to a sibling: a model of the same shapes with other weights, such as a fine-tune or its base.
 
-1. Matrices and indices stay; the sibling must have them.
+1. Matrices and indices stay, and so does the gain; the sibling must have those matrices.
 2. Each sigma is the sibling's own.
 3. In freeze mode the frozen means c_i = m . u_i are computed anew, over a task's train tokens in the sibling; without a
    task they are kept as they are, which is right only where the sibling's u_i and its inputs are those of the mask's
@@ -89,6 +89,7 @@ def transfer(
     return Mask(
         model=own,
         mode=mask.mode,
+        gain=mask.gain,
         removed=tuple(_carried(found, scores, key, one) for key, values in mask.by_matrix.items() for one in values),
         provenance=mask.provenance.model_copy(update={"derived": derived}),
     )

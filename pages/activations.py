@@ -78,7 +78,7 @@ with right:
     figure = plots.lens(answer_lens(before, [token]), answer_lens(after, [token]), names[token])
     st.plotly_chart(figure, config=plots.CONFIG, key="lens")
 
-st.subheader("What a removed value wrote", divider="gray", anchor=False)
+st.subheader(f"What a {words.past(bench.mask)} value wrote", divider="gray", anchor=False)
 wrote(bench, prompt)
 
 st.subheader("Most likely next tokens", divider="gray", anchor=False)

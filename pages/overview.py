@@ -59,4 +59,4 @@ with right:
     if comparison is not None:
         st.markdown(f"Unpruned accuracy, {bench.split}: **{words.accuracy(comparison.baseline)}**")
         if len(bench.mask):
-            st.markdown(f"With {len(bench.mask):,} values removed: **{words.accuracy(comparison.masked)}**")
+            st.markdown(f"With {len(bench.mask):,} values {bench.mask.state}: **{words.accuracy(comparison.masked)}**")

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from explorer.keys import MatrixKey
-from explorer.ui import consequences, links, measures, pages, removing, session, spectra, workbench
+from explorer.ui import consequences, links, measures, pages, removing, session, spectra, words, workbench
 from explorer.ui.inside import inside
 
 pages.require_entry()
@@ -20,7 +20,7 @@ if scores is not None and (asked := links.asked_matrices("plot", set(map(str, ke
 left, right = st.columns([3, 2])
 with left:
     chosen = st.multiselect(
-        "Matrices in the plot: click a point to remove it, click it again to restore it",
+        f"Matrices in the plot: click a point to {words.verb(bench.mask).lower()} it, click it again to restore it",
         [str(key) for key in keys],
         default=[str(worst)],
         persist_state="session",
@@ -37,7 +37,11 @@ with right:
     if scores is not None:
         workbench.actions(bench, scores)
         removing.along(bench, scores)
-        removing.whole(bench, scores)
+        softer, whole = st.columns([3, 2], vertical_alignment="bottom")
+        with softer:
+            removing.gain(bench)
+        with whole:
+            removing.whole(bench, scores)
         workbench.table(bench, scores)
 
 st.subheader("What changed", divider="gray", anchor=False)

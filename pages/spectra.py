@@ -44,7 +44,7 @@ if shown is None:
 
 left, right = st.columns([3, 2])
 with left:
-    spectrum_chart(shown, key="spectra-chart", y=y, log_y=log_y, interactive=False)
+    spectrum_chart(shown, key="spectra-chart", state=bench.mask.state, y=y, log_y=log_y, interactive=False)
 decompositions = {key: found for key in selected if (found := work.decomposition(bench, key)) is not None}
 with right:
     curves = {str(key): cumulative_energy(found.s).numpy() for key, found in decompositions.items()}

@@ -31,9 +31,9 @@ def mean_read(model: Any, key: MatrixKey, svd: tuple[plain.Array, ...], task: Ta
 
 
 def removal_path(
-    model: Any, key: MatrixKey, svd: tuple[plain.Array, ...], index: int, c: float, task: Task, sign: float = -1
+    model: Any, key: MatrixKey, svd: tuple[plain.Array, ...], index: int, c: float, task: Task, step: float = -1
 ) -> Callable[[float], float]:
-    """Mean loss as a function of how much of one value is removed (sign -1) or put back (sign 1), from 0 to 1."""
+    """Mean loss on the way, from 0 to 1, to where one value is removed (step -1), put back (1), or scaled (between)."""
     u, s, vh = (torch.tensor(part) for part in svd)
     where = plain.site(model, key)
 
@@ -41,7 +41,7 @@ def removal_path(
         def change(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             moved = y.clone()
             read = x[..., where.rows] @ u[:, index] - c
-            moved[..., where.columns] += t * sign * s[index] * read[..., None] * vh[index]
+            moved[..., where.columns] += t * step * s[index] * read[..., None] * vh[index]
             return moved
 
         with plain.on_output(where.module, change):
@@ -60,21 +60,21 @@ def second_derivative(f: Callable[[float], float], h: float = 10 * STEP) -> floa
     return (-f(-2 * h) + 16 * f(-h) - 30 * f(0) + 16 * f(h) - f(2 * h)) / (12 * h**2)
 
 
-def without(model: Any, values: Sequence[tuple[MatrixKey, int, float | None]]) -> Any:
-    """A copy of the plain model without some values: (matrix, index, c), with c None for zero removal."""
+def without(model: Any, values: Sequence[tuple[MatrixKey, int, float | None]], gain: float = 0.0) -> Any:
+    """A copy of the plain model without some values, or with a share of them: (matrix, index, c), c None for zero."""
     edited = copy.deepcopy(model)
     for key, index, c in values:
         u, s, vh = (torch.tensor(part) for part in plain.svd(model, key))
         where = plain.site(edited, key)
-        where.weight().sub_(s[index] * torch.outer(u[:, index], vh[index]))
+        where.weight().sub_((1 - gain) * s[index] * torch.outer(u[:, index], vh[index]))
         if c is not None:
             if where.module.bias is None:
                 where.module.bias = torch.nn.Parameter(where.module.weight.new_zeros(where.module.weight.shape[0]))
-            where.module.bias.data[where.columns] += s[index] * c * vh[index]
+            where.module.bias.data[where.columns] += (1 - gain) * s[index] * c * vh[index]
     return edited
 
 
 def masked(model: Any, mask: Mask) -> Any:
     """A copy of the plain model with a mask put onto it by hand."""
     freeze = mask.mode == "freeze"
-    return without(model, [(one.key, one.index, one.c if freeze else None) for one in mask.removed])
+    return without(model, [(one.key, one.index, one.c if freeze else None) for one in mask.removed], mask.gain)

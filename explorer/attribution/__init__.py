@@ -4,6 +4,7 @@ Negative means that removing it helps. `SCORERS` is the table of scorers: one fi
 c_i = m . u_i comes with every score. A score in another unit than nats per example orders values and predicts nothing.
 
 At a mask, a score says what flipping the value would do now: removing it if it is kept, restoring it if it is removed.
+Where the mask has a gain, flipping goes from 1 to the gain, or from the gain to 1.
 """
 
 from __future__ import annotations

@@ -95,16 +95,24 @@ class Scores:
     def predicted(self, mask: Mask) -> float | None:
         """Sum of the scores of the values that a mask flips: the linear prediction of its change of the loss.
 
-        A value is flipped if the mask and the one at which the scores were taken differ in it. Effects of several
-        removals do not add up: show the sum beside the measured change. It is None if a flipped value was not scored,
-        or if the scores are not in nats per example and so predict nothing.
+        A value is flipped if the mask and the one at which the scores were taken differ in it. One that goes only a
+        part of the way that its score is for, since the two masks differ in their gain, counts in that proportion: from
+        scores of the unpruned model a mask of gain g is predicted to do 1 - g times what removal does. Effects of
+        several removals do not add up: show the sum beside the measured change. It is None if a flipped value was not
+        scored, or if the scores are not in nats per example and so predict nothing.
         """
-        before = {} if self.mask is None else {(one.key, one.index): one for one in self.mask.removed}
-        after = {(one.key, one.index): one for one in mask.removed}
-        flipped = before.keys() ^ after.keys()
-        if self.unit != NATS or any(key not in self.matrices for key, _ in flipped):
+        before, at = (set(), 0.0) if self.mask is None else (_places(self.mask), self.mask.gain)
+        after = _places(mask)
+        ways = dict.fromkeys(before - after, 1.0) | dict.fromkeys(after - before, (1.0 - mask.gain) / (1.0 - at))
+        if mask.gain != at:
+            ways |= dict.fromkeys(after & before, (mask.gain - at) / (1.0 - at))
+        if self.unit != NATS or any(key not in self.matrices for key, _ in ways):
             return None
-        return math.fsum(float(self.matrices[key].score[index]) for key, index in flipped)
+        return math.fsum(way * float(self.matrices[key].score[index]) for (key, index), way in ways.items())
+
+
+def _places(mask: Mask) -> set[tuple[MatrixKey, int]]:
+    return {(key, one.index) for key, removed in mask.by_matrix.items() for one in removed}
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,8 @@ class Request:
     """What a scorer is asked: which matrices of which view, on which examples, for which removal mode.
 
     Attributes:
-        mask: what the view has removed while it is scored, None for nothing; its mode is `mode`.
+        mask: what the view has removed while it is scored, None for nothing; its mode is `mode`, and its gain is what
+            scoring scales a kept value to.
         meter: told what the scorer costs.
     """
 
@@ -194,11 +203,16 @@ class Request:
         """Values of a matrix that the mask removes, by index."""
         return {} if self.mask is None else {one.index: one for one in self.mask.by_matrix.get(key, ())}
 
-    def signs(self, key: MatrixKey) -> Float[Tensor, " r"]:
-        """-1 for a value that is kept, which scoring would remove, +1 for a removed one, which it would restore."""
-        signs = -torch.ones(self.svds.get(self.view, key).rank)
-        signs[list(self.removed(key))] = 1.0
-        return signs
+    @property
+    def taken(self) -> float:
+        """Share of a value that removing it takes away, and restoring it gives back: 1 - gain."""
+        return 1.0 if self.mask is None else 1.0 - self.mask.gain
+
+    def steps(self, key: MatrixKey) -> Float[Tensor, " r"]:
+        """Share of each value that flipping it adds: -1 for a kept one, +1 for a removed one, each times `taken`."""
+        steps = torch.full((self.svds.get(self.view, key).rank,), -self.taken, dtype=torch.float64)
+        steps[list(self.removed(key))] = self.taken
+        return steps
 
     def frozen(self, key: MatrixKey, means: Float[Tensor, "*sample r"]) -> Float[Tensor, "*sample r"]:
         """Frozen means of a matrix: m . u_i as measured for kept values, the mask's own c_i for removed ones."""

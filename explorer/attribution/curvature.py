@@ -1,7 +1,7 @@
 """First order plus a diagonal second-order term, which makes every removal dearer by how much it moves the prediction.
 
-With delta_i = 1 for value i removed, sign_i = -1 (+1 if the mask removes it and it would be restored),
-and J_i = d logits / d delta_i at delta = 0,
+With delta_i = 1 for value i removed, step_i = -1 (+1 if the mask removes it and it would be restored; both times 1 - g
+at a mask of gain g), and J_i = d logits / d delta_i at delta = 0,
 
     score_i = dL/d delta_i + 1/2 G_ii,       G_ii = (1 / E) sum over answer tokens of J_i^T (diag(p) - p p^T) J_i
 
@@ -12,7 +12,7 @@ answers be drawn from the model's own p, token by token, and phi_ei be the first
 with the drawn answer, whose gradients are g'_n, in place of the right one. The mean of phi is 0 and answer tokens are
 drawn independently of each other, so
 
-    G_ii = (1 / E) sum_e E[phi_ei^2],         phi_ei = sign_i s_i sum_{n in e} (x_n . u_i - c_i) (v_i . g'_n)
+    G_ii = (1 / E) sum_e E[phi_ei^2],         phi_ei = step_i s_i sum_{n in e} (x_n . u_i - c_i) (v_i . g'_n)
 
 Why not the Hessian itself: its diagonal over all values of a matrix takes one Hessian-vector product per value (the
 cost of `exact`), or products with random vectors (Hutchinson), where the off-diagonal terms of all values of the
@@ -84,7 +84,7 @@ def _effects(
     request: Request, bases: Bases, values: dict[MatrixKey, MatrixScores]
 ) -> Callable[[MatrixKey, Tensor, Tensor], Tensor]:
     """First-order effect of every value on every example of a batch, from a and b [batch, r]."""
-    scale = {key: (request.signs(key).to(one.s) * one.s).to(bases.of[key][2]) for key, one in values.items()}
+    scale = {key: (request.steps(key).to(one.s) * one.s).to(bases.of[key][2]) for key, one in values.items()}
     c = {key: one.c.to(scale[key]) for key, one in values.items()}
 
     def effects(key: MatrixKey, a: Tensor, b: Tensor) -> Tensor:

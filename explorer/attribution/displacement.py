@@ -4,6 +4,8 @@ For a matrix that writes the residual stream (O, OUT), with h_n the stream at to
 
     displacement_i = sqrt( mean_n ( s_i ((x_n - m) . u_i) / |h_n| )^2 )            (without m for zero removal)
 
+(times 1 - g at a mask of gain g, which takes only that share of a value away).
+
 It is 0.01 for most values. Around 1 the removal replaces the stream rather than changing it, and the gradient says
 nothing about the outcome. This happens where massive activations are written (Sun et al. 2024, arXiv 2402.17762): one
 token's input then dominates the mean, and freezing the mean writes the massive direction onto every other token.
@@ -68,7 +70,7 @@ def _squares(
         for key in sites[site]:
             u = request.svds.get(request.view, key).u.to(x)
             offset = values[key].c.to(x) if request.mode == "freeze" else 0.0
-            moved = (x[:, parts_of(request.view, key)[0]] @ u - offset) * values[key].s.to(x)
+            moved = (x[:, parts_of(request.view, key)[0]] @ u - offset) * (request.taken * values[key].s.to(x))
             found[key] = (moved / norm).square().sum(dim=0).float().cpu()
 
     hooks = [(f"blocks.{layer}.hook_in", partial(keep_stream, layer=layer)) for layer in {site.layer for site in sites}]

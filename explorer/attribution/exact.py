@@ -75,6 +75,8 @@ def exact_effects(
 ) -> Effects:
     """Measure what removing each value alone does; at a mask, what removing a kept or restoring a removed one does.
 
+    At a mask with a gain, a kept value is scaled to that gain instead, and a scaled one restored.
+
     The view is left with `mask` on it (unpruned if there is none), also when `progress` raises `Stopped`.
 
     Args:
@@ -247,10 +249,11 @@ class _Job:
         ]
 
     def _changes(self, values: Sequence[Value]) -> Iterator[Change]:
+        taken = 1.0 - self.mask.gain
         for key, group in groupby(values, key=lambda value: value[0]):
             svd, c, removed = self.svds.get(self.view, key), self.means(key), self.mask.indices(key)
             for _, i in group:
-                weight = svd.s[i].to(svd.vh.dtype) * (1 if i in removed else -1)
+                weight = svd.s[i].to(svd.vh.dtype) * (taken if i in removed else -taken)
                 yield Change(key, svd.u[:, i], weight * svd.vh[i], float(c[i]) if self.mask.mode == "freeze" else 0.0)
 
 

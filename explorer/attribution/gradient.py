@@ -12,8 +12,8 @@ README's method section):
 2. At the end one contraction per matrix: score_i = -(s_i / E) u_i^T (X^T G - m 1^T G) v_i, without m for zero removal.
 
 At a mask, x, g and m are those of the masked model, and a removed value is scored for its return: the sign turns, and
-m . u_i is the mask's c_i (`explorer.attribution.sums`). Standard errors are those of whole scores: every resample has
-its own m.
+m . u_i is the mask's c_i (`explorer.attribution.sums`). A mask with a gain scales values instead: a score is for that
+share of the way only. Standard errors are those of whole scores: every resample has its own m.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@ A value's own path, z = 1 to 0 for it alone, is shared with no other value, so a
 it costs (`exact`). What many values can share is a path on which they are removed together. With S a set of matrices,
 z the common multiplier of all their kept values, t = 1 - z, and x_n(t), g_n(t) as of the model at t,
 
-    W(t) = W + t sum_{i in S} sign_i s_i u_i v_i^T       b(t) = b - t sum_{i in S} sign_i s_i c_i v_i
-    score_i = sign_i (s_i / E) int_0^1 sum_n (x_n(t) . u_i - c_i) (v_i . g_n(t)) dt
+    W(t) = W + t sum_{i in S} step_i s_i u_i v_i^T       b(t) = b - t sum_{i in S} step_i s_i c_i v_i
+    score_i = step_i (s_i / E) int_0^1 sum_n (x_n(t) . u_i - c_i) (v_i . g_n(t)) dt
 
-(sign_i = -1 for a kept value, +1 for one that the mask removes, so at a mask the path ends where every value of S is
-flipped; c_i is fixed at t = 0, and 0 for zero removal). dL/dt is the sum of the integrands, so the scores are complete:
+(step_i = -1 for a kept value, +1 for one that the mask removes, so at a mask the path ends where every value of S is
+flipped; at a mask of gain g, 1 - g times that; c_i is fixed at t = 0, and 0 for zero removal). dL/dt is the sum of the
+integrands, so the scores are complete:
 
     sum_{i in S} score_i = L(everything in S flipped) - L(now)          up to the quadrature's error
 
@@ -85,7 +86,7 @@ def _end(request: Request, site: MatrixKey, values: Mapping[MatrixKey, MatrixSco
     for key in request.keys:
         if key.stacked == site:
             svd, where = request.svds.get(request.view, key), parts_of(request.view, key)
-            scale = (request.signs(key).to(svd.s) * svd.s).to(dtype)
+            scale = (request.steps(key).to(svd.s) * svd.s).to(dtype)
             weight[where] += (svd.u.to(dtype) * scale) @ svd.vh.to(dtype)
             if request.mode == "freeze":
                 bias[where[1]] -= (scale * values[key].c.to(dtype)) @ svd.vh.to(dtype)

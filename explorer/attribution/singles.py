@@ -5,6 +5,8 @@ Removing value i of `W = sum_i s_i u_i v_i^T` changes the matrix's output by a r
     y_j  <-  y_j - s_i (x_j . u_i - c_i) v_i        copy j, removing a kept value (c_i = m . u_i, or 0 for zero removal)
     y_j  <-  y_j + s_i (x_j . u_i - c_i) v_i        copy j, restoring a removed one (c_i from the mask)
 
+and 1 - g times that at a mask of gain g, which scales values instead of removing them.
+
 x_j is what the matrix really reads in copy j. Copies differ only from their own matrix on.
 """
 
@@ -35,7 +37,8 @@ class Change:
     Attributes:
         key: the value's matrix.
         u: what it reads [d_in].
-        write: what it adds to the output per unit read: -s v to remove it, +s v to restore it [d_out].
+        write: what it adds to the output per unit read: -s v to remove it, +s v to restore it, or a share of that
+            [d_out].
         c: frozen mean.
     """
 

@@ -4,10 +4,11 @@ The first-order score of value i of a matrix (see `explorer.attribution.gradient
 
     a_i = sum_n (x_n . u_i) (v_i . g_n)        b_i = sum_n v_i . g_n        m . u_i = (sum_n x_n . u_i) / N
 
-and is then sign_i (s_i / E) (a_i - c_i b_i), with sign -1 for a kept value (scored for its removal) and +1 for one
-that the mask removes (scored for its return). c_i = m . u_i is the mean over what the matrix reads *now*, with the mask
-on: that is the frozen mean that comes with the score, and so what `explorer.edit.apply` would put in place of the
-value. A removed value's c_i is the mask's own, and for zero removal c_i is 0.
+and is then step_i (s_i / E) (a_i - c_i b_i), with step -1 for a kept value (scored for its removal) and +1 for one
+that the mask removes (scored for its return), both times 1 - g at a mask of gain g. c_i = m . u_i is the mean over what
+the matrix reads *now*, with the mask on: that is the frozen mean that comes with the score, and so what
+`explorer.edit.apply` would put in place of the value. A removed value's c_i is the mask's own, and for zero removal c_i
+is 0.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Sums:
 def scored(request: Request, key: MatrixKey, slopes: Float[Tensor, "sample r"], c: Float[Tensor, " r"]) -> MatrixScores:
     """Scores from slopes, with their spread over the resamples if there are some."""
     s = request.svds.get(request.view, key).s
-    samples = (request.signs(key).to(slopes.dtype) * s.to(slopes.dtype) / request.n) * slopes
+    samples = (request.steps(key).to(slopes.dtype) * s.to(slopes.dtype) / request.n) * slopes
     return MatrixScores(s, samples[0], c, samples[1:].std(dim=0) if len(samples) > 1 else None)
 
 

@@ -82,7 +82,7 @@ def evaluate(
     report = _report(run, given, comparison, answers, drawn, seed)
     if json:
         return show_json(report)
-    _show(report)
+    _show(report, given)
 
 
 def _read(path: Path, task: Task) -> Mask:
@@ -147,7 +147,7 @@ class _Run:
             return evaluate(self.view, self.task, self.split, limit=self.limit, progress=progress)
 
     def controls(self, mask: Mask, draws: int, seed: int, comparison: Comparison) -> Controls:
-        """Random masks of the same size and mode over all matrices of the mask's kinds."""
+        """Random masks of the same size, mode and gain over all matrices of the mask's kinds."""
         from explorer.attribution import score
         from explorer.search import STRATEGIES, mask_of
         from explorer.search.controls import beaten
@@ -170,7 +170,8 @@ class _Run:
         seeds = [seed + draw for draw in range(draws)]
         found = []
         for draw, draw_seed in enumerate(seeds, start=1):
-            control = mask_of(self.view, scores, STRATEGIES[CONTROL_STRATEGY](scores, len(mask), draw_seed))
+            chosen = STRATEGIES[CONTROL_STRATEGY](scores, len(mask), draw_seed)
+            control = mask_of(self.view, scores, chosen, gain=mask.gain)
             found.append(self.exact(control, f"Random mask {draw} of {draws}"))
         accuracy = [one.accuracy for one in found]
         loss = [one.mean_loss.value for one in found]
@@ -208,6 +209,7 @@ def _report(
         "split": run.split,
         "seed": seed,
         "mode": None if mask is None else mask.mode,
+        "gain": None if mask is None else mask.gain,
         "mask_digest": None if mask is None else mask.digest,
         **_figures(comparison.masked, 0 if mask is None else len(mask)),
         "baseline": _figures(comparison.baseline, 0),
@@ -238,13 +240,13 @@ def _change(mean: Mean) -> Change:
     return {"value": mean.value, "stderr": mean.stderr}
 
 
-def _show(report: EvalReport) -> None:
+def _show(report: EvalReport, mask: Mask | None) -> None:
     rows = [figures_row("unpruned", report["baseline"])]
-    if report["mask_digest"] is not None:
-        rows.append(figures_row(f"{report['removed']:,} removed ({report['mode']})", report))
+    if mask is not None:
+        rows.append(figures_row(f"{len(mask):,} {mask.state} ({mask.mode})", report))
     title = f"{report['model']} on {report['task']}, {report['split']} split"
     show_table(title, ("", "accuracy [95 % interval]", "loss per example"), rows)
-    pruned = report["mask_digest"] is not None
+    pruned = mask is not None
     if report["choice"] is not None:
         show_choice(report["choice"], pruned=pruned)
     if report["lead"] is not None:

@@ -94,6 +94,7 @@ def score(
         f"{min(top, len(ranking))} of {scores.size:,} singular values of {model}, most harmful first",
         [_entry(scores, key, index) for _, key, index in ranking[:top]],
         scores.unit,
+        "removed" if scores.mask is None else scores.mask.state,
     )
     state = "unpruned" if scores.mask is None else f"at {mask}:"
     say(f"{scores.task}, {scores.split} split, n = {scores.n:,}, {state} loss {scores.loss:.3f} nats per example.")
@@ -263,7 +264,9 @@ def _entry(scores: Scores, key: MatrixKey, index: int) -> ScoreEntry:
     }
 
 
-def _show_values(title: str, values: Sequence[ScoredValue | ScoreEntry], unit: str = "nats per example") -> None:
+def _show_values(
+    title: str, values: Sequence[ScoredValue | ScoreEntry], unit: str = "nats per example", state: str = "removed"
+) -> None:
     """Columns for standard errors and for what a mask removes appear where there is something in them."""
     columns: dict[str, list[Any]] = {
         "matrix": [one["matrix"] for one in values],
@@ -272,7 +275,7 @@ def _show_values(title: str, values: Sequence[ScoredValue | ScoreEntry], unit: s
         "score": [one["score"] for one in values],
         "stderr": [one.get("stderr") for one in values],
         "frozen mean c": [one["c"] for one in values],
-        "removed": ["yes" if one.get("removed") else None for one in values],
+        state: ["yes" if one.get("removed") else None for one in values],
     }
     shown = {name: column for name, column in columns.items() if any(cell is not None for cell in column)}
     rows = [tuple("" if cell is None else cell for cell in row) for row in zip(*shown.values(), strict=True)]

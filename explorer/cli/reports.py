@@ -199,7 +199,9 @@ class Leads(TypedDict):
 
 
 class EvalReport(Figures):
-    """`eval`: `mode` and `mask_digest` are null without a mask, `controls` is null without `--controls`.
+    """`eval`: `mode`, `gain` and `mask_digest` are null without a mask, `controls` is null without `--controls`.
+
+    With a `gain` above 0 the values counted as `removed` are scaled to it.
 
     `choice` has one entry per rule (`sum`: largest log-probability, `mean`: largest per token) and is null for tasks
     without choices, `lead` for tasks without distractors.
@@ -215,6 +217,7 @@ class EvalReport(Figures):
     split: str
     seed: int
     mode: str | None
+    gain: float | None
     mask_digest: str | None
     baseline: Figures
     loss_change: Change
@@ -241,6 +244,7 @@ class DamageReport(TypedDict):
     seed: int
     mask_digest: str
     removed: int
+    gain: float
     tasks: list[dict[str, Any]]
     text: dict[str, Any] | None
 

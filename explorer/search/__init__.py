@@ -64,9 +64,15 @@ def prune(
 
 
 def mask_of(
-    view: View, scores: Scores, removed: Iterable[Removed], *, task: Task | None = None, strategy: str | None = None
+    view: View,
+    scores: Scores,
+    removed: Iterable[Removed],
+    *,
+    task: Task | None = None,
+    strategy: str | None = None,
+    gain: float = 0.0,
 ) -> Mask:
-    """A mask of the view's model that removes the given values, with its provenance.
+    """A mask of the view's model that removes the given values, or scales them to `gain`, with its provenance.
 
     `task`, the scored one, and `strategy`, which chose the values, are noted if they are given.
     """
@@ -75,4 +81,4 @@ def mask_of(
         strategy=strategy,
     )  # fmt: skip
     empty = empty_mask(view.model, scores.mode).model_copy(update={"provenance": made})
-    return empty.with_removed(removed)
+    return empty.scaled(gain).with_removed(removed)

@@ -175,7 +175,7 @@ class Lines:
 
 
 def change_text(before: Mask, after: Mask) -> str:
-    """What changed, in a few words: `+3 L2.Q.H1`, `+12 −4 in 7 matrices`, `restored all`, `mode zero`."""
+    """What changed, in a few words: `+3 L2.Q.H1`, `+12 −4 in 7 matrices`, `restored all`, `scaled to 50 %`."""
     if not len(after) and len(before):
         return "restored all"
     changes = []
@@ -183,6 +183,8 @@ def change_text(before: Mask, after: Mask) -> str:
         old, new = before.indices(key), after.indices(key)
         if old != new:
             changes.append((str(key), len(new - old), len(old - new)))
+    if not changes and before.gain != after.gain:
+        return after.state
     if not changes:
         return f"mode {after.mode}" if before.mode != after.mode else "other frozen means"
     if len(changes) == 1:

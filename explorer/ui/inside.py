@@ -15,7 +15,7 @@ from explorer.keys import Kind
 from explorer.masks import Removed
 from explorer.progress import Progress
 from explorer.tasks import Example
-from explorer.ui import work
+from explorer.ui import words, work
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
@@ -80,7 +80,7 @@ def choose_head(bench: Bench, contrast: Contrast | None = None) -> tuple[int, in
         options,
         "head",
         text,
-        about="Heads of which the mask removes something come first, and the first one is shown until you choose. "
+        about="Heads that the mask touches come first, and the first one is shown until you choose. "
         "The most changed one moved the largest share of its attention to other tokens.",
     )
 
@@ -122,18 +122,25 @@ def wrote(bench: Bench, prompt: str) -> None:
         return
     order = found.by_change()[:VALUES]
     chosen = _following(
-        "Removed value",
+        f"{words.past(bench.mask).capitalize()} value",
         order,
         "wrote",
         lambda place: _named(found.values[place]),
         about="Those first whose writing the mask changes most on this prompt; the first is shown until you choose.",
     )
-    before, after = found.before[chosen].double().numpy(), float(found.after[chosen])
+    before, after = (one[chosen].double().numpy() for one in (found.before, found.after))
     figure = activation_plots.written(before, after, found.tokens, f"Written by {_named(found.values[chosen])}")
     st.plotly_chart(figure, config=plots.CONFIG, key="wrote-figure")
-    what = "its frozen mean" if bench.mode == "freeze" else "nothing"
     more = f" The {VALUES:,} most changed of {len(found.values):,} can be chosen." * (len(found.values) > VALUES)
-    st.caption(f"(x · u) s at each token, along v; with the mask it is {what}, {after:.4g}, at every token.{more}")
+    st.caption(f"(x · u) s at each token, along v; with the mask it is {_instead(bench, float(after[0]))}.{more}")
+
+
+def _instead(bench: Bench, after: float) -> str:
+    """What stands in the place of a value under the mask; `after` is that at the first token."""
+    if bench.mask.gain:
+        rest = f" and {100 * (1 - bench.mask.gain):.4g} % of its frozen mean" if bench.mode == "freeze" else ""
+        return f"{100 * bench.mask.gain:.4g} % of that{rest}"
+    return f"{'its frozen mean' if bench.mode == 'freeze' else 'nothing'}, {after:.4g}, at every token"
 
 
 def _written(bench: Bench, prompt: str) -> Written | None:
@@ -142,7 +149,7 @@ def _written(bench: Bench, prompt: str) -> Written | None:
             return written(view, bench.mask, bench.svds, prompt, bos=bench.task.bos)
 
     key = ("written", bench.model.digest, bench.mask.digest, bench.task.bos, prompt)
-    return cast("Written | None", compute(key, "Reading what the removed values wrote", work))
+    return cast("Written | None", compute(key, f"Reading what the {words.past(bench.mask)} values wrote", work))
 
 
 def _named(one: Removed) -> str:

@@ -51,7 +51,7 @@ def steps(model: Model) -> None:
 
 def _text(history: History, at: int) -> str:
     step = history.steps[at]
-    return f"{at}. {literal(step.label)} ({len(step.mask):,} removed)"
+    return f"{at}. {literal(step.label)} ({len(step.mask):,} {step.mask.state})"
 
 
 def forks(model: Model) -> None:

@@ -15,7 +15,7 @@ from explorer.edit import apply
 from explorer.evaluate import Comparison
 from explorer.progress import Progress
 from explorer.sampling import Sample, draw_sample
-from explorer.ui import session
+from explorer.ui import session, words
 from explorer.ui.cached import compute, runner
 from explorer.ui.jobs import Key
 from explorer.ui.session import Bench
@@ -53,7 +53,7 @@ def comparison(bench: Bench, drawn: Sample) -> Comparison | None:
     setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
     key = ("live", bench.mask.digest, setting, session.token())
     _stop_outdated(key)
-    label = f"Measuring {len(bench.mask):,} removed values on {len(drawn.examples):,} examples"
+    label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values on {len(drawn.examples):,} examples"
     return cast("Comparison | None", compute(key, label, work, patience=PATIENCE, urgent=True))
 
 

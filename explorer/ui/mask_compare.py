@@ -1,4 +1,4 @@
-"""Two masks side by side: what they remove, how they do, which examples tell them apart; and one on other tasks."""
+"""Two masks side by side: what they hold, how they do, which examples tell them apart; and one on other tasks."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ def beside(bench: Bench, mask: Mask) -> tuple[str, Mask]:
 def _venn(shared: dict[MatrixKey, Overlap], first: str, second: str) -> None:
     whole = sum(shared.values(), Overlap(0, 0, 0))
     st.markdown(
-        f"**{whole.both:,}** removed by both, **{whole.only_first:,}** only by the first, "
-        f"**{whole.only_second:,}** only by the second; Jaccard index {whole.jaccard:.2f}."
+        f"**{whole.both:,}** values in both, **{whole.only_first:,}** only in the first, "
+        f"**{whole.only_second:,}** only in the second; Jaccard index {whole.jaccard:.2f}."
     )
     if not shared:
         return
     figure = mask_plots.shared_values({str(key): one for key, one in shared.items()}, first[:30], second[:30])
     st.plotly_chart(figure, config=plots.CONFIG, key="shared-values")
     if len(shared) > mask_plots.MATRICES:
-        st.caption(f"The {mask_plots.MATRICES} matrices with the most removed values, of {len(shared):,}.")
+        st.caption(f"The {mask_plots.MATRICES} matrices with the most of them, of {len(shared):,}.")
 
 
 def _figures(comparison: Comparison, bench: Bench, first: str, second: str) -> None:

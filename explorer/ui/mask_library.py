@@ -18,7 +18,8 @@ from explorer.ui.words import literal
 _DELETED = "deleted_masks"
 _COLUMNS = {
     "name": st.column_config.TextColumn("name", width=190),
-    "removed": st.column_config.NumberColumn("removed", help="number of removed values", width=66),
+    "values": st.column_config.NumberColumn("values", help="how many it removes, or scales", width=56),
+    "gain": st.column_config.NumberColumn("gain", format="percent", help="share of them that stays", width=48),
     "mode": st.column_config.TextColumn("mode", width=56),
     "model": st.column_config.TextColumn("model", width=84),
     "task": st.column_config.TextColumn("task", help="what it was scored on, where that is known", width=84),
@@ -74,7 +75,7 @@ def _origin(history: History, known: Listing) -> str | None:
 
 def _proposed(bench: Bench) -> str:
     task = bench.mask.provenance.task or bench.task.name
-    return f"{task}, {len(bench.mask):,} removed"[:MAX_NAME]
+    return f"{task}, {len(bench.mask):,} {bench.mask.state}"[:MAX_NAME]
 
 
 def _importer(library: Library) -> None:
@@ -110,7 +111,7 @@ def _trash(library: Library) -> None:
     with st.popover("Deleted", icon=":material/delete:", key="trash-popover", disabled=not gone):
         for entry in gone:
             st.button(
-                literal(f"Restore {entry.name} ({len(entry.mask):,} removed)"),
+                literal(f"Restore {entry.name} ({len(entry.mask):,} {entry.mask.state})"),
                 key=f"restore-{entry.id}",
                 on_click=restore,
                 args=(entry.id,),
@@ -152,7 +153,8 @@ def table(bench: Bench, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     rows = [
         {
             "name": ("● " if one.id == id_of(bench.mask) else "") + one.name,
-            "removed": len(one.mask),
+            "values": len(one.mask),
+            "gain": one.mask.gain,
             "mode": one.mask.mode,
             "model": _model(one.mask),
             "task": one.mask.provenance.task or "",

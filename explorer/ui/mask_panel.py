@@ -50,7 +50,7 @@ def take_upload(model: Model, views: ViewPool) -> None:
         session.complain(checked.problem)
     else:
         session.change_mask(model, lambda _: mask, label)
-        st.toast(words.literal(f"{name}: {len(mask):,} removed values."), icon=":material/check:")
+        st.toast(words.literal(f"{name}: {len(mask):,} {words.past(mask)} values."), icon=":material/check:")
 
 
 def offer(name: str, mask: Mask, label: str) -> None:
@@ -64,9 +64,10 @@ def _state(mask: Mask) -> None:
     count = len(mask.by_matrix)
     with st.container(key="mask-state"):
         where = f" in {count:,} {'matrix' if count == 1 else 'matrices'}" if count else ""
-        st.markdown(f"**{len(mask):,} removed**{where}")
+        st.markdown(f"**{len(mask):,} {mask.state}**{where}")
         st.caption(
-            (places + (f" and {more:,} more" if more > 0 else "")) or "Nothing is removed: the model is as loaded."
+            (places + (f" and {more:,} more" if more > 0 else ""))
+            or f"Nothing is {words.past(mask)}: the model is as loaded."
         )
     if sentence := session.problem():
         st.error(words.literal(sentence), icon=":material/error:")
@@ -105,11 +106,15 @@ def _download(model: Model, mask: Mask) -> None:
 
 
 def file_name(model: str, mask: Mask, suffix: str) -> str:
-    """What a downloaded mask is called: `bundled-4-removed.mask.json`, with the last part of the model's name."""
+    """What a downloaded mask is called, with the last part of the model's name.
+
+    `bundled-4-removed.mask.json`, or `bundled-4-scaled-0.5.mask.json`.
+    """
     last = re.split(r"[/\\]", model.strip().rstrip("/\\"))[-1].removesuffix(".gguf")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.")[:60] or "model"
     mode = "" if mask.mode == "freeze" else f"-{mask.mode}"
-    return f"{safe}-{len(mask)}-removed{mode}{suffix}"
+    state = f"scaled-{mask.gain!r}" if mask.gain else "removed"
+    return f"{safe}-{len(mask)}-{state}{mode}{suffix}"
 
 
 def _uploader(model: Model) -> None:

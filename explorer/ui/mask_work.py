@@ -10,6 +10,7 @@ from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.masks import Mask
 from explorer.progress import Progress
 from explorer.tasks import Task, load_task
+from explorer.ui import words
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
@@ -32,4 +33,6 @@ def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
             return evaluate(view, task, bench.split, limit=bench.eval_limit, progress=progress)
 
     key = ("evaluation", bench.model.digest, mask.digest, task.digest, bench.split, bench.eval_limit)
-    return cast("Evaluation | None", compute(key, f"Measuring {len(mask):,} removed values on {task.name}", work))
+    return cast(
+        "Evaluation | None", compute(key, f"Measuring {len(mask):,} {words.past(mask)} values on {task.name}", work)
+    )

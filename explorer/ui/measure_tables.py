@@ -51,7 +51,7 @@ def draw(shown: Sequence[Series], decompositions: Mapping[AnyKey, Decomposition]
     for one, found in zip(shown, decompositions.values(), strict=True):
         d_in, d_out = found.u.shape[0], found.vh.shape[1]
         summary = summarise(found.s, d_in, d_out)
-        shape = {"shape": f"{d_in} x {d_out}", "values": found.rank, "removed": len(one.removed)}
+        shape = {"shape": f"{d_in} x {d_out}", "values": found.rank, "in mask": len(one.removed)}
         sizes.append({"matrix": one.matrix, **shape, **_size_cells(summary)})
         blocks = ", ".join(f"{block[0]}-{block[-1]}" for block in one.blocks) or "none"
         tails.append({"matrix": one.matrix, **_tail_cells(summary), "degenerate blocks": blocks})

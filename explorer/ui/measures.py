@@ -89,17 +89,21 @@ def _alone() -> bool:
 
 def _predicted(bench: Bench, scores: Scores | None) -> None:
     value = scores.predicted(bench.mask) if scores is not None else None
+    soft = bench.mask.gain > 0
+    share = f" × {100 * (1 - bench.mask.gain):.4g} %" if soft else ""
     st.metric(
         "Predicted loss change",
         words.nats(value) if value is not None else WAITING if scores is None else "not scored",
-        help="Sum of the removed values' scores. Effects do not add up: compare it with the measured loss.",
+        help=f"Sum of the {words.past(bench.mask)} values' scores"
+        + (", times the share of them that is taken away" if soft else "")
+        + ". Effects do not add up: compare it with the measured loss.",
     )
     if scores is None:
         st.caption("no scores yet")
     elif value is None:
         st.caption("the mask holds values  \nof matrices that are not scored")
     else:
-        st.caption(f"sum of {len(bench.mask):,} scores,  \nfrom {scores.n:,} train examples")
+        st.caption(f"sum of {len(bench.mask):,} scores{share},  \nfrom {scores.n:,} train examples")
 
 
 def _accuracy(bench: Bench, found: Measured) -> None:
@@ -154,10 +158,10 @@ def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "of
 def _control(bench: Bench, measured: Measured, status: DeltaGenerator) -> Controls | None:
     scores, comparison = measured.scores, measured.whole
     label = "Random masks, same size"
-    about = "A control: as many values of the scored matrices, removed by chance. Median accuracy."
+    about = f"A control: as many values of the scored matrices, {bench.mask.state} by chance. Median accuracy."
     if not len(bench.mask) or scores is None:
         st.metric(label, "-", help=about)
-        st.caption("remove something to compare  \nwith chance")
+        st.caption(f"{words.verb(bench.mask).lower()} something to compare  \nwith chance")
         return None
     if not st.session_state.setdefault("controls_wanted", False):
         st.metric(label, "-", help=about)

@@ -1,4 +1,4 @@
-"""Many values at once: along the ranking with its curve, and whole matrices or layers."""
+"""Many values at once: along the ranking with its curve, whole matrices or layers, and how much stays of them all."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from explorer.progress import Progress, part
 from explorer.prune_plots import CurvePoint
 from explorer.sampling import Sample
 from explorer.search import lowest, mask_of
-from explorer.ui import live, workbench
+from explorer.ui import live, session, words, workbench
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
 POINTS = 16
+GAINS = tuple(round(0.05 * step, 2) for step in range(20))
 
 
 def counts(total: int) -> list[int]:
@@ -46,7 +47,8 @@ def along(bench: Bench, scores: Scores) -> None:
         "Curve", key="curve", persist_state="session", help="Measures the live sample at every stop of the slider."
     )
     if wanted and (drawn := live.sample(bench)) is not None and (points := _curve(bench, scores, drawn)) is not None:
-        figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, st.session_state["k-slider"])
+        now = st.session_state["k-slider"]
+        figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, now, bench.mask.state)
         st.plotly_chart(figure, config=plots.CONFIG, key="curve-figure")
         what = "all" if drawn.whole else "the live sample:"
         st.caption(f"On {what} {len(drawn.examples):,} {bench.split} examples; bars are standard errors.")
@@ -59,7 +61,7 @@ def _curve(bench: Bench, scores: Scores, drawn: Sample) -> tuple[CurvePoint, ...
         found = []
         with bench.views.borrow() as view:
             for place, count in enumerate(stops):
-                mask = mask_of(view, scores, lowest(scores, count))
+                mask = mask_of(view, scores, lowest(scores, count), gain=bench.mask.gain)
                 apply(view, mask, bench.svds)
                 piece = part(progress, place / len(stops), (place + 1) / len(stops))
                 one = drawn.measure(view, piece)
@@ -69,8 +71,29 @@ def _curve(bench: Bench, scores: Scores, drawn: Sample) -> tuple[CurvePoint, ...
         return tuple(found)
 
     scored = (bench.kinds, bench.per_head, bench.scorer, bench.mode, bench.score_limit)
-    key = ("curve", bench.model.digest, bench.task.digest, bench.split, len(drawn.examples), scored)
+    key = ("curve", bench.model.digest, bench.task.digest, bench.split, len(drawn.examples), scored, bench.mask.gain)
     return cast("tuple[CurvePoint, ...] | None", compute(key, "Measuring along the ranking", work))
+
+
+def gain(bench: Bench) -> None:
+    """The slider for a softer removal: the share of the chosen values that stays."""
+    now = bench.mask.gain
+    st.session_state["gain"] = now
+
+    def change() -> None:
+        wanted = float(st.session_state["gain"])
+        session.change_mask(bench.model, lambda mask: mask.scaled(wanted))
+        workbench.measure_first()
+
+    st.select_slider(
+        "Gain of the chosen values",
+        sorted({*GAINS, now}),
+        format_func=lambda share: f"{100 * share:.4g} %",
+        key="gain",
+        on_change=change,
+        help="Share of every chosen value that stays. 0 % removes them. Above that they are scaled, not removed: what "
+        "is taken away, and frozen at its mean, is the rest.",
+    )
 
 
 def whole(bench: Bench, scores: Scores) -> None:
@@ -83,10 +106,10 @@ def whole(bench: Bench, scores: Scores) -> None:
         keys = places[chosen]
         size = sum(len(scores.matrices[key].s) for key in keys)
         gone = sum(len(bench.mask.indices(key)) for key in keys)
-        st.caption(f"{gone:,} of {size:,} values removed")
+        st.caption(f"{gone:,} of {size:,} values {bench.mask.state}")
         with st.container(horizontal=True):
             for label, name, remove, possible in (
-                ("Remove all", "whole-off", True, gone < size),
+                (f"{words.verb(bench.mask)} all", "whole-off", True, gone < size),
                 ("Restore all", "whole-on", False, gone > 0),
             ):
                 st.button(label, key=name, disabled=not possible, on_click=_switch, args=(bench, scores, keys, remove))

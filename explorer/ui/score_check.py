@@ -71,7 +71,7 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
             type="primary",
             disabled=not wanted,
             on_click=lambda: st.session_state.update({"effects-asked": (place, wanted)}),
-            help="Each is removed alone; what was measured once is kept. Select rows to measure those.",
+            help="Each by itself; what was measured once is kept. Select rows to measure those.",
         )
     guide.explain(
         f"Costs at most {len(wanted):,} forward passes over {examples:,} train examples; a value in the last layers "

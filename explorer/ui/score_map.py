@@ -54,7 +54,7 @@ def draw(bench: Bench) -> None:
     )
     merged = any(cell.head is None and MatrixKey.parse(cell.matrix).head is not None for cell in found)
     guide.explain(
-        "Colour: the most harmful score. Size: how many values have negative scores. Ring: the mask removes some. "
+        "Colour: the most harmful score. Size: how many values have negative scores. Ring: the mask has some. "
         "Click a cell to see its singular values." + " Each cell is all heads of its kind." * merged
     )
     if (key := clicked(event, {cell.matrix for cell in found})) is not None:

@@ -26,13 +26,16 @@ _COLUMNS: dict[str, Any] = {
     "score": _NUMBER("score", format="%+.4f", width=66, help="nats per example; negative = removing it helps"),
     "stderr": _NUMBER("±", format="%.4f", width=58, help="bootstrap standard error over the train examples"),
     "at_mask": _NUMBER(
-        "at the mask", format="%+.4f", width=90, help="what flipping it would do now: removing it, or restoring it"
+        "at the mask",
+        format="%+.4f",
+        width=90,
+        help="what flipping it would do now: removing (or scaling) it, or restoring it",
     ),
     "exact": _NUMBER("exact", format="%+.4f", width=72, help="measured change of the loss, nats per example"),
     "exact_stderr": _NUMBER("± exact", format="%.4f", width=62, help="standard error over the train examples"),
     "error": _NUMBER("off by", format="%.4f", width=66, help="|predicted - exact|, nats per example"),
     "doubt": st.column_config.TextColumn(DOUBT, width=30, help="? = likely to be wrong: measure it"),
-    "removed": st.column_config.CheckboxColumn("removed", width=70),
+    "removed": st.column_config.CheckboxColumn("in mask", width=70, help="the mask removes it, or scales it"),
     "sigma": _NUMBER("σ", format="%.4g", width=70, help="singular value"),
     "kind": st.column_config.TextColumn("kind", width=50),
     "layer": _NUMBER("layer", width=50),
@@ -62,9 +65,9 @@ def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
 
 
 def state(bench: Bench, comparison: Comparison | None) -> None:
-    """What is removed now, and what that does to the accuracy."""
+    """What the mask does now, and what that does to the accuracy."""
     with st.container(key="score-state"):
-        text = f"{len(bench.mask):,} removed. Accuracy, {bench.split}: "
+        text = f"{len(bench.mask):,} {bench.mask.state}. Accuracy, {bench.split}: "
         if comparison is None:
             text += "measuring"
         else:
@@ -171,7 +174,8 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
         session.change_mask(bench.model, lambda mask: mask.without({(str(key), index) for key, index in gone}))
 
     with st.container(horizontal=True, vertical_alignment="center", key="score-actions"):
-        st.button(f"Remove {len(kept):,}", key="remove-selected", type="primary", disabled=not kept, on_click=remove)
+        label = f"{words.verb(bench.mask)} {len(kept):,}"
+        st.button(label, key="remove-selected", type="primary", disabled=not kept, on_click=remove)
         st.button(f"Restore {len(gone):,}", key="restore-selected", disabled=not gone, on_click=restore)
         st.button(
             "Open in Spectra",
@@ -186,5 +190,5 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
 
 def _removed(bench: Bench, scores: Scores, mask: Mask, chosen: Sequence[Value]) -> Mask:
     """`mask` with further values removed; what it holds keeps its frozen mean."""
-    start = mask if len(mask) else workbench.mask_of_lowest(bench, scores, 0)
+    start = mask if len(mask) else workbench.mask_of_lowest(bench, scores, 0, mask.gain)
     return start.with_removed(scores.removed(*value) for value in chosen if value[1] not in mask.indices(value[0]))

@@ -148,7 +148,12 @@ def go_to(model: Model, mask: Mask, label: str) -> None:
 def in_mode(mask: Mask, mode: Mode) -> Mask:
     """`mask` with another removal mode; made anew, since a copy would keep the old digest."""
     return Mask(
-        model=mask.model, mode=mode, removed=mask.removed, provenance=mask.provenance, metrics=dict(mask.metrics)
+        model=mask.model,
+        mode=mode,
+        gain=mask.gain,
+        removed=mask.removed,
+        provenance=mask.provenance,
+        metrics=dict(mask.metrics),
     )
 
 

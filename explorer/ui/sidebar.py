@@ -167,14 +167,16 @@ def _choose_mode(model: Model) -> None:
         mode = st.session_state["mode"]
         session.change_mask(model, lambda mask: session.in_mode(mask, mode))
 
+    soft = session.history(model).mask.gain
     st.segmented_control(
-        "Removed values are",
+        "Parts taken away are" if soft else "Removed values are",
         ["freeze", "zero"],
         format_func=lambda mode: MODES[mode],
         required=True,
         key="mode",
         on_change=change,
-        help="Freeze puts the removed part's mean over the train tokens into the bias (the paper); zero drops it.",
+        help="Freeze puts the mean over the train tokens of what is taken away into the bias (the paper); zero drops "
+        "it.",
     )
 
 

@@ -112,11 +112,11 @@ def _remove(bench: Bench, scores: Scores | None, comparison: Comparison | None) 
         text = f"Unpruned, the model answers {share} correctly. Remove the four worst together; you can undo it."
         if len(bench.mask):
             text = (
-                f"With {len(bench.mask):,} removed, accuracy went from {words.percent(before.accuracy)} to "
+                f"With {len(bench.mask):,} {bench.mask.state}, accuracy went from {words.percent(before.accuracy)} to "
                 f"**{words.percent(after.accuracy)}** of {before.n:,} {bench.split} examples. " + _example(comparison)
             )
     elif len(bench.mask):
-        text = f"Measuring {len(bench.mask):,} removed values."
+        text = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values."
     ready = scores is not None and scores.size >= START_COUNT
     return _Step("Remove", text, f"Remove these {START_COUNT}", act, ready, ("Choose by hand", "pages/prune.py"))
 

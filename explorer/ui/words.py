@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from explorer.evaluate import Evaluation
+    from explorer.masks import Mask
     from explorer.metrics import Mean
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>$~#|!&:]")
@@ -43,6 +44,16 @@ def spread(mean: Mean, *, signed: bool = False) -> str:
     """`5.548 ± 0.297`: mean and standard error; the mean alone where n = 1 gives no error."""
     value = f"{mean.value:{'+' if signed else ''}.3f}"
     return f"{value} ± {mean.stderr:.3f}" if math.isfinite(mean.stderr) else value
+
+
+def past(mask: Mask) -> str:
+    """What its values are, in a word: `removed`, or `scaled` where it has a gain; `Mask.state` says how far."""
+    return "scaled" if mask.gain else "removed"
+
+
+def verb(mask: Mask) -> str:
+    """What choosing a value does with it: `Remove` or `Scale`."""
+    return "Scale" if mask.gain else "Remove"
 
 
 def digits(value: float) -> int:

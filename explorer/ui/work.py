@@ -25,6 +25,7 @@ from explorer.registry import matrices
 from explorer.residuals import Kept, keep
 from explorer.search import mask_of, random_count
 from explorer.svd import Decomposition
+from explorer.ui import words
 from explorer.ui.cached import PATIENCE, compute, notices, runner, svds
 from explorer.ui.jobs import Key
 from explorer.ui.session import Bench, replaced_job, token
@@ -143,21 +144,22 @@ def _evaluation(bench: Bench, kept: Kept, *, patience: float, urgent: bool) -> E
             apply(view, bench.mask, bench.svds)
             return evaluate(view, bench.task, bench.split, limit=bench.eval_limit, kept=kept, progress=progress)
 
-    label = f"Measuring {len(bench.mask):,} removed values"
+    label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values"
     return cast("Evaluation | None", compute(key, label, work, patience=patience, urgent=urgent))
 
 
 def controls(bench: Bench, scored: Scores) -> Controls | None:
-    """Random masks of the mask's size over the scored matrices, measured as the mask is."""
-    count = len(bench.mask)
+    """Random masks of the mask's size and gain over the scored matrices, measured as the mask is."""
+    count, gain = len(bench.mask), bench.mask.gain
     setting = (bench.kinds, bench.per_head, bench.mode, bench.score_limit, bench.split, bench.eval_limit)
-    key = ("controls", bench.model.digest, bench.task.digest, setting, count)
+    key = ("controls", bench.model.digest, bench.task.digest, setting, count, gain)
 
     def work(progress: Progress) -> Controls:
         found = []
         with bench.views.borrow() as view:
             for draw in range(CONTROL_DRAWS):
-                apply(view, mask_of(view, scored, random_count(scored, count, seed=draw)), bench.svds)
+                mask = mask_of(view, scored, random_count(scored, count, seed=draw), gain=gain)
+                apply(view, mask, bench.svds)
                 piece = part(progress, draw / CONTROL_DRAWS, (draw + 1) / CONTROL_DRAWS)
                 found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit, progress=piece))
         return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))

@@ -12,7 +12,7 @@ from explorer.attribution import Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
 from explorer.search import lowest, mask_of
-from explorer.ui import measures, session, spectra
+from explorer.ui import measures, session, spectra, words
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 
@@ -20,7 +20,6 @@ TABLE_ROWS = 200
 START_COUNT = 4
 UNCERTAIN = "?"
 _COLUMNS = {
-    "removed": st.column_config.CheckboxColumn("removed", width=70),
     "matrix": st.column_config.TextColumn("matrix", width=66),
     "index": st.column_config.NumberColumn("i", help="index of the singular value", width=34),
     "sigma": st.column_config.NumberColumn("σ", format="%.4g", width=62, help="singular value"),
@@ -55,6 +54,7 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
     spectrum_chart(
         shown,
         key="prune-chart",
+        state=bench.mask.state,
         y=y,
         log_y=log_y,
         interactive=scores is not None,
@@ -86,7 +86,7 @@ def change(bench: Bench, scores: Scores, changed: Callable[[Mask], Mapping[str, 
     """
 
     def changed_mask(mask: Mask) -> Mask:
-        start = mask if len(mask) else mask_of_lowest(bench, scores, 0)
+        start = mask if len(mask) else mask_of_lowest(bench, scores, 0, mask.gain)
         return spectra.with_removed(start, scores, changed(mask))
 
     return session.change_mask(bench.model, changed_mask)
@@ -111,6 +111,7 @@ class _Editing:
 
 def table(bench: Bench, scores: Scores) -> None:
     """The lowest-scored values and all removed ones, with a checkbox each."""
+    past = words.past(bench.mask)
     editing = _editing(bench, scores)
     key = f"table-{editing.number}"
     frame = _table_frame(editing.base, scores)
@@ -137,10 +138,10 @@ def table(bench: Bench, scores: Scores) -> None:
         hide_index=True,
         height=420,
         disabled=[name for name in frame.columns if name != "removed"],
-        column_config=_COLUMNS,
+        column_config={**_COLUMNS, "removed": st.column_config.CheckboxColumn(past, width=70)},
     )
     st.caption(
-        f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all removed ones. "
+        f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all {past} ones. "
         "Scores in nats; negative = removing it helps; ? = likely to be wrong, measure it."
     )
 
@@ -176,7 +177,7 @@ def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
 
 
 def actions(bench: Bench, scores: Scores) -> None:
-    """Remove the k lowest-scored values, restore all."""
+    """Remove (or scale) the k lowest-scored values, restore all."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if st.session_state.get("k", 0) > scores.size:
             st.session_state["k"] = scores.size
@@ -191,7 +192,7 @@ def actions(bench: Bench, scores: Scores) -> None:
             measure_first()
 
         st.button(
-            f"Remove {count:,} lowest",
+            f"{words.verb(bench.mask)} {count:,} lowest",
             key="remove-lowest",
             type="primary",
             on_click=remove,
@@ -206,12 +207,12 @@ def actions(bench: Bench, scores: Scores) -> None:
 
 
 def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:
-    """End a callback with the mask of the `count` lowest-scored values."""
-    session.change_mask(bench.model, lambda _: mask_of_lowest(bench, scores, count), f"lowest {count:,}")
+    """End a callback with the mask of the `count` lowest-scored values; the gain stays."""
+    session.change_mask(bench.model, lambda now: mask_of_lowest(bench, scores, count, now.gain), f"lowest {count:,}")
     measure_first()
 
 
-def mask_of_lowest(bench: Bench, scores: Scores, count: int) -> Mask:
-    """The mask that removes the `count` lowest-scored values and nothing else."""
+def mask_of_lowest(bench: Bench, scores: Scores, count: int, gain: float = 0.0) -> Mask:
+    """The mask that removes the `count` lowest-scored values, or scales them to `gain`, and nothing else."""
     with bench.views.borrow() as view:
-        return mask_of(view, scores, lowest(scores, count))
+        return mask_of(view, scores, lowest(scores, count), gain=gain)

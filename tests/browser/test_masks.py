@@ -216,7 +216,7 @@ def test_the_library_over_a_restart(new_page: NewPage, streamlit_server: StartSe
     press(page, "entry-open")
     removed(page, 4)
     select_row(page, 0)
-    expect(page.get_by_text("4 removed by both, 5 only by the first, 0 only by the second")).to_be_visible()
+    expect(page.get_by_text("4 values in both, 5 only in the first, 0 only in the second")).to_be_visible()
     expect(page.get_by_text("McNemar p =")).to_be_visible(timeout=app.SECONDS)
     press(page, "delete-many")
     expect(page.get_by_text("The library holds no masks of this model yet")).to_be_visible(timeout=app.SECONDS)

@@ -214,7 +214,7 @@ def test_two_masks_are_compared_as_the_engine_measures_them(engine: Engine, scor
     text = plain("\n".join(one.value for one in app.markdown))
     test = mcnemar(after.correct, before.correct)
     assert f"McNemar p = {test.p:.2g} ({test.repaired} repaired, {test.broken} broken)" in text
-    assert "4 removed by both, 0 only by the first, 5 only by the second; Jaccard index 0.44" in text.replace("*", "")
+    assert "4 values in both, 0 only in the first, 5 only in the second; Jaccard index 0.44" in text.replace("*", "")
     (differing,) = (one.value for one in app.dataframe if "first says" in one.value.columns)
     expected = [i for i in range(before.n) if before.answers[i] != after.answers[i]]
     assert sorted(differing["prompt"]) == sorted(before.examples[i].prompt for i in expected)

@@ -211,7 +211,7 @@ def test_spectra_walks_layers_kinds_and_heads() -> None:
 def test_spectra_counts_what_is_removed(scores: Scores) -> None:
     app = go(click(open_page("Prune"), "remove-lowest"), "Spectra")
     worst = scores.ranking()[0][1]
-    assert app.dataframe[0].value["removed"].tolist() == [len(mask_in(app).indices(worst))]
+    assert app.dataframe[0].value["in mask"].tolist() == [len(mask_in(app).indices(worst))]
 
 
 def test_products_of_a_head_are_shown_and_cannot_be_removed(engine: Engine) -> None:

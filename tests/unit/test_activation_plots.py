@@ -35,10 +35,10 @@ def test_the_head_that_moved_most_is_in_the_frame() -> None:
 
 
 def test_what_was_written_stands_beside_what_stands_there_now() -> None:
-    figure = activation_plots.written(np.array([1.0, -2.0, 0.5]), 0.25, TOKENS, "L0.K <i>")
+    figure = activation_plots.written(np.array([1.0, -2.0, 0.5]), np.array([0.25, -0.5, 0.1]), TOKENS, "L0.K <i>")
     bars, line = figure.data
     assert list(bars.y) == [1.0, -2.0, 0.5]
-    assert list(line.y) == [0.25] * 3
+    assert list(line.y) == [0.25, -0.5, 0.1]
     assert list(bars.x) == list(line.x)
     assert figure.layout.title.text == "L0.K &lt;i&gt;"
 

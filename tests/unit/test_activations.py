@@ -152,15 +152,15 @@ def test_head_changes_are_the_share_of_attention_that_moved(view: View, tiny_tas
     assert Contrast(before, before).most_changed_head() is None
 
 
+@pytest.mark.parametrize("gain", [0.0, 0.25])
 @pytest.mark.parametrize("mode", ["freeze", "zero"])
 def test_what_removed_values_wrote_is_what_plain_hooks_see(
-    view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Any
+    view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Any, gain: float
 ) -> None:
     keys = matrices(view64)
     scored = score(view64, tiny_task, svds, keys, mode=mode)
-    mask = mask_of(
-        view64, scored, [scored.removed(key, i) for key in keys for i in (0, scored.matrices[key].s.numel() - 1)]
-    )
+    chosen = [scored.removed(key, i) for key in keys for i in (0, scored.matrices[key].s.numel() - 1)]
+    mask = mask_of(view64, scored, chosen, gain=gain)
     apply(view64, mask, svds)
     found = written(view64, mask, svds, PROMPT)
     assert found.tokens == ("<bos>", *PROMPT.split())
@@ -178,15 +178,20 @@ def test_what_removed_values_wrote_is_what_plain_hooks_see(
                 continue
             slow = [s[one.index] * sum(x[n, d] * u[d, one.index] for d in range(x.shape[1])) for n in range(len(IDS))]
             assert found.before[place].tolist() == pytest.approx(slow, rel=1e-4, abs=1e-5)
-            assert float(found.after[place]) == pytest.approx(s[one.index] * one.c if mode == "freeze" else 0, abs=1e-5)
-    change = (found.before - found.after[:, None]).norm(dim=1)
+            frozen = s[one.index] * one.c if mode == "freeze" else 0
+            after = [gain * wrote + (1 - gain) * frozen for wrote in slow]
+            assert found.after[place].tolist() == pytest.approx(after, rel=1e-4, abs=1e-5)
+    change = (found.before - found.after).norm(dim=1)
     assert change[found.by_change()].tolist() == sorted(change.tolist(), reverse=True)
 
 
-def test_what_was_written_explains_the_matrixs_whole_change(view64: View, tiny_task: Task, svds: SvdCache) -> None:
+@pytest.mark.parametrize("gain", [0.0, 0.25])
+def test_what_was_written_explains_the_matrixs_whole_change(
+    view64: View, tiny_task: Task, svds: SvdCache, gain: float
+) -> None:
     key = next(iter(matrices(view64, [Kind.V], [0])))  # nothing before it changes what it reads
     scored = score(view64, tiny_task, svds, [key])
-    mask = mask_of(view64, scored, [scored.removed(key, i) for i in range(2)])
+    mask = mask_of(view64, scored, [scored.removed(key, i) for i in range(2)], gain=gain)
     found = written(view64, mask, svds, PROMPT)
     outputs = []
     for one in (mask.without_all(), mask):
@@ -196,7 +201,7 @@ def test_what_was_written_explains_the_matrixs_whole_change(view64: View, tiny_t
             view64.logits(torch.tensor([IDS]))
         outputs.append(kept[0][0][:, parts_of(view64, key)[1]].double())
     vh = svds.get(view64, key).vh[:2].double()
-    expected = (found.before - found.after[:, None]).T.double() @ vh
+    expected = (found.before - found.after).T.double() @ vh
     torch.testing.assert_close(outputs[0] - outputs[1], expected, rtol=0, atol=1e-5)
 
 

@@ -57,6 +57,7 @@ COMMANDS = {
     ("mask", "union"): mask_reports.CombineReport,
     ("mask", "intersect"): mask_reports.CombineReport,
     ("mask", "vote"): mask_reports.CombineReport,
+    ("mask", "scale"): mask_reports.ScaleReport,
     ("mask", "transfer"): mask_reports.TransferReport,
     ("mask", "damage"): reports.DamageReport,
     ("app",): None,
@@ -425,6 +426,23 @@ def test_eval_gives_the_engines_figures(
     assert found["loss"] != found["baseline"]["loss"]
     assert set(found) == set(reports.EvalReport.__annotations__)
     assert set(found["baseline"]) == set(reports.Figures.__annotations__)
+
+
+def test_eval_of_a_softer_mask_and_its_controls(
+    model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path, tmp_path: Path
+) -> None:
+    mask = load_mask(mask_file).scaled(0.5)
+    mask.save(tmp_path / "half.json")
+    words = ("eval", *common, "--mask", tmp_path / "half.json", "--controls", 1, "--seed", 11)
+    found = report(*words)
+    wanted = comparison(model, tiny_file, mask, split="test")
+    assert (found["loss"], found["gain"], found["removed"]) == (wanted.masked.mean_loss.value, 0.5, 3)
+    assert report("eval", *common, "--mask", mask_file)["loss"] != found["loss"]
+    assert "3 scaled to 50 % (freeze)" in run(*words).stdout
+    view, svds, task = model.view(), SvdCache(None), load_task(str(tiny_file))
+    scores = score(view, task, svds, matrices(view, {one.key.kind for one in mask.removed}), scorer="random")
+    apply(view, mask_of(view, scores, STRATEGIES["random-count"](scores, 3, 11), gain=0.5), svds)
+    assert found["controls"]["loss"] == [evaluate(view, task).mean_loss.value]
 
 
 def test_eval_without_a_mask_measures_the_unpruned_model(common: tuple[str, ...]) -> None:

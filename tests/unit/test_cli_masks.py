@@ -70,6 +70,7 @@ def entry(path: Path, mask: Mask) -> dict[str, Any]:
         "model_digest": mask.model.digest,
         "basis": "raw",
         "mode": "freeze",
+        "gain": mask.gain,
         "removed": len(mask),
     }
 
@@ -162,6 +163,26 @@ def test_files_that_cannot_be_combined_are_sentences(
     assert not out.exists()
     differing = run("mask", "diff", files[0], tmp_path / "zero.json")
     assert (differing.exit_code, "the second by zero" in differing.stderr) == (0, True)
+
+
+def test_scale_writes_the_same_values_with_another_gain(
+    no_model: None, masks: list[Mask], files: list[Path], tmp_path: Path
+) -> None:
+    half, back = tmp_path / "new" / "half.json", tmp_path / "back.json"
+    found = report("mask", "scale", files[0], "--gain", 0.5, "--out", half)
+    assert found == {"given": entry(files[0], masks[0]), "mask": entry(half, load_mask(half)), "out": str(half)}
+    assert load_mask(half) == masks[0].scaled(0.5)
+    assert report("mask", "show", half)["gain"] == 0.5
+    text = run("mask", "show", half).stdout
+    assert f"{len(masks[0])} scaled to 50 % (freeze)" in text
+    assert "Gain: 0.5" in text
+    assert f"{len(masks[0])} scaled to 50 %" in run("mask", "scale", files[0], "--gain", 0.5, "--out", half).stdout
+    run("mask", "scale", half, "--gain", 0, "--out", back)
+    assert load_mask(back).digest == masks[0].digest
+    assert "Input should be less than 1 (at gain)" in refused("mask", "scale", half, "--gain", 1, "--out", back)
+    assert "mask of gain 0.5 cannot be combined" in refused("mask", "union", files[0], half, "--out", back)
+    differing = run("mask", "diff", files[0], half)
+    assert "the first mask are removed, those of the second scaled to 50 %" in differing.stderr.replace("\n", " ")
 
 
 # ---------------------------------------------------------------------------------------------------- transfer

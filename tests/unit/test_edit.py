@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from explorer.evaluate import Evaluation, evaluate
 from explorer.keys import Kind, MatrixKey
 from explorer.masks import Mask, Mode, Removed, load_mask
 from explorer.models import Model, View
-from explorer.registry import matrices, output_hook, parts_of, read, read_base, read_bias
+from explorer.registry import matrices, output_hook, parts_of, read, read_base, read_base_bias, read_bias
 from explorer.search import mask_of
 from explorer.svd import Decomposition
 from explorer.svd_cache import SvdCache
@@ -31,6 +32,11 @@ TOKENS = torch.tensor([[0, 5, 9, 3, 11]])
 @pytest.fixture
 def scores(view: View, tiny_task: Task, svds: SvdCache) -> Scores:
     return score(view, tiny_task, svds, matrices(view))
+
+
+@pytest.fixture
+def scores64(view64: View, tiny_task: Task, svds: SvdCache) -> Scores:
+    return score(view64, tiny_task, svds, matrices(view64))
 
 
 def some(scores: Scores, count: int, seed: int, keys: Iterable[MatrixKey] | None = None) -> list[Removed]:
@@ -80,6 +86,90 @@ def test_removing_takes_exactly_the_parts_out(
         torch.testing.assert_close(read(view, key).double(), expected, rtol=0, atol=1e-5 * float(base.norm()))
         if not gone:
             assert torch.equal(read(view, key), read_base(view, key)), f"{key} is not in the mask"
+
+
+@pytest.mark.parametrize("mode", ["freeze", "zero"])
+@pytest.mark.parametrize("gain", [0.0, 0.3, 0.95])
+def test_a_gain_keeps_that_share_of_every_value(
+    view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode, gain: float
+) -> None:
+    """Against numpy on the plain model's own weights: W' = W - (1-g) sum s u v^T, b' = b + (1-g) sum s c v."""
+    keys = matrices(view64)
+    scored = score(view64, tiny_task, svds, keys, mode=mode)
+    mask = mask_of(view64, scored, some(scored, scored.size // 3, seed=1), gain=gain)
+    apply(view64, mask, svds)
+    for site in dict.fromkeys(key.stacked for key in keys):
+        whole = plain.site(plain64, site)
+        W = whole.weight().detach().numpy().copy()
+        own = whole.module.bias
+        b = np.zeros(W.shape[1]) if own is None else own.detach()[whole.columns].numpy().copy()
+        for key, removed in mask.by_matrix.items():
+            if key.stacked != site:
+                continue
+            where, (u, s, vh) = parts_of(view64, key), plain.svd(plain64, key)
+            for one in removed:
+                i = one.index
+                W[where] -= (1 - gain) * s[i] * np.outer(u[:, i], vh[i])
+                b[where[1]] += (1 - gain) * s[i] * one.c * vh[i] if mode == "freeze" else 0.0
+        np.testing.assert_allclose(read(view64, site).numpy(), W, rtol=0, atol=1e-6)
+        bias = read_bias(view64, site)
+        np.testing.assert_allclose(np.zeros_like(b) if bias is None else bias.numpy(), b, rtol=0, atol=1e-6)
+    assert view64.model.current_digest() == view64.model.digest, "the shared model is as it was"
+    apply(view64, mask.without_all(), svds)
+    assert view64.applied == {}
+
+
+@pytest.mark.parametrize("mode", ["freeze", "zero"])
+def test_without_a_gain_the_bits_are_those_of_plain_sums(
+    view: View, tiny_task: Task, svds: SvdCache, mode: Mode
+) -> None:
+    keys = matrices(view, per_head=False)
+    scored = score(view, tiny_task, svds, keys, mode=mode)
+    mask = mask_of(view, scored, some(scored, scored.size // 3, seed=1))
+    apply(view, mask, svds)
+    for key, removed in mask.by_matrix.items():
+        found, indices = svds.get(view, key), [one.index for one in removed]
+        assert torch.equal(read(view, key), read_base(view, key) - found.part(indices))
+        bias, base = read_bias(view, key), read_base_bias(view, key)
+        expected = base
+        if mode == "freeze":
+            weights = found.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
+            frozen = weights.to(found.vh.dtype) @ found.vh[indices]
+            expected = frozen if base is None else base + frozen
+        assert (bias is None) == (expected is None)
+        assert bias is None or torch.equal(bias, expected)
+
+
+def test_the_gain_leads_from_the_pruned_model_to_the_unpruned_one(
+    view64: View, scores64: Scores, svds: SvdCache
+) -> None:
+    key = MatrixKey(1, Kind.OUT)  # nothing behind it but the final norm
+    mask = mask_of(view64, scores64, some(scores64, 3, seed=5, keys=[key]))
+    pruned, unpruned = (out(view64, one, key, svds) for one in (mask, mask.without_all()))
+    for gain in (0.25, 0.5, 0.999999):
+        expected = (1 - gain) * pruned + gain * unpruned
+        torch.testing.assert_close(out(view64, mask.scaled(gain), key, svds), expected, rtol=0, atol=1e-9)
+    assert not torch.allclose(pruned, unpruned)
+
+
+def test_another_gain_is_another_edit(view: View, scores: Scores, svds: SvdCache) -> None:
+    mask = mask_of(view, scores, some(scores, 12, seed=3))
+    apply(view, mask, svds)
+    pruned = bits(view)
+    assert apply(view, mask.scaled(0.5), svds).rewritten
+    assert not equal(bits(view), pruned)
+    assert not apply(view, mask.scaled(0.5), svds).rewritten
+    apply(view, mask.scaled(0.5).scaled(0.0), svds)
+    assert equal(bits(view), pruned)
+
+
+def out(view: View, mask: Mask, key: MatrixKey, svds: SvdCache) -> torch.Tensor:
+    """What a matrix writes under a mask."""
+    apply(view, mask, svds)
+    found: list[torch.Tensor] = []
+    with view.bridge.hooks(fwd_hooks=[(output_hook(key), lambda y, hook: found.append(y.detach().clone()))]):
+        view.logits(TOKENS)
+    return found[0]
 
 
 def _outer(decomposition: Decomposition, i: int) -> torch.Tensor:

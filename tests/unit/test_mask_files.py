@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from explorer.config import ASSETS
 from explorer.errors import MaskError
 from explorer.masks import MAX_BYTES, Mask, ModelIdentity, Provenance, Removed, load_mask, parse_mask
 
@@ -56,6 +57,9 @@ def add(**value: Any) -> Change:
 
 BROKEN: dict[str, tuple[Change, str]] = {
     "another format": (put("format", "other"), r"Input should be 'eigenprune-mask' \(at format\)"),
+    "a gain of one": (put("gain", 1.0), r"Input should be less than 1 \(at gain\)"),
+    "a negative gain": (put("gain", -0.5), r"greater than or equal to 0 \(at gain\)"),
+    "a gain that is text": (put("gain", "0.5"), r"Input should be a valid number \(at gain\)"),
     "a later version": (put("schema_version", 2), r"Input should be 1 \(at schema_version\)"),
     "a version that is text": (put("schema_version", "1"), r"Input should be 1 \(at schema_version\)"),
     "no model": (drop("model"), r"Field required \(at model\)"),
@@ -101,6 +105,21 @@ def test_the_valid_file_is_read_in_full() -> None:
         provenance=Provenance(task="int-mult", split="train", examples=280, seed=0, scorer="gradient"),
         metrics={"accuracy": 0.75},
     )
+
+
+def test_a_file_without_a_gain_removes_and_one_with_a_gain_scales() -> None:
+    assert parse_mask(json.dumps(VALID)).gain == 0.0
+    assert parse_mask(json.dumps({**VALID, "gain": 0})).digest == parse_mask(json.dumps(VALID)).digest
+    assert parse_mask(json.dumps({**VALID, "gain": 0.25})) == parse_mask(json.dumps(VALID)).model_copy(
+        update={"gain": 0.25}
+    )
+
+
+def test_the_masks_that_come_with_the_explorer_are_what_they_were() -> None:
+    (path,) = sorted((ASSETS / "masks").glob("*.json"))
+    mask = load_mask(path)
+    assert mask.digest == "sha256:1892d5211902a2143c32cc17009878285573b6c72cf3df4ea101cbf3233329f7"
+    assert mask.to_json() == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN))

@@ -24,7 +24,8 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 def masks(draw: st.DrawFn, most: int = INLINE) -> Mask:
     places = draw(st.sets(st.tuples(st.sampled_from(MATRICES), st.integers(0, 5_000)), max_size=most))
     removed = [Removed(matrix=matrix, index=index, sigma=abs(draw(FINITE)), c=draw(FINITE)) for matrix, index in places]
-    return Mask(model=MODEL, mode=draw(st.sampled_from(["freeze", "zero"])), removed=tuple(removed))
+    gain = draw(st.one_of(st.just(0.0), st.floats(0, 1, exclude_max=True)))
+    return Mask(model=MODEL, mode=draw(st.sampled_from(["freeze", "zero"])), gain=gain, removed=tuple(removed))
 
 
 @given(masks())
@@ -35,8 +36,14 @@ def test_a_mask_comes_back_bit_for_bit(mask: Mask) -> None:
         return
     assert quote(text, safe="") == text  # URLs leave it as it is
     back = inline_mask(text, MODEL)
-    assert back.removed == mask.removed
+    assert (back.removed, back.gain, back.mode) == (mask.removed, mask.gain, mask.mode)
     assert back.digest == mask.digest
+
+
+def test_a_text_without_a_gain_is_what_it_always_was() -> None:
+    mask = Mask(model=MODEL, removed=(Removed(matrix="L0.Q", index=1, sigma=2.0, c=0.1),))
+    assert link_text(mask) == "f~a1a1a1a1a1a1~AAAAAAAAAECamZmZmZm5Pw~L0.Q_1"
+    assert link_text(mask.scaled(0.5)) == "f0.5~a1a1a1a1a1a1~AAAAAAAAAECamZmZmZm5Pw~L0.Q_1"
 
 
 def long_mask(count: int) -> Mask:
@@ -65,6 +72,10 @@ def test_another_model_is_a_sentence() -> None:
         "f",
         "f~~",
         "x~a1a1a1a1a1a1~AA~L0.Q_1",
+        "f1.0~a1a1a1a1a1a1~AAAAAAAAAECamZmZmZm5Pw~L0.Q_1",
+        "f-0.5~a1a1a1a1a1a1~AAAAAAAAAECamZmZmZm5Pw~L0.Q_1",
+        "fnan~a1a1a1a1a1a1~AAAAAAAAAECamZmZmZm5Pw~L0.Q_1",
+        "f9e-0~a1a1a1a1a1a1~AAAAAAAAAECamZmZmZm5Pw~L0.Q_1",
         "f~a1a1a1a1a1a1~AA~L0.Q_1",
         "f~a1a1a1a1a1a1~~L0.Q_1",
         "f~a1a1a1a1a1a1~" + "A" * 22 + "~L0.Q_-1",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import random
 
 import pytest
@@ -38,8 +40,8 @@ def one(matrix: str, index: int, sigma: float = 1.0, c: float = 0.0) -> Removed:
     return Removed(matrix=matrix, index=index, sigma=sigma, c=c)
 
 
-def mask_of(*values: Removed, mode: Mode = "freeze") -> Mask:
-    return Mask(model=MODEL, mode=mode, removed=values)
+def mask_of(*values: Removed, mode: Mode = "freeze", gain: float = 0.0) -> Mask:
+    return Mask(model=MODEL, mode=mode, gain=gain, removed=values)
 
 
 @given(masks(), masks(), masks())
@@ -96,13 +98,15 @@ def test_digests_tell_model_mode_and_numbers_apart_but_not_provenance() -> None:
     base = mask_of(one("L0.K", 1, 2.0, 0.5))
     others = [
         mask_of(one("L0.K", 1, 2.0, 0.5), mode="zero"),
+        mask_of(one("L0.K", 1, 2.0, 0.5), gain=0.5),
+        mask_of(one("L0.K", 1, 2.0, 0.5), gain=0.5000000000000001),
         mask_of(one("L0.K", 2, 2.0, 0.5)),
         mask_of(one("L1.K", 1, 2.0, 0.5)),
         mask_of(one("L0.K", 1, 2.0000000000000004, 0.5)),
         mask_of(one("L0.K", 1, 2.0, 0.25)),
         Mask(model=OTHER, removed=base.removed),
     ]
-    assert len({base.digest, *(other.digest for other in others)}) == 7
+    assert len({base.digest, *(other.digest for other in others)}) == 9
     noted = base.model_copy(update={"provenance": Provenance(task="int-mult"), "metrics": {"accuracy": 0.5}})
     assert noted.digest == base.digest
 
@@ -161,9 +165,44 @@ def test_masks_of_other_models_or_modes_do_not_combine() -> None:
             method(Mask(model=OTHER))
         with pytest.raises(MaskError, match="a freeze mask and a zero mask cannot be combined"):
             method(mask_of(mode="zero"))
+        with pytest.raises(MaskError, match=r"a mask of gain 0\.0 and a mask of gain 0\.5 cannot be combined: scale"):
+            method(mask_of(gain=0.5))
 
 
 def test_a_mask_in_another_basis_is_refused() -> None:
     folded = Mask(model=MODEL.model_copy(update={"basis": "folded"}))
     with pytest.raises(MaskError, match="made in the folded basis, the model is loaded in the raw one"):
         folded.check_model(MODEL)
+
+
+def test_masks_of_one_gain_combine_and_keep_it() -> None:
+    a, b = mask_of(one("L0.K", 0), one("L0.K", 1), gain=0.3), mask_of(one("L0.K", 1), one("L0.Q", 0), gain=0.3)
+    edits = (a.union(b), a.intersection(b), a.difference(b), a.with_removed(b.removed), a.without([("L0.K", 0)]))
+    assert {mask.gain for mask in (*edits, a.without_all())} == {0.3}
+    assert places(a.union(b)) == places(a) | places(b)
+
+
+def test_without_a_gain_the_file_and_the_digest_are_what_they_always_were() -> None:
+    mask = mask_of(one("L0.K", 1, 2.0, 0.5))
+    assert "gain" not in mask.to_json()
+    assert mask.digest == "sha256:" + hashlib.sha256(f"{MODEL.digest} raw freeze;L0.K 1 2.0 0.5;".encode()).hexdigest()
+    assert parse_mask(mask.to_json()) == mask
+
+
+@given(masks(), st.floats(0, 1, exclude_max=True))
+def test_a_scaled_mask_has_its_gain_and_everything_else_of_the_mask(mask: Mask, gain: float) -> None:
+    soft = mask.scaled(gain)
+    assert (soft.gain, soft.removed, soft.mode) == (gain, mask.removed, mask.mode)
+    assert parse_mask(soft.to_json()).digest == soft.digest
+    assert (soft.digest == mask.digest) == (gain == 0)
+    assert soft.scaled(0.0) == mask
+    assert (soft.state == "removed") == (gain == 0)
+
+
+def test_a_gain_is_from_0_to_below_1() -> None:
+    mask = mask_of(one("L0.K", 1))
+    for gain in (-0.1, 1.0, math.nan, math.inf):
+        with pytest.raises(MaskError, match=r"\(at gain\)"):
+            mask.scaled(gain)
+    assert mask.scaled(0.55).state == "scaled to 55 %"
+    assert mask.scaled(1 / 3).state == "scaled to 33.33 %"

@@ -28,3 +28,10 @@ def test_it_shows_measured_predicted_and_accuracy_over_the_count() -> None:
 
 def test_without_a_place_there_is_no_mark() -> None:
     assert len(lowest_curve(POINTS, 0.1, None).layout.shapes) == 1
+
+
+def test_a_curve_of_scaled_values_says_so() -> None:
+    for state in ("removed", "scaled to 50 %"):
+        figure = lowest_curve(POINTS, 0.1, None, state)
+        assert figure.layout.xaxis.title.text == f"lowest-scored values {state}"
+        assert [f"%{{x}} {state}: %{{y" in one.hovertemplate for one in figure.data] == [True] * 3

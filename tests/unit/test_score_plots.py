@@ -41,7 +41,7 @@ def test_area_grows_with_the_harmful_values_and_a_ring_marks_removed_ones() -> N
     smallest, largest = sizes["L0.OUT"], sizes["L0.Q.H0"]
     assert sizes["L0.Q.H1"] == pytest.approx(smallest + (largest - smallest) / 2)  # a quarter of them
     assert [width > 0 for width in trace.marker.line.width] == [False, True, False, False]
-    assert "2 removed" in trace.customdata[1][4]
+    assert "2 in the mask" in trace.customdata[1][4]
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (12, 12), (30, 9), (120, 2)])

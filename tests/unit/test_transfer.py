@@ -70,6 +70,12 @@ def test_equal_matrices_in_another_model_give_equal_removed_values(
         assert match.nearest == match.index
 
 
+def test_a_softer_mask_stays_as_soft(sibling: Model, mask: Mask, tiny_task: Task, svds: SvdCache) -> None:
+    for task in (None, tiny_task):
+        hard, soft = (transfer(sibling.view(), one, svds, task) for one in (mask, mask.scaled(0.4)))
+        assert (soft.gain, soft.removed) == (0.4, hard.removed)
+
+
 def test_a_sibling_brings_its_own_values_and_means(
     arch: str, sibling: Model, sibling_folder: Path, mask: Mask, tiny_task: Task, svds: SvdCache
 ) -> None:

@@ -1,4 +1,4 @@
-"""`mask`: look into mask files, combine them, and measure what one costs or does elsewhere."""
+"""`mask`: look into mask files, combine and scale them, and measure what one costs or does elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import typer
 from explorer.cli.mask.combine import intersect, union, vote
 from explorer.cli.mask.damage import mask_damage
 from explorer.cli.mask.files import diff, show
-from explorer.cli.mask.reports import CombineReport, DiffReport, ShowReport, TransferReport
+from explorer.cli.mask.reports import CombineReport, DiffReport, ScaleReport, ShowReport, TransferReport
+from explorer.cli.mask.scale import scale
 from explorer.cli.mask.transfer import transfer
 from explorer.cli.reports import DamageReport, keys
 
@@ -17,5 +18,6 @@ mask_app.command("diff", epilog=keys(DiffReport))(diff)
 mask_app.command("union", epilog=keys(CombineReport))(union)
 mask_app.command("intersect", epilog=keys(CombineReport))(intersect)
 mask_app.command("vote", epilog=keys(CombineReport))(vote)
+mask_app.command("scale", epilog=keys(ScaleReport))(scale)
 mask_app.command("damage", epilog=keys(DamageReport))(mask_damage)
 mask_app.command("transfer", epilog=keys(TransferReport))(transfer)

@@ -14,7 +14,7 @@ from explorer.cli.mask.reports import CombineReport
 from explorer.cli.setup import refuse_unwritable
 from explorer.errors import SettingsError
 
-MaskFiles = Annotated[list[Path], typer.Argument(help="Two mask files or more, of one model and mode.")]
+MaskFiles = Annotated[list[Path], typer.Argument(help="Two mask files or more, of one model, mode and gain.")]
 
 
 def union(files: MaskFiles, out: options.MaskOut, json: options.Json = False) -> None:
@@ -67,5 +67,5 @@ def _combine(files: list[Path], at_least: int, out: Path, json: bool) -> None:
     if json:
         return show_json(report)
     for one in report["masks"]:
-        say(f"{plain(one['file'])}: {one['removed']:,} removed")
-    say(f"{plain(out)}: {len(mask):,} removed, in at least {at_least:,} of {len(masks):,} masks")
+        say(f"{plain(one['file'])}: {one['removed']:,} {mask.state}")
+    say(f"{plain(out)}: {len(mask):,} {mask.state}, in at least {at_least:,} of {len(masks):,} masks")

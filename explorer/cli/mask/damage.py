@@ -60,7 +60,7 @@ def mask_damage(
     report: DamageReport = {**identity(view), "seed": seed, **found.as_dict()}  # type: ignore[typeddict-item]
     if json:
         return show_json(report)
-    _show(report)
+    _show(report, given.state)
 
 
 def open_tasks(names: list[str], seed: int, split: str, limit: int | None, asked: Asked) -> list[Task]:
@@ -102,8 +102,8 @@ def show_tasks(title: str, tasks: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def _show(report: DamageReport) -> None:
-    show_tasks(f"{report['model']}, {report['removed']:,} removed", report["tasks"])
+def _show(report: DamageReport, state: str) -> None:
+    show_tasks(f"{report['model']}, {report['removed']:,} {state}", report["tasks"])
     if report["text"] is not None:
         text = report["text"]
         before, after, growth = text["baseline"], text["masked"], text["growth"]

@@ -49,11 +49,11 @@ def show(file: MaskFile, json: options.Json = False) -> None:
     }
     if json:
         return show_json(report)
-    _show(report)
+    _show(report, mask.state)
 
 
 def diff(first: MaskFile, second: MaskFile, json: options.Json = False) -> None:
-    """Count the values that two masks of one model share. Frozen means play no part.
+    """Count the values that two masks of one model share. Frozen means and gains play no part.
 
     Example: `eigenprune mask diff one.mask.json other.mask.json`
     """
@@ -71,11 +71,13 @@ def diff(first: MaskFile, second: MaskFile, json: options.Json = False) -> None:
     }
     if a.mode != b.mode:
         notice(f"The first mask removes by {a.mode}, the second by {b.mode}.")
+    if a.gain != b.gain:
+        notice(f"The values of the first mask are {a.state}, those of the second {b.state}.")
     if json:
         return show_json(report)
     rows = [(one["matrix"], one["only_first"], one["only_second"], one["both"]) for one in matrices]
     if rows:
-        show_table("Removed values", ("matrix", "only in the first", "only in the second", "in both"), rows)
+        show_table("Values", ("matrix", "only in the first", "only in the second", "in both"), rows)
     say(
         f"Only in {plain(first)}: {report['only_first']:,}; only in {plain(second)}: {report['only_second']:,}; "
         f"in both: {report['both']:,}; Jaccard index {report['jaccard']:.3f}"
@@ -91,6 +93,7 @@ def entry(file: Path, mask: Mask) -> MaskEntry:
         "model_digest": mask.model.digest,
         "basis": mask.model.basis,
         "mode": mask.mode,
+        "gain": mask.gain,
         "removed": len(mask),
     }
 
@@ -145,12 +148,14 @@ def _overlap(one: Overlap) -> OverlapEntry:
     }
 
 
-def _show(report: ShowReport) -> None:
+def _show(report: ShowReport, state: str) -> None:
     rows = [(one["matrix"], one["removed"], _runs(one["indices"])) for one in report["matrices"]]
     if rows:
-        show_table(f"{report['removed']:,} removed ({report['mode']})", ("matrix", "removed", "indices"), rows)
+        show_table(f"{report['removed']:,} {state} ({report['mode']})", ("matrix", "values", "indices"), rows)
     else:
         say(f"Nothing is removed ({report['mode']}).")
+    if report["gain"]:
+        say(f"Gain: {report['gain']!r}")
     for name in ("layers", "kinds"):
         if counts := report[name]:
             say(f"{name.capitalize()}: " + ", ".join(f"{one} {count:,}" for one, count in counts.items()))

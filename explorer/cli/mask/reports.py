@@ -6,7 +6,10 @@ from typing import Any, TypedDict
 
 
 class MaskEntry(TypedDict):
-    """A mask file: its path, the digest of the edit, the model it is for, and how many values it removes."""
+    """A mask file: its path, the digest of the edit, the model it is for, and how many values it removes.
+
+    With a `gain` above 0 these values are scaled to it instead of removed, here and in all reports.
+    """
 
     file: str
     mask_digest: str
@@ -14,6 +17,7 @@ class MaskEntry(TypedDict):
     model_digest: str
     basis: str
     mode: str
+    gain: float
     removed: int
 
 
@@ -77,6 +81,14 @@ class CombineReport(TypedDict):
 
     at_least: int
     masks: list[MaskEntry]
+    mask: MaskEntry
+    out: str
+
+
+class ScaleReport(TypedDict):
+    """`mask scale`: `mask` was made from `given`."""
+
+    given: MaskEntry
     mask: MaskEntry
     out: str
 

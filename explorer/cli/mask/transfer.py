@@ -92,7 +92,7 @@ def transfer(
     }
     if json:
         return show_json(report)
-    _show(report)
+    _show(report, carried.state)
 
 
 def _carry(
@@ -124,8 +124,8 @@ def _carry(
     return carried, values
 
 
-def _show(report: TransferReport) -> None:
-    title = f"{report['model']}, {report['mask']['removed']:,} removed"
+def _show(report: TransferReport, state: str) -> None:
+    title = f"{report['model']}, {report['mask']['removed']:,} {state}"
     show_tasks(title, report["tasks"])
     if report["values"] is None:
         return

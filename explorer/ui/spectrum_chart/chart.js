@@ -72,7 +72,8 @@ class SpectrumChart {
     this.byMatrix = new Map(this.model.series.map((one) => [one.matrix, one]));
     const changed = this.replay();
     if (shape !== this.shape) await this.redraw(shape, theme);
-    else if (changed) this.recolour();
+    else if (changed || this.state !== data.state) this.recolour();
+    if (this.state !== data.state) this.name(data.state);
   }
 
   askForArrays(data) {
@@ -95,8 +96,7 @@ class SpectrumChart {
     this.hide();
     this.root.dataset.chartKey = data.key;
     this.root.style.height = `${data.height}px`;
-    this.root.setAttribute("aria-label", this.label());
-    this.drawKey();
+    this.name(data.state);
     const traces = buildTraces(this.model, theme);
     const { model } = this;
     await this.Plotly.react(this.plot, traces, buildLayout(model, theme), plotConfig(data, this.Plotly, this.plot));
@@ -107,11 +107,18 @@ class SpectrumChart {
     this.root.dataset.ready = String(series.length);
   }
 
+  // The words outside of the plot, which know what chosen values are.
+  name(state) {
+    this.state = state;
+    this.root.setAttribute("aria-label", this.label());
+    this.drawKey();
+  }
+
   label() {
     const { data, series } = this.model;
     const what = data.y === "score" ? "Scores of the singular values" : "Singular values";
-    const how = data.interactive ? " Arrow keys move between points, Enter or Space removes or restores one." : " Arrow keys move between points.";
-    return `${what} of ${series.map((one) => one.matrix).join(", ")}.${how}`;
+    const how = data.interactive ? `, Enter or Space ${isSoft(data) ? "scales" : "removes"} or restores one` : "";
+    return `${what} of ${series.map((one) => one.matrix).join(", ")}. Arrow keys move between points${how}.`;
   }
 
   drawKey() {
@@ -122,7 +129,7 @@ class SpectrumChart {
       item.append(text);
     };
     entry("kept", "kept");
-    entry("removed", "removed");
+    entry(isSoft(this.model.data) ? "scaled" : "removed", this.model.data.state);
     if (this.model.series.some((one) => one.members.size)) entry("block", "degenerate block");
     if (this.model.series.some((one) => one.nullFrom < one.n)) entry("null", "null");
     if (this.model.data.y !== "score" && this.model.series.some((one) => one.edge)) entry("edge", "bulk edge");
@@ -131,7 +138,7 @@ class SpectrumChart {
   recolour() {
     this.late = this.drawn !== this.model; // the new traces are still being drawn
     if (this.late) return;
-    const symbols = this.model.series.map(symbolsOf);
+    const symbols = this.model.series.map((one, k) => symbolsOf(one, k, this.model.data));
     this.Plotly.restyle(this.plot, { "marker.symbol": symbols }, symbols.map((_, k) => k + FIRST_SERIES));
     if (this.at && !this.tip.hidden) this.show(this.at);
   }
@@ -252,7 +259,7 @@ class SpectrumChart {
     }
     event.preventDefault();
     event.stopPropagation();
-    this.live.textContent = describePoint(this.at.series, this.at.index).join(", ");
+    this.live.textContent = describePoint(this.at.series, this.at.index, this.model.data).join(", ");
   }
 
   // ---- what is under the pointer or the focus
@@ -271,7 +278,7 @@ class SpectrumChart {
 
   show(at) {
     this.at = at;
-    this.ring.hidden = this.tip.hidden = !placeTip(this.root, this.plot, this.ring, this.tip, at);
+    this.ring.hidden = this.tip.hidden = !placeTip(this.root, this.plot, this.ring, this.tip, at, this.model.data);
   }
 
   hide() {

@@ -35,6 +35,7 @@ def spectrum_chart(
     key: str,
     y: Literal["sigma", "score"] = "sigma",
     log_y: bool = True,
+    state: str = "removed",
     height: int = 420,
     interactive: bool = True,
     by_block: bool = True,
@@ -43,15 +44,18 @@ def spectrum_chart(
 ) -> tuple[Pick, ...]:
     """Draw singular values; let the user click, box- or lasso-select them.
 
-    Filled = kept, hollow = removed; colour = score in nats (vermilion: removing helps, blue: the task needs it).
-    Zoom, pan and tool outlast clicks and changed data; the axes reset when the matrices, ``y`` or ``log_y``
-    change. Above 3,000 points WebGL draws. Works inside a fragment: then a pick reruns only the fragment.
+    Filled = kept, hollow = removed, hollow with a dot = scaled (see ``state``); colour = score in nats (vermilion:
+    removing helps, blue: the task needs it). Zoom, pan and tool outlast clicks and changed data; the axes reset when
+    the matrices, ``y`` or ``log_y`` change. Above 3,000 points WebGL draws. Works inside a fragment: then a pick reruns
+    only the fragment.
 
     Args:
         series: one entry per matrix, with distinct keys.
         key: Streamlit key; also names the pick log in ``st.session_state``.
         y: vertical axis: the singular value, or its score in nats per example.
         log_y: logarithmic axis for singular values; scores are always linear.
+        state: what ``Series.removed`` are: anything but ``"removed"``, such as ``"scaled to 50 %"``, gives them a
+            marker of its own and stands in the legend and the tip.
         height: height in pixels.
         interactive: ``False`` shows the plot without picking.
         by_block: what the browser draws at once for a pick; give ``apply_picks`` the same value.
@@ -85,6 +89,7 @@ def spectrum_chart(
             "handled": handled,
             "y": y,
             "log_y": log_y and y == "sigma",
+            "state": state,
             "height": height,
             "interactive": interactive,
             "by_block": by_block,

@@ -2,6 +2,7 @@
 
 const SYMBOLS = [0, 1, 2, 5, 13, 6, 17, 14]; // circle, square, diamond, ...; + 100 is the hollow form
 const HOLLOW = 100;
+const DOTTED = 300; // hollow with a dot
 const DASHES = ["solid", "dot", "dash", "dashdot", "longdash", "longdashdot"];
 const WEBGL_FROM = 3000; // points
 const FIRST_SERIES = 1; // trace 0 draws the blocks
@@ -32,9 +33,14 @@ function hasWebGL() {
   return Boolean(canvas.getContext("webgl2") ?? canvas.getContext("webgl"));
 }
 
-function symbolsOf(series, position) {
+function isSoft(data) {
+  return data.state !== "removed";
+}
+
+function symbolsOf(series, position, data) {
   const symbol = SYMBOLS[position % SYMBOLS.length];
-  return Array.from(series.shown, (removed) => (removed ? symbol + HOLLOW : symbol));
+  const chosen = symbol + (isSoft(data) ? DOTTED : HOLLOW);
+  return Array.from(series.shown, (removed) => (removed ? chosen : symbol));
 }
 
 function markerSize(total) {
@@ -46,7 +52,7 @@ function seriesTrace(series, position, model, style) {
   const colour = series.score ? { color: series.score, coloraxis: "coloraxis" } : { color: style.theme.neutral };
   const rim = style.dense ? colour : { color: style.theme.background }; // rims would hide a dense cloud
   const marker = {
-    symbol: symbolsOf(series, position), size: style.size, ...colour, line: { width: style.dense ? 1 : 1.8, ...rim },
+    symbol: symbolsOf(series, position, model.data), size: style.size, ...colour, line: { width: style.dense ? 1 : 1.8, ...rim },
   };
   if (series.nullFrom < series.n) {
     marker.opacity = Array.from({ length: series.n }, (_, i) => (i < series.nullFrom ? 1 : 0.35));
@@ -175,7 +181,7 @@ function number(value, digits) {
   return text.replace("-", "\u2212").replace("e-", "e\u2212");
 }
 
-function describePoint(series, index) {
+function describePoint(series, index, data) {
   const lines = [`${series.matrix}, index ${index}`, `singular value ${number(series.s[index], 5)}`];
   if (series.score) {
     const score = series.score[index];
@@ -184,7 +190,7 @@ function describePoint(series, index) {
     lines.push(`score ${sign}${number(score, 3)}${Number.isFinite(score) ? " nats" : ""}${meaning}`);
     if (series.uncertain.has(index)) lines.push("uncertain: a large change, measure it");
   }
-  lines.push(series.shown[index] ? "removed" : "kept");
+  lines.push(series.shown[index] ? data.state : "kept");
   const members = blockOf(series, index);
   if (members.length > 1) {
     const ranges = toRanges(members);

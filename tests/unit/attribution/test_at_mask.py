@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from explorer.attribution import SCORERS, Options, Scores, score
-from explorer.edit import apply
+from explorer.edit import apply, empty_mask
 from explorer.errors import MaskError, SettingsError
 from explorer.keys import Kind, MatrixKey
 from explorer.masks import Mask, Mode
@@ -25,12 +25,12 @@ KEYS = (MatrixKey(0, Kind.V, 1), MatrixKey(0, Kind.OUT), MatrixKey(1, Kind.K, 0)
 ELSEWHERE = MatrixKey(0, Kind.IN)
 
 
-@pytest.fixture
-def mask(view64: View, tiny_task: Task, svds: SvdCache, mode: Mode) -> Mask:
+@pytest.fixture(params=[0.0, 0.4], ids=["removed", "scaled"])
+def mask(view64: View, tiny_task: Task, svds: SvdCache, mode: Mode, request: pytest.FixtureRequest) -> Mask:
     """Values of three scored matrices and of one that is not scored, with frozen means that are not the data's own."""
     clean = score(view64, tiny_task, svds, (*KEYS, ELSEWHERE), mode=mode)
     places = [(KEYS[0], 0), (KEYS[1], 2), (KEYS[1], 3), (KEYS[3], 1), (ELSEWHERE, 0), (ELSEWHERE, 4)]
-    return mask_of(view64, clean, [shifted(clean, key, index) for key, index in places])
+    return mask_of(view64, clean, [shifted(clean, key, index) for key, index in places], gain=request.param)
 
 
 def shifted(clean: Scores, key: MatrixKey, index: int) -> Any:
@@ -57,8 +57,8 @@ def test_gradient_scores_are_the_slopes_of_flipping_each_value(
         c = frozen(now, mask, key, svd, tiny_task)
         np.testing.assert_allclose(found.matrices[key].c, c, rtol=1e-5, atol=1e-6)
         for index in {0, 1, 2, 3, len(c) - 1}:
-            sign = 1 if index in mask.indices(key) else -1
-            path = removal_path(now, key, svd, index, c[index] if mode == "freeze" else 0.0, tiny_task, sign)
+            step = (1 - mask.gain) * (1 if index in mask.indices(key) else -1)
+            path = removal_path(now, key, svd, index, c[index] if mode == "freeze" else 0.0, tiny_task, step)
             expected = derivative(path)
             assert float(found.matrices[key].score[index]) == pytest.approx(expected, rel=1e-5, abs=1e-6), (key, index)
 
@@ -88,7 +88,8 @@ def test_the_empty_mask_changes_nothing_and_the_view_keeps_the_mask(
     key, options = KEYS[1], Options(steps=2)
     clean = score(view64, tiny_task, svds, [key], scorer=scorer, mode=mode, options=options)
     assert view64.applied == {}
-    empty = score(view64, tiny_task, svds, [key], scorer=scorer, mode=mode, mask=mask.without_all(), options=options)
+    nothing = mask.without_all().scaled(0.0)
+    empty = score(view64, tiny_task, svds, [key], scorer=scorer, mode=mode, mask=nothing, options=options)
     assert torch.equal(clean.matrices[key].score, empty.matrices[key].score)
     there = score(view64, tiny_task, svds, [key], scorer=scorer, mode=mode, mask=mask, options=options)
     assert not torch.allclose(clean.matrices[key].score, there.matrices[key].score)
@@ -120,3 +121,37 @@ def test_what_cannot_be_scored_at_a_mask_is_refused(view64: View, tiny_task: Tas
         if not spec.at_mask:
             with pytest.raises(SettingsError, match=f"{name} cannot score at a mask: choose one of gradient"):
                 score(view64, tiny_task, svds, KEYS, scorer=name, mode=mask.mode, mask=mask)
+
+
+def test_the_prediction_for_a_softer_mask_is_its_share_of_the_way(
+    view64: View, tiny_task: Task, svds: SvdCache, mode: Mode, mask: Mask
+) -> None:
+    clean = score(view64, tiny_task, svds, (*KEYS, ELSEWHERE), mode=mode)
+    whole = clean.predicted(mask.scaled(0.0))
+    assert whole is not None
+    assert clean.predicted(mask) == pytest.approx((1 - mask.gain) * whole)
+    keys = (*KEYS, ELSEWHERE)
+    there = score(view64, tiny_task, svds, keys, mode=mode, mask=mask)
+    assert there.predicted(mask) == 0.0
+    restored = there.predicted(mask.without_all())
+    assert restored is not None
+    for gain in (0.0, 0.2, 0.9):
+        assert there.predicted(mask.scaled(gain)) == pytest.approx((gain - mask.gain) / (1 - mask.gain) * restored)
+        more = mask.scaled(gain).with_removed([there.removed(KEYS[2], 3)])
+        share = (1 - gain) / (1 - mask.gain) * float(there.matrices[KEYS[2]].score[3])
+        expected = share + (gain - mask.gain) / (1 - mask.gain) * restored
+        assert there.predicted(more) == pytest.approx(expected)
+
+
+def test_curvature_falls_with_the_square_of_what_is_taken(view64: View, tiny_task: Task, svds: SvdCache) -> None:
+    """At an empty mask with a gain, only the step of a score is smaller: the model is the unpruned one."""
+    key, options = KEYS[1], Options(draws=2)
+    nothing, found = empty_mask(view64.model), []
+    for mask in (nothing, nothing.scaled(0.75)):
+        first, second = (
+            score(view64, tiny_task, svds, [key], scorer=scorer, mask=mask, options=options).matrices[key].score
+            for scorer in ("gradient", "curvature")
+        )
+        found.append((first, second - first))
+    torch.testing.assert_close(found[1][0], 0.25 * found[0][0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found[1][1], 0.0625 * found[0][1], rtol=1e-9, atol=1e-12)

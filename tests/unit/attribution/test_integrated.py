@@ -124,12 +124,14 @@ def test_it_equals_the_gradient_where_the_loss_is_linear_along_the_path(
     assert float(first.score.abs().max()) > 1e-2
 
 
+@pytest.mark.parametrize("gain", [0.0, 0.3])
 def test_at_a_mask_the_path_ends_where_every_value_is_flipped(
-    view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode
+    view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode, gain: float
 ) -> None:
     keys = (MatrixKey(1, Kind.V, 0), MatrixKey(1, Kind.OUT))
     clean = score(view64, tiny_task, svds, keys, mode=mode)
-    mask = mask_of(view64, clean, [clean.removed(keys[0], 1), clean.removed(keys[1], 0), clean.removed(keys[1], 5)])
+    chosen = [clean.removed(keys[0], 1), clean.removed(keys[1], 0), clean.removed(keys[1], 5)]
+    mask = mask_of(view64, clean, chosen, gain=gain)
     options = Options(steps=32)
     found = score(view64, tiny_task, svds, keys, scorer="integrated", mode=mode, mask=mask, options=options)
     kept = [(key, i) for key in keys for i in range(len(found.matrices[key].s)) if i not in mask.indices(key)]

@@ -40,7 +40,8 @@ def test_the_published_schema_is_the_codes() -> None:
 def test_real_masks_fit_the_schema(view: View, tiny_task: Task, svds: SvdCache, validator: Any, mode: Any) -> None:
     for kinds in ([Kind.Q, Kind.K], [Kind.OUT]):
         mask = prune(view, tiny_task, svds, kinds=kinds, count=5, mode=mode)
-        validator.validate(json.loads(EXPORTS["mask"].encode(mask)))
+        for one in (mask, mask.scaled(0.5)):
+            validator.validate(json.loads(EXPORTS["mask"].encode(one)))
     validator.validate(VALID)
 
 

@@ -37,6 +37,13 @@ def energy(mask: Mask) -> float:
     return sum(one.sigma**2 for one in mask.removed)
 
 
+@pytest.mark.parametrize("control", sorted(CONTROLS))
+def test_controls_of_a_softer_mask_are_as_soft(scores: Scores, mask: Mask, control: str) -> None:
+    hard, soft = (draws(scores, one, control, range(2)) for one in (mask, mask.scaled(0.4)))
+    assert [one.removed for one in soft] == [one.removed for one in hard]
+    assert {(one.gain, one.mode) for one in soft} == {(0.4, mask.mode)}
+
+
 @pytest.mark.parametrize("control", ["random-count", "smallest", "largest"])
 def test_counts_match_in_every_matrix(scores: Scores, mask: Mask, control: str) -> None:
     for drawn in draws(scores, mask, control, range(5)):

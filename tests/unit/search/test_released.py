@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.batches import batches
+from explorer.batches import answer_logits, batches
 from explorer.config import ASSETS
 from explorer.edit import apply, check_mask
 from explorer.errors import MaskError, MatrixError, SettingsError, TaskError
@@ -340,3 +340,26 @@ def test_the_command_reports_and_writes_the_ordinary_mask(tmp_path: Path) -> Non
     assert "leave out --stacked" in commands.refused(*given, "--stacked")
     assert "leave out --mode zero" in commands.refused(*given, "--mode", "zero")
     assert "leave out --layers" in commands.refused(*given, "--layers", "0")
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.4])
+def test_equal_means_at_all_positions_are_the_masks_own_freeze(
+    view64: View, tiny_task: Task, svds: SvdCache, gain: float
+) -> None:
+    from explorer.search import prune
+
+    mask = prune(view64, tiny_task, svds, kinds=[Kind.K, Kind.OUT], count=5).scaled(gain)
+    of = {}
+    for key, removed in mask.by_matrix.items():
+        of[key] = torch.zeros(4, svds.get(view64, key).rank, dtype=torch.float64)
+        for one in removed:
+            of[key][:, one.index] = one.c
+    batch = batches(view64, tiny_task, tiny_task.test)[0]
+    with torch.no_grad():
+        with frozen_by_position(view64, mask, PositionMeans(of, padded=True), svds) as positions:
+            by_position = positions.logits(view64, batch)
+        apply(view64, mask, svds)
+        usual = answer_logits(view64, batch)
+        apply(view64, mask.without_all(), svds)
+    torch.testing.assert_close(by_position, usual, rtol=0, atol=1e-6)
+    assert not torch.allclose(usual, answer_logits(view64, batch))

@@ -91,6 +91,9 @@ def values(c: float = 0.0, **removed: tuple[int, ...]) -> Mask:
         (values(L2_Q_H1=(0,), L0_OUT=(1,)), values(L0_K=(1, 2, 3), L0_OUT=(1,)), "+3 −1 in 2 matrices"),
         (values(L2_Q_H1=(0,)), values(), "restored all"),
         (mask(1), mask(1).model_copy(update={"mode": "zero"}), "mode zero"),
+        (mask(1), mask(1).scaled(0.5), "scaled to 50 %"),
+        (mask(1).scaled(0.5), mask(1), "removed"),
+        (mask(1), mask(2).scaled(0.5), "+1 L0.Q.H0"),
         (values(L0_OUT=(0,)), values(c=2.0, L0_OUT=(0,)), "other frozen means"),
     ],
 )

@@ -268,6 +268,8 @@ def test_a_downloaded_mask_has_a_sensible_name(model: str, name: str) -> None:
 
 def test_the_name_says_zero_mode() -> None:
     assert mask_panel.file_name("m", session.in_mode(mask(1), "zero"), ".json") == "m-1-removed-zero.json"
+    soft = session.in_mode(mask(1).scaled(0.5), "zero")
+    assert mask_panel.file_name("m", soft, ".json") == "m-1-scaled-0.5-zero.json"
 
 
 class Interrupting(dict[str, Any]):
