@@ -37,7 +37,7 @@ with right:
     if scores is not None:
         workbench.actions(bench, scores)
         removing.along(bench, scores)
-        softer, whole = st.columns([3, 2], vertical_alignment="bottom")
+        softer, whole = st.columns(2, vertical_alignment="bottom")
         with softer:
             removing.gain(bench)
         with whole:

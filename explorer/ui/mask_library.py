@@ -17,14 +17,14 @@ from explorer.ui.words import literal
 
 _DELETED = "deleted_masks"
 _COLUMNS = {
-    "name": st.column_config.TextColumn("name", width=190),
+    "name": st.column_config.TextColumn("name", width=172),
     "values": st.column_config.NumberColumn("values", help="how many it removes, or scales", width=56),
     "gain": st.column_config.NumberColumn("gain", format="percent", help="share of them that stays", width=48),
     "mode": st.column_config.TextColumn("mode", width=56),
     "model": st.column_config.TextColumn("model", width=84),
     "task": st.column_config.TextColumn("task", help="what it was scored on, where that is known", width=84),
     "when": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm", width=122),
-    "notes": st.column_config.TextColumn("notes", width=160),
+    "notes": st.column_config.TextColumn("notes", width=140),
     "from": st.column_config.TextColumn("made from", help="the saved mask before it", width=110),
     "id": st.column_config.TextColumn("id", help="the mask's id in links and file names", width="small"),
 }

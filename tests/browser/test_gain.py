@@ -22,7 +22,7 @@ def wait_for_state(page: Page, state: str) -> None:
 
 
 def slide(page: Page, key: str, times: int) -> None:
-    page.locator(".st-key-gain [role=slider]").focus()
+    page.locator(".st-key-gain input[type=range]").focus()
     for _ in range(times):
         page.keyboard.press(key)
 

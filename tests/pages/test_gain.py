@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from statistics import median
 
 import pytest
@@ -37,7 +38,7 @@ def everything_said(app: AppTest) -> str:
     widgets = (*app.button, *app.metric, *app.multiselect, *app.selectbox, *app.select_slider, *app.get("button_group"))
     labels = [one.proto.label for one in widgets]
     helps = [one.proto.help for one in app.metric]
-    columns = [one.proto.columns for one in app.data_editor]
+    columns = [column.get("label", "") for one in app.data_editor for column in json.loads(one.proto.columns).values()]
     return "\n".join([*texts, *labels, *helps, *columns])
 
 
@@ -68,7 +69,7 @@ def test_what_is_scaled_is_never_called_removed(engine: Engine, scores: Scores) 
     app = click(open_page("Prune"), "remove-lowest")
     assert "removed" in everything_said(app)
     app = slide(app, 0.5)
-    assert "removed" not in everything_said(app).replace("0 % removes them", "")
+    assert "removed" not in everything_said(app)
     assert app.button(key="remove-lowest").label == "Scale 4 lowest"
     for title in ("Overview", "Scores", "Activations", "Masks"):
         app = go(app, title)
@@ -106,7 +107,7 @@ def test_links_files_and_reloads_bring_the_gain(engine: Engine, scores: Scores) 
     app = open_page("Prune", mask=link_text(soft))
     check_figures(app, engine, soft, scores)
     assert app.select_slider(key="gain").value == 0.333
-    assert app.query_params["mask"] == [link_text(soft)]
+    assert app.query_params["mask"] == link_text(soft)
     again = open_page("Prune", session=token(app))
     assert mask_in(again).digest == soft.digest
     app = upload(open_page("Prune"), soft.to_json().encode())
