@@ -11,9 +11,11 @@ import streamlit as st
 # An icon of our own: the browser would fetch a named one from another host.
 st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 with st.spinner("Starting the engine"):
-    from explorer.ui import links, pages, sidebar
+    from explorer.ui import browser_history, links, pages, sidebar
 
 page = pages.navigate()
+with st.sidebar:
+    browser_history.mount()
 with pages.sentences():
     links.arrive()
     st.session_state["bench"] = sidebar.bench()
