@@ -18,6 +18,7 @@ from explorer.cli.cache import cache_app
 from explorer.cli.catalog import models_app
 from explorer.cli.checkpoint import spectrum
 from explorer.cli.console import notice
+from explorer.cli.effects import effects
 from explorer.cli.evaluation import evaluate
 from explorer.cli.finetune import FinetuneReport, finetune
 from explorer.cli.launch import open_app
@@ -25,7 +26,7 @@ from explorer.cli.mask import mask_app
 from explorer.cli.pruning import prune, score
 from explorer.cli.readout import readout
 from explorer.cli.report import report
-from explorer.cli.reports import EvalReport, MatricesReport, PruneReport, ScoreReport, keys
+from explorer.cli.reports import EffectsReport, EvalReport, MatricesReport, PruneReport, ScoreReport, keys
 from explorer.cli.reproduce import reproduce
 from explorer.cli.search import search
 from explorer.cli.spectrum_reports import CheckpointRow, ReadoutReport, SpectraReport
@@ -103,6 +104,7 @@ app.command("spectra", epilog=keys(SpectraReport))(spectra)
 app.command("spectrum", epilog=keys(CheckpointRow))(spectrum)
 app.command("readout", epilog=keys(ReadoutReport))(readout)
 app.command("score", epilog=keys(ScoreReport))(score)
+app.command("effects", epilog=keys(EffectsReport))(effects)
 app.command("finetune", epilog=keys(FinetuneReport))(finetune)
 app.command("prune", epilog=keys(PruneReport))(prune)
 app.command("search")(search)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,14 +22,14 @@ from explorer.cli.console import (
     show_table,
     working,
 )
+from explorer.cli.control_pool import ControlPool
 from explorer.cli.reports import Change, Controls, EvalReport, Figures
-from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, kinds_or_all, open_task, open_view, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.tasks import Task
 
 if TYPE_CHECKING:
     from explorer.evaluate import Comparison, Evaluation
-    from explorer.keys import MatrixKey
     from explorer.masks import Mask
     from explorer.metrics import Mean
     from explorer.models import View
@@ -57,6 +57,18 @@ def evaluate(
             "or stacked as the mask is; draw i uses seed + i.",
         ),
     ] = 0,
+    control_kinds: Annotated[
+        str | None, typer.Option("--control-kinds", help="Draw them from these kinds instead, as --kinds of `score`.")
+    ] = None,
+    control_stacked: Annotated[
+        bool, typer.Option("--control-stacked", help="With --control-kinds: attention matrices whole.")
+    ] = False,
+    control_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--control-limit", min=1, help="Their frozen means come from N train examples; as many as the mask's own."
+        ),
+    ] = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
     dtype: options.Dtype = None,
@@ -78,7 +90,9 @@ def evaluate(
         raise SettingsError("--controls needs something to compare with: give a --mask that removes at least 1 value.")
     run = _Run.open(open_view(model, dtype, device, basis), opened, split, limit)
     comparison, answers = run.compare(given)
-    drawn = run.controls(given, controls, seed, comparison) if given and controls else None
+    kinds = () if control_kinds is None else kinds_or_all(control_kinds)
+    pool = ControlPool(kinds or (), kinds is None, not control_stacked, control_limit)
+    drawn = run.controls(given, controls, seed, comparison, pool) if given and controls else None
     report = _report(run, given, comparison, answers, drawn, seed)
     if json:
         return show_json(report)
@@ -146,21 +160,21 @@ class _Run:
             apply(self.view, mask, self.svds)
             return evaluate(self.view, self.task, self.split, limit=self.limit, progress=progress)
 
-    def controls(self, mask: Mask, draws: int, seed: int, comparison: Comparison) -> Controls:
-        """Random masks of the same size, mode and gain over all matrices of the mask's kinds."""
+    def controls(self, mask: Mask, draws: int, seed: int, comparison: Comparison, pool: ControlPool) -> Controls:
+        """Random masks of the same size, mode and gain from a pool of matrices."""
         from explorer.attribution import score
         from explorer.search import STRATEGIES, mask_of
         from explorer.search.controls import beaten
 
         made = mask.provenance
         # The frozen means come from as many train examples as the mask's own, where it says how many these were.
-        examples = made.examples if made.task == self.task.name else None
+        examples = pool.examples or (made.examples if made.task == self.task.name else None)
         with working("Frozen means of the controls") as progress:
             scores = score(
                 self.view,
                 self.task,
                 self.svds,
-                _matrices_of_kinds(self.view, mask),
+                pool.keys(self.view, mask),
                 scorer="random",
                 mode=mask.mode,
                 limit=examples,
@@ -186,16 +200,6 @@ class _Run:
                 "loss": beaten(-comparison.masked.mean_loss.value, [-value for value in loss]),
             },
         }
-
-
-def _matrices_of_kinds(view: View, mask: Mask) -> tuple[MatrixKey, ...]:
-    """All matrices of the mask's kinds, in canonical order; a kind is per head if the mask holds a head of it."""
-    from explorer.registry import matrices
-
-    per_head: dict[Any, bool] = {}
-    for key in mask.by_matrix:
-        per_head[key.kind] = per_head.get(key.kind, False) or key.head is not None
-    return tuple(sorted(key for kind, split in per_head.items() for key in matrices(view, (kind,), per_head=split)))
 
 
 def _report(

@@ -105,6 +105,35 @@ class ScoreReport(Scoring):
     values: list[ScoreEntry]
 
 
+class EffectEntry(TypedDict):
+    """One value: `exact` is the measured change of the mean loss by flipping it alone; negative = it helps."""
+
+    matrix: str
+    index: int
+    exact: float
+    stderr: float
+    removed: bool
+
+
+class EffectsReport(TypedDict):
+    """`effects`: `loss` is the mean on the `n` examples without the changes, with `--mask` the masked model's."""
+
+    model: str
+    model_digest: str
+    basis: str
+    task: str
+    task_digest: str
+    shots: int
+    template: str | None
+    split: str
+    n: int
+    seed: int
+    mode: str
+    mask_digest: str | None
+    loss: float
+    values: list[EffectEntry]
+
+
 class PruneReport(Scoring):
     """`prune`: `values` were removed out of `scored`; `predicted_change` is the sum of their scores.
 

@@ -13,6 +13,7 @@ from explorer.cli import options
 from explorer.cli.console import notice, say, show_json, show_table, working
 from explorer.cli.reports import StudyReport, keys
 from explorer.cli.setup import (
+    Asked,
     identity,
     kinds_or_all,
     open_task,
@@ -48,6 +49,9 @@ def scorers(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Use the first N examples of the train split.")] = 64,
     mode: options.Mode = "freeze",
     stacked: options.Stacked = False,
+    shots: options.Shots = 0,
+    template: options.Template = None,
+    data: options.Data = None,
     seed: options.Seed = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write every measured value to this CSV file as well.")
@@ -77,7 +81,7 @@ def scorers(
     if out is not None:
         refuse_unwritable(out)
     chosen, removal, seed = kinds_or_all(kinds), removal_mode(mode), seed_or_default(seed)
-    opened = open_task(task, seed, SPLIT, limit)
+    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data))
     view = open_view(model, dtype, device, basis)
     with working("Measuring exact effects") as progress:
         study = study_scorers(

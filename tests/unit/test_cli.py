@@ -49,6 +49,7 @@ COMMANDS = {
     ("spectrum",): spectrum_reports.CheckpointRow,
     ("readout",): spectrum_reports.ReadoutReport,
     ("score",): reports.ScoreReport,
+    ("effects",): reports.EffectsReport,
     ("prune",): reports.PruneReport,
     ("eval",): reports.EvalReport,
     ("finetune",): FinetuneReport,
@@ -58,6 +59,7 @@ COMMANDS = {
     ("mask", "intersect"): mask_reports.CombineReport,
     ("mask", "vote"): mask_reports.CombineReport,
     ("mask", "scale"): mask_reports.ScaleReport,
+    ("mask", "subtract"): mask_reports.CombineReport,
     ("mask", "transfer"): mask_reports.TransferReport,
     ("mask", "damage"): reports.DamageReport,
     ("app",): None,
@@ -665,3 +667,48 @@ def test_the_package_gives_every_name_it_promises() -> None:
         assert getattr(explorer, name).__name__ == name if callable(getattr(explorer, name)) else name.isupper()
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = explorer.nothing
+
+
+# ------------------------------------------------------------------------------------------------------ effects
+
+
+def test_effects_are_shown_and_have_the_keys_of_their_report(common: tuple[str, ...], mask_file: Path) -> None:
+    words = ("effects", *common, "--value", "L0.Q.H0:0,2", "--value", "L0.IN:1", "--mask", mask_file)
+    found = report(*words)
+    assert set(found) == set(reports.EffectsReport.__annotations__)
+    assert [(one["matrix"], one["index"]) for one in found["values"]] == [
+        ("L0.Q.H0", 0), ("L0.Q.H0", 2), ("L0.IN", 1),
+    ]  # fmt: skip
+    assert all(set(one) == set(reports.EffectEntry.__annotations__) for one in found["values"])
+    shown = run(*words).stdout
+    assert f"n = {found['n']}" in shown
+    assert f"{found['values'][2]['exact']:+.3f}" in shown
+
+
+@pytest.mark.parametrize("text", ["L0.Q.H0", "L0.Q.H0:", "L0.Q.H0:-1", "L0.Q.H0:1;2", "x:1"])
+def test_values_that_cannot_be_read_are_a_sentence(nothing_loads: None, common: tuple[str, ...], text: str) -> None:
+    said = refused("effects", *common, "--value", text)
+    assert "L0.Q.H3:0,5" in said or "'x'" in said
+
+
+def test_controls_are_drawn_from_the_kinds_asked_for(
+    common: tuple[str, ...], mask_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[set[str]] = []
+    from explorer.search import STRATEGIES
+
+    chance = STRATEGIES["random-count"]
+
+    def watched(scores: Any, count: int, seed: int) -> Any:
+        drawn.append({str(key) for key in scores.matrices})
+        return chance(scores, count, seed)
+
+    monkeypatch.setitem(STRATEGIES, "random-count", watched)
+    words = ("eval", *common, "--mask", mask_file, "--controls", 1)
+    report(*words, "--control-kinds", "V", "--control-stacked", "--control-limit", 2)
+    report(*words, "--control-kinds", "V")
+    stacked, heads = drawn
+    assert stacked
+    assert all(name.endswith(".V") for name in stacked)
+    assert heads
+    assert all(".V.H" in name for name in heads)

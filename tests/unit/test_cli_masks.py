@@ -151,6 +151,16 @@ def test_combined_files_are_the_votes(
     assert f"Made by {expected.provenance.derived.how} from" in run("mask", "show", out).stdout
 
 
+def test_a_mask_less_another(no_model: None, masks: list[Mask], files: list[Path], tmp_path: Path) -> None:
+    out, expected = tmp_path / "rest.json", masks[1].difference(masks[0])
+    found = report("mask", "subtract", files[1], files[0], "--out", out)
+    assert load_mask(out) == expected
+    assert (found["at_least"], found["mask"]["removed"]) == (None, len(expected))
+    assert f"{len(expected)} removed, in {files[1]} but not in" in run(
+        "mask", "subtract", files[1], files[0], "--out", out
+    ).stdout.replace("\n", " ")
+
+
 def test_files_that_cannot_be_combined_are_sentences(
     no_model: None, masks: list[Mask], files: list[Path], tmp_path: Path
 ) -> None:

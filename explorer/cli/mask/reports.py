@@ -77,9 +77,12 @@ class DiffReport(OverlapEntry):
 
 
 class CombineReport(TypedDict):
-    """`mask union`, `intersect` and `vote`: `mask` was made from `masks` of which `at_least` remove each value."""
+    """`mask union`, `intersect`, `vote`, `subtract`: `mask` was made from `masks`, `at_least` of which remove a value.
 
-    at_least: int
+    `subtract` takes the second mask from the first, and has no `at_least`.
+    """
+
+    at_least: int | None
     masks: list[MaskEntry]
     mask: MaskEntry
     out: str
