@@ -6,10 +6,10 @@ import streamlit as st
 from explorer import plots
 from explorer.activations import answer_lens
 from explorer.batches import encode, token_texts
-from explorer.ui import pages, session, words, work
+from explorer.ui import links, pages, recipes, session, share, words, work
 from explorer.ui.inside import choose_example, choose_head, heads, wrote
 
-TOP, SHOWN_TOKENS = 10, 80
+TOP, SHOWN_TOKENS, MOST_LETTERS = 10, 80, 2000
 _PERCENT = st.column_config.NumberColumn(format="percent", width=90)
 
 pages.require_entry()
@@ -23,14 +23,16 @@ with status:
 example_box, prompt_box, head_box = st.columns([2, 2, 1])
 with example_box:
     place, example = choose_example(bench, comparison)
+prompt_key = f"prompt-{bench.task.digest[7:15]}-{bench.split}-{place}"
+links.restore("prompt", prompt_key, example.prompt, lambda text: text if len(text) <= MOST_LETTERS else None)
 prompt = prompt_box.text_input(
     "Prompt: the example's, or write your own",
-    example.prompt,
-    key=f"prompt-{bench.task.digest[7:15]}-{bench.split}-{place}",
-    max_chars=2000,
+    key=prompt_key,
+    max_chars=MOST_LETTERS,
     persist_state="session",
     on_change=lambda: st.session_state.update({"example-chosen": True}),
 )
+links.keep("prompt", prompt, example.prompt)
 with status:
     contrast = work.contrast(bench, prompt)
 with head_box:
@@ -42,6 +44,8 @@ tokens = before.tokens
 shown = " · ".join(words.literal(repr(token)) for token in tokens[:SHOWN_TOKENS])
 more = f" · and {len(tokens) - SHOWN_TOKENS:,} more" if len(tokens) > SHOWN_TOKENS else ""
 st.caption(f"{len(tokens)} tokens: {shown}{more}")
+
+share.copy("prompt", bench, lambda: [recipes.activations(share.setting(bench), prompt, (layer, head), TOP)])
 
 one, every = st.tabs(["One head", "Every head"], key="heads", on_change="rerun")
 if every.open:

@@ -37,7 +37,7 @@ elif len(chosen) == 1:
     if entry.mask.model.digest == bench.model.digest:
         mask_compare.elsewhere(bench, entry.name, entry.mask)
 else:
-    mask_actions.several(library, chosen)
+    mask_actions.several(bench, library, chosen)
     mask_compare.two(bench, *((entry.name, entry.mask) for entry in chosen[:2]))
     if len(chosen) > 2:
         st.caption("The first two selected masks are compared.")

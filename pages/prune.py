@@ -3,7 +3,20 @@
 import streamlit as st
 
 from explorer.keys import MatrixKey
-from explorer.ui import consequences, links, measures, pages, removing, session, spectra, words, workbench
+from explorer.ui import (
+    consequences,
+    links,
+    measures,
+    pages,
+    recipes,
+    removing,
+    session,
+    share,
+    spectra,
+    words,
+    work,
+    workbench,
+)
 from explorer.ui.inside import inside
 
 pages.require_entry()
@@ -48,6 +61,12 @@ st.subheader("What changed", divider="gray", anchor=False)
 if comparison is not None:
     measures.changes(comparison, found.controls)
     consequences.by_answer(comparison)
+
+    def changed() -> share.Recipes:
+        given = share.setting(bench)
+        return [recipes.evaluate(given), recipes.controls(given, work.CONTROL_DRAWS) if given.mask else None]
+
+    share.copy("changes", bench, changed)
 else:
     st.caption("Measuring.")
 st.subheader("Elsewhere", divider="gray", anchor=False)

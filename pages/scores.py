@@ -16,6 +16,7 @@ with status:
 with st.container(horizontal=True, vertical_alignment="center"):
     every = score_map.choose_every(bench)
     resamples, mask = score_table.choose_scores(bench)
+    score_table.code(bench, every=every, resamples=resamples, at_mask=mask is not None)
     score_table.state(bench, comparison)
 with status:
     scores = work.ranked(bench, every=every, bootstrap=resamples if mask is None else 0)

@@ -5,7 +5,7 @@ import streamlit as st
 from explorer import plots
 from explorer.keys import AnyKey, MatrixKey, parse_key
 from explorer.spectrum import QUANTILES, cumulative_energy
-from explorer.ui import links, measure_tables, pages, readouts, session, spectra, work
+from explorer.ui import links, measure_tables, pages, readouts, recipes, session, share, spectra, work
 from explorer.ui.spectrum_chart import spectrum_chart
 
 pages.require_entry()
@@ -18,7 +18,7 @@ with status:
     ranked = work.scores(bench)
 start = ranked.ranking()[0][1] if ranked is not None else matrices[0]
 *boxes, compare = st.columns([0.9, 4, 1.1, 2.2])
-links.show_asked_matrices(bench.model.digest, keys, start)
+links.show_asked_matrices(bench.model.digest, keys, start, scored=ranked is not None)
 first = spectra.choose_matrix(keys, start, boxes)
 others = compare.multiselect(
     "Compare with",
@@ -37,6 +37,7 @@ with status:
     scores = work.scores(bench, scorable) if scorable else None
 with st.container(horizontal=True, vertical_alignment="center"):
     y, log_y = spectra.choose_axis(("spectra-y", "spectra-log"), scored=scores is not None)
+    share.copy("spectra", bench, lambda: [recipes.spectra(share.setting(bench, unpruned=True), selected)])
 with status:
     shown = spectra.series(bench, selected, scores, edges=True)
 if shown is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import cast
 
 import pandas as pd
@@ -10,14 +11,16 @@ import streamlit as st
 
 from explorer.config import settings
 from explorer.damage import Damage, damage
-from explorer.errors import TaskError
 from explorer.evaluate import Comparison
 from explorer.paired import mcnemar
-from explorer.perplexity import TOKENS, read_text, tokens_of
+from explorer.perplexity import read_text
 from explorer.progress import Progress
 from explorer.tasks import TASKS, load_task
-from explorer.ui import words
+from explorer.ui import share, words
 from explorer.ui.cached import compute
+from explorer.ui.plain_text import reads
+from explorer.ui.recipes import Recipe
+from explorer.ui.recipes import damage as damage_recipe
 from explorer.ui.session import Bench
 
 CLASSES = 12  # answers beyond which a task has no classes to speak of
@@ -58,45 +61,45 @@ def elsewhere(bench: Bench) -> None:
     left, right, last = st.columns([3, 1, 1], vertical_alignment="bottom")
     start = [name for name in USUAL if name in names][:1]
     chosen = left.multiselect("Other tasks", names, default=start, key="damage-tasks", persist_state="session")
-    reads = _reads(bench)
+    readable = reads(bench.model)
     text = right.toggle(
         "Plain text",
         value=True,
         key="damage-text",
         persist_state="session",
-        disabled=not reads,
+        disabled=not readable,
         help="Perplexity of a text that comes with the explorer, for models that know its words.",
     )
-    asked = (bench.mask.digest, bench.split, tuple(chosen), text and reads)
+    asked = (bench.mask.digest, bench.split, tuple(chosen), text and readable)
+    possible = bool(len(bench.mask)) and bool(chosen or (text and readable))
     last.button(
         "Measure damage",
         key="damage",
-        disabled=not len(bench.mask) or not (chosen or (text and reads)),
+        disabled=not possible,
         on_click=lambda: st.session_state.update({"damage-asked": asked}),
     )
+    share.copy("damage", bench, lambda: [_recipe(bench, chosen, text=text and readable)], disabled=not possible)
     if st.session_state.get("damage-asked") != asked:
         st.caption("With the mask and without it, on the same examples." if len(bench.mask) else "Nothing is removed.")
         return
-    found = _damage(bench, tuple(chosen), text=text and reads)
+    found = _damage(bench, tuple(chosen), text=text and readable)
     if found is not None:
         _tasks(found)
         _text(found)
 
 
-def _reads(bench: Bench) -> bool:
-    """Whether the model knows the words of the plain text."""
-    known = cast("dict[str, bool]", st.session_state.setdefault("reads-text", {}))
-    if bench.model.digest not in known:
-        try:
-            tokens_of(bench.model.tokenizer, read_text(), TOKENS)
-            known[bench.model.digest] = True
-        except TaskError:
-            known[bench.model.digest] = False
-    return known[bench.model.digest]
+def _recipe(bench: Bench, tasks: Sequence[str], *, text: bool) -> Recipe:
+    given = share.setting(bench)
+    assert given.mask is not None
+    return damage_recipe(given, given.mask, tasks, _limit(bench), text=text)
+
+
+def _limit(bench: Bench) -> int:
+    return LIMIT if bench.eval_limit is None else min(LIMIT, bench.eval_limit)
 
 
 def _damage(bench: Bench, names: tuple[str, ...], *, text: bool) -> Damage | None:
-    limit = LIMIT if bench.eval_limit is None else min(LIMIT, bench.eval_limit)
+    limit = _limit(bench)
 
     def work(progress: Progress) -> Damage:
         tasks = [load_task(name, settings().seed) for name in names]

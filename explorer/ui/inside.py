@@ -15,7 +15,7 @@ from explorer.keys import Kind
 from explorer.masks import Removed
 from explorer.progress import Progress
 from explorer.tasks import Example
-from explorer.ui import words, work
+from explorer.ui import links, words, work
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
@@ -57,6 +57,7 @@ def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Ex
         "example",
         lambda i: examples[i].prompt + examples[i].answer + (f" ({flips[i]})" if i in flips else ""),
         about="Flipped examples come first, and the first one is shown until you choose.",
+        link=str,
     )
     return chosen, examples[chosen]
 
@@ -82,6 +83,7 @@ def choose_head(bench: Bench, contrast: Contrast | None = None) -> tuple[int, in
         text,
         about="Heads that the mask touches come first, and the first one is shown until you choose. "
         "The most changed one moved the largest share of its attention to other tokens.",
+        link=lambda place: f"{place[0]}.{place[1]}",
     )
 
 
@@ -168,8 +170,25 @@ def _touched(bench: Bench, n_heads: int, groups: int) -> dict[tuple[int, int], N
     return touched
 
 
-def _following(label: str, options: Sequence[T], key: str, text: Callable[[T], str], about: str) -> T:
-    """A selectbox that shows its first option until the user chooses, and again if the choice is no longer there."""
+def _following(
+    label: str,
+    options: Sequence[T],
+    key: str,
+    text: Callable[[T], str],
+    about: str,
+    link: Callable[[T], str] | None = None,
+) -> T:
+    """A selectbox that shows its first option until the user chooses, and again if the choice is no longer there.
+
+    With `link`, the text of an option in a URL, what the user has chosen is in the URL.
+    """
+    if link is not None and (asked := links.asked(key)) is not None:
+        texts = {link(one): one for one in options}
+        st.session_state[f"{key}-chosen"] = asked in texts
+        if asked in texts:
+            st.session_state[key] = texts[asked]
+        elif asked:
+            links.refuse(key, asked)
     if not st.session_state.get(f"{key}-chosen") or st.session_state.get(key) not in options:
         st.session_state[key] = options[0]
     chosen: T = st.selectbox(
@@ -181,4 +200,6 @@ def _following(label: str, options: Sequence[T], key: str, text: Callable[[T], s
         help=about,
         on_change=lambda: st.session_state.update({f"{key}-chosen": True}),
     )
+    if link is not None:
+        links.keep(key, chosen if st.session_state.get(f"{key}-chosen") else None, None, lambda _: link(chosen))
     return chosen

@@ -1,14 +1,15 @@
-"""The URL of a view: model, task and settings are bound to their widgets; mask and matrices are read and written here.
+"""The URL of a view: model, task and split are bound to their widgets; everything else is read and written here.
 
 A link is taken when the browser opens it, and when the user goes back or forward to it. At all other times the session
-is right and the URL follows: the query string that comes with a fast click may be older than the last change.
+is right and the URL follows: the query string that comes with a fast click may be older than the last change. What is
+as usual is left out, so that a usual view has a short URL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -22,9 +23,13 @@ from explorer.mask_links import check_reference, inline_mask, link_text, referen
 from explorer.masks import Mask
 from explorer.models import Model
 from explorer.ui import guide, session
+from explorer.ui.words import literal
 
+T = TypeVar("T")
 MASK, SESSION = "mask", "session"
 _FROM_LINK = "from a link"
+_START = "spectra-start"
+_SHOWN_LETTERS = 40
 
 
 @dataclass
@@ -43,19 +48,13 @@ def arrive() -> None:
     opened = not st.session_state.get("arrived")
     ours = SESSION in st.query_params  # not the bare URL that a page is entered by: it says nothing about the mask
     asked = dict(st.query_params)
-    _enter(ours)
     session.token()
+    if back:  # what an earlier run, still under way, wrote in the meantime is not of this view
+        st.query_params.update({SESSION: session.token()})
     if opened or (back and ours):
         st.session_state["arrived"] = True
         st.session_state["asked"] = _Asked(asked, back)
         st.session_state["link"] = (asked.get(MASK, ""), back)
-
-
-def _enter(ours: bool) -> None:
-    """Complete the bare URL that a page is entered by in one step: each step is an entry of the browser's history."""
-    url: dict[str, str] = st.session_state.get("url", {})
-    if not ours and MASK in url and SESSION in st.session_state:
-        st.query_params.update({SESSION: st.session_state[SESSION], MASK: url[MASK]})
 
 
 def take(model: Model) -> None:
@@ -105,29 +104,104 @@ def follow(model: Model) -> None:
         _write(MASK, link_text(session.history(model).mask))
 
 
+def asked(name: str) -> str | None:
+    """What the URL asks for under `name`, once after it was opened or gone back to; "" is what is usual."""
+    link = cast("_Asked | None", st.session_state.get("asked"))
+    if link is None or name in link.taken:
+        return None
+    link.taken.add(name)
+    if name not in link.parameters and not link.back:
+        return None
+    return link.parameters.get(name, "")
+
+
+def restore(name: str, key: str, usual: T, read: Callable[[str], T | None]) -> None:
+    """Give the widget `key`, before it is drawn, the value that the URL asks for under `name`, or its usual one.
+
+    Args:
+        name: of the query parameter.
+        key: of the widget.
+        usual: its value as long as neither the URL nor the user says otherwise.
+        read: from the parameter's text to the value; None for a text that means nothing here, which is then said.
+    """
+    text = asked(name)
+    value = read(text) if text else None
+    if text and value is None:
+        refuse(name, text)
+    if value is not None:
+        st.session_state[key] = value
+    elif text == "" or key not in st.session_state:
+        st.session_state[key] = usual
+
+
+def one_of(offered: Iterable[T]) -> Callable[[str], T | None]:
+    """Reads one of the values on offer from its text."""
+    return {str(one): one for one in offered}.get
+
+
+def some_of(offered: Iterable[T]) -> Callable[[str], list[T] | None]:
+    """Reads some of the values on offer, in their order, from their texts with `_` between; None if one is not."""
+    texts = {str(one): one for one in offered}
+
+    def read(text: str) -> list[T] | None:
+        wanted = set(text.split("_"))
+        return [one for name, one in texts.items() if name in wanted] if wanted <= set(texts) else None
+
+    return read
+
+
+def joined_texts(values: Iterable[object]) -> str:
+    """What `some_of` reads."""
+    return "_".join(map(str, values))
+
+
+def keep(name: str, value: T, usual: T, text: Callable[[T], str] = str) -> None:
+    """Make the URL say a value, unless it is the usual one."""
+    _write(name, "" if value == usual else text(value))
+
+
+def refuse(name: str, text: str) -> None:
+    """Say that a link asks for something that is not to be had here, and is left as it is."""
+    shown = text if len(text) <= _SHOWN_LETTERS else text[:_SHOWN_LETTERS] + "…"
+    st.toast(literal(f"The link's {name} {shown!r} means nothing here and is left out."), icon=":material/link_off:")
+
+
 def asked_matrices(name: str, known: Collection[str]) -> tuple[str, ...] | None:
     """The known matrices that the URL asks for under `name`, once after it was opened or gone back to.
 
     None where it asks for nothing; an empty tuple asks for the usual ones.
     """
-    asked = cast("_Asked | None", st.session_state.get("asked"))
-    if asked is None or name in asked.taken:
-        return None
-    asked.taken.add(name)
-    if name not in asked.parameters and not asked.back:
-        return None
-    return tuple(one for one in asked.parameters.get(name, "").split("_") if one in known)
+    text = asked(name)
+    return None if text is None else tuple(one for one in text.split("_") if one in known)
 
 
-def show_asked_matrices(model: str, keys: Sequence[AnyKey], usual: MatrixKey) -> None:
-    """Choose on the Spectra page what the URL asks for: the first matrix in its boxes, the others to compare with."""
-    asked = asked_matrices("matrix", set(map(str, keys)))
+def show_asked_matrices(model: str, keys: Sequence[AnyKey], usual: MatrixKey, *, scored: bool) -> None:
+    """Choose on the Spectra page what the URL asks for: the first matrix in its boxes, the others to compare with.
+
+    Until the matrices are scored, `usual` stands in for the one with the lowest score, which then takes its place.
+    """
+    asked = _matrix_asked(usual, set(map(str, keys)), scored=scored)
     if asked is None:
         return
     first, *others = [parse_key(one) for one in asked] or [usual]
     sort = first.circuit if isinstance(first, CircuitKey) else first.kind
     st.session_state.update({"spectra-layer": first.layer, "spectra-kind": sort, f"spectra-head-{sort}": first.head})
     st.session_state[compare_key(model)] = [str(one) for one in others]
+
+
+def _matrix_asked(usual: MatrixKey, known: set[str], *, scored: bool) -> tuple[str, ...] | None:
+    state = st.session_state
+    if not scored:
+        if "spectra-layer" not in state:
+            state[_START] = usual
+        named = "matrix" in state["asked"].parameters if "asked" in state else False
+        return asked_matrices("matrix", known) if named else None
+    start = cast("MatrixKey | None", state.pop(_START, None))
+    asked = asked_matrices("matrix", known)
+    if asked is not None or start is None:
+        return asked
+    shown = (state.get("spectra-layer"), state.get("spectra-kind"), state.get(f"spectra-head-{start.kind}"))
+    return () if shown == (start.layer, start.kind, start.head) else None
 
 
 def compare_key(model: str) -> str:
@@ -137,7 +211,7 @@ def compare_key(model: str) -> str:
 
 def follow_matrices(name: str, chosen: Sequence[object], usual: Sequence[object]) -> None:
     """Make the URL say which matrices are looked at, unless they are the usual ones."""
-    _write(name, "" if list(map(str, chosen)) == list(map(str, usual)) else "_".join(map(str, chosen)))
+    _write(name, "" if list(map(str, chosen)) == list(map(str, usual)) else joined_texts(chosen))
 
 
 def address(model: str, task: str, mask: Mask) -> str:

@@ -10,7 +10,7 @@ from explorer.export import EXPORTS
 from explorer.library import MAX_NAME, MAX_NOTES, Entry, Library, id_of
 from explorer.mask_sets import vote
 from explorer.masks import Mask
-from explorer.ui import mask_panel
+from explorer.ui import mask_panel, recipes, share
 from explorer.ui.mask_library import attempt, delete
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
@@ -79,7 +79,7 @@ def _describe(library: Library, entry: Entry) -> None:
     right.text_area("Notes", entry.about.notes, key=notes_key, max_chars=MAX_NOTES, on_change=note, height=68)
 
 
-def several(library: Library, entries: tuple[Entry, ...]) -> None:
+def several(bench: Bench, library: Library, entries: tuple[Entry, ...]) -> None:
     """Combine masks of one model into a new entry, or delete them."""
     ways = _TWO if len(entries) == 2 else _MORE
 
@@ -95,6 +95,8 @@ def several(library: Library, entries: tuple[Entry, ...]) -> None:
         how = st.selectbox("Combine into a new mask", list(ways), key=key, width=220)
         st.text_input("Name", placeholder=_proposed(how, entries), key="combine-name", max_chars=MAX_NAME, width=320)
         st.button("Combine", key="combine-go", type="primary", on_click=combine)
+        files = [entry.mask for entry in entries]
+        share.copy("combine", bench, lambda: [recipes.combine(how, [library.keep(mask) for mask in files])])
         st.button(
             f"Delete {len(entries):,}", key="delete-many", icon=":material/delete:", on_click=delete,
             args=(library, entries),

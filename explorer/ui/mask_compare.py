@@ -10,10 +10,11 @@ from explorer.config import settings
 from explorer.errors import MaskError, TaskError
 from explorer.evaluate import Comparison
 from explorer.keys import MatrixKey
+from explorer.library import Library
 from explorer.mask_sets import Overlap, overlaps
 from explorer.masks import Mask
 from explorer.tasks import TASKS
-from explorer.ui import mask_work, words
+from explorer.ui import mask_work, recipes, share, words
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -36,10 +37,16 @@ def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None
         if first[1].model.digest != bench.model.digest:
             st.info("These masks belong to another model: load it to measure them.")
             return
+        share.copy("pair", bench, lambda: [_pair(bench, first[1], second[1])])
         found = mask_work.pair(bench, first[1], second[1])
         if found is not None:
             _figures(found, bench, first[0], second[0])
             _differing(found, first[0], second[0])
+
+
+def _pair(bench: Bench, first: Mask, second: Mask) -> recipes.Recipe:
+    files = [Library.default().keep(mask) if len(mask) else None for mask in (first, second)]
+    return recipes.pair(share.setting(bench, unpruned=True), *files)
 
 
 def beside(bench: Bench, mask: Mask) -> tuple[str, Mask]:
@@ -127,6 +134,12 @@ def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
         placeholder="Choose tasks",
         help=f"On the {bench.split} split, as many examples as the settings say, beside the unpruned model.",
     )
+
+    def code() -> share.Recipes:
+        given, path = share.setting(bench, unpruned=True), Library.default().keep(mask)
+        return [recipes.damage(given, path, chosen, bench.eval_limit, text=False)]
+
+    share.copy("elsewhere", bench, code, disabled=not chosen)
     rows = []
     for one in chosen:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -11,7 +12,7 @@ from explorer.attribution import Scores
 from explorer.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.readout import Readout, Token
 from explorer.svd import Decomposition
-from explorer.ui import guide, words, work
+from explorer.ui import guide, links, recipes, share, words, work
 from explorer.ui.cached import runner
 from explorer.ui.session import Bench
 
@@ -31,14 +32,17 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
     """Choose one of a matrix's singular values, see its tokens, its score, and measure its exact effect."""
     st.subheader(f"Tokens of one singular value of {key}", anchor=False)
     choice, effect = st.columns([1, 4], vertical_alignment="bottom")
-    index = int(
-        choice.number_input("Singular value", 0, found.rank - 1, 0, key=f"readout-index-{key}", persist_state="session")
-    )
+    index_key = f"readout-index-{key}"
+    links.restore("value", index_key, 0, links.one_of(range(found.rank)))
+    index = int(choice.number_input("Singular value", 0, found.rank - 1, key=index_key, persist_state="session"))
+    links.keep("value", index, 0)
     with effect:
         if isinstance(key, MatrixKey):
             _effect(bench, key, index, scores)
         else:
             guide.explain(_PRODUCT)
+    make = partial(recipes.readout, key=key, index=index, tokens=TOKENS)
+    share.copy("readout", bench, lambda: [make(share.setting(bench, unpruned=True))])
     told = work.readout(bench, key, found, index, TOKENS)
     if told is None:
         return

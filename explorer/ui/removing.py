@@ -17,7 +17,7 @@ from explorer.progress import Progress, part
 from explorer.prune_plots import CurvePoint
 from explorer.sampling import Sample
 from explorer.search import lowest, mask_of
-from explorer.ui import live, session, words, workbench
+from explorer.ui import live, recipes, session, share, words, workbench
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
@@ -52,6 +52,7 @@ def along(bench: Bench, scores: Scores) -> None:
         st.plotly_chart(figure, config=plots.CONFIG, key="curve-figure")
         what = "all" if drawn.whole else "the live sample:"
         st.caption(f"On {what} {len(drawn.examples):,} {bench.split} examples; bars are standard errors.")
+        share.copy("curve", bench, lambda: [recipes.curve(share.setting(bench), stops, len(drawn.examples))])
 
 
 def _curve(bench: Bench, scores: Scores, drawn: Sample) -> tuple[CurvePoint, ...] | None:

@@ -14,7 +14,7 @@ from explorer.attribution.exact import Value
 from explorer.masks import Mask
 from explorer.metrics import Mean
 from explorer.study import Trust
-from explorer.ui import guide, score_rows, work
+from explorer.ui import guide, recipes, score_rows, share, work
 from explorer.ui.session import Bench
 
 START, MOST = 8, 500
@@ -73,6 +73,12 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
             on_click=lambda: st.session_state.update({"effects-asked": (place, wanted)}),
             help="Each by itself; what was measured once is kept. Select rows to measure those.",
         )
+
+        def code() -> share.Recipes:
+            given = share.setting(bench, unpruned=not len(mask))
+            return [recipes.effects(given, wanted), recipes.study(given)]
+
+        share.copy("effects", bench, code, disabled=not wanted)
     guide.explain(
         f"Costs at most {len(wanted):,} forward passes over {examples:,} train examples; a value in the last layers "
         f"costs less than one in the first. At most {MOST:,} at a time."

@@ -11,7 +11,7 @@ from explorer.attribution import SCORERS
 from explorer.errors import MatrixError
 from explorer.keys import MatrixKey
 from explorer.registry import kinds
-from explorer.ui import guide, opening, work
+from explorer.ui import guide, links, opening, recipes, share, work
 from explorer.ui.score_cells import cells
 from explorer.ui.selection import selected_id
 from explorer.ui.session import Bench
@@ -25,13 +25,16 @@ def choose_every(bench: Bench) -> bool:
         left = [str(kind) for kind in kinds(view) if kind not in bench.kinds]
     if not left:
         return True
-    return st.toggle(
+    links.restore(EVERY, EVERY, False, links.one_of([True]))
+    every = st.toggle(
         f"All kinds: {', '.join(left)} too",
         key=EVERY,
         persist_state="session",
         help=f"Now {', '.join(bench.kinds)}, as chosen in the settings. All of them cost {SCORERS[bench.scorer].cost}, "
         "and the decompositions of all matrices, once: seconds on a small model, minutes on a large one.",
     )
+    links.keep(EVERY, every, False)
+    return every
 
 
 def draw(bench: Bench) -> None:
@@ -39,6 +42,7 @@ def draw(bench: Bench) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Map", anchor=False, width="content")
         every = choose_every(bench)
+        share.copy("map", bench, lambda: [recipes.ranking(share.setting(bench, unpruned=True), every=every)])
     scores = work.ranked(bench, every=every)
     if scores is None:
         st.caption("Scoring.")

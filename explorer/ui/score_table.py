@@ -13,7 +13,7 @@ from explorer.attribution.exact import Value
 from explorer.evaluate import Comparison
 from explorer.keys import Kind
 from explorer.masks import Mask
-from explorer.ui import opening, session, words, workbench
+from explorer.ui import links, opening, recipes, session, share, words, workbench
 from explorer.ui.score_rows import DOUBT, DOUBTS, ROWS, SIGNS, Filters, values
 from explorer.ui.session import Bench
 
@@ -46,6 +46,8 @@ _COLUMNS: dict[str, Any] = {
 def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
     """Resamples for standard errors (0 for none), and the mask to score at (None for the unpruned model)."""
     spec = SCORERS[bench.scorer]
+    for key in ("score-errors", "score-at-mask"):
+        links.restore(key, key, False, links.one_of([True]))
     with_errors = st.toggle(
         "Standard errors",
         key="score-errors",
@@ -60,6 +62,8 @@ def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
         disabled=not spec.at_mask or not len(bench.mask),
         help="What flipping each value would do now. Effects do not add up, so scores change as the mask grows.",
     )
+    links.keep("score-errors", with_errors, False)
+    links.keep("score-at-mask", at_mask, False)
     here = at_mask and spec.at_mask and bool(len(bench.mask))
     return BOOTSTRAP if with_errors and spec.bootstraps else 0, bench.mask if here else None
 
@@ -76,18 +80,35 @@ def state(bench: Bench, comparison: Comparison | None) -> None:
         st.markdown(text)
 
 
+def code(bench: Bench, *, every: bool, resamples: int, at_mask: bool) -> None:
+    """The ranking as command and as Python."""
+
+    def make() -> share.Recipes:
+        return [recipes.ranking(share.setting(bench, unpruned=not at_mask), every=every, bootstrap=resamples)]
+
+    share.copy("ranking", bench, make)
+
+
 def choose_filters(table: pd.DataFrame) -> Filters:
     """The filters' widgets, with what there is to choose from."""
     kinds = [kind for kind in Kind if (table["kind"] == kind).any()]
     layers, heads = (sorted(int(one) for one in table[name].dropna().unique()) for name in ("layer", "head"))
+    offered: dict[str, Sequence[Any]] = {"score-kinds": kinds, "score-layers": layers, "score-heads": heads}
+    for key, options in offered.items():
+        links.restore(key, key, [], links.some_of(options))
+    links.restore("score-sign", "score-sign", SIGNS[0], links.one_of(SIGNS))
+    links.restore("score-doubt", "score-doubt", DOUBTS[0], links.one_of(DOUBTS))
+    links.restore("score-least", "score-least", 0.0, _least)
     state = st.session_state  # a choice from another model must not linger
-    for key, options in (("kinds", kinds), ("layers", layers), ("heads", heads)):
-        if chosen := state.get(f"score-{key}"):
-            state[f"score-{key}"] = [one for one in chosen if one in options]
+    for key, options in offered.items():
+        if chosen := state.get(key):
+            state[key] = [one for one in chosen if one in options]
 
     def pick(box: Any, label: str, options: Sequence[Any]) -> tuple[Any, ...]:
         key = f"score-{label.lower()}"
-        return tuple(box.multiselect(label, options, key=key, persist_state="session", placeholder="all"))
+        chosen = tuple(box.multiselect(label, options, key=key, persist_state="session", placeholder="all"))
+        links.keep(key, chosen, (), links.joined_texts)
+        return chosen
 
     boxes = st.columns(6, vertical_alignment="bottom")
     sign = boxes[3].selectbox("Sign", SIGNS, key="score-sign", persist_state="session")
@@ -96,9 +117,12 @@ def choose_filters(table: pd.DataFrame) -> Filters:
         help="Doubtful: so large a change that a linear score is likely to be wrong.",
     )  # fmt: skip
     least = boxes[5].number_input(
-        "At least, nats", 0.0, None, 0.0, 0.01, format="%.3g", key="score-least", persist_state="session",
+        "At least, nats", 0.0, step=0.01, format="%.3g", key="score-least", persist_state="session",
         help="Smallest absolute score.",
     )  # fmt: skip
+    links.keep("score-sign", sign, SIGNS[0])
+    links.keep("score-doubt", doubt, DOUBTS[0])
+    links.keep("score-least", float(least), 0.0)
     return Filters(
         kinds=pick(boxes[0], "Kinds", kinds),
         layers=pick(boxes[1], "Layers", layers),
@@ -107,6 +131,14 @@ def choose_filters(table: pd.DataFrame) -> Filters:
         doubt=doubt,
         least=float(least),
     )
+
+
+def _least(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None
 
 
 def ranking(shown: pd.DataFrame, total: int) -> tuple[Value, ...]:

@@ -13,7 +13,7 @@ from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
 from explorer.search_page import search_page
 from explorer.search_plots import Measured, search_controls, search_curve
-from explorer.ui import mask_panel, searching, session, words
+from explorer.ui import mask_panel, recipes, searching, session, share, words
 from explorer.ui.jobs import State
 from explorer.ui.searching import Asked, Outcome, Seen, Started
 from explorer.ui.selection import selected_id
@@ -41,7 +41,8 @@ def controls(bench: Bench, asked: Asked, started: Started | None) -> None:
         about = "One search at a time: stop the one that runs first."
     elif done:
         about = "This search is done: see below. Change something to search anew."
-    st.button(
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.button(
         "Go on" if early and started is not None and started.seen is not None else "Start",
         key="search-start",
         type="primary",
@@ -50,6 +51,8 @@ def controls(bench: Bench, asked: Asked, started: Started | None) -> None:
         on_click=start,
         help=about,
     )
+    with row:
+        share.copy("search", bench, lambda: [recipes.search(share.setting(bench, unpruned=True), asked)])
 
 
 def draw(bench: Bench, started: Started | None) -> None:

@@ -1,28 +1,48 @@
-"""What one can take away from a page: a link to it, and commands and Python that give its numbers."""
+"""What one can take away from a page: a link to it, and commands and Python that do what it does."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import streamlit as st
 
-from explorer.errors import MaskError, TaskError
+from explorer.errors import ExplorerError
 from explorer.library import Library
 from explorer.mask_links import INLINE
-from explorer.perplexity import TOKENS, read_text, tokens_of
 from explorer.tasks import TASKS
 from explorer.ui import links
-from explorer.ui.recipes import Recipe, is_file_task
+from explorer.ui.plain_text import reads
+from explorer.ui.recipes import Recipe, Setting, evaluate, is_file_task, own_damage
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
+Recipes = Iterable[Recipe | None]
+
 
 def draw(bench: Bench) -> None:
-    """The popover; what it holds is made when it is open."""
+    """The sidebar's popover; what it holds is made when it is open."""
     with st.popover("Share", icon=":material/share:", width="stretch", key="share", on_change="rerun") as popover:
         if popover.open:
             _link(bench)
-            _code(bench)
+            _tabs(bench, lambda: [evaluate(setting(bench)), own_damage(setting(bench))])
+
+
+def copy(name: str, bench: Bench, make: Callable[[], Recipes], *, disabled: bool = False) -> None:
+    """A popover beside an action: the action as command and as Python, made when it is open.
+
+    Args:
+        name: of the popover; unique on its page.
+        bench: what the page works on.
+        make: the recipes; what it raises is said in their place.
+        disabled: while the action has nothing to work on.
+    """
+    with st.popover(
+        "Copy as code", icon=":material/terminal:", key=f"copy-{name}", on_change="rerun", disabled=disabled,
+        help="As a command and as Python, which give the same numbers.",
+    ) as popover:  # fmt: skip
+        if popover.open and not disabled:
+            _tabs(bench, make)
 
 
 def _link(bench: Bench) -> None:
@@ -37,48 +57,49 @@ def _link(bench: Bench) -> None:
         )
 
 
-def _code(bench: Bench) -> None:
-    """Commands and Python in tabs. They read the mask from a file of the workspace, which is made now."""
+def _tabs(bench: Bench, make: Callable[[], Recipes]) -> None:
     try:
-        path = Library.default().keep(bench.mask) if len(bench.mask) else None
-    except MaskError as error:
+        recipes = [recipe for recipe in make() if recipe is not None]
+    except ExplorerError as error:
         st.error(literal(str(error)))
         return
-    recipe = recipe_of(bench, path)
     if is_file_task(bench.task):
         st.caption(f"Run it in the folder of {literal(bench.task.name)}.")
-    damage = "Damage to plain text and to the task" if recipe.text else "Damage to the task"
     command, python = st.tabs(["Copy as command", "Copy as Python"])
     with command:
-        _block("Accuracy and loss", recipe.evaluate_command(), "bash")
-        _block(damage, recipe.damage_command(), "bash")
+        for recipe in recipes:
+            _block(recipe.title, recipe.command, "bash")
+        if any(recipe.command is None for recipe in recipes):
+            st.caption("Where there is no command, there is Python.")
     with python:
-        _block("Accuracy and loss", recipe.evaluate_python(), "python")
-        _block(damage, recipe.damage_python(), "python")
+        for recipe in recipes:
+            _block(recipe.title, recipe.python, "python")
 
 
-def recipe_of(bench: Bench, mask: Path | None) -> Recipe:
-    """The bench's measurement, with the mask in a file."""
+def setting(bench: Bench, mask: Path | None = None, *, unpruned: bool = False) -> Setting:
+    """What an action of the page works on, with the current mask, or another, in a file of the workspace.
+
+    Raises:
+        MaskError: the current mask cannot be written.
+    """
     typed = st.session_state.get("superglue") if _needs_data(bench.task.name) else None
-    return Recipe(
+    if mask is None and len(bench.mask) and not unpruned:
+        mask = Library.default().keep(bench.mask)
+    return Setting(
         model=bench.model.source.name,
         basis=bench.model.basis,
         task=bench.task,
         split=bench.split,
         limit=bench.eval_limit,
         mask=mask,
+        mode=bench.mode,
+        kinds=bench.kinds,
+        per_head=bench.per_head,
+        scorer=bench.scorer,
+        score_limit=bench.score_limit,
         data=Path(str(typed)).expanduser() if typed else None,
-        text=_reads(bench),
+        text=reads(bench.model),
     )
-
-
-def _reads(bench: Bench) -> bool:
-    """Whether the model knows the words of the plain text."""
-    try:
-        tokens_of(bench.model.tokenizer, read_text(), TOKENS)
-    except TaskError:
-        return False
-    return True
 
 
 def _needs_data(name: str) -> bool:

@@ -17,6 +17,9 @@ from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
 ALL = "all"
+PER_HEAD = "per head"
+GRANULARITIES = (PER_HEAD, "stacked")
+USUAL_KINDS = (Kind.Q, Kind.K)
 LIMITS = (16, 32, 64, 128, 256, 512, ALL)
 SMALL_MODEL = 10_000_000  # parameters up to which whole splits run within a click
 MODES: dict[str, str] = {"freeze": "frozen at their mean", "zero": "set to zero"}
@@ -122,29 +125,31 @@ def _choose_settings(model: Model, views: ViewPool, task: Task, existing: tuple[
 
 def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool]:
     """The kinds to score, and whether attention matrices are taken per head."""
-    chosen = st.multiselect(
+    key = f"kinds-{'-'.join(existing)}"
+    links.restore("kinds", key, list(USUAL_KINDS), links.some_of(existing))
+    picked = st.multiselect(
         "Matrices to score",
         existing,
-        default=[Kind.Q, Kind.K],
-        key=f"kinds-{'-'.join(existing)}",
+        key=key,
         persist_state="session",
         help="The set M whose values are scored; Q and K if none is chosen.",
     )
+    links.restore("granularity", "granularity", PER_HEAD, links.one_of(GRANULARITIES))
     granularity = st.segmented_control(
-        "Attention matrices",
-        ["per head", "stacked"],
-        default="per head",
-        required=True,
-        key="granularity",
-        persist_state="session",
+        "Attention matrices", GRANULARITIES, required=True, key="granularity", persist_state="session"
     )
-    return tuple(kind for kind in existing if kind in chosen) or (Kind.Q, Kind.K), granularity == "per head"
+    chosen = tuple(kind for kind in existing if kind in picked) or USUAL_KINDS
+    links.keep("kinds", chosen, USUAL_KINDS, links.joined_texts)
+    links.keep("granularity", granularity, PER_HEAD)
+    return chosen, granularity == PER_HEAD
 
 
 def _choose_scorer() -> str:
     """A scorer whose scores predict a change of the loss, without the slow reference."""
     offered = [name for name, spec in SCORERS.items() if spec.in_nats and name != "exact"]
+    links.restore("scorer", "scorer", offered[0], links.one_of(offered))
     chosen = st.selectbox("Scorer", offered, key="scorer", persist_state="session", help=_scorers_help(offered))
+    links.keep("scorer", chosen, offered[0])
     st.caption(SCORERS[chosen].cost.capitalize() + ".")
     return chosen
 
@@ -153,10 +158,13 @@ def _scorers_help(names: list[str]) -> str:
     return "  \n".join(f"**{name}**: {SCORERS[name].summary}" for name in names)
 
 
-def _choose_limit(label: str, key: str, model: Model) -> int | None:
+def _choose_limit(label: str, name: str, model: Model) -> int | None:
     """How many examples of a split, None for all; by default as many as take about a click."""
-    default = ALL if model.parameters_count <= SMALL_MODEL else 64
-    chosen = st.select_slider(label, LIMITS, value=default, key=f"{key}-{default}", persist_state="session")
+    usual: int | str = ALL if model.parameters_count <= SMALL_MODEL else 64
+    key = f"{name}-{usual}"
+    links.restore(name, key, usual, links.one_of(LIMITS))
+    chosen = st.select_slider(label, LIMITS, key=key, persist_state="session")
+    links.keep(name, chosen, usual)
     return chosen if isinstance(chosen, int) else None
 
 

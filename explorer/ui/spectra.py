@@ -14,7 +14,7 @@ from explorer.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
 from explorer.masks import Mask, Removed
 from explorer.registry import matrices
 from explorer.spectrum import blocks, null_from, summarise
-from explorer.ui import work
+from explorer.ui import links, work
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Series
 
@@ -68,16 +68,20 @@ def _sort(key: AnyKey) -> Kind | Circuit:
 
 def choose_axis(keys: tuple[str, str], *, scored: bool) -> tuple[Literal["sigma", "score"], bool]:
     """What the plot's height shows, and whether it is logarithmic; `keys` name the two widgets."""
+    heights = ["singular value", "score"]
+    links.restore(keys[0], keys[0], heights[0], links.one_of(heights))
+    links.restore(keys[1], keys[1], True, links.one_of([False]))
     height = st.segmented_control(
         "Height",
-        ["singular value", "score"],
-        default="singular value",
+        heights,
         required=True,
         key=keys[0],
         persist_state="session",
     )
     by_score = height == "score"
-    log_y = st.toggle("Log axis", value=True, key=keys[1], persist_state="session", disabled=by_score)
+    log_y = st.toggle("Log axis", key=keys[1], persist_state="session", disabled=by_score)
+    links.keep(keys[0], height, heights[0])
+    links.keep(keys[1], log_y, True)
     return "score" if by_score and scored else "sigma", log_y
 
 

@@ -10,9 +10,11 @@ from explorer.config import settings
 from explorer.errors import ExplorerError
 from explorer.files import typed_path
 from explorer.tasks import MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Task, load_task, parse, with_shots
+from explorer.ui import links
 from explorer.ui.words import literal
 
 DEFAULT = "int-mult"
+MOST_LETTERS = 2000  # of a prompt template
 UPLOADED = "JSONL or CSV file…"
 FILE_HINT = "Choose a task file in the sidebar to go on."
 DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
@@ -64,22 +66,33 @@ def _choose_folder(name: str) -> Path | None:
 
 def _choose_wording(name: str, default: str) -> tuple[int, str | None]:
     """Shots and template; they start anew with each task."""
+    shots_key, template_key = f"shots-{name}", f"template-{name}"
+    links.restore("shots", shots_key, 0, _shots)
+    links.restore("template", template_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
     with st.expander("How it is asked", icon=":material/chat:"):
-        shots = st.number_input(
-            "Shots",
-            0,
-            MOST_SHOTS,
-            0,
-            key=f"shots-{name}",
-            persist_state="session",
-            help="Solved train examples, the same for all, in front of every prompt.",
+        shots = int(
+            st.number_input(
+                "Shots",
+                0,
+                MOST_SHOTS,
+                key=shots_key,
+                persist_state="session",
+                help="Solved train examples, the same for all, in front of every prompt.",
+            )
         )
         template = st.text_area(
             "Prompt template",
-            key=f"template-{name}",
+            key=template_key,
+            max_chars=MOST_LETTERS,
             persist_state="session",
             placeholder=default,
             height="content",
             help="Another prompt with the placeholders in braces; empty: the task's own.",
         )
-    return int(shots), template or None
+    links.keep("shots", shots, 0)
+    links.keep("template", template, "")
+    return shots, template or None
+
+
+def _shots(text: str) -> int | None:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 4 and int(text) <= MOST_SHOTS else None

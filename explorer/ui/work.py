@@ -93,6 +93,7 @@ def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | 
                 scorer=bench.scorer,
                 mode=bench.mode,
                 limit=bench.score_limit,
+                seed=bench.task.seed,
                 progress=progress,
             )
 
@@ -158,7 +159,7 @@ def controls(bench: Bench, scored: Scores) -> Controls | None:
         found = []
         with bench.views.borrow() as view:
             for draw in range(CONTROL_DRAWS):
-                mask = mask_of(view, scored, random_count(scored, count, seed=draw), gain=gain)
+                mask = mask_of(view, scored, random_count(scored, count, seed=bench.task.seed + draw), gain=gain)
                 apply(view, mask, bench.svds)
                 piece = part(progress, draw / CONTROL_DRAWS, (draw + 1) / CONTROL_DRAWS)
                 found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit, progress=piece))
@@ -254,6 +255,7 @@ def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask 
                 scorer=bench.scorer,
                 mode=bench.mode,
                 limit=bench.score_limit,
+                seed=bench.task.seed,
                 mask=mask,
                 options=Options(bootstrap=bootstrap),
                 progress=progress,

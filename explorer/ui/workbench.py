@@ -12,7 +12,7 @@ from explorer.attribution import Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
 from explorer.search import lowest, mask_of
-from explorer.ui import measures, session, spectra, words
+from explorer.ui import measures, recipes, session, share, spectra, words
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 
@@ -204,6 +204,7 @@ def actions(bench: Bench, scores: Scores) -> None:
             disabled=not len(bench.mask),
             on_click=restore,
         )
+        share.copy("lowest", bench, lambda: [recipes.lowest(share.setting(bench, unpruned=True), int(count))])
 
 
 def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:

@@ -63,14 +63,6 @@ def heading(page: Page, text: str) -> None:
     expect(page.get_by_role("heading", name=text, exact=True)).to_be_visible(timeout=app.SECONDS)
 
 
-def rest(page: Page) -> None:
-    """Wait until nothing is computed any more: while it is, the page may still add to the browser's history."""
-    for _ in range(3):
-        expect(page.locator("[data-testid=stProgress]")).to_have_count(0, timeout=app.SECONDS)
-        settle(page)
-        page.wait_for_timeout(500)
-
-
 def test_back_and_forward_go_through_masks_and_pages(page: Page, url: str) -> None:
     open_prune(page, url)
     start = figures(page)
@@ -79,13 +71,11 @@ def test_back_and_forward_go_through_masks_and_pages(page: Page, url: str) -> No
     remove_lowest(page, 5)
     for title in ("Spectra", "Prune"):
         go(page, title)
-        rest(page)
     page.go_back()
     heading(page, "Spectra")
-    rest(page)
+    settle(page)
     page.go_back()
     heading(page, "Prune")
-    rest(page)
     removed(page, 5)
     page.go_back()
     removed(page, 2)
@@ -98,6 +88,46 @@ def test_back_and_forward_go_through_masks_and_pages(page: Page, url: str) -> No
     assert figures(page) == two
     press(page, "redo")  # going back is a jump in the history, so nothing was lost
     removed(page, 5)
+
+
+def test_back_while_something_runs_goes_back_one_view_in_one_press(page: Page, url: str) -> None:
+    open_prune(page, url)
+    remove_lowest(page, 3)
+    for title, heading_text in (("Spectra", "Spectra"), ("Scores", "Scores")):
+        page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=title, exact=True).click()
+        heading(page, heading_text)  # the page has only begun
+    page.locator(".st-key-every-kind label").click()  # all kinds are scored from now on
+    page.go_back()
+    heading(page, "Spectra")
+    page.go_back()
+    heading(page, "Prune")
+    removed(page, 3)
+    page.go_back()
+    removed(page, 0)
+    page.go_forward()
+    removed(page, 3)
+
+
+def test_a_link_carries_shots_template_and_how_it_is_scored(new_page: NewPage, url: str) -> None:
+    settings = "shots=3&template=%7Bi%7D%20*%20%7Bj%7D%20%3D&kinds=Q_V&granularity=stacked&eval_limit=32&score_limit=64"
+    first = new_page()
+    open_app(first, f"{url}/prune?{settings}")
+    heading(first, "Prune")
+    settle(first)
+    chart.graph(first, CHART).wait_for()
+    remove_lowest(first, 3)
+    open_popover(first, "share")
+    link = first.locator("[data-testid=stPopoverBody] [data-testid=stCode]").first.inner_text().strip()
+    close_popover(first)
+    asked = parse_qs(urlsplit(link).query)
+    assert (asked["shots"], asked["template"], asked["kinds"]) == (["3"], ["{i} * {j} ="], ["Q_V"])
+
+    second = new_page()
+    open_app(second, link)
+    heading(second, "Prune")
+    removed(second, 3)
+    assert figures(second) == figures(first)
+    assert app.figure(second, "predicted") == app.figure(first, "predicted")
 
 
 def test_fast_clicks_after_a_change_are_not_taken_for_going_back(page: Page, url: str) -> None:

@@ -1,20 +1,349 @@
-"""Commands and Python of a view: they parse, and say everything that the view depends on. They run in tests/pages."""
+"""Recipes of all actions: run as a command and as Python, they give the numbers of the engine that the pages call."""
 
 from __future__ import annotations
 
 import ast
+import json
+import os
+import re
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from explorer.activations import Contrast, read_prompt
+from explorer.attribution import Options, Scores, score
+from explorer.attribution.exact import Value, exact_effects
+from explorer.batches import batches
+from explorer.composed import decompose_circuit
 from explorer.config import settings
+from explorer.damage import damage
+from explorer.edit import apply
+from explorer.evaluate import Comparison, Evaluation, evaluate
+from explorer.keys import CircuitKey, Kind, MatrixKey, parse_key
+from explorer.mask_sets import overlaps, vote
+from explorer.masks import Mask, load_mask
+from explorer.models import Model, View
+from explorer.readout import readouts
+from explorer.registry import matrices
+from explorer.sampling import draw_sample
+from explorer.search import SEARCHES, lowest, mask_of, random_count
+from explorer.search.anchor import anchor_blocks
+from explorer.search.outcome import Budget
+from explorer.search.problem import Problem
+from explorer.search.report import search
+from explorer.study import study_scorers
+from explorer.svd_cache import SvdCache
 from explorer.tasks import load_task
-from explorer.ui.recipes import Recipe, is_file_task
+from explorer.ui import recipes
+from explorer.ui.recipes import RECIPES, Recipe, Setting, is_file_task
+from explorer.ui.searching import Asked
+from tests.commands import run as run_command
 
+ROOT = Path(__file__).resolve().parents[3]
 MASK = Path("/my masks/it's.mask.json")
-PLAIN = Recipe("bundled", "raw", load_task("int-mult"), "validation", None, MASK)
+PLAIN = Setting("bundled", "raw", load_task("int-mult"), "validation", None, MASK, text=False)
+PLACES = (("L0.Q.H3", 0), ("L0.Q.H3", 3), ("L2.OUT", 1))
+VALUES: tuple[Value, ...] = tuple((MatrixKey.parse(key), index) for key, index in PLACES)
+KEYS = [parse_key(one) for one in ("L0.K.H1", "L1.OUT", "L0.QK.H2")]
+COUNTS, EXAMPLES, DRAWS, LIMIT = (1, 4), 16, 3, 24
+ASKED = Asked("paper", (Kind.Q,), (0, 1), True, "freeze", "gradient", LIMIT, 4, None, 0, 2, 20)
+PROMPT = "3 x 4 ="
+
+
+class Engine:
+    """The engine with a mask of Q and K, and another one, in files."""
+
+    def __init__(self, model: Model, svds: SvdCache, folder: Path) -> None:
+        self.view: View = model.view()
+        self.svds = svds
+        self.task = load_task("int-mult", shots=1)
+        self.scores = self.score((Kind.Q, Kind.K))
+        self.first, self.second = (self.lowest(count) for count in (4, 7))
+        self.files = tuple(folder / f"{len(mask)} it's.mask.json" for mask in (self.first, self.second))
+        for mask, path in zip((self.first, self.second), self.files, strict=True):
+            mask.save(path)
+        self.setting = replace(
+            PLAIN, task=self.task, mask=self.files[0], limit=LIMIT, score_limit=LIMIT, split="validation"
+        )
+
+    def score(self, kinds: tuple[Kind, ...] | None, **further: Any) -> Scores:
+        keys = matrices(self.view, kinds)
+        return score(self.view, self.task, self.svds, keys, limit=LIMIT, **further)
+
+    def lowest(self, count: int) -> Mask:
+        return mask_of(self.view, self.scores, lowest(self.scores, count))
+
+    def evaluate(self, mask: Mask) -> Evaluation:
+        apply(self.view, mask, self.svds)
+        found = evaluate(self.view, self.task, "validation", limit=LIMIT)
+        apply(self.view, mask.without_all(), self.svds)
+        return found
+
+
+@pytest.fixture(scope="module")
+def engine(bundled: Model, svds: SvdCache, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine(bundled, svds, tmp_path_factory.mktemp("masks of mine"))
+
+
+def every(engine: Engine) -> dict[str, Recipe]:
+    """A recipe of each row of the table, and of its variants."""
+    given = engine.setting
+    bare = replace(given, mask=None)
+    both = engine.files
+    found = {
+        "activations": recipes.activations(given, PROMPT, (0, 3), 5),
+        "combine": recipes.combine("majority", [*both, both[0]]),
+        "combine, less": recipes.combine("second without first", both),
+        "controls": recipes.controls(given, DRAWS),
+        "curve": recipes.curve(bare, COUNTS, EXAMPLES),
+        "damage": recipes.damage(given, both[0], ["int-sum", "int-mult"], LIMIT, text=False),
+        "effects": recipes.effects(bare, VALUES),
+        "effects, at the mask": recipes.effects(given, VALUES),
+        "evaluate": recipes.evaluate(given),
+        "evaluate, unpruned": recipes.evaluate(bare),
+        "lowest": recipes.lowest(bare, 4),
+        "own damage": recipes.own_damage(given),
+        "pair": recipes.pair(bare, *both),
+        "ranking": recipes.ranking(bare, bootstrap=20),
+        "ranking, every kind at the mask": recipes.ranking(given, every=True),
+        "readout": recipes.readout(bare, KEYS[0], 2, 3),
+        "readout, of a product": recipes.readout(bare, KEYS[2], 1, 3),
+        "search": recipes.search(bare, ASKED),
+        "spectra": recipes.spectra(bare, KEYS),
+        "study": recipes.study(replace(bare, kinds=(Kind.Q,), score_limit=8)),
+    }
+    return {name: recipe for name, recipe in found.items() if recipe is not None}
+
+
+def test_every_row_of_the_table_is_run_here(engine: Engine) -> None:
+    assert {name.partition(", ")[0] for name in every(engine)} == set(RECIPES)
+
+
+@pytest.fixture(scope="module")
+def printed(engine: Engine, own_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the Python of each recipe prints; each is a script of its own, all are run by one process to save time."""
+    folder = tmp_path_factory.mktemp("scripts")
+    names = list(every(engine))
+    for place, recipe in enumerate(every(engine).values()):
+        (folder / f"{place}.py").write_text(recipe.python)
+    lines = ["import runpy", *(f"runpy.run_path('{i}.py'); print('-----')" for i in range(len(names)))]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=folder, capture_output=True, text=True, timeout=280, check=False,
+        env=_environment(own_folders),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(zip(names, done.stdout.split("-----\n"), strict=False))
+
+
+def _environment(folders: Path) -> dict[str, str]:
+    own = {"EIGENPRUNE_CACHE": str(folders / "cache"), "EIGENPRUNE_WORKSPACE": str(folders / "workspace")}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **own}
+
+
+@pytest.fixture
+def commanded(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the command of a recipe by name, in a folder of its own; gives what each of its lines printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str) -> list[dict[str, Any]]:
+        command = every(engine)[name].command
+        assert command is not None
+        found = []
+        for line in command.splitlines():
+            first, *words = shlex.split(line)
+            assert first == "eigenprune"
+            result = run_command(*words)
+            assert result.exit_code == 0, result.stderr
+            found.append(json.loads(result.stdout))
+        return found
+
+    return run
+
+
+def numbers(text: str, pattern: str) -> list[float]:
+    """The numbers that a pattern's group finds."""
+    return [float(one) for one in re.findall(pattern, text)]
+
+
+ACCURACY, LOSS = r"accuracy ([\d.]+)", r"loss ([+\-\d.e]+)"
+SIGNED = r": ([+-][\d.e+-]+)"
+
+
+def test_accuracy_and_loss(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    masked, unpruned = engine.evaluate(engine.first), engine.evaluate(engine.first.without_all())
+    (report,) = commanded("evaluate")
+    assert (report["accuracy"], report["loss"]) == (masked.accuracy, masked.mean_loss.value)
+    assert report["baseline"]["loss"] == unpruned.mean_loss.value
+    (report,) = commanded("evaluate, unpruned")
+    assert report["loss"] == unpruned.mean_loss.value
+    for name, expected in (("evaluate", [unpruned, masked]), ("evaluate, unpruned", [unpruned])):
+        assert re.findall(LOSS, printed[name]) == [f"{one.mean_loss.value:.3f}" for one in expected]
+
+
+def test_random_masks(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    drawn = [random_count(engine.scores, len(engine.first), seed) for seed in range(DRAWS)]
+    expected = [engine.evaluate(mask_of(engine.view, engine.scores, one)) for one in drawn]
+    assert numbers(printed["controls"], LOSS) == [one.mean_loss.value for one in expected]
+    (report,) = commanded("controls")
+    assert report["controls"]["accuracy"] == [one.accuracy for one in expected]
+    assert report["controls"]["loss"] == pytest.approx([one.mean_loss.value for one in expected], rel=1e-6)
+
+
+def test_the_curve_along_the_ranking(engine: Engine, printed: dict[str, str]) -> None:
+    apply(engine.view, engine.first.without_all(), engine.svds)
+    sample = draw_sample(engine.view, engine.task, "validation", limit=LIMIT, most=EXAMPLES, seconds=float("inf"))
+    found = []
+    for count in COUNTS:
+        apply(engine.view, engine.lowest(count), engine.svds)
+        found.append(sample.measure(engine.view))
+    apply(engine.view, engine.first.without_all(), engine.svds)
+    assert len(sample.examples) == EXAMPLES
+    assert numbers(printed["curve"], LOSS) == [one.loss_change.value for one in found]
+    assert numbers(printed["curve"], ACCURACY) == [one.masked.accuracy for one in found]
+
+
+def test_damage(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    for name, tasks in (
+        ("damage", [load_task("int-sum"), load_task("int-mult")]),
+        ("own damage", [engine.task]),
+    ):
+        found = damage(engine.view, engine.first, engine.svds, tasks, None, split="validation", limit=LIMIT)
+        expected = json.loads(json.dumps(found.as_dict()))
+        assert json.loads(printed[name])["tasks"] == expected["tasks"]
+        assert commanded(name)[0]["tasks"] == expected["tasks"]
+
+
+def test_two_masks(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    found = [engine.evaluate(mask) for mask in (engine.first, engine.second)]
+    both = Comparison(found[1], found[0])
+    shared, one, other = commanded("pair")
+    assert [one["loss"], other["loss"]] == [each.mean_loss.value for each in found]
+    sets = overlaps(engine.first, engine.second)
+    assert [entry["both"] for entry in shared["matrices"]] == [each.both for each in sets.values()]
+    text = printed["pair"]
+    assert f"loss {found[0].mean_loss.value} -> {found[1].mean_loss.value}, {both.loss_interval()}" in text
+    assert f"McNemar p = {both.accuracy_test.p}" in text
+    assert numbers(text, r"(\d+) in both") == [each.both for each in sets.values()]
+
+
+def test_combined_masks(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    expected = {
+        "combine": vote([engine.first, engine.second, engine.first], 2),
+        "combine, less": engine.second.difference(engine.first),
+    }
+    for name, mask in expected.items():
+        assert printed[name] == f"{len(mask)} removed\n"
+        (report,) = commanded(name)
+        assert load_mask(Path(report["out"])).removed == mask.removed
+
+
+def test_the_ranking(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    for name, scores in (
+        ("ranking", engine.score((Kind.Q, Kind.K), options=Options(bootstrap=20))),
+        ("ranking, every kind at the mask", engine.score(None, mask=engine.first)),
+    ):
+        ranked = scores.ranking()
+        (report,) = commanded(name)
+        assert [(one["matrix"], one["index"], one["score"]) for one in report["values"]] == [
+            (str(key), index, value) for value, key, index in ranked
+        ]
+        assert numbers(printed[name], SIGNED) == [value for value, _, _ in ranked]
+        _, key, index = ranked[0]
+        stderr = scores.matrices[key].stderr
+        if stderr is not None:
+            assert report["values"][0]["stderr"] == float(stderr[index])
+            assert f"± {stderr[index]}" in printed[name].splitlines()[0]
+
+
+def test_the_lowest_values(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    (report,) = commanded("lowest")
+    assert load_mask(Path(report["out"])).removed == engine.first.removed
+    expected = [f"{one.matrix} {one.index}: sigma {one.sigma}, frozen mean {one.c}" for one in engine.first.removed]
+    assert printed["lowest"].splitlines() == expected
+
+
+def test_exact_effects(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    cut = batches(engine.view, engine.task, engine.task.split("train", LIMIT))
+    for name, mask in (("effects", None), ("effects, at the mask", engine.first)):
+        found = exact_effects(engine.view, cut, engine.svds, VALUES, mask=mask).values
+        (report,) = commanded(name)
+        assert [(one["matrix"], one["index"]) for one in report["values"]] == [(str(key), i) for key, i in VALUES]
+        assert [(one["exact"], one["stderr"]) for one in report["values"]] == [
+            (one.value, one.stderr) for one in found.values()
+        ]
+        assert numbers(printed[name], SIGNED) == [one.value for one in found.values()]
+
+
+def test_the_study(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    keys = matrices(engine.view, (Kind.Q,))
+    study = study_scorers(engine.view, engine.task, engine.svds, keys, scorers=["gradient"], limit=8)
+    (report,) = commanded("study")
+    assert [one["spearman"] for one in report["trust"]] == [one.spearman for one in study.trust.values()]
+    assert numbers(printed["study"], r"Spearman ([-\d.e]+)") == [one.spearman for one in study.trust.values()]
+
+
+def test_spectra(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    (report,) = commanded("spectra")
+    lines = [line for line in printed["spectra"].splitlines() if line.startswith("L")]
+    for key, entry, line in zip(KEYS, report["spectra"], lines, strict=True):
+        found = (
+            decompose_circuit(engine.view, key) if isinstance(key, CircuitKey) else engine.svds.get(engine.view, key)
+        )
+        assert entry["singular_values"] == found.s.tolist()
+        assert line == f"{key} {found.s.tolist()}"
+
+
+def test_read_outs(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    key = KEYS[0]
+    assert isinstance(key, MatrixKey)
+    told = readouts(engine.view, key, engine.svds.get(engine.view, key), [2], 3)
+    cut = batches(engine.view, engine.task, engine.task.split("train", LIMIT))
+    effect = exact_effects(engine.view, cut, engine.svds, [(key, 2)]).values[key, 2]
+    (report,) = commanded("readout")
+    (value,) = report["values"]
+    assert value["exact"]["value"] == effect.value
+    assert f"exact effect {effect.value:+} nats" in printed["readout"]
+    for one, end in zip(told, value["ends"], strict=True):
+        assert [token["value"] for token in end["plus"]] == [token.value for token in one.plus]
+        assert str([(token.text, token.value) for token in one.minus]) in printed["readout"]
+    (product,) = commanded("readout, of a product")
+    assert product["values"][0]["exact"] is None
+    assert "exact effect" not in printed["readout, of a product"]
+
+
+def test_a_search(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    keys = matrices(engine.view, ASKED.kinds, ASKED.layers)
+    problem = Problem(
+        engine.view, engine.task, engine.svds, keys, Budget(ASKED.most), limit=LIMIT, text=anchor_blocks(engine.view)
+    )
+    report = search(problem, engine.task, "paper", SEARCHES["paper"], control_draws=2, test_limit=20, text=None)
+    found = report.comparison.masked
+    (told,) = commanded("search")
+    assert (told["removed"], told["test"]["loss"]) == (len(report.mask), found.mean_loss.value)
+    assert load_mask(Path(told["out"])).removed == report.mask.removed
+    start = f"{len(report.mask)} removed: accuracy {found.accuracy}, loss {found.mean_loss.value}, n = {found.n}"
+    assert printed["search"] == start + "\n"
+
+
+def test_a_prompt(engine: Engine, printed: dict[str, str]) -> None:
+    readings = []
+    for mask in (engine.first.without_all(), engine.first):
+        apply(engine.view, mask, engine.svds)
+        readings.append(read_prompt(engine.view, PROMPT, bos=engine.task.bos))
+    apply(engine.view, engine.first.without_all(), engine.svds)
+    for name, reading in zip(("unpruned", "with the mask"), readings, strict=True):
+        top = [(engine.view.model.tokenizer.decode([token]), p) for token, p in reading.top(5)]
+        assert f"{name} {top}" in printed["activations"]
+        assert str(reading.attention[0][3]) in printed["activations"]
+    assert f"first layer that differs: {Contrast(*readings).first_changed_layer()}" in printed["activations"]
+
+
+# ---- what they say
 
 
 def words(text: str | None) -> list[str]:
@@ -24,48 +353,53 @@ def words(text: str | None) -> list[str]:
 
 def test_the_usual_view() -> None:
     start = ["eigenprune", "eval", "--model", "bundled", "--task", "int-mult"]
-    assert words(PLAIN.evaluate_command()) == [*start, "--mask", str(MASK), "--split", "validation", "--json"]
-    damage = words(PLAIN.damage_command())
-    assert damage[:3] == ["eigenprune", "mask", "damage"]
-    assert str(MASK) in damage
+    command = recipes.evaluate(PLAIN).command
+    assert words(command) == [*start, "--mask", str(MASK), "--split", "validation", "--json"]
 
 
 def test_everything_that_is_not_usual_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EIGENPRUNE_DTYPE", "float64")
     settings.cache_clear()
     task = load_task("int-mult", 3, shots=2, template="{i}\n* {j} =")
-    recipe = replace(PLAIN, model="a b", basis="folded", task=task, limit=16, data=Path("/d d"))
-    command = " ".join(words(recipe.evaluate_command()))
-    for part in (
-        "--model a b",
-        "--basis folded",
-        "--dtype float64",
-        "--limit 16",
-        "--seed 3",
-        "--shots 2",
-        "--data /d d",
-    ):
+    given = replace(PLAIN, model="a b", basis="folded", task=task, limit=16, data=Path("/d d"), per_head=False)
+    command = " ".join(words(recipes.evaluate(given).command))
+    for part in ("--model a b", "--basis folded", "--dtype float64", "--limit 16", "--seed 3", "--shots 2"):
         assert part in command
+    assert "--data /d d" in command
     assert "--template {i}\\n* {j} =" in command
-    assert recipe.damage_command() is None  # that command takes no template
-    code = recipe.evaluate_python()
+    damaged = recipes.own_damage(given)
+    assert damaged is not None
+    assert damaged.command is None  # that command takes no template
+    assert "template='{i}\\n* {j} ='" in damaged.python
+    python = recipes.ranking(given).python
     for part in (
         "load('a b', basis='folded', dtype='float64')",
         "seed=3, shots=2, template='{i}\\n* {j} ='",
-        "limit=16",
+        "per_head=False",
+        "mode='freeze', seed=3",
     ):
-        assert part in code
+        assert part in python
+    assert "--stacked" in words(recipes.ranking(given).command)
 
 
-@pytest.mark.parametrize("mask", [None, MASK])
-@pytest.mark.parametrize("limit", [None, 32])
-def test_the_python_is_python(mask: Path | None, limit: int | None) -> None:
-    recipe = replace(PLAIN, mask=mask, limit=limit)
-    for code in (recipe.evaluate_python(), recipe.damage_python()):
-        if code is not None:
-            ast.parse(code)
-    assert (recipe.damage_python() is None) == (mask is None)
-    assert ("--mask" in recipe.evaluate_command()) == (mask is not None)
+def test_a_search_with_another_seed_than_the_splits_is_python_only() -> None:
+    assert recipes.search(PLAIN, ASKED).command is not None
+    other = recipes.search(PLAIN, replace(ASKED, seed=5))
+    assert other.command is None
+    assert "seed=5" in other.python
+
+
+def test_every_python_is_python_and_formatted(engine: Engine) -> None:
+    for recipe in every(engine).values():
+        tree = ast.parse(recipe.python)
+        imported = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert imported <= used, (recipe.title, imported - used)
 
 
 def test_a_task_from_a_file_is_known() -> None:

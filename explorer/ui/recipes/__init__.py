@@ -1,0 +1,55 @@
+"""What the pages do, as commands and as Python: text that gives the same numbers where it is run.
+
+`RECIPES` is the table of all of them. A recipe takes a `Setting` (model, task, examples, mask, scores), and what its
+action was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from explorer.ui.recipes.looking import activations, readout, spectra
+from explorer.ui.recipes.measuring import controls, curve, damage, evaluate, own_damage, pair
+from explorer.ui.recipes.scoring import effects, lowest, ranking, study
+from explorer.ui.recipes.searching import combine, search
+from explorer.ui.recipes.setting import Recipe, Setting, is_file_task
+
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "Setting",
+    "activations",
+    "combine",
+    "controls",
+    "curve",
+    "damage",
+    "effects",
+    "evaluate",
+    "is_file_task",
+    "lowest",
+    "own_damage",
+    "pair",
+    "ranking",
+    "readout",
+    "search",
+    "spectra",
+    "study",
+]
+
+RECIPES: dict[str, Callable[..., Recipe | None]] = {
+    "activations": activations,
+    "combine": combine,
+    "controls": controls,
+    "curve": curve,
+    "damage": damage,
+    "effects": effects,
+    "evaluate": evaluate,
+    "lowest": lowest,
+    "own damage": own_damage,
+    "pair": pair,
+    "ranking": ranking,
+    "readout": readout,
+    "search": search,
+    "spectra": spectra,
+    "study": study,
+}

@@ -1,0 +1,180 @@
+"""Links: a view's settings and the pages' choices are in the URL, and come back from it; actions are copied as code."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from explorer.keys import Kind
+from explorer.ui import session
+from tests.commands import run
+from tests.pages.app import Engine, click, go, mask_in, open_page, plain, sentences, settled
+
+TEMPLATE = "{i} * {j} ="
+SETTINGS = {
+    "shots": "3",
+    "template": TEMPLATE,
+    "kinds": "Q_V",
+    "granularity": "stacked",
+    "scorer": "hybrid",
+    "score_limit": "32",
+    "eval_limit": "16",
+}
+# name, text that means nothing
+BAD = [
+    ("shots", "999"),
+    ("shots", "-1"),
+    ("shots", "٣"),
+    ("kinds", "Q_GATE"),  # the bundled model has no GATE
+    ("granularity", "both"),
+    ("scorer", "exact"),
+    ("scorer", "*nothing*" * 20),
+    ("score_limit", "33"),
+    ("eval_limit", "all of them"),
+]
+
+
+def bench(app: AppTest) -> session.Bench:
+    found: session.Bench = app.session_state["bench"]
+    return found
+
+
+def url(app: AppTest) -> dict[str, str]:
+    """The query parameters, without the session."""
+    found = {name: value if isinstance(value, str) else value[-1] for name, value in app.query_params.items()}
+    return {name: value for name, value in found.items() if name != "session"}
+
+
+def test_a_link_sets_all_that_changes_the_numbers() -> None:
+    app = open_page("Overview", **SETTINGS)
+    found = bench(app)
+    assert (found.task.shots, found.task.template) == (3, TEMPLATE)
+    assert (found.kinds, found.per_head) == ((Kind.Q, Kind.V), False)
+    assert (found.scorer, found.score_limit, found.eval_limit) == ("hybrid", 32, 16)
+    assert not app.toast
+    assert url(app) == SETTINGS
+    assert url(go(app, "Masks")) == SETTINGS  # other pages have it, too
+
+
+def test_a_usual_view_has_a_short_url() -> None:
+    app = open_page("Overview")
+    assert url(app) == {}
+    app.selectbox(key="scorer").set_value("curvature")
+    app = settled(app.run())
+    assert url(app) == {"scorer": "curvature"}
+    app.selectbox(key="scorer").set_value("gradient")
+    assert url(settled(app.run())) == {}
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_what_means_nothing_is_said_in_a_sentence_and_left_out(name: str, text: str) -> None:
+    app = open_page("Masks", **{name: text})
+    usual = bench(open_page("Masks"))
+    found = bench(app)
+    for one in ("task", "kinds", "per_head", "scorer", "score_limit", "eval_limit"):
+        assert getattr(found, one) == getattr(usual, one)
+    assert name not in url(app)
+    assert not sentences(app)
+
+
+def test_the_sentence_on_a_bad_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("streamlit.toast", lambda text, **_: said.append(plain(text)))
+    open_page("Masks", shots="999")
+    assert said == ["The link's shots '999' means nothing here and is left out."]
+
+
+def test_a_bad_template_is_the_tasks_own_sentence() -> None:
+    app = open_page("Masks", template="{nothing}")
+    (sentence,) = sentences(app)
+    assert "{nothing}" in sentence
+
+
+def test_filters_of_the_ranking_are_in_the_url(engine: Engine) -> None:
+    choices = {"score-kinds": "K", "score-layers": "0_2", "score-sign": "harmful", "score-least": "0.01"}
+    app = open_page("Scores", **choices)
+    assert (app.multiselect(key="score-kinds").value, app.multiselect(key="score-layers").value) == ([Kind.K], [0, 2])
+    assert url(app) == choices
+    app.multiselect(key="score-layers").set_value([2])
+    assert url(settled(app.run())) == {**choices, "score-layers": "2"}
+
+
+def test_head_and_prompt_are_in_the_url() -> None:
+    choices = {"head": "1.2", "prompt": "2 x 3 ="}
+    app = open_page("Activations", **choices)
+    assert app.selectbox(key="head").value == (1, 2)
+    assert app.text_input[0].value == "2 x 3 ="
+    assert url(app) == choices
+    assert url(open_page("Activations", head="9.9")) == {}
+
+
+# ---- copied as code
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a popover holds: commands and Python, one after the other."""
+
+    commands: list[str]
+    python: list[str]
+
+
+def copied(app: AppTest, name: str) -> Copied:
+    app.session_state[f"copy-{name}"] = True
+    blocks = [(one.language, one.value) for one in settled(app.run()).code]
+    app.session_state[f"copy-{name}"] = False
+    return Copied(*([text for language, text in blocks if language == kind] for kind in ("bash", "python")))
+
+
+def words(command: str) -> list[str]:
+    return shlex.split(command)[1:]
+
+
+PLACES = [
+    ("Overview", "map", "score"),
+    ("Prune", "lowest", "prune"),
+    ("Prune", "changes", "eval"),
+    ("Prune", "damage", "mask"),
+    ("Scores", "ranking", "score"),
+    ("Scores", "effects", "effects"),
+    ("Search", "search", "search"),
+    ("Spectra", "spectra", "spectra"),
+    ("Spectra", "readout", "readout"),
+    ("Activations", "prompt", None),
+]
+
+
+def test_every_action_is_offered_as_command_and_as_python() -> None:
+    app = click(open_page("Prune"), "remove-lowest")
+    for title, name, command in PLACES:
+        found = copied(go(app, title), name)
+        assert found.python, (title, name)
+        assert [words(one)[0] for one in found.commands][:1] == ([command] if command else []), (title, name)
+        assert not sentences(app)
+
+
+def test_the_ranking_as_shown_is_what_the_command_gives() -> None:
+    app = open_page("Scores", scorer="hybrid", score_limit="32", kinds="Q")
+    (command,) = copied(app, "ranking").commands
+    result: dict[str, Any] = json.loads(run(*words(command)).stdout)
+    shown = next(one.value for one in app.dataframe if "score" in one.value.columns)
+    assert [(one["matrix"], one["index"]) for one in result["values"]] == list(
+        zip(shown["matrix"], shown["index"], strict=True)
+    )
+    assert [one["score"] for one in result["values"]] == pytest.approx(shown["score"].tolist(), rel=1e-6)
+
+
+def test_the_random_masks_of_the_page_are_those_of_the_command() -> None:
+    app = click(click(open_page("Prune", kinds="Q_K_V"), "remove-lowest"), "controls")
+    evaluate, controls = copied(app, "changes").commands
+    report = json.loads(run(*words(controls)).stdout)
+    assert report["mask_digest"] == mask_in(app).digest
+    (metric,) = (one for one in app.metric if one.label == "Random masks, same size")
+    drawn = sorted(report["controls"]["accuracy"])
+    assert metric.value == f"{50 * (drawn[9] + drawn[10]):.1f} %"
+    assert json.loads(run(*words(evaluate)).stdout)["accuracy"] == report["accuracy"]
