@@ -15,10 +15,14 @@ Names are imported when first used (PEP 562), so that what needs no model starts
 Method: "Eigenpruning: an Interpretability-Inspired PEFT Method", arXiv 2404.03147.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+# Before torch multiplies anything: MKL's results then do not depend on where in memory a matrix happens to lie.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from explorer.attribution import SCORERS, score

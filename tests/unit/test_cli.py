@@ -21,7 +21,8 @@ import explorer
 import explorer.cli.launch
 import explorer.models
 from explorer.attribution import SCORERS, Options, score
-from explorer.cli import app, console, evaluation, reports, spectrum_reports, task_reports
+from explorer.cli import app, console, reports, spectrum_reports, task_reports
+from explorer.cli.control_pool import ControlPool
 from explorer.cli.finetune import FinetuneReport
 from explorer.cli.mask import reports as mask_reports
 from explorer.config import DTYPES, settings
@@ -486,7 +487,7 @@ def test_controls_are_as_the_mask_is_per_head_or_stacked(model: Model) -> None:
     view = model.view()
     removed = [{"matrix": name, "index": 0, "sigma": 1.0} for name in ("L0.K.H1", "L1.Q", "L1.OUT")]
     mask = Mask.model_validate({**empty_mask(model).model_dump(), "removed": removed}, strict=False)
-    found = set(evaluation._matrices_of_kinds(view, mask))
+    found = set(ControlPool().keys(view, mask))
     assert found == {
         *matrices(view, (Kind.K,)),
         *matrices(view, (Kind.Q,), per_head=False),
