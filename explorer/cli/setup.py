@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from explorer.models import View
 
 BASES = ("raw", "folded")
+LAYERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)  # one layer, or the first and the last of some
 
 
 class Identity(TypedDict):
@@ -108,10 +110,11 @@ def layers_or_all(text: str | None) -> tuple[int, ...] | None:
         return None
     found: set[int] = set()
     for piece in text.split(","):
-        first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        numbers = LAYERS.fullmatch(piece.strip())
+        first, last = (0, -1) if numbers is None else (int(numbers[1]), int(numbers[2] or numbers[1]))
+        if last < first:
             raise SettingsError(f"--layers {text[:40]!r} cannot be read: give layers such as 0-3,7.")
-        found.update(range(int(first), int(last or first) + 1))
+        found.update(range(first, last + 1))
     return tuple(sorted(found))
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from explorer.study import Study
 
 SPLIT = "train"
-study_app = typer.Typer(no_args_is_help=True, help="How far scores can be trusted: predicted against exact.")
+study_app = typer.Typer(help="How far scores can be trusted: predicted against exact.")
 
 
 @study_app.command("scorers", epilog=keys(StudyReport))

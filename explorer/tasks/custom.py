@@ -3,6 +3,8 @@
 Fields: `prompt` and `answer` (the text that follows directly, with its leading space, if it has one), and optionally
 `choices`, `distractor` and `split`. In JSONL, `choices` is a list of texts; in CSV it is one cell that holds such a
 list as JSON, or the texts with `|` between them. An empty cell is a field that is not there.
+
+Lines that are no examples are all counted, and the first LISTED of them named with what is wrong.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from explorer.errors import TaskError
 from explorer.tasks import template as templates
 from explorer.tasks.base import SPLITS, Example, Task, split_examples
 
-MAX_BYTES, MAX_CHOICES = 50_000_000, 100
+MAX_BYTES, MAX_CHOICES, LISTED = 50_000_000, 100, 5
 SUFFIXES = (".jsonl", ".csv")
 FIELDS = ("prompt", "answer", "choices", "distractor", "split")
 _SAMPLE = '{"prompt": "2 + 2 =", "answer": " 4"}'
 _Parsed = tuple[Example, str | None]
+_Line = tuple[int, dict[str, Any] | str]  # its number, and its fields or what is wrong with it
 
 
 def read_file(path: Path, seed: int, template: str | None = None) -> Task:
@@ -60,8 +63,7 @@ def parse(content: bytes, *, name: str, seed: int, template: str | None = None) 
 
 def parse_jsonl(lines: Iterable[str], *, name: str, seed: int) -> Task:
     """Build a task from JSON lines; blank lines are passed over."""
-    rows = (_object(line, f"{name}, line {n}") for n, line in enumerate(lines, start=1) if line.strip())
-    return _task(rows, name, seed)
+    return _task(((n, _object(line)) for n, line in enumerate(lines, start=1) if line.strip()), name, seed)
 
 
 def parse_csv(text: str, *, name: str, seed: int) -> Task:
@@ -69,8 +71,16 @@ def parse_csv(text: str, *, name: str, seed: int) -> Task:
     return _task(_records(text, name), name, seed)
 
 
-def _task(rows: Iterable[tuple[dict[str, Any], str]], name: str, seed: int) -> Task:
-    parsed = [_example(row, where) for row, where in rows]
+def _task(lines: Iterable[_Line], name: str, seed: int) -> Task:
+    parsed: list[_Parsed] = []
+    wrong: list[tuple[int, str]] = []
+    for number, row in lines:
+        try:
+            parsed.append(_example(row))
+        except TaskError as error:
+            wrong.append((number, str(error)))
+    if wrong:
+        raise TaskError(_all_wrong(wrong, name))
     if not parsed:
         raise TaskError(f"{name} holds no examples: add lines such as {_SAMPLE}.")
     named = sum(split is not None for _, split in parsed)
@@ -83,38 +93,47 @@ def _task(rows: Iterable[tuple[dict[str, Any], str]], name: str, seed: int) -> T
     return Task(name, description, train, validation, test, seed)
 
 
-def _object(line: str, where: str) -> tuple[dict[str, Any], str]:
+def _all_wrong(wrong: list[tuple[int, str]], name: str) -> str:
+    """What is wrong with some lines, in sentences."""
+    if len(wrong) == 1:
+        return f"{name}, line {wrong[0][0]}: {wrong[0][1]}"
+    said = [f"{len(wrong):,} lines of {name} are no examples."]
+    said += [f"Line {number}: {what}" for number, what in wrong[:LISTED]]
+    more = len(wrong) - LISTED
+    return " ".join([*said, f"And {more:,} more."] if more > 0 else said)
+
+
+def _object(line: str) -> dict[str, Any] | str:
     try:
         row: Any = json.loads(line)
     except (ValueError, RecursionError):  # ValueError also for a number of too many digits
-        raise TaskError(f'{where}: not a JSON object; expected {{"prompt": ..., "answer": ...}}.') from None
+        return 'not a JSON object; expected {"prompt": ..., "answer": ...}.'
     if not isinstance(row, dict):
-        raise TaskError(f"{where}: a {type(row).__name__} instead of an object with `prompt` and `answer`.")
-    return row, where
+        return f"a {type(row).__name__} instead of an object with `prompt` and `answer`."
+    return row
 
 
-def _records(text: str, name: str) -> Iterator[tuple[dict[str, Any], str]]:
+def _records(text: str, name: str) -> Iterator[_Line]:
     csv.field_size_limit(MAX_BYTES)
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     try:
         for cells in reader:
-            where = f"{name}, line {reader.line_num}"
             if not any(cell.strip() for cell in cells):
                 continue
             if header is None:
-                header = _header([cell.strip() for cell in cells], where)
+                header = _header([cell.strip() for cell in cells], f"{name}, line {reader.line_num}")
                 continue
             if len(cells) != len(header):
-                raise TaskError(
-                    f"{where}: {len(cells)} cells where the header has {len(header)}; quote cells with commas."
-                )
+                what = f"{len(cells)} cells where the header has {len(header)}; quote cells with commas."
+                yield reader.line_num, what
+                continue
             row: dict[str, Any] = {field: cell for field, cell in zip(header, cells, strict=True) if cell}
             if "choices" in row:
                 row["choices"] = _listed(row["choices"])
-            yield row, where
-    except csv.Error as error:
-        raise TaskError(f"{name}, line {reader.line_num}: not CSV ({error}); check its quotes.") from None
+            yield reader.line_num, row
+    except csv.Error as error:  # where a quote is wrong, what follows cannot be told apart
+        yield reader.line_num, f"not CSV ({error}); check its quotes."
 
 
 def _header(cells: list[str], where: str) -> list[str]:
@@ -132,33 +151,32 @@ def _listed(cell: str) -> Any:
     return cell.split("|")
 
 
-def _example(row: dict[str, Any], where: str) -> _Parsed:
+def _example(row: dict[str, Any] | str) -> _Parsed:
+    if isinstance(row, str):
+        raise TaskError(row)
     unknown = sorted(set(row) - set(FIELDS))
     if unknown:
-        raise TaskError(f"{where}: unknown field {unknown[0][:40]!r}; the fields are {', '.join(FIELDS)}.")
-    prompt, answer = (_text(row.get(field), field, where) for field in ("prompt", "answer"))
+        raise TaskError(f"unknown field {unknown[0][:40]!r}; the fields are {', '.join(FIELDS)}.")
+    prompt, answer = (_text(row.get(field), field) for field in ("prompt", "answer"))
     distractor = row.get("distractor")
     if distractor is not None:
-        distractor = _text(distractor, "distractor", where)
+        distractor = _text(distractor, "distractor")
     choices = row.get("choices")
     if choices is not None:
         if not isinstance(choices, list) or not 2 <= len(choices) <= MAX_CHOICES:
-            raise TaskError(f"{where}: `choices` must be a list of 2 to {MAX_CHOICES} texts, the answer among them.")
-        choices = tuple(_text(choice, "choices", where) for choice in choices)
+            raise TaskError(f"`choices` must be a list of 2 to {MAX_CHOICES} texts, the answer among them.")
+        choices = tuple(_text(choice, "choices") for choice in choices)
     split = row.get("split")
     if split is not None and split not in SPLITS:
-        raise TaskError(f"{where}: split {str(split)[:40]!r} is not known; use one of {', '.join(SPLITS)}.")
-    try:
-        return Example(prompt, answer, choices or (), distractor), split
-    except TaskError as error:
-        raise TaskError(f"{where}: {error}") from None
+        raise TaskError(f"split {str(split)[:40]!r} is not known; use one of {', '.join(SPLITS)}.")
+    return Example(prompt, answer, choices or (), distractor), split
 
 
-def _text(value: Any, field: str, where: str) -> str:
+def _text(value: Any, field: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise TaskError(f"{where}: no {field}; give a non-empty text for `{field}`.")
+        raise TaskError(f"no {field}; give a non-empty text for `{field}`.")
     if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise TaskError(f"{where}: {field} holds half of a surrogate pair; write the whole character.")
+        raise TaskError(f"{field} holds half of a surrogate pair; write the whole character.")
     return value
 
 

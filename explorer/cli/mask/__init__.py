@@ -12,7 +12,7 @@ from explorer.cli.mask.scale import scale
 from explorer.cli.mask.transfer import transfer
 from explorer.cli.reports import DamageReport, keys
 
-mask_app = typer.Typer(no_args_is_help=True, help="Masks: look into files, combine them, measure them elsewhere.")
+mask_app = typer.Typer(help="Masks: look into files, combine them, measure them elsewhere.")
 mask_app.command("show", epilog=keys(ShowReport))(show)
 mask_app.command("diff", epilog=keys(DiffReport))(diff)
 mask_app.command("union", epilog=keys(CombineReport))(union)

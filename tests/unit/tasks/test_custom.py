@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from explorer.errors import TaskError
 from explorer.tasks import Example, parse, parse_jsonl, read_file
-from explorer.tasks.custom import MAX_BYTES, MAX_CHOICES
+from explorer.tasks.custom import LISTED, MAX_BYTES, MAX_CHOICES
 
 GOOD = '{"prompt": "2 + 2 =", "answer": " 4"}'
 
@@ -87,6 +88,27 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     assert str(caught.value).startswith("own.jsonl, line 3: ")
     assert BAD_LINES[line] in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_several_bad_lines_are_named_together(kind: str) -> None:
+    good, bad = (GOOD, '{"prompt": "a"}') if kind == "jsonl" else ("2 + 2 =, 4", "a,")
+    head = [] if kind == "jsonl" else ["prompt,answer"]
+    lines = [*head, good, bad, "", good, *[bad] * (LISTED + 1)]
+    with pytest.raises(TaskError) as caught:
+        parse("\n".join(lines).encode(), name=f"own.{kind}", seed=0)
+    said = str(caught.value)
+    first = len(head) + 2
+    numbers = [first, *range(first + 3, first + 3 + LISTED - 1)]
+    assert said.startswith(f"{LISTED + 2} lines of own.{kind} are no examples. Line {first}: no answer; give a")
+    assert [int(number) for number in re.findall(r"Line (\d+):", said)] == numbers
+    assert said.endswith("And 2 more.")
+
+
+def test_what_follows_a_broken_quote_is_not_guessed_at() -> None:
+    content = 'prompt,answer\na\n"a"b, c\nd,\n'
+    with pytest.raises(TaskError, match=r"^2 lines of own\.csv are no examples\. Line 2: 1 cells .* Line 3: not CSV \("):
+        parse(content.encode(), name="own.csv", seed=0)
 
 
 def test_a_split_on_some_lines_only_is_refused() -> None:
