@@ -128,7 +128,7 @@ def encode(tokenizer: Any, example: Example, *, bos: bool) -> Encoded:
     """Tokenise a prompt and its answer together, with one BOS in front if asked for and known to the tokenizer.
 
     Raises:
-        TaskError: the tokenizer merges the end of the prompt with the start of the answer.
+        TaskError: the tokenizer merges the end of the prompt with the start of the answer, or does not know the answer.
     """
     prompt = _ids(tokenizer, example.prompt)
     whole = _ids(tokenizer, example.prompt + example.answer)
@@ -137,8 +137,10 @@ def encode(tokenizer: Any, example: Example, *, bos: bool) -> Encoded:
             f"the tokenizer cannot separate answer {example.answer[:40]!r} from prompt {example.prompt[-40:]!r}: "
             "move the space from the end of the prompt to the start of the answer, or reword it."
         )
-    start = encode_prompt(tokenizer, example.prompt, bos=bos)
-    return Encoded(tuple(start), tuple(whole[len(prompt) :]))
+    answer = whole[len(prompt) :]
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in answer:
+        raise TaskError(f"the tokenizer does not know all of the answer {example.answer[:40]!r}; reword it.")
+    return Encoded(tuple(encode_prompt(tokenizer, example.prompt, bos=bos)), tuple(answer))
 
 
 def encode_prompt(tokenizer: Any, prompt: str, *, bos: bool) -> list[int]:

@@ -173,6 +173,16 @@ class _Group:
     counted: int
 
 
+def own_text(tokenizer: Any) -> str | None:
+    """The text that comes with the explorer; None for a tokenizer that does not know its words."""
+    text = read_text()
+    try:
+        tokens_of(tokenizer, text, None)
+    except TaskError:
+        return None
+    return text
+
+
 def tokens_of(tokenizer: Any, text: str, limit: int | None) -> list[int]:
     """The first `limit` tokens of a text (None: all); raises TaskError as `perplexity` does."""
     # Enough text for the limit: no tokenizer makes one token of more than 64 characters on average.

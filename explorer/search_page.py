@@ -5,6 +5,7 @@ What came from a file is data: all of it is escaped. The page forbids itself eve
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -166,6 +167,7 @@ def _facts(report: SearchFile) -> list[tuple[str, object]]:
         ("shots", report.shots),
         ("template", "the task's own" if report.template is None else report.template),
         ("seed", report.seed),
+        *([("strategy's options", json.dumps(settings.options))] if settings.options else []),
         ("scorer", settings.scorer),
         ("train examples", limit),
         ("matrices", f"{len(settings.matrices):,}: {_few(settings.matrices)}"),

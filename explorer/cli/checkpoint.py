@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 
 from explorer.cli import options
 from explorer.cli.console import say, show_json_line
-from explorer.cli.setup import kinds_or_all
+from explorer.cli.setup import kinds_or_all, layers_or_all
 from explorer.cli.spectrum_reports import CheckpointRow, measures
 from explorer.cli.weights import tail_cells
-from explorer.errors import MatrixError
 
 _COLUMNS = "{:<13} {:>13} {:>10} {:>8} {:>9} {:>10} {:>14} {:>12} {:>8} {:>5} {:>4} {:>6}"
 _TITLES = ("matrix", "shape", "spectral", "stable", "effective", "condition", "50/90/99 %", "exponent", "edge", "above")
@@ -34,7 +32,7 @@ def spectrum(
 
     Example: `eigenprune spectrum --checkpoint ./Llama-70B --kinds Q,K --layers 0-3`
     """
-    chosen, wanted = kinds_or_all(kinds), _layers(layers)
+    chosen, wanted = kinds_or_all(kinds), layers_or_all(layers)
     from explorer.checkpoint import Checkpoint
     from explorer.models import locate
 
@@ -61,16 +59,3 @@ def spectrum(
 def _show(row: CheckpointRow) -> None:
     sizes = (f"{row[name]:.4g}" for name in ("spectral_norm", "stable_rank", "effective_rank"))
     say(_COLUMNS.format(row["matrix"], "x".join(map(str, row["shape"])), *sizes, *tail_cells(row)).rstrip())
-
-
-def _layers(text: str | None) -> tuple[int, ...] | None:
-    """Layers such as `0-3,7`; None, all of them, from nothing."""
-    if text is None:
-        return None
-    found: set[int] = set()
-    for piece in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*-\s*(\d{1,6}))?\s*", piece)
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise MatrixError(f"{text[:40]!r} is not a list of layers: expected such as 0-3,7.")
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(sorted(found))

@@ -70,11 +70,12 @@ class AsReleased:
         say(f"Mask: {self.out}, with averaged means")
 
 
-def check_alone(strategy: str, layers: str | None, mode: str, *, stacked: bool) -> None:
+def check_alone(strategy: str, layers: str | None, mode: str, *, stacked: bool, per_kind: bool) -> None:
     """Refuse options that the released code has no counterpart of; raises SettingsError."""
     if strategy != "paper":
         raise SettingsError(f"--as-released is a form of the strategy paper, not of {strategy}: add --strategy paper.")
     given = {"--layers": layers is not None, "--mode zero": mode != "freeze", "--stacked": stacked}
+    given["--per-kind"] = per_kind
     for option in (name for name, unusual in given.items() if unusual):
         raise SettingsError(f"--as-released freezes values of all layers, per head: leave out {option}.")
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explorer.cli import options
+from explorer.cli import options, strategies
 from explorer.cli.console import notice, say, show_json
-from explorer.cli.mask.damage import open_tasks
+from explorer.cli.mask.damage import open_tasks, plain_text
 from explorer.cli.released import AsReleased, check_alone
 from explorer.cli.report import PAGE, write_page
 from explorer.cli.search_bar import searching
@@ -27,13 +27,14 @@ from explorer.cli.setup import (
     seed_or_default,
     wording,
 )
-from explorer.errors import SettingsError, TaskError
+from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
-    from explorer.models import View
     from explorer.search.journal import Journal
     from explorer.search.problem import Problem
+    from explorer.tasks import Task
 
+RELEASED = (0.2, 8, 0)  # fraction, batch size and answer token, if they are not given
 SHARE = 0.02  # of all values that may be removed, if --max-removed does not say otherwise
 
 
@@ -42,21 +43,33 @@ def search(
     task: options.TaskName,
     out: options.MaskOut,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="paper, adaptive, verified, learned, laser or ensemble.")
+        str,
+        typer.Option(
+            "--strategy",
+            help="paper, adaptive, verified, learned, laser, ensemble, or a control: random-count, random-energy, "
+            "smallest, largest.",
+        ),
     ] = "verified",
     as_released: Annotated[
         bool, typer.Option("--as-released", help="paper as in its released code, in the folded basis (see below).")
     ] = False,
-    fraction: Annotated[float, typer.Option("--fraction", help="Share of the values that --as-released takes.")] = 0.2,
-    batch_size: options.BatchSize = 8,
-    answer_token: options.AnswerToken = 0,
+    fraction: Annotated[
+        float, typer.Option("--fraction", help="Share of the values that --as-released takes.")
+    ] = RELEASED[0],
+    batch_size: options.BatchSize = RELEASED[1],
+    answer_token: options.AnswerToken = RELEASED[2],
+    per_kind: strategies.PerKind = False,
+    base: strategies.Base = None,
+    members: strategies.Members = None,
+    over: strategies.Over = None,
+    at_least: strategies.AtLeast = None,
     kinds: options.Kinds = "all",
     layers: Annotated[str | None, typer.Option("--layers", help="Layers such as 0-3,7; all if not given.")] = None,
     max_removed: Annotated[
         str, typer.Option("--max-removed", help="Most values to remove: a number, or a share of all such as 0.02.")
     ] = str(SHARE),
     time: Annotated[
-        float | None, typer.Option("--time", help="Seconds after which the best mask so far is the result.")
+        float | None, typer.Option("--time", min=0.0, help="Seconds after which the best mask so far is the result.")
     ] = None,
     max_growth: Annotated[
         float | None,
@@ -117,23 +130,27 @@ def search(
     Example: `eigenprune search --model bundled --task int-mult --kinds Q,K --max-removed 20 --out mask.json`
     """
     from explorer.attribution import SCORERS
-    from explorer.search import SEARCHES
 
     if scorer not in SCORERS:
         raise SettingsError(f"{scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
-    if strategy not in SEARCHES:
-        raise SettingsError(f"{strategy[:40]!r} is not a search strategy: choose one of {', '.join(SEARCHES)}.")
+    seed = seed_or_default(seed)
+
+    def other(name: str) -> Task:
+        return open_tasks([name], seed, "train", limit, Asked(shots, None, data))[0]
+
+    chosen = strategies.StrategyOptions(per_kind, base, members, over, at_least).choose(strategy, other)
     if as_released:
         if report is not None or also:
             raise SettingsError("--as-released has a report of its own: leave out --report and --also.")
-        check_alone(strategy, layers, mode, stacked=stacked)
+        check_alone(strategy, layers, mode, stacked=stacked, per_kind=per_kind)
         return AsReleased(
             model, task, Asked(shots, template, data), kinds, fraction, batch_size, answer_token, limit, test_limit,
             seed, controls, dtype, device, out, json,
         ).run()  # fmt: skip
+    if (fraction, batch_size, answer_token) != RELEASED:
+        raise SettingsError("--fraction, --batch-size and --answer-token belong to --as-released: add it.")
     _check_places(out, report)
-    chosen, wanted = kinds_or_all(kinds), layers_or_all(layers)
-    removal, seed = removal_mode(mode), seed_or_default(seed)
+    some, wanted, removal = kinds_or_all(kinds), layers_or_all(layers), removal_mode(mode)
     opened = open_task(task, seed, "train", limit, Asked(shots, template, data))
     opened.split("test", test_limit)
     others = open_tasks(also or [], seed, "test", test_limit, Asked(shots, None, data))
@@ -147,18 +164,18 @@ def search(
     from explorer.search.report_file import as_file
     from explorer.svd_cache import default_cache
 
-    plain = _plain_text(view, text)
-    keys = matrices(view, chosen, wanted, per_head=not stacked)
+    plain = plain_text(view, text)
+    keys = matrices(view, some, wanted, per_head=not stacked)
     budget = Budget(at_most(max_removed, sum(min(shape(view, key)) for key in keys)), time, max_growth)
     with searching(f"Searching ({strategy})", silent=json) as bar:
         problem = Problem(
             view, opened, default_cache(notice), keys, budget, mode=removal, scorer=scorer, limit=limit, seed=seed,
             text=anchor_blocks(view), progress=bar.progress, watch=bar.watch,
         )  # fmt: skip
-        problem.journal = _journal(problem, strategy, fresh=fresh)
+        problem.journal = _journal(problem, strategy, chosen, fresh=fresh)
         found = run(
-            problem, opened, strategy, SEARCHES[strategy], control_draws=controls, test_limit=test_limit, others=others,
-            text=plain, progress=bar.after,
+            problem, opened, strategy, chosen.run, options=chosen.options, control_draws=controls,
+            test_limit=test_limit, others=others, text=plain, progress=bar.after,
         )  # fmt: skip
     found.mask.save(out)
     file = as_file(found.document())
@@ -181,26 +198,12 @@ def _check_places(out: Path, report: Path | None) -> None:
             refuse_unwritable(report / name)
 
 
-def _plain_text(view: View, name: str | None) -> str | None:
-    """The text to measure damage on: the bundled one if the model can read it, unless another or none is asked for."""
-    from explorer.perplexity import read_text, tokens_of
-
-    if name is not None:
-        return None if name == "none" else read_text(Path(name))
-    text = read_text()
-    try:
-        tokens_of(view.model.tokenizer, text, None)
-    except TaskError:
-        return None
-    return text
-
-
-def _journal(problem: Problem, strategy: str, *, fresh: bool) -> Journal:
+def _journal(problem: Problem, strategy: str, chosen: strategies.Chosen, *, fresh: bool) -> Journal:
     """Where the search records what it measures; says if it goes on from an earlier run."""
     from explorer.search.identity import search_digest
     from explorer.search.journal import default_journals
 
-    journal = default_journals(notice).open(search_digest(problem, strategy), fresh=fresh)
+    journal = default_journals(notice).open(search_digest(problem, strategy, chosen.options or None), fresh=fresh)
     if journal.recorded:
         notice(
             f"Resuming: {journal.recorded:,} scores and measurements of {journal.seconds:.0f} s are there already; "

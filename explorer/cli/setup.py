@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from explorer.models import View
 
 BASES = ("raw", "folded")
-LAYERS = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)  # one layer, or the first and the last of some
+LAYERS = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", re.ASCII)  # one layer, or the first and the last of some
 
 
 class Identity(TypedDict):

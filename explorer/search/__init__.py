@@ -13,6 +13,8 @@ from explorer.masks import Mask, Mode, Removed
 from explorer.models import View
 from explorer.progress import Progress
 from explorer.registry import matrices
+from explorer.search.chance import CHANCE
+from explorer.search.chance import SUMMARIES as OF_CHANCE
 from explorer.search.ensemble import BASES, ensemble
 from explorer.search.lowest import lowest
 from explorer.search.problem import Search
@@ -21,16 +23,19 @@ from explorer.search.random_count import random_count
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["SEARCHES", "STRATEGIES", "SUMMARIES", "lowest", "mask_of", "prune", "random_count"]
+__all__ = ["METHODS", "SEARCHES", "STRATEGIES", "SUMMARIES", "lowest", "mask_of", "prune", "random_count"]
 
 # Chooses `count` of the scored values; the seed matters to random strategies only.
 Strategy = Callable[[Scores, int, int], tuple[Removed, ...]]
 STRATEGIES: dict[str, Strategy] = {"lowest": lowest, "random-count": random_count}
 
-# Searches of any number of rounds, each measured on the validation split.
-SEARCHES: dict[str, Search] = {**BASES, "ensemble": ensemble}
-# What each does, in a sentence: the beginning of its module's docstring.
-SUMMARIES = {name: (sys.modules[one.__module__].__doc__ or name).split("\n")[0] for name, one in SEARCHES.items()}
+# Searches of any number of rounds, each measured on the validation split; controls among them.
+METHODS: dict[str, Search] = {**BASES, "ensemble": ensemble}
+SEARCHES: dict[str, Search] = {**METHODS, **CHANCE}
+# What each does, in a sentence: the beginning of its module's docstring, if it is alone in there.
+SUMMARIES = {
+    name: (sys.modules[one.__module__].__doc__ or name).split("\n")[0] for name, one in METHODS.items()
+} | OF_CHANCE
 
 
 def prune(

@@ -2,7 +2,7 @@
 
 1. Score once. Order the matrices by the sum of their negative scores: what removing all of those promises.
 2. For each matrix in turn, measure removing its lowest 1, 2, 4, ... negative scores on top of what is removed already,
-   and keep the count with the lowest validation loss if that is an improvement.
+   and keep the count with the lowest validation loss if that is an improvement. Only what is kept is measured on train.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def adaptive(problem: Problem) -> None:
             point = problem.measure(best.mask.with_removed(harmful[:count]), train=False)
             if problem.improves(point, found):
                 found = point
-        best = found
+        if found is not best:
+            best = problem.complete(found)
 
 
 def _harmful(scores: Scores) -> list[tuple[Removed, ...]]:

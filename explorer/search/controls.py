@@ -18,6 +18,7 @@ from explorer.errors import SettingsError
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Removed
 
+DRAWS = 20  # of a random control, unless another number is asked for
 Control = Callable[[Scores, Mask, int], tuple[Removed, ...]]
 
 

@@ -1,8 +1,9 @@
 """Layer-selective rank reduction (LASER: Sharma et al. 2023, arXiv 2312.13558), for comparison.
 
 Every matrix on its own, from the last layer to the first: keep only its largest singular values, for each share of
-`KEPT`; the truncation with the lowest validation loss stays if it is an improvement. LASER does not look at scores, and
-replaces what it removes by nothing: use it with `zero` removal to have the method as published.
+`KEPT`; the truncation with the lowest validation loss stays if it is an improvement. Only what stays is measured on
+train, too. LASER does not look at scores, and replaces what it removes by nothing: use it with `zero` removal to have
+the method as published.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def laser(problem: Problem) -> None:
             point = problem.measure(best.mask.with_removed(smallest), train=False)
             if problem.improves(point, found):
                 found = point
-        best = found
+        if found is not best:
+            best = problem.complete(found)
 
 
 def _smallest(key: MatrixKey, matrix: MatrixScores, share: float) -> list[Removed]:

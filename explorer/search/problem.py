@@ -161,6 +161,22 @@ class Problem:
         self.check()
         return point
 
+    def complete(self, point: Point) -> Point:
+        """A point of the curve with the train examples measured, too, in its place on the curve."""
+
+        def compute() -> Point:
+            apply(self.view, point.mask, self.svds)
+            return replace(point, train=evaluate(self.view, self.task, "train", limit=self.limit))
+
+        def pack(one: Point) -> bytes:
+            return pack_point(one.mask, one.train, one.validation, one.growth)
+
+        found = self._answer("train", point.mask.digest, compute, pack, self._point)
+        self.forwards += len(self.examples)
+        self.curve[:] = [found if one is point else one for one in self.curve]
+        self.check()
+        return found
+
     def mask(self, removed: Iterable[Removed] = ()) -> Mask:
         """A mask of this problem's model and mode."""
         return empty_mask(self.view.model, self.mode).with_removed(removed)

@@ -13,13 +13,11 @@ from explorer.edit import apply
 from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.masks import Mask
 from explorer.progress import Progress, part, track
-from explorer.search.controls import CONTROLS, beaten, draws
+from explorer.search.controls import CONTROLS, DRAWS, beaten, draws
 from explorer.search.outcome import Found, Point
 from explorer.search.problem import Problem, Search, solve
 from explorer.search.provenance import provenance
 from explorer.tasks import Task
-
-DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -131,6 +129,7 @@ def search(
     name: str,
     strategy: Search,
     *,
+    options: Mapping[str, Any] | None = None,
     control_draws: int = DRAWS,
     control_names: Sequence[str] = tuple(CONTROLS),
     test_limit: int | None = None,
@@ -147,6 +146,7 @@ def search(
         task: the whole task.
         name: of the strategy.
         strategy: what chooses the mask.
+        options: of the strategy that are not its defaults, as plain values for the report.
         control_draws: draws of each random control; 0 for no controls.
         control_names: which controls.
         test_limit: measure mask, baseline and controls on the first so many test examples only.
@@ -181,13 +181,15 @@ def search(
     return Report(
         strategy=name, task=task.name, seed=problem.seed, mask=mask, found=found, train=train,
         validation=found.best.validation, test=test, baseline=baseline, controls=controls, damage=elsewhere,
-        settings=_settings(problem, control_draws), test_limit=test_limit, forwards=forwards, seconds=seconds,
+        settings=_settings(problem, options or {}, control_draws), test_limit=test_limit, forwards=forwards,
+        seconds=seconds,
     )  # fmt: skip
 
 
-def _settings(problem: Problem, control_draws: int) -> dict[str, Any]:
+def _settings(problem: Problem, options: Mapping[str, Any], control_draws: int) -> dict[str, Any]:
     """What a search was told, without what the mask says itself."""
     return {
+        "options": dict(options),
         "scorer": problem.scorer,
         "matrices": [str(key) for key in problem.keys],
         "limit": problem.limit,

@@ -157,8 +157,9 @@ class Damage(_Part):
 
 
 class Settings(_Part):
-    """What the search was told."""
+    """What the search was told; `options` are those of the strategy that are not its defaults."""
 
+    options: dict[str, Any] = {}
     scorer: str
     matrices: Listed[str]
     limit: int | None

@@ -8,11 +8,11 @@ from explorer.config import settings
 from explorer.keys import Kind, MatrixKey
 from explorer.registry import kinds, shape
 from explorer.search import SUMMARIES
+from explorer.search.controls import CONTROLS, DRAWS, RANDOM
 from explorer.search.ensemble import EnsembleSettings
 from explorer.search.laser import KEPT
 from explorer.search.learned import EVERY, LearnedSettings
 from explorer.search.paper import counts
-from explorer.search.report import DRAWS
 from explorer.ui import searching
 from explorer.ui.searching import Asked
 from explorer.ui.session import Bench
@@ -127,6 +127,8 @@ def _steps(asked: Asked, matrices: int, size: int) -> str:
         return f"Up to {steps} training steps of 3 passes over the train examples, {steps // EVERY + 1} measurements."
     if asked.strategy == "laser":
         return f"Up to {matrices * len(KEPT) + 1:,} measurements on validation examples only."
+    if asked.strategy in CONTROLS:
+        return f"One scoring, up to {grid * (DRAWS if asked.strategy in RANDOM else 1) + 1} measurements."
     given = EnsembleSettings()
     return (
         f"{given.resamples} searches on halves of the train examples ({given.base}), then up to {given.resamples} "

@@ -15,10 +15,10 @@ from typing import cast
 
 import streamlit as st
 
-from explorer.errors import Stopped, TaskError
+from explorer.errors import Stopped
 from explorer.keys import Kind, MatrixKey
 from explorer.masks import Mask, Mode
-from explorer.perplexity import read_text, tokens_of
+from explorer.perplexity import own_text
 from explorer.progress import Progress, part
 from explorer.registry import matrices
 from explorer.search import SEARCHES
@@ -243,19 +243,9 @@ def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
 
         report = search(
             problem, bench.task, asked.strategy, strategy, control_draws=asked.controls, test_limit=asked.test_limit,
-            text=_readable_text(bench), progress=live.after(part(progress, SEARCHED, 1)),
+            text=own_text(bench.model.tokenizer), progress=live.after(part(progress, SEARCHED, 1)),
         )  # fmt: skip
     return Outcome(report, as_file(report.document()))
-
-
-def _readable_text(bench: Bench) -> str | None:
-    """The bundled text, if the model's tokenizer knows its words."""
-    text = read_text()
-    try:
-        tokens_of(bench.model.tokenizer, text, None)
-    except TaskError:
-        return None
-    return text
 
 
 def mask_of(bench: Bench, asked: Asked, point: Point) -> Mask:

@@ -32,13 +32,14 @@ from explorer.keys import Kind, MatrixKey
 from explorer.masks import Mask, Mode, load_mask
 from explorer.models import NAMED, Model
 from explorer.registry import matrices
-from explorer.search import STRATEGIES, mask_of, prune
+from explorer.search import SEARCHES, STRATEGIES, mask_of, prune
 from explorer.search.controls import beaten
 from explorer.svd_cache import SvdCache
 from explorer.tasks import SPLITS, TASKS, load_task
 from tests import plain, tiny
 from tests.commands import refused, report, run
 
+GROUPS = ("models", "tasks", "mask", "study", "cache")
 COMMANDS = {
     ("models", "list"): reports.ModelsReport,
     ("models", "fetch"): reports.ModelEntry,
@@ -536,6 +537,29 @@ def test_another_seed_than_the_masks_is_a_note(common: tuple[str, ...], mask_fil
             "prune --model bundled --task int-mult --kinds Q --count 1 --out {tmp}/m --strategy best",
             ("'best'", *STRATEGIES),
         ),
+        ("search --model bundled --task int-mult --out {tmp}/m --strategy best", ("'best'", *SEARCHES)),
+        ("search --model bundled --task int-mult --out {tmp}/m --time -1", ("--time", "0")),
+        ("search --model bundled --task int-mult --out {tmp}/m --time nan", ("--time",)),
+        ("search --model bundled --task int-mult --out {tmp}/m --layers 3-1", ("'3-1'", "0-3,7")),
+        ("search --model bundled --task int-mult --out {tmp}/m --layers 0-99999999999", ("0-3,7",)),
+        ("search --model bundled --task int-mult --out {tmp}/m --layers \u00b2", ("0-3,7",)),
+        ("search --model bundled --task int-mult --out {tmp}/m --fraction 0.1", ("--fraction", "--as-released")),
+        ("search --model bundled --task int-mult --out {tmp}/m --per-kind", ("--per-kind", "paper", "verified")),
+        (
+            "search --model bundled --task int-mult --out {tmp}/m --strategy paper --members 3",
+            ("--members", "ensemble"),
+        ),
+        ("search --model bundled --task int-mult --out {tmp}/m --strategy ensemble --base best", ("'best'", "paper")),
+        ("search --model bundled --task int-mult --out {tmp}/m --strategy ensemble --over int-div", ("'int-div'",)),
+        (
+            "search --model bundled --task int-mult --out {tmp}/m --strategy ensemble --over int-sum --members 3",
+            ("--members", "tasks"),
+        ),
+        ("search --model bundled --task int-mult --out {tmp}/m --strategy ensemble --at-least 6", ("6 of 5 masks",)),
+        (
+            "search --model bundled --task int-mult --out {tmp}/m --strategy paper --as-released --per-kind",
+            ("--per-kind", "--as-released"),
+        ),
         ("eval --model bundled --task int-mult --split dev", ("'dev'", *SPLITS)),
         ("eval --model bundled --task int-mult --mask {tmp}/none.json", ("none.json",)),
         ("eval --model bundled --task int-mult --controls 3", ("--mask",)),
@@ -553,7 +577,7 @@ def test_what_the_user_can_fix_is_one_sentence_before_any_model_is_loaded(
     [
         ("bogus", "No such command 'bogus'; see `eigenprune --help`."),
         ("--bogus", "No such option: --bogus; see `eigenprune --help`."),
-        ("models", "Missing command; see `eigenprune models --help`."),
+        *((group, f"Missing command; see `eigenprune {group} --help`.") for group in GROUPS),
         ("app --host 0.0.0.0", "No such option: --host (Possible options: --port); see `eigenprune app --help`."),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from explorer.cli.reports import DamageReport
 from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default
 from explorer.errors import SettingsError
 from explorer.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from explorer.models import View
 
 _SIDES = {"baseline": "unpruned", "masked": "with the mask"}
 
@@ -26,8 +29,13 @@ def mask_damage(
         list[str] | None, typer.Option("--task", help="A task of `tasks list`, or a .jsonl or .csv file; repeatable.")
     ] = None,
     text: Annotated[
-        str, typer.Option("--text", help="Plain text for the perplexity: bundled, none, or the path of a UTF-8 file.")
-    ] = "bundled",
+        str | None,
+        typer.Option(
+            "--text",
+            help="Plain text for the perplexity: bundled, none, or the path of a UTF-8 file; if not given, bundled if "
+            "the model reads it.",
+        ),
+    ] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", min=2, help="Tokens of the text to read; 4096.")] = None,
     split: options.Split = "test",
     shots: options.Shots = 0,
@@ -52,8 +60,11 @@ def mask_damage(
     from explorer.perplexity import TOKENS
     from explorer.svd_cache import default_cache
 
-    given, plain = load_mask(mask), _read_text(text)
+    given = load_mask(mask)
     view, svds = open_view(model, dtype, device, basis), default_cache(notice)
+    plain = plain_text(view, text)
+    if plain is None and not opened:
+        raise SettingsError(f"{model} does not know the words of the bundled text: give a --task, or a --text.")
     sizes: dict[str, Any] = {"split": split, "limit": limit, "tokens": tokens or TOKENS}
     with working("Measuring the damage") as progress:
         found = damage(view, given, svds, opened, plain, **sizes, progress=progress)
@@ -73,9 +84,12 @@ def open_tasks(names: list[str], seed: int, split: str, limit: int | None, asked
     return [open_task(name, seed, split, limit, ask(name)) for name in names]
 
 
-def _read_text(name: str) -> str | None:
-    from explorer.perplexity import read_text
+def plain_text(view: View, name: str | None) -> str | None:
+    """The text to measure damage on: the bundled one if the model reads it, unless a file, it or none is asked for."""
+    from explorer.perplexity import own_text, read_text
 
+    if name is None:
+        return own_text(view.model.tokenizer)
     if name == "none":
         return None
     return read_text() if name == "bundled" else read_text(Path(name))

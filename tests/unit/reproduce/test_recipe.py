@@ -180,14 +180,14 @@ def test_published_tolerances_are_the_half_width_of_the_interval_at_the_publishe
 
 def test_every_suite_can_be_run_by_the_strategies_that_there_are() -> None:
     from explorer.reproduce.run import check
-    from explorer.search import SEARCHES
+    from explorer.search import METHODS
 
     assert [one.name for one in suites()] == ["bundled", "paper", "smollm2"]
     for suite in suites():
         check(suite.recipes)
     for kinds in ("Q,K", "all"):
         names = [one.strategy.name for one in find_suite("bundled").recipes if one.strategy.kinds == kinds]
-        assert sorted(names) == sorted(["as-released", *SEARCHES])
+        assert sorted(names) == sorted(["as-released", *METHODS])
 
 
 def test_the_bundled_suite_knows_the_planted_values() -> None:

@@ -11,7 +11,8 @@ from explorer.errors import SettingsError, Stopped, TaskError
 from explorer.keys import Kind
 from explorer.models import Model
 from explorer.registry import matrices
-from explorer.search import SEARCHES
+from explorer.search import METHODS, SEARCHES
+from explorer.search.controls import CONTROLS
 from explorer.search.ensemble import BASES, EnsembleSettings, ensemble, halves
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
@@ -39,8 +40,9 @@ def places(mask) -> set[tuple[str, int]]:
     return {(one.matrix, one.index) for one in mask.removed}
 
 
-def test_the_table_has_every_base_and_the_ensemble() -> None:
-    assert list(SEARCHES) == [*BASES, "ensemble"]
+def test_the_table_has_every_base_the_ensemble_and_the_controls() -> None:
+    assert list(METHODS) == [*BASES, "ensemble"]
+    assert list(SEARCHES) == [*METHODS, *CONTROLS]
 
 
 def test_halves_part_the_examples_anew_for_every_seed_and_number() -> None:
@@ -79,6 +81,33 @@ def test_what_is_measured_are_the_votes_of_searches_on_halves(bundled: Model, sv
 
 def replaced(given: Problem, task) -> Problem:
     return Problem(given.view, task, given.svds, given.keys, given.budget, seed=given.seed)
+
+
+def votes_of(masks: list, at_most: int) -> list[set[tuple[str, int]]]:
+    """What each number of votes removes, the smallest first, each once."""
+    votes = Counter(place for mask in masks for place in places(mask))
+    expected = [{place for place, n in votes.items() if n >= k} for k in range(len(masks), 0, -1)]
+    return [one for i, one in enumerate(expected) if 0 < len(one) <= at_most and one not in expected[:i]]
+
+
+def test_over_seeds_the_searches_differ_in_their_seed_only(bundled: Model, svds: SvdCache) -> None:
+    given = problem(bundled, svds, seed=3, scorer="random")
+    found = solve(given, lambda one: ensemble(one, EnsembleSettings(resamples=3, over="seeds")))
+    alone = [solve(problem(bundled, svds, seed=seed, scorer="random"), paper).best.mask for seed in (3, 4, 5)]
+    assert len({one.digest for one in alone}) == 3
+    assert [places(point.mask) for point in found.curve[1:]] == votes_of(alone, 16)
+
+
+def test_over_tasks_each_search_has_its_own_task(bundled: Model, svds: SvdCache) -> None:
+    other = load_task("int-sum", 0)
+    found = solve(problem(bundled, svds), lambda one: ensemble(one, EnsembleSettings(tasks=(other,))))
+    given = problem(bundled, svds)
+    there = Problem(given.view, other, svds, given.keys, given.budget, limit=40)
+    alone = [solve(given, paper).best.mask, solve(there, paper).best.mask]
+    assert alone[0].digest != alone[1].digest
+    assert [places(point.mask) for point in found.curve[1:]] == votes_of(alone, 16)
+    assert EnsembleSettings(tasks=(other,)).members == 2
+    assert all(point.validation.examples == TASK.validation for point in found.curve)
 
 
 @pytest.mark.parametrize("at_least", [1, 2])
@@ -136,6 +165,8 @@ def test_time_and_stops_end_it(bundled: Model, svds: SvdCache) -> None:
         ({"resamples": 1}, "1 resamples leave nothing to combine"),
         ({"at_least": 6}, "6 of 5 masks: give a number from 1 to 5"),
         ({"at_least": 0}, "0 of 5 masks"),
+        ({"over": "days"}, "searches cannot be over 'days': choose splits or seeds, or tasks"),
+        ({"tasks": (TASK,), "at_least": 3}, "3 of 2 masks"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings: dict, words: str) -> None:

@@ -16,6 +16,8 @@ from explorer.models import Model, load
 from explorer.registry import matrices
 from explorer.search.adaptive import adaptive
 from explorer.search.anchor import HELD
+from explorer.search.chance import CHANCE, SUMMARIES
+from explorer.search.controls import CONTROLS, DRAWS, RANDOM, draws
 from explorer.search.laser import laser
 from explorer.search.learned import LearnedSettings, _unpruned, learned
 from explorer.search.outcome import Budget
@@ -124,6 +126,38 @@ def test_proportional_takes_equal_shares_of_the_kinds(model: Model, svds: SvdCac
     half = [key.kind for key, _ in ranked[: len(ranked) // 2]]
     assert abs(half.count(Kind.Q) - half.count(Kind.K)) <= 1
     assert len(set(ranked)) == scores.size
+
+
+@pytest.mark.parametrize("name", ["adaptive", "laser"])
+def test_what_a_strategy_keeps_on_its_way_is_measured_on_train_too(model: Model, svds: SvdCache, name: str) -> None:
+    given = problem(model, svds, layers=[0], limit=16, budget=Budget(60))
+    found = solve(given, STRATEGIES[name])
+    complete = [point for point in found.curve if point.train is not None]
+    assert found.best in complete
+    assert len(found.curve) > len(complete) > 1
+    assert all(point.train.n == 16 for point in complete)
+    losses = [point.validation.mean_loss.value for point in complete]
+    assert losses == sorted(losses, reverse=True), "each is an improvement of the one before"
+    seen = [point.mask.digest for point in found.curve]
+    assert len(set(seen)) == len(seen), "measured on train in its place, not a second time"
+    measured = sum(point.validation.n + (point.train.n if point.train else 0) for point in found.curve)
+    assert given.forwards == measured + round(given.score().forwards)
+
+
+@pytest.mark.parametrize("name", sorted(CHANCE))
+def test_controls_are_strategies_that_follow_the_masks_of_paper(model: Model, svds: SvdCache, name: str) -> None:
+    def settings() -> Problem:
+        return problem(model, svds, layers=[0], limit=8, budget=Budget(6), seed=5)
+
+    followed = [point.mask for point in solve(settings(), paper).curve[1:]]
+    scores = settings().score()
+    masks = [mask for one in followed for mask in draws(scores, one, name, range(5, 5 + DRAWS))]
+    expected = [mask.digest for mask in masks if 0 < len(mask) <= 6]
+    found = solve(settings(), CHANCE[name])
+    assert [point.mask.digest for point in found.curve[1:]] == expected
+    assert (name in RANDOM) == (len(masks) == DRAWS * len(followed))
+    assert found.best.validation.mean_loss.value == min(one.validation.mean_loss.value for one in found.curve)
+    assert set(SUMMARIES) == set(CHANCE) == set(CONTROLS)
 
 
 @pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt])

@@ -107,7 +107,9 @@ def test_several_bad_lines_are_named_together(kind: str) -> None:
 
 def test_what_follows_a_broken_quote_is_not_guessed_at() -> None:
     content = 'prompt,answer\na\n"a"b, c\nd,\n'
-    with pytest.raises(TaskError, match=r"^2 lines of own\.csv are no examples\. Line 2: 1 cells .* Line 3: not CSV \("):
+    with pytest.raises(
+        TaskError, match=r"^2 lines of own\.csv are no examples\. Line 2: 1 cells .* Line 3: not CSV \("
+    ):
         parse(content.encode(), name="own.csv", seed=0)
 
 
