@@ -13,9 +13,10 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from explorer.plots import AFTER, BEFORE, HARMFUL, NEEDED
+from explorer.plots import AFTER, BEFORE, HARMFUL
 
 CLEAR = "rgba(0,0,0,0)"
+SEEN = "#3A8DCB"  # can be told from black and from white
 FORMATS = {"loss": ".3f", "accuracy": ".1%"}
 TITLES = {"loss": "loss, nats per example", "accuracy": "accuracy"}
 
@@ -37,14 +38,14 @@ def search_curve(points: Sequence[Measured], chosen: Measured, measure: str) -> 
     """
     figure = go.Figure()
     best = _frontier(points, measure)
-    for name, colour, symbol in (("train", NEEDED, "circle-open"), ("validation", HARMFUL, "circle")):
+    for name, colour, symbol, size in (("train", SEEN, "circle-open", 11), ("validation", HARMFUL, "circle", 7)):
         figure.add_scatter(
             x=[point.removed for point in points],
             y=[getattr(point, name) for point in points],
             ids=[str(place) for place in range(len(points))],
             name=name,
             mode="markers",
-            marker={"color": colour, "symbol": symbol, "size": 7},
+            marker={"color": colour, "symbol": symbol, "size": size},
             hovertemplate=f"%{{x}} removed: %{{y:{FORMATS[measure]}}}<extra>{name}</extra>",
         )
         figure.add_scatter(
@@ -81,7 +82,7 @@ def search_controls(
                 x=list(values),
                 y=[escape(name)] * len(values),
                 mode="markers",
-                marker={"color": NEEDED, "opacity": 0.5, "size": 10},
+                marker={"color": SEEN, "opacity": 0.6, "size": 10},
                 name=escape(name),
                 showlegend=False,
                 hovertemplate=f"%{{x:{FORMATS[measure]}}}<extra>{escape(name)}</extra>",

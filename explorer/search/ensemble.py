@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from explorer.errors import SettingsError, Stopped, TaskError
 from explorer.mask_sets import vote
@@ -57,7 +57,7 @@ class EnsembleSettings:
         tasks: other tasks, one more search for each; their test splits are not used.
 
     Raises:
-        SettingsError: no such strategy or way to differ, fewer than 2 searches, or more masks asked for than there are.
+        SettingsError: no such strategy, fewer than 2 searches, or more masks asked for than there are.
     """
 
     base: str = "paper"
@@ -71,10 +71,6 @@ class EnsembleSettings:
             raise SettingsError(f"{self.base!r} cannot be combined: choose one of {', '.join(BASES)}.")
         if self.resamples < 2:
             raise SettingsError(f"{self.resamples} resamples leave nothing to combine: give 2 or more.")
-        if self.over not in get_args(Over):
-            raise SettingsError(
-                f"searches cannot be over {self.over!r}: choose {' or '.join(get_args(Over))}, or tasks."
-            )
         if self.at_least is not None and not 1 <= self.at_least <= self.members:
             raise SettingsError(f"{self.at_least} of {self.members} masks: give a number from 1 to {self.members}.")
 

@@ -15,7 +15,8 @@
 Prompts of tasks without BOS (CB, COPA, RTE) were padded on the left to 512 tokens. That is done here for scores and
 means (`explorer.attribution.minibatches`); padding is masked, so predictions are run without it.
 
-What differs from the released code: no fine-tuning pass comes before; examples go in the task's own order; padding
+What differs from the released code: no fine-tuning pass comes before; it scores on all that is not test, here the
+validation split (a tenth) is kept apart; examples go in the task's own order; padding
 keeps the embedding of the first position; prompts of more than 512 tokens are not cut; grouped KV heads count once.
 
 An ordinary mask keeps one mean per value: the position-wise one averaged over the last mini-batch's real tokens. It is

@@ -139,6 +139,14 @@ def test_an_answer_that_does_not_merge_is_taken(merging: Any) -> None:
     assert (found.prompt, found.answer) == ((4, 1), (2, 3, 0))
 
 
+def test_an_answer_in_words_that_the_tokenizer_does_not_know_is_refused(words: Any) -> None:
+    """The model would be asked for the unknown token, and any unknown word would do."""
+    assert words.unk_token_id in encode_prompt(words, "unheard", bos=False)
+    assert encode(words, Example("unheard", " w1"), bos=False).answer == (W["w1"],)
+    with pytest.raises(TaskError, match="the tokenizer does not know all of the answer ' w1 unheard'; reword it"):
+        encode(words, Example("w2", " w1 unheard"), bos=False)
+
+
 def test_no_examples_are_refused(view: View) -> None:
     with pytest.raises(TaskError, match="there are no examples to run"):
         batches(view, of(), ())

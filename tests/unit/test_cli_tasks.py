@@ -115,6 +115,10 @@ def test_validate_counts_and_names_what_cannot_be_used(folder: Path, tmp_path: P
     assert "1 in an earlier split" in fine.stdout
     path.write_text('{"prompt": "a", "answer": "b"}\n{"prompt": "a"}\n')
     assert "own.jsonl, line 2: no answer" in refused("tasks", "validate", path)
+    path.write_text('{"answer": "b"}\n{"prompt": "a"}\n')
+    said = refused("tasks", "validate", path)
+    assert said.startswith("2 lines of own.jsonl are no examples. Line 1: no prompt; ")
+    assert " Line 2: no answer; " in said
 
 
 def test_eval_reports_choices_leads_and_paired_tests(
@@ -197,6 +201,16 @@ def test_damage_of_a_folded_mask_is_measured_in_its_basis(folder: Path, file: Pa
 def test_damage_to_nothing_is_refused(mask_file: Path) -> None:
     said = refused("mask", "damage", "--model", "bundled", "--mask", mask_file, "--text", "none")
     assert said == "there is nothing to measure the mask on: give a --task, a --text, or both."
+
+
+def test_damage_leaves_out_the_bundled_text_for_a_model_that_does_not_read_it(
+    folder: Path, file: Path, mask_file: Path
+) -> None:
+    words = ("mask", "damage", "--model", folder, "--mask", mask_file)
+    found = report(*words, "--task", file)
+    assert (len(found["tasks"]), found["text"]) == (1, None)
+    assert "does not know the words of the bundled text: give a --task, or a --text" in refused(*words)
+    assert "does not know" in refused(*words, "--task", file, "--text", "bundled")
 
 
 def test_a_file_whose_splits_overlap_is_noted(folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from explorer.config import ASSETS
 from explorer.errors import SettingsError, Stopped, TaskError
 from explorer.models import Model, View
-from explorer.perplexity import MAX_BYTES, Perplexity, growth, perplexity, read_text
+from explorer.perplexity import MAX_BYTES, Perplexity, growth, own_text, perplexity, read_text
 from tests import tiny
 
 TEXT = " ".join(f"w{(7 * i * i + 3 * i) % 20}" for i in range(40))
@@ -133,6 +133,17 @@ def test_the_text_that_comes_along_is_the_end_of_opticks() -> None:
     assert 60_000 < len(text.encode()) < 100_000
     assert "_" not in text
     assert "opticks.txt" in (ASSETS / "text" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_text_that_comes_along_is_left_out_for_a_tokenizer_that_does_not_know_it(model: Model) -> None:
+    class Letters:
+        unk_token_id = None
+
+        def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+            return {"input_ids": [ord(letter) for letter in text]}
+
+    assert own_text(Letters()) == read_text()
+    assert own_text(model.tokenizer) is None
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

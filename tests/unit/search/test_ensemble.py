@@ -165,7 +165,6 @@ def test_time_and_stops_end_it(bundled: Model, svds: SvdCache) -> None:
         ({"resamples": 1}, "1 resamples leave nothing to combine"),
         ({"at_least": 6}, "6 of 5 masks: give a number from 1 to 5"),
         ({"at_least": 0}, "0 of 5 masks"),
-        ({"over": "days"}, "searches cannot be over 'days': choose splits or seeds, or tasks"),
         ({"tasks": (TASK,), "at_least": 3}, "3 of 2 masks"),
     ],
 )

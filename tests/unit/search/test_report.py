@@ -325,6 +325,33 @@ def test_the_command_writes_the_report_and_shows_it_again(tmp_path: Path, isolat
         assert words in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--strategy", "random-count"), {}),
+        (("--strategy", "paper", "--per-kind"), {"per_kind": True}),
+        (
+            ("--strategy", "ensemble", "--over", "seeds", "--base", "adaptive", "--members", "2", "--at-least", "1"),
+            {"base": "adaptive", "resamples": 2, "at_least": 1, "over": "seeds"},
+        ),
+        (("--strategy", "ensemble", "--over", "int-sum"), {"tasks": [["int-sum", load_task("int-sum", 4).digest]]}),
+    ],
+)
+def test_the_command_takes_the_options_of_a_strategy(
+    tmp_path: Path, isolated_folders: Path, options: tuple[str, ...], told: dict[str, Any]
+) -> None:
+    places = ("--out", tmp_path / "m.json", "--report", tmp_path / "found")
+    few = ("--max-removed", "2", "--controls", "0", "--test-limit", "4", "--text", "none", "--seed", str(len(options)))
+    said = commands.report(*SEARCH, *few, *options, *places)
+    assert said["strategy"] == options[1]
+    assert said["settings"]["options"] == told
+    assert said["removed"] <= 2
+    page = (tmp_path / "found" / "report.html").read_text(encoding="utf-8")
+    assert ("options" in page.split("How it was found")[1]) == bool(told)
+    other = commands.run(*SEARCH, *few, "--strategy", options[1], "--out", tmp_path / "o.json")
+    assert ("Resuming" in other.stderr) == (not told), "other options are another search"
+
+
 def test_the_command_says_that_it_resumes(tmp_path: Path, isolated_folders: Path) -> None:
     words = (*SEARCH, *SMALL, "--out", tmp_path / "m.json")
     first = commands.report(*words, "--fresh")
