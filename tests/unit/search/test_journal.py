@@ -106,8 +106,9 @@ def test_a_search_killed_at_any_point_ends_as_if_it_had_not_been(
     assert len(expected.curve) >= 2
     file = JournalFile(tmp_path / "searches.sqlite", silent)
     calls.clear()
-    for _ in range(40):  # killed at the third score or evaluation that is new in each run
-        given, limit = problem(model, svds, file.open("one")), len(calls) + 3
+    step = max(3, needed // 20)
+    for _ in range(40):  # killed after so many scores and evaluations that are new in each run
+        given, limit = problem(model, svds, file.open("one")), len(calls) + step
 
         def killed(done: int, total: int, limit: int = limit) -> None:
             if len(calls) >= limit:
