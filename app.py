@@ -11,13 +11,14 @@ import streamlit as st
 # An icon of our own: the browser would fetch a named one from another host.
 st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 with st.spinner("Starting the engine"):
-    from explorer.ui import browser_history, links, pages, sidebar
+    from explorer.ui import browser_history, links, pages, presence, sidebar
 
 page = pages.navigate()
 with st.sidebar:
     browser_history.mount()
 with pages.sentences():
     links.arrive()
+    presence.here()
     st.session_state["bench"] = sidebar.bench()
     if st.session_state["bench"] is not None:
         pages.run(page)

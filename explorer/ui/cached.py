@@ -32,18 +32,20 @@ _KEEP = {
     "damage": 16,
     "check": 8,
 }
+_FOR_ANYBODY = ("model", "fetch", "scores", "search")  # what took long is kept for whoever comes next
 
 
 @st.cache_resource(show_spinner=False, on_release=JobRunner.close)
 def runner() -> JobRunner:
     """The process's job runner."""
     pauses.shorten()
-    return JobRunner(workers=2, keep=_KEEP, owner=_session)
+    return JobRunner(workers=2, keep=_KEEP, for_anybody=_FOR_ANYBODY, owner=_session)
 
 
 def _session() -> str | None:
-    context = get_script_run_ctx(suppress_warning=True)
-    return None if context is None else context.session_id
+    """The session by its name in the URL, which a reload keeps; None outside of sessions."""
+    inside = get_script_run_ctx(suppress_warning=True) is not None
+    return st.session_state.get("session") if inside else None
 
 
 @st.cache_resource(show_spinner=False)

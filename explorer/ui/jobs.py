@@ -6,7 +6,8 @@ Worker functions never call Streamlit.
 
 Sessions share the threads fairly (`explorer.ui.turns`): who has the least under way is next, and nobody waits for the
 long jobs of others, since a session with nothing under way gets a further thread. Urgent work, which a user waits for,
-has threads of its own; meanwhile other jobs pause at their next step.
+has threads of its own; meanwhile other jobs pause at their next step. With a session that is gone go the jobs that no
+other session has asked for.
 
 The threads are daemons that are asked to stop when the process ends; those of a ThreadPoolExecutor would hold up its
 end until the last job is done.
@@ -18,7 +19,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -52,6 +53,7 @@ class Job:
         label: what the user reads while it runs.
         done, total: progress, in the work's own units.
         error: the sentence for the user, if it failed.
+        wanted_by: the owners that have asked for it.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Job:
         self.done, self.total = 0, 1
         self.error: str | None = None
         self.result: Any = None
+        self.wanted_by: set[Hashable] = set()
         self._work = work
         self._pause = pause
         self._stop = threading.Event()
@@ -87,7 +90,7 @@ class Job:
         self._stop.set()
         with self._lock:
             if self.state is State.WAITING:
-                self.state = State.STOPPED
+                self.state, self._work = State.STOPPED, _over
                 self._ended.set()
 
     def wait(self, seconds: float) -> bool:
@@ -136,6 +139,7 @@ class JobRunner:
         keep: how many finished jobs to keep per sort (first entry of the key); `default_keep` for other sorts.
         urgent: urgent jobs that run at once.
         most: bound on the threads for jobs that are not urgent, when more owners than `workers` have some.
+        for_anybody: sorts whose results outlast the owners that asked for them.
         owner: says whose the work is that is being submitted.
     """
 
@@ -147,6 +151,7 @@ class JobRunner:
         *,
         urgent: int = 1,
         most: int = 8,
+        for_anybody: Collection[str] = (),
         owner: Callable[[], Hashable] = lambda: None,
     ) -> None:
         self._turns: Turns[Job] = Turns()
@@ -158,6 +163,7 @@ class JobRunner:
         self._owner = owner
         self._keep = dict(keep or {})
         self._default_keep = default_keep
+        self._for_anybody = frozenset(for_anybody)
         self._jobs: dict[Key, Job] = {}
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -180,12 +186,14 @@ class JobRunner:
 
         `urgent` is for short work that a user waits for; `owner` is whose work it is, if not the session's other work.
         """
+        asking = self._owner() if owner is None else owner
         with self._lock:
             job = self._jobs.pop(key, None)
             if job is None:
                 job = Job(key, label, work, None if urgent else lambda: self._calm.wait(LONGEST_PAUSE))
-                self._queue(job, self._owner() if owner is None else owner, urgent=urgent)
+                self._queue(job, asking, urgent=urgent)
             self._jobs[key] = job
+            job.wanted_by.add(asking)
             self._forget(key[0])
             return job
 
@@ -206,6 +214,19 @@ class JobRunner:
         with self._lock:
             job = self._jobs.pop(key, None)
         if job is not None:
+            job.stop()
+
+    def leave(self, owner: Hashable) -> None:
+        """An owner is gone: stop and forget what nobody else has asked for, but not the results kept for anybody."""
+        with self._lock:
+            unwanted = []
+            for job in self._jobs.values():
+                job.wanted_by.discard(owner)
+                if not job.wanted_by and (job.active or job.key[0] not in self._for_anybody):
+                    unwanted.append(job)
+            for job in unwanted:
+                del self._jobs[job.key]
+        for job in unwanted:
             job.stop()
 
     def close(self, seconds: float = 5.0) -> None:

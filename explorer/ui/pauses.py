@@ -41,3 +41,9 @@ def shorten() -> None:
     """Do so from now on; once for the process, however often this is called."""
     if not any(isinstance(one, _Pauses) for one in gc.callbacks):
         gc.callbacks.append(_Pauses())
+
+
+def everything() -> None:
+    """Look at everything once more now; for a moment when a pause disturbs nobody."""
+    gc.unfreeze()
+    gc.collect()

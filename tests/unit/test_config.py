@@ -56,6 +56,20 @@ def test_an_unknown_dtype_is_refused_with_the_known_ones(dtype: str, monkeypatch
         settings()
 
 
+@pytest.mark.parametrize("seconds", ["0", "0.05", "111", "-1", "soon", "1e2", "٣"])
+def test_a_wait_for_closed_tabs_out_of_bounds_is_refused(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EIGENPRUNE_CLOSED_SECONDS", seconds)
+    with pytest.raises(SettingsError, match=r"EIGENPRUNE_CLOSED_SECONDS is .* seconds from 0\.1 to 110"):
+        settings()
+
+
+def test_the_wait_for_closed_tabs_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings().closed_seconds == 90
+    settings.cache_clear()
+    monkeypatch.setenv("EIGENPRUNE_CLOSED_SECONDS", "2.5")
+    assert settings().closed_seconds == 2.5
+
+
 def test_the_environment_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = settings()
     monkeypatch.setenv("EIGENPRUNE_SEED", "5")

@@ -300,3 +300,45 @@ def test_work_is_let_go_when_it_begins(runner: JobRunner) -> None:
     assert job.wait(SOON)
     del work
     wait_until(lambda: seen() is None)
+
+
+def test_with_its_owner_goes_what_nobody_else_asked_for() -> None:
+    owner = "a"
+    runner = JobRunner(workers=4, for_anybody=("model",), owner=lambda: owner)
+    try:
+        work = [Steps(2) for _ in range(3)]
+        own, shared = (runner.submit(("long", n), "Long", work[n]) for n in range(2))
+        asked = runner.submit(("search", 1), "Search", work[2], owner=("search", "a"))
+        for sort in ("model", "figures"):
+            assert runner.submit((sort, 1), "Short", lambda progress: 1).wait(SOON)
+        wait_until(lambda: all(job.state is State.RUNNING for job in (own, shared, asked)))
+        owner = "b"
+        assert runner.submit(("long", 1), "Long", work[1]) is shared
+        runner.leave("a")
+        for one in work:
+            one.go.release(2)
+        assert all(job.wait(SOON) for job in (own, shared, asked))
+        assert (own.state, shared.state, asked.state) == (State.STOPPED, State.DONE, State.DONE)
+        assert runner.find(("long", 0)) is None
+        assert runner.find(("long", 1)) is shared
+        assert runner.find(("figures", 1)) is None
+        assert runner.find(("model", 1)) is not None
+        runner.leave("b")
+        assert runner.find(("long", 1)) is None
+        assert runner.find(("search", 1)) is asked
+    finally:
+        runner.close()
+
+
+def test_work_that_is_stopped_before_it_begins_is_let_go(runner: JobRunner) -> None:
+    import weakref
+
+    first, second = Steps(1), Steps(1)
+    running = runner.submit(("a", 1), "First", first)
+    wait_until(lambda: running.state is State.RUNNING)
+    seen = weakref.ref(second)
+    job = runner.submit(("a", 2), "Second", second)
+    del second
+    job.stop()
+    assert seen() is None
+    first.go.release()

@@ -68,6 +68,16 @@ def test_now_and_then_everything_is_looked_at(monkeypatch: pytest.MonkeyPatch) -
     assert alive() == 0
 
 
+def test_everything_is_looked_at_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [Loop()]
+    gc.collect()
+    gc.freeze()
+    kept.clear()
+    monkeypatch.setattr(pauses, "LONG", 1e9)
+    pauses.everything()
+    assert alive() == 0
+
+
 def test_it_is_done_once() -> None:
     pauses.shorten()
     pauses.shorten()
