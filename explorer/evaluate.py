@@ -140,6 +140,20 @@ def evaluate(
         return gather(view, examples, prepared, results, progress)
 
 
+def evaluate_kept(
+    view: View, examples: tuple[Example, ...], kept: Kept, progress: Progress | None = None
+) -> Evaluation:
+    """As `evaluate` with `kept`, for whoever holds the examples that it was made of: nothing is tokenised again.
+
+    Raises:
+        SettingsError: another number of examples, or residual streams of another model.
+    """
+    if len(examples) != kept.n:
+        raise SettingsError(f"the kept residual streams are of {kept.n:,} examples, not of {len(examples):,}.")
+    with view.lock, torch.inference_mode():
+        return gather(view, examples, kept.batches, run_kept(view, kept), progress)
+
+
 def gather(
     view: View,
     examples: tuple[Example, ...],

@@ -12,13 +12,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import torch
-
 from explorer.batches import batches
-from explorer.evaluate import Comparison, Evaluation, gather
+from explorer.evaluate import Comparison, Evaluation, evaluate_kept
 from explorer.models import View
 from explorer.progress import Progress
-from explorer.residuals import Kept, keep, run_kept
+from explorer.residuals import Kept, keep
 from explorer.tasks import Example, Task
 
 BUDGET_SECONDS = 1.0
@@ -56,7 +54,7 @@ class Sample:
         Raises:
             SettingsError: a view of another model.
         """
-        return Comparison(_evaluation(view, self.examples, self.kept, progress), self.baseline)
+        return Comparison(evaluate_kept(view, self.examples, self.kept, progress), self.baseline)
 
 
 def draw_sample(
@@ -95,14 +93,9 @@ def draw_sample(
             progress(count, bound)
         if count == bound or took * min(2 * count, bound) / count > seconds:
             examples = every[:count]
-            return Sample(examples, len(every), kept, _evaluation(view, examples, kept), took)
+            return Sample(examples, len(every), kept, evaluate_kept(view, examples, kept), took)
         count = min(2 * count, bound)
 
 
 def _keep(view: View, task: Task, examples: tuple[Example, ...]) -> Kept:
     return keep(view, batches(view, task, examples), memory_bytes=MEMORY_BYTES)
-
-
-def _evaluation(view: View, examples: tuple[Example, ...], kept: Kept, progress: Progress | None = None) -> Evaluation:
-    with view.lock, torch.inference_mode():
-        return gather(view, examples, kept.batches, run_kept(view, kept), progress)

@@ -14,7 +14,7 @@ from explorer.composed import decompose_circuit
 from explorer.edit import apply, check_mask
 from explorer.effect_store import default_effects
 from explorer.errors import MaskError, MatrixError
-from explorer.evaluate import Comparison, Evaluation, evaluate
+from explorer.evaluate import Comparison, Evaluation, evaluate, evaluate_kept
 from explorer.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.masks import Mask
 from explorer.metrics import Mean
@@ -115,7 +115,7 @@ def comparison(bench: Bench, *, patience: float = PATIENCE, urgent: bool = False
         return None
     if not len(bench.mask):
         return Comparison(baseline.evaluation, baseline.evaluation)
-    masked = _evaluation(bench, baseline.kept, patience=patience, urgent=urgent)
+    masked = _evaluation(bench, baseline, patience=patience, urgent=urgent)
     return None if masked is None else Comparison(masked, baseline.evaluation)
 
 
@@ -123,16 +123,16 @@ def _baseline(bench: Bench, *, patience: float, urgent: bool) -> Baseline | None
     def work(progress: Progress) -> Baseline:
         with bench.views.borrow() as view:
             apply(view, bench.mask.without_all(), bench.svds)
-            cut = batches(view, bench.task, bench.task.split(bench.split, bench.eval_limit))
-            kept = keep(view, cut, memory_bytes=KEPT_BYTES, progress=progress)
-            return Baseline(evaluate(view, bench.task, bench.split, limit=bench.eval_limit, kept=kept), kept)
+            examples = bench.task.split(bench.split, bench.eval_limit)
+            kept = keep(view, batches(view, bench.task, examples), memory_bytes=KEPT_BYTES, progress=progress)
+            return Baseline(evaluate_kept(view, examples, kept), kept)
 
     key = ("baseline", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
     label = "Measuring the unpruned model"
     return cast("Baseline | None", compute(key, label, work, patience=patience, urgent=urgent))
 
 
-def _evaluation(bench: Bench, kept: Kept, *, patience: float, urgent: bool) -> Evaluation | None:
+def _evaluation(bench: Bench, baseline: Baseline, *, patience: float, urgent: bool) -> Evaluation | None:
     # A session may stop its own measurement when the mask changes again, but not another session's.
     setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
     key: Key = ("evaluation", bench.mask.digest, setting, token())
@@ -143,7 +143,7 @@ def _evaluation(bench: Bench, kept: Kept, *, patience: float, urgent: bool) -> E
     def work(progress: Progress) -> Evaluation:
         with bench.views.borrow() as view:
             apply(view, bench.mask, bench.svds)
-            return evaluate(view, bench.task, bench.split, limit=bench.eval_limit, kept=kept, progress=progress)
+            return evaluate_kept(view, baseline.evaluation.examples, baseline.kept, progress=progress)
 
     label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values"
     return cast("Evaluation | None", compute(key, label, work, patience=patience, urgent=urgent))

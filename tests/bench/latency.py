@@ -90,6 +90,8 @@ def measure_in(browser: Browser, model: str, clicks: int) -> list[Row]:
         start = StartServer(lambda: Path(tempfile.mkdtemp(dir=name)))
         stack.callback(start.stop_all)
         pages = [browser.new_page(viewport=SIZE) for _ in range(2)]
+        for page in pages:
+            page.set_default_timeout(TIMEOUT)
         ours = _prune(pages[0], start(app.APP, _folders(Path(name))), model)
         floor = _floor(pages[1], start(FLOOR), len(ours.values))
         for number in range(1, clicks + 1):

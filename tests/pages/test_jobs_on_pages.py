@@ -105,7 +105,7 @@ def test_stopped_work_says_so_and_can_be_started_again(monkeypatch: pytest.Monke
     assert not again_buttons(app)
 
 
-@pytest.mark.parametrize("name", ["score", "evaluate"])
+@pytest.mark.parametrize("name", ["score", "evaluate_kept"])
 def test_failed_work_is_its_sentence_and_can_be_started_again(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*args: Any, **options: Any) -> Any:
         raise TaskError("the example '1 *x* 2' has 99 tokens: shorten it.")
@@ -140,8 +140,8 @@ def test_a_defect_is_a_sentence_and_the_page_stays_usable(monkeypatch: pytest.Mo
 
 def test_a_changed_mask_stops_the_measurement_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page("Prune")
-    slow = Slow(work.evaluate)
-    monkeypatch.setattr(work, "evaluate", slow)
+    slow = Slow(work.evaluate_kept)
+    monkeypatch.setattr(work, "evaluate_kept", slow)
     app.button(key="remove-lowest").click().run()
     assert slow.started.wait(SOON)
     run_once(app)

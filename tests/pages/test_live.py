@@ -11,7 +11,7 @@ import pytest
 
 from explorer import sampling
 from explorer.damage import damage
-from explorer.evaluate import evaluate
+from explorer.evaluate import evaluate_kept
 from explorer.metrics import paired_difference
 from explorer.tasks import load_task
 from explorer.ui import cached, removing, words, work
@@ -49,9 +49,9 @@ def test_the_sample_is_shown_as_such_until_the_split_is_measured(
     def late(*args: Any, progress: Any = None, **options: Any) -> Any:
         while not gate.wait(0.02):
             progress(1, 2)
-        return evaluate(*args, progress=progress, **options)
+        return evaluate_kept(*args, progress=progress, **options)
 
-    monkeypatch.setattr(work, "evaluate", late)
+    monkeypatch.setattr(work, "evaluate_kept", late)
     app.button(key="remove-lowest").click().run()
     mask = engine.lowest(engine.scores(), 4)
     whole = engine.compare(mask)

@@ -10,7 +10,7 @@ import torch
 
 from explorer.edit import apply
 from explorer.errors import SettingsError, Stopped, TaskError
-from explorer.evaluate import Comparison, Evaluation, evaluate, keep_split
+from explorer.evaluate import Comparison, Evaluation, evaluate, evaluate_kept, keep_split
 from explorer.keys import Kind, MatrixKey
 from explorer.models import Model, View
 from explorer.search import prune
@@ -107,6 +107,7 @@ def test_kept_streams_give_the_same_evaluation(view: View, tiny_task: Task, svds
         found = evaluate(view, tiny_task, kept=kept, progress=lambda done, total: told.append((done, total)))  # noqa: B023
         assert found == evaluate(view, tiny_task)
         assert told == [(0, 1), (1, 1)]
+        assert evaluate_kept(view, tiny_task.split("test"), kept) == found
     part = keep_split(view, tiny_task, limit=2)
     assert evaluate(view, tiny_task, limit=2, kept=part).n == 2
 
@@ -116,6 +117,8 @@ def test_kept_streams_of_other_examples_are_refused(view: View, tiny_task: Task)
     for split, limit in (("train", None), ("test", 3), ("validation", None)):
         with pytest.raises(SettingsError, match="belong to other examples: keep them again"):
             evaluate(view, tiny_task, split, limit=limit, kept=kept)
+    with pytest.raises(SettingsError, match=f"of {kept.n} examples, not of 3"):
+        evaluate_kept(view, tiny_task.split("test", 3), kept)
 
 
 def test_stopping_leaves_the_view_as_it_was(view: View, tiny_task: Task) -> None:
