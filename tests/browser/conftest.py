@@ -28,6 +28,11 @@ QUIET_FLAGS = (  # keep the browser from calling home
     "--no-first-run",
 )
 BAD_LOG = re.compile(r"Traceback \(most recent call last\)|deprecat|will be removed|Uncaught app ex", re.IGNORECASE)
+HARMLESS = (
+    "Failed to load resource",  # deep links: 404s
+    "Client Error in reaching server endpoint",  # a page looks for a server that is being started again
+    "Streamlit server is not responding",
+)
 
 NewPage = Callable[..., Page]
 
@@ -65,7 +70,7 @@ def watch(page: Page) -> list[str]:
     errors: list[str] = []
 
     def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error" and "Failed to load resource" not in message.text:  # deep links: harmless 404s
+        if message.type == "error" and not any(harmless in message.text for harmless in HARMLESS):
             errors.append(message.text)
 
     def on_request(url: str) -> None:
@@ -104,15 +109,21 @@ def page(new_page: NewPage) -> Page:
 
 
 class StartServer:
-    """``start(script, env=None, args=()) -> url`` starts a server and waits for ``/_stcore/health``."""
+    """``start(script, env=None, args=(), port=None) -> url`` starts a server and waits for ``/_stcore/health``."""
 
     def __init__(self, folder: Callable[[], Path]) -> None:
         self._folder = folder
         self._running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
         self._logs: list[Path] = []
 
-    def __call__(self, script: str | Path, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> str:
-        port = _free_port()
+    def __call__(
+        self,
+        script: str | Path,
+        env: Mapping[str, str] | None = None,
+        args: tuple[str, ...] = (),
+        port: int | None = None,
+    ) -> str:
+        port = port or _free_port()
         log = self._folder() / "server.log"
         command = [sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}"]
         command += ["--server.headless=true", "--server.fileWatcherType=none", "--server.address=127.0.0.1"]
