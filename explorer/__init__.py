@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from explorer.evaluate import Comparison, Evaluation, evaluate
     from explorer.keys import Kind, MatrixKey
     from explorer.masks import Mask, load_mask
+    from explorer.model_diff import compare_matrix
     from explorer.models import Model, View, load
     from explorer.perplexity import perplexity
     from explorer.registry import matrices
@@ -56,6 +57,7 @@ __all__ = [
     "View",
     "alternatives",
     "apply",
+    "compare_matrix",
     "damage",
     "default_cache",
     "empty_mask",
@@ -78,6 +80,7 @@ _NAMES = {
     "evaluate": ("Comparison", "Evaluation", "evaluate"),
     "keys": ("Kind", "MatrixKey"),
     "masks": ("Mask", "load_mask"),
+    "model_diff": ("compare_matrix",),
     "models": ("Model", "View", "load"),
     "perplexity": ("perplexity",),
     "registry": ("matrices",),

@@ -40,6 +40,7 @@ def every_head(
             z=pattern,
             x=labels,
             y=labels,
+            name=f"head {head}",
             coloraxis="coloraxis",
             hovertemplate=f"head {head}<br>from %{{y}}<br>to %{{x}}<br>%{{z:.3f}}<extra></extra>",
             row=head // columns + 1,

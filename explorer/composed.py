@@ -72,14 +72,25 @@ def decompose_circuit(view: View, key: CircuitKey) -> Decomposition:
         MatrixError: no such layer or head.
         ModelError: a factor holds NaN or infinite weights.
     """
-    first, second = factors_of(view, key)
-    A, B = (registry.read_base(view, factor).detach().double().cpu() for factor in (first, second))
-    for factor, W in ((first, A), (second, B)):
+    A, B = weights_of(view, key)
+    found = factored(A, B)
+    stored = torch.promote_types(registry.read_base(view, factors_of(view, key)[0]).dtype, torch.float32)
+    return Decomposition(found.u.to(stored), found.s, found.vh.to(stored))
+
+
+def weights_of(view: View, key: CircuitKey) -> tuple[Float[Tensor, "d_in inner"], Float[Tensor, "inner d_out"]]:
+    """The factors A and B of a product `A @ B` in the shared, unpruned model, in float64 on the CPU.
+
+    Raises:
+        MatrixError: no such layer or head.
+        ModelError: a factor holds NaN or infinite weights.
+    """
+    factors = factors_of(view, key)
+    A, B = (registry.read_base(view, factor).detach().double().cpu() for factor in factors)
+    for factor, W in zip(factors, (A, B), strict=True):
         if not bool(torch.isfinite(W).all()):
             raise ModelError(f"{factor} holds NaN or infinite weights: check the model's files.")
-    found = factored(A, B.T if key.circuit is Circuit.QK else B)
-    stored = torch.promote_types(registry.read_base(view, first).dtype, torch.float32)
-    return Decomposition(found.u.to(stored), found.s, found.vh.to(stored))
+    return A, B.T if key.circuit is Circuit.QK else B
 
 
 def factored(A: Float[Tensor, "d_in inner"], B: Float[Tensor, "inner d_out"]) -> Decomposition:

@@ -8,13 +8,16 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from plotly.colors import sample_colorscale
 
 # Okabe-Ito: told apart by colour-blind readers, and by dash or marker besides.
 HARMFUL, NEEDED, BEFORE, AFTER = "#D55E00", "#0072B2", "#7f7f7f", "#009E73"
+DIFFERENCE = "#CC79A7"  # of two models
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 DIVERGING = [(0.0, NEEDED), (0.5, "#f5f5f5"), (1.0, HARMFUL)]
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "toImageButtonOptions": {"format": "svg"}}
 NOTHING = 1e-6
+MANY = 6  # curves that are told apart by hue
 _MARGIN = {"l": 10, "r": 10, "t": 36, "b": 10}
 
 
@@ -23,8 +26,11 @@ def energy(curves: Mapping[str, NDArray[np.float64]], quantiles: Sequence[float]
 
     Args:
         curves: per matrix the share of energy in its first i + 1 values.
-        quantiles: shares to mark where each curve first reaches them, with the number of values it takes.
+        quantiles: shares to mark where each curve first reaches them, with the number of values it takes; not marked
+            on more than `MANY` curves, whose colours follow their order.
     """
+    many = len(curves) > MANY
+    colours = sample_colorscale("Viridis", np.linspace(0, 0.9, len(curves))) if many else [None] * len(curves)
     figure = go.Figure(
         [
             go.Scatter(
@@ -32,19 +38,19 @@ def energy(curves: Mapping[str, NDArray[np.float64]], quantiles: Sequence[float]
                 y=values,
                 name=escape(name),
                 mode="lines",
-                line={"dash": DASHES[position % len(DASHES)]},
+                line={"dash": DASHES[position % len(DASHES)], "color": colours[position]},
                 hovertemplate="%{x} values: %{y:.2%}<extra>" + escape(name) + "</extra>",
             )
             for position, (name, values) in enumerate(curves.items())
         ]
     )
-    if quantiles:
+    if quantiles and not many:
         _mark(figure, curves, quantiles)
     figure.update_layout(
         title="Cumulative energy",
         xaxis_title="singular values kept (largest first)",
         yaxis={"title": "share of squared norm", "tickformat": ".0%", "range": [0, 1.02]},
-        legend={"orientation": "h", "y": -0.28},
+        legend={"orientation": "h", "y": -0.28, "maxheight": 60},
         **_frame(showlegend=len(curves) > 1),
     )
     return figure

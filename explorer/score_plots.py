@@ -81,6 +81,7 @@ def score_map(cells: Sequence[Cell], *, dark: bool = False) -> go.Figure:
                 )
                 for cell in cells
             ],
+            meta={"columns": ["matrix", "most harmful score (nats)", "harmful", "values", "removed"]},
             mode="markers",
             marker={
                 "symbol": "square",
@@ -219,7 +220,16 @@ def _kind_trace(kind: str, pairs: Pairs, *, log: bool, many: bool) -> go.Scatter
         error_x=_bars(pairs.predicted, pairs.predicted_stderr, log),
         error_y=_bars(pairs.exact, pairs.exact_stderr, log),
         ids=list(pairs.names),
-        customdata=np.column_stack([np.asarray(pairs.names, dtype=object), pairs.predicted, pairs.exact]),
+        customdata=np.column_stack(
+            [
+                np.asarray(pairs.names, dtype=object),
+                pairs.predicted,
+                pairs.exact,
+                pairs.predicted_stderr,
+                pairs.exact_stderr,
+            ]
+        ),
+        meta={"columns": ["value", "predicted (nats)", "exact (nats)", "predicted ±", "exact ±"]},
         mode="markers",
         name=kind,
         marker={"color": colour, "symbol": symbol, "size": 5 if many else 8, "opacity": 0.85},

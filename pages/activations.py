@@ -6,7 +6,7 @@ import streamlit as st
 from explorer import plots
 from explorer.activations import answer_lens
 from explorer.batches import encode, token_texts
-from explorer.ui import links, pages, recipes, session, share, words, work
+from explorer.ui import figures, links, pages, recipes, session, share, words, work
 from explorer.ui.inside import choose_example, choose_head, heads, wrote
 
 TOP, SHOWN_TOKENS, MOST_LETTERS = 10, 80, 2000
@@ -57,13 +57,13 @@ else:
         figure = plots.attention(
             pattern.numpy(), tokens, f"L{layer} head {head}: {title}", difference=title == "difference"
         )
-        box.plotly_chart(figure, config=plots.CONFIG, key=f"attention-{title}")
+        figures.draw(figure, f"attention-{title}", box=box)
 
 left, right = st.columns(2)
 with left:
     first = contrast.first_changed_layer()
     figure = plots.residual_change(contrast.residual_change().numpy(), tokens, first)
-    st.plotly_chart(figure, config=plots.CONFIG, key="residual")
+    figures.draw(figure, "residual")
     st.caption(
         "The residual stream is unchanged."
         if first is None
@@ -80,7 +80,7 @@ with right:
         help="The example's answer comes first, then the most likely ones.",
     )  # fmt: skip
     figure = plots.lens(answer_lens(before, [token]), answer_lens(after, [token]), names[token])
-    st.plotly_chart(figure, config=plots.CONFIG, key="lens")
+    figures.draw(figure, "lens")
 
 st.subheader(f"What a {words.past(bench.mask)} value wrote", divider="gray", anchor=False)
 wrote(bench, prompt)

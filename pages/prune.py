@@ -6,6 +6,7 @@ from explorer.keys import MatrixKey
 from explorer.ui import (
     consequences,
     links,
+    matrix_steps,
     measures,
     pages,
     recipes,
@@ -32,7 +33,8 @@ if scores is not None and (asked := links.asked_matrices("plot", set(map(str, ke
     st.session_state[plot_key] = list(asked) or [str(worst)]
 left, right = st.columns([3, 2])
 with left:
-    chosen = st.multiselect(
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    chosen = row.multiselect(
         f"Matrices in the plot: click a point to {words.verb(bench.mask).lower()} it, click it again to restore it",
         [str(key) for key in keys],
         default=[str(worst)],
@@ -41,6 +43,13 @@ with left:
         help="Starts with the matrix that holds the lowest score. Box and lasso take many points at once.",
     )
     if scores is not None:
+        with row:
+            matrix_steps.buttons(
+                list(dict.fromkeys(str(key) for _, key, _ in scores.ranking())),
+                lambda: next(iter(st.session_state.get(plot_key, chosen)), None),
+                lambda name: st.session_state.update({plot_key: [name]}),
+                what="by its most harmful score",
+            )
         links.follow_matrices("plot", chosen, [worst])
     if chosen:
         workbench.chart(bench, scores, [MatrixKey.parse(name) for name in chosen])

@@ -5,7 +5,21 @@ import streamlit as st
 from explorer import plots
 from explorer.keys import AnyKey, MatrixKey, parse_key
 from explorer.spectrum import QUANTILES, cumulative_energy
-from explorer.ui import links, measure_tables, pages, readouts, recipes, session, share, spectra, work
+from explorer.ui import (
+    figures,
+    links,
+    matrix_steps,
+    measure_tables,
+    model_changes,
+    pages,
+    readouts,
+    recipes,
+    second_model,
+    session,
+    share,
+    spectra,
+    work,
+)
 from explorer.ui.spectrum_chart import spectrum_chart
 
 pages.require_entry()
@@ -25,7 +39,7 @@ others = compare.multiselect(
     [str(key) for key in keys],
     persist_state="session",
     key=links.compare_key(bench.model.digest),
-    max_selections=len(plots.DASHES) - 1,
+    max_selections=spectra.MOST_OTHERS,
     placeholder="Type to search, such as L3.K.H1",
 )
 selected = tuple(dict.fromkeys((first, *map(parse_key, others))))
@@ -35,22 +49,39 @@ scorable = tuple(key for key in selected if isinstance(key, MatrixKey))
 
 with status:
     scores = work.scores(bench, scorable) if scorable else None
-with st.container(horizontal=True, vertical_alignment="center"):
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    matrix_steps.buttons(
+        keys, lambda: spectra.chosen_matrix(keys), spectra.show_matrix, what="of the model, layer by layer"
+    )
     y, log_y = spectra.choose_axis(("spectra-y", "spectra-log"), scored=scores is not None)
     share.copy("spectra", bench, lambda: [recipes.spectra(share.setting(bench, unpruned=True), selected)])
+    spectra.choose_layers(keys, first, links.compare_key(bench.model.digest))
+    against = second_model.choose()
+other = second_model.bench_of(bench, against) if against else None
+common = second_model.common(bench, other, selected) if other is not None else None
 with status:
     shown = spectra.series(bench, selected, scores, edges=True)
 if shown is None:
     st.stop()
+decompositions = [found for key in selected if (found := work.decomposition(bench, key)) is not None]
+if other is not None and common is not None and first in common.shared:
+    with status:
+        second = second_model.series(other, first)
+        found = work.decomposition(other, first)
+    if second is None or found is None:
+        st.stop()
+    shown.insert(1, second)
+    decompositions.insert(1, found)
 
 left, right = st.columns([3, 2])
 with left:
     spectrum_chart(shown, key="spectra-chart", state=bench.mask.state, y=y, log_y=log_y, interactive=False)
-decompositions = {key: found for key in selected if (found := work.decomposition(bench, key)) is not None}
 with right:
-    curves = {str(key): cumulative_energy(found.s).numpy() for key, found in decompositions.items()}
-    st.plotly_chart(plots.energy(curves, QUANTILES), config=plots.CONFIG, key="energy")
+    curves = {one.matrix: cumulative_energy(found.s).numpy() for one, found in zip(shown, decompositions, strict=True)}
+    figures.draw(plots.energy(curves, QUANTILES), "energy")
 measure_tables.draw(shown, decompositions)
 if isinstance(first, MatrixKey) and (note := readouts.product_note(selected)):
     st.caption(note)
-readouts.draw(bench, first, decompositions[first], scores)
+if other is not None and common is not None:
+    model_changes.draw(bench, other, common, selected)
+readouts.draw(bench, first, decompositions[0], scores)

@@ -11,7 +11,6 @@ from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
 from explorer.cli.setup import Asked, identity, open_task, open_view, removal_mode, seed_or_default
 from explorer.cli.spectrum_reports import Effect, End, ReadoutReport, ReadToken, ReadValue
-from explorer.cli.weights import decomposed
 from explorer.keys import AnyKey, CircuitKey, MatrixKey, parse_key
 from explorer.tasks import Task
 
@@ -65,6 +64,7 @@ def _report(
     view: View, key: AnyKey, task: Task, asked: Sequence[int], tokens: int, mode: Mode, limit: int | None
 ) -> ReadoutReport:
     from explorer.composed import check_any
+    from explorer.model_diff import decomposed
     from explorer.readout import readouts
     from explorer.svd_cache import default_cache
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, TypedDict
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from explorer.keys import AnyKey
+    from explorer.svd import Decomposition
+
 
 class Tail(TypedDict):
     """Power law of the eigenvalues s^2: exponent, its standard error, first value and size of the tail, KS distance."""
@@ -64,13 +67,54 @@ class CheckpointRow(Measures):
     singular_values: list[float]
 
 
+class Angles(TypedDict):
+    """One side's k leading singular vectors: cosines of the principal angles, and their mean square.
+
+    `chance` and `chance_similarity` are the same for random subspaces of this size in `dimension` dimensions.
+    """
+
+    dimension: int
+    cosines: list[float]
+    similarity: float
+    chance: list[float]
+    chance_similarity: float
+
+
+class MatrixChange(TypedDict):
+    """One matrix in both models; `other` is the second model's, everything else goes from the first to the second.
+
+    `relative_change[i]` is (s'_i - s_i) / s_i, null where s_i is null; `difference` is the spectrum of W' - W, and
+    `difference_size` its Frobenius norm over that of W. `cuts_block`: k ends inside a degenerate block.
+    """
+
+    matrix: str
+    other: Spectrum
+    relative_change: list[float]
+    difference: Spectrum
+    difference_size: float
+    k: int
+    left: Angles
+    right: Angles
+    cuts_block: bool
+
+
+class Against(TypedDict):
+    """The second model of `spectra --against`, and what differs in it."""
+
+    model: str
+    model_digest: str
+    basis: str
+    matrices: list[MatrixChange]
+
+
 class SpectraReport(TypedDict):
-    """`spectra`."""
+    """`spectra`; `against` is null without --against."""
 
     model: str
     model_digest: str
     basis: str
     spectra: list[Spectrum]
+    against: Against | None
 
 
 class ReadToken(TypedDict):
@@ -148,4 +192,23 @@ def measures(s: Tensor, d_in: int, d_out: int) -> Measures:
         "bulk_edge": found.bulk_edge,
         "above_bulk": found.above_bulk,
         "degenerate_blocks": [list(block) for block in blocks(s[: null_from(s, d_in, d_out)])],
+    }
+
+
+def spectrum_entry(key: AnyKey, found: Decomposition) -> Spectrum:
+    """One matrix, from its decomposition."""
+    return spectrum_of(str(key), found.s, found.u.shape[0], found.vh.shape[1])
+
+
+def spectrum_of(matrix: str, s: Tensor, d_in: int, d_out: int) -> Spectrum:
+    """One matrix, from its singular values [r]."""
+    from explorer.spectrum import cumulative_energy
+
+    return {
+        "matrix": matrix,
+        "shape": [d_in, d_out],
+        "rank": len(s),
+        "singular_values": s.tolist(),
+        "cumulative_energy": cumulative_energy(s).tolist(),
+        **measures(s, d_in, d_out),
     }

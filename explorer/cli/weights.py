@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from explorer.cli import options
+from explorer.cli.against import compare_all, open_other, show_comparison
 from explorer.cli.console import notice, percent, say, show_json, show_table, working
 from explorer.cli.reports import MatricesReport, MatrixEntry
 from explorer.cli.setup import identity, kinds_or_all, open_view
-from explorer.cli.spectrum_reports import Measures, SpectraReport, Spectrum, measures
-from explorer.keys import AnyKey, CircuitKey, MatrixKey, parse_key
+from explorer.cli.spectrum_reports import Measures, SpectraReport, Spectrum, spectrum_entry
+from explorer.keys import MatrixKey, parse_key
 
 if TYPE_CHECKING:
     from explorer.models import View
-    from explorer.svd import Decomposition
-    from explorer.svd_cache import SvdCache
 
 
 def matrices(
@@ -53,6 +52,13 @@ def spectra(
             help="Such as L0.K.H1 (a head), L0.K (stacked), L0.OUT, or a product L0.QK.H1, L0.OV.H1; repeatable.",
         ),
     ],
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="A second model, such as a fine-tune: what changed in each matrix."),
+    ] = None,
+    overlap: Annotated[
+        int, typer.Option("--overlap", min=1, help="Leading singular vectors whose subspaces --against compares.")
+    ] = 8,
     top: Annotated[int, typer.Option("--top", min=0, help="Values shown per matrix; --json always has all.")] = 16,
     basis: options.Basis = "raw",
     dtype: options.Dtype = None,
@@ -62,33 +68,34 @@ def spectra(
     """Show the singular values of matrices, their cumulative energy and what describes the spectrum.
 
     Products are read-only, without biases, positions, norms on queries and keys, and the scale 1 / sqrt(d_head).
+    With --against the same of a second model, the spectrum of the difference, and how far the leading singular vectors
+    span the same subspaces, beside what chance gives.
 
     Example: `eigenprune spectra --model bundled --matrix L0.K.H1 --matrix L0.QK.H1`
     """
     wanted = list(dict.fromkeys(parse_key(text) for text in matrix))
     view = open_view(model, dtype, device, basis)
     from explorer.composed import check_any
+    from explorer.model_diff import decomposed
     from explorer.progress import track
     from explorer.svd_cache import default_cache
 
     for key in wanted:
         check_any(view, key)
+    other = None if against is None else open_other(view, against, dtype, device, wanted)
     svds = default_cache(notice)
     with working("Decomposing") as progress:
-        found = [_spectrum(key, decomposed(view, svds, key)) for key in track(wanted, progress)]
-    report: SpectraReport = {**identity(view), "spectra": found}
+        found = [spectrum_entry(key, decomposed(view, svds, key)) for key in track(wanted, progress)]
+    compared = None if other is None else compare_all(view, other, wanted, svds, overlap)
+    report: SpectraReport = {**identity(view), "spectra": found, "against": compared}
     if json:
         return show_json(report)
     _show_measures(f"{model}, {basis} basis", found)
+    if compared is not None:
+        _show_measures(f"{against}, {basis} basis", [one["other"] for one in compared["matrices"]])
+        return show_comparison(compared, top)
     for spectrum in found:
         _show_values(spectrum, top)
-
-
-def decomposed(view: View, svds: SvdCache, key: AnyKey) -> Decomposition:
-    """Singular values and vectors of a matrix or of a head's product."""
-    from explorer.composed import decompose_circuit
-
-    return decompose_circuit(view, key) if isinstance(key, CircuitKey) else svds.get(view, key)
 
 
 def _entry(view: View, key: MatrixKey) -> MatrixEntry:
@@ -96,20 +103,6 @@ def _entry(view: View, key: MatrixKey) -> MatrixEntry:
 
     d_in, d_out = shape(view, key)
     return {"matrix": str(key), "shape": [d_in, d_out], "rank": min(d_in, d_out)}
-
-
-def _spectrum(key: AnyKey, found: Decomposition) -> Spectrum:
-    from explorer.spectrum import cumulative_energy
-
-    d_in, d_out = found.u.shape[0], found.vh.shape[1]
-    return {
-        "matrix": str(key),
-        "shape": [d_in, d_out],
-        "rank": found.rank,
-        "singular_values": found.s.tolist(),
-        "cumulative_energy": cumulative_energy(found.s).tolist(),
-        **measures(found.s, d_in, d_out),
-    }
 
 
 def _show_measures(what: str, spectra: list[Spectrum]) -> None:

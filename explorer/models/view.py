@@ -84,10 +84,13 @@ class ViewPool:
     """Views of one model lent out for exclusive use, so that sessions and jobs never share one.
 
     A lent view may still carry the last borrower's mask: put yours onto it first (`explorer.edit.apply`).
+
+    Attributes:
+        model: whose views.
     """
 
     def __init__(self, model: Model, idle: int = 4) -> None:
-        self._model = model
+        self.model = model
         self._idle: list[View] = []
         self._keep = idle
         self._lock = threading.Lock()
@@ -97,7 +100,7 @@ class ViewPool:
         """A view that nobody else uses until the block ends."""
         with self._lock:
             view = self._idle.pop() if self._idle else None
-        view = view or self._model.view()
+        view = view or self.model.view()
         try:
             yield view
         finally:

@@ -21,6 +21,8 @@ from explorer.ui.words import literal
 PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
 _KEEP = {
     "model": 2,
+    "second": 2,
+    "changes": 32,
     "scores": 24,
     "baseline": 3,
     "evaluation": 256,

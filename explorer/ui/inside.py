@@ -15,7 +15,7 @@ from explorer.keys import Kind
 from explorer.masks import Removed
 from explorer.progress import Progress
 from explorer.tasks import Example
-from explorer.ui import links, words, work
+from explorer.ui import figures, links, words, work
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
@@ -39,10 +39,10 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     for box, reading, name in ((before, contrast.before, "unpruned"), (after, contrast.after, "with the mask")):
         pattern = reading.attention[layer][head].numpy()
         figure = plots.attention(pattern, reading.tokens, f"L{layer} head {head}, {name}")
-        box.plotly_chart(figure, config=plots.CONFIG, key=f"inside-{name}")
+        figures.draw(figure, f"inside-{name}", box=box)
     text = bench.model.tokenizer.decode([answer[0]])
     figure = plots.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
-    lens.plotly_chart(figure, config=plots.CONFIG, key="inside-lens")
+    figures.draw(figure, "inside-lens", box=lens)
 
 
 def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Example]:
@@ -94,7 +94,7 @@ def heads(contrast: Contrast, layer: int) -> None:
     most = contrast.most_changed_head()
     with left:
         figure = activation_plots.head_changes(contrast.head_changes().double().numpy())
-        st.plotly_chart(figure, config=plots.CONFIG, key="head-changes")
+        figures.draw(figure, "head-changes")
         st.caption(
             "No attention moved." if most is None else f"L{most[0]} head {most[1]} moved most; it is in the frame."
         )
@@ -111,7 +111,7 @@ def heads(contrast: Contrast, layer: int) -> None:
             shown.double().numpy(), contrast.before.tokens, f"L{layer}, every head: {which}",
             difference=which == "difference",
         )  # fmt: skip
-        st.plotly_chart(figure, config=plots.CONFIG, key="every-head")
+        figures.draw(figure, "every-head")
 
 
 def wrote(bench: Bench, prompt: str) -> None:
@@ -132,7 +132,7 @@ def wrote(bench: Bench, prompt: str) -> None:
     )
     before, after = (one[chosen].double().numpy() for one in (found.before, found.after))
     figure = activation_plots.written(before, after, found.tokens, f"Written by {_named(found.values[chosen])}")
-    st.plotly_chart(figure, config=plots.CONFIG, key="wrote-figure")
+    figures.draw(figure, "wrote-figure")
     more = f" The {VALUES:,} most changed of {len(found.values):,} can be chosen." * (len(found.values) > VALUES)
     st.caption(f"(x · u) s at each token, along v; with the mask it is {_instead(bench, float(after[0]))}.{more}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from explorer import mask_plots, plots
+from explorer import mask_plots
 from explorer.config import settings
 from explorer.errors import MaskError, TaskError
 from explorer.evaluate import Comparison
@@ -14,7 +14,7 @@ from explorer.library import Library
 from explorer.mask_sets import Overlap, overlaps
 from explorer.masks import Mask
 from explorer.tasks import TASKS
-from explorer.ui import mask_work, recipes, share, words
+from explorer.ui import figures, mask_work, recipes, share, words
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -65,7 +65,7 @@ def _venn(shared: dict[MatrixKey, Overlap], first: str, second: str) -> None:
     if not shared:
         return
     figure = mask_plots.shared_values({str(key): one for key, one in shared.items()}, first[:30], second[:30])
-    st.plotly_chart(figure, config=plots.CONFIG, key="shared-values")
+    figures.draw(figure, "shared-values")
     if len(shared) > mask_plots.MATRICES:
         st.caption(f"The {mask_plots.MATRICES} matrices with the most of them, of {len(shared):,}.")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
-from explorer.keys import AnyKey
 from explorer.spectrum import QUANTILES, SpectrumSummary, summarise
 from explorer.svd import Decomposition
 from explorer.ui import guide
@@ -45,10 +44,10 @@ _TAILS = {
 }
 
 
-def draw(shown: Sequence[Series], decompositions: Mapping[AnyKey, Decomposition]) -> None:
+def draw(shown: Sequence[Series], decompositions: Sequence[Decomposition]) -> None:
     """Both tables, one row per matrix, and what the words mean."""
     sizes, tails = [], []
-    for one, found in zip(shown, decompositions.values(), strict=True):
+    for one, found in zip(shown, decompositions, strict=True):
         d_in, d_out = found.u.shape[0], found.vh.shape[1]
         summary = summarise(found.s, d_in, d_out)
         shape = {"shape": f"{d_in} x {d_out}", "values": found.rank, "in mask": len(one.removed)}

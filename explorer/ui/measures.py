@@ -16,7 +16,7 @@ from explorer import plots
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
 from explorer.search.controls import beaten
-from explorer.ui import live, pages, words, work
+from explorer.ui import figures, live, pages, words, work
 from explorer.ui.cached import PATIENCE
 from explorer.ui.session import Bench
 from explorer.ui.work import Controls
@@ -199,7 +199,7 @@ def changes(comparison: Comparison, controls: Controls | None) -> None:
     with left:
         _flips(comparison)
     figure = plots.controls(controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy)
-    right.plotly_chart(figure, config=plots.CONFIG, key="controls-figure")
+    figures.draw(figure, "controls-figure", box=right)
 
 
 def _flips(comparison: Comparison) -> None:

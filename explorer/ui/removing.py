@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import streamlit as st
 
-from explorer import plots, prune_plots
+from explorer import prune_plots
 from explorer.attribution import Scores
 from explorer.edit import apply
 from explorer.keys import MatrixKey
@@ -17,7 +17,7 @@ from explorer.progress import Progress, part
 from explorer.prune_plots import CurvePoint
 from explorer.sampling import Sample
 from explorer.search import lowest, mask_of
-from explorer.ui import live, recipes, session, share, words, workbench
+from explorer.ui import figures, live, recipes, session, share, words, workbench
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
@@ -49,7 +49,7 @@ def along(bench: Bench, scores: Scores) -> None:
     if wanted and (drawn := live.sample(bench)) is not None and (points := _curve(bench, scores, drawn)) is not None:
         now = st.session_state["k-slider"]
         figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, now, bench.mask.state)
-        st.plotly_chart(figure, config=plots.CONFIG, key="curve-figure")
+        figures.draw(figure, "curve-figure")
         what = "all" if drawn.whole else "the live sample:"
         st.caption(f"On {what} {len(drawn.examples):,} {bench.split} examples; bars are standard errors.")
         share.copy("curve", bench, lambda: [recipes.curve(share.setting(bench), stops, len(drawn.examples))])

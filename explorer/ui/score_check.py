@@ -8,13 +8,13 @@ from typing import cast
 import pandas as pd
 import streamlit as st
 
-from explorer import plots, score_plots
+from explorer import score_plots
 from explorer.attribution import Scores
 from explorer.attribution.exact import Value
 from explorer.masks import Mask
 from explorer.metrics import Mean
 from explorer.study import Trust
-from explorer.ui import guide, recipes, score_rows, share, work
+from explorer.ui import figures, guide, recipes, score_rows, share, work
 from explorer.ui.session import Bench
 
 START, MOST = 8, 500
@@ -95,7 +95,7 @@ def compare(shown: pd.DataFrame) -> None:
         "Log axes", value=True, key="pairs-log", persist_state="session", help="Linear below a thousandth of a nat."
     )
     figure = score_plots.predicted_exact(pairs(found), log=log)
-    st.plotly_chart(figure, config=plots.CONFIG, key="pairs", alt="Exact effects over predicted ones")
+    figures.draw(figure, "pairs", alt="Exact effects over predicted ones")
     table = pd.DataFrame([_line(name, one) for name, one in score_rows.agreement(shown).items()])
     st.dataframe(table, hide_index=True, column_config=_AGREEMENT, key="agreement")
     if len(found) > score_plots.POINTS:

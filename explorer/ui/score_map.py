@@ -11,7 +11,7 @@ from explorer.attribution import SCORERS
 from explorer.errors import MatrixError
 from explorer.keys import MatrixKey
 from explorer.registry import kinds
-from explorer.ui import guide, links, opening, recipes, share, work
+from explorer.ui import figures, guide, links, opening, recipes, share, work
 from explorer.ui.score_cells import cells
 from explorer.ui.selection import selected_id
 from explorer.ui.session import Bench
@@ -48,10 +48,10 @@ def draw(bench: Bench) -> None:
         st.caption("Scoring.")
         return
     found = cells(scores, bench.mask)
-    event: Any = st.plotly_chart(
+    event = figures.draw(
         score_plots.score_map(found, dark=st.context.theme.type == "dark"),
+        "score-map",
         config={**plots.CONFIG, "displayModeBar": False},
-        key="score-map",
         on_select="rerun",
         selection_mode="points",
         alt="Map of the model: rows are layers, columns are matrices",

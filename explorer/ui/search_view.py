@@ -8,12 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from explorer import plots
 from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
 from explorer.search_page import search_page
 from explorer.search_plots import Measured, search_controls, search_curve
-from explorer.ui import mask_panel, recipes, searching, session, share, words
+from explorer.ui import figures, mask_panel, recipes, searching, session, share, words
 from explorer.ui.jobs import State
 from explorer.ui.searching import Asked, Outcome, Seen, Started
 from explorer.ui.selection import selected_id
@@ -108,7 +107,7 @@ def _watch(started: Started) -> None:
     if seen is not None:
         st.markdown(f"Best so far, on validation: **{_told(seen.best)}**")
         for box, measure in zip(st.columns(2), MEASURES, strict=True):
-            box.plotly_chart(_curve(seen, measure), config=plots.CONFIG, key=f"search-growing-{measure}")
+            figures.draw(_curve(seen, measure), f"search-growing-{measure}", box=box)
 
 
 def _figures(outcome: Outcome) -> None:
@@ -168,8 +167,8 @@ def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -
     best = next(i for i, point in enumerate(seen.curve) if point is seen.best)
     for box, measure in zip(st.columns(2), MEASURES, strict=True):
         chart = f"search-curve-{name}-{measure}"
-        box.plotly_chart(
-            _curve(seen, measure), config=plots.CONFIG, key=chart, selection_mode="points",
+        figures.draw(
+            _curve(seen, measure), chart, box=box, selection_mode="points",
             on_select=_pick(chart, chosen_key, len(seen.curve)),
         )  # fmt: skip
     st.session_state.setdefault(chosen_key, best)
@@ -243,7 +242,7 @@ def _controls(file: SearchFile) -> None:
     for box, measure in zip(st.columns(2), ("accuracy", "loss"), strict=True):
         draws = {name: getattr(one, measure) for name, one in file.controls.items()}
         figure = search_controls(draws, getattr(file.test, measure), getattr(file.baseline, measure), measure)
-        box.plotly_chart(_themed(figure), config=plots.CONFIG, key=f"search-controls-{measure}")
+        figures.draw(_themed(figure), f"search-controls-{measure}", box=box)
     lines = [
         f"{name} {one.percentile.accuracy:.0f} % (accuracy), {one.percentile.loss:.0f} % (loss)"
         for name, one in file.controls.items()

@@ -7,12 +7,12 @@ from typing import get_args
 import streamlit as st
 
 from explorer.attribution import SCORERS
-from explorer.config import settings
 from explorer.keys import Kind
 from explorer.models import NAMED, Basis, Model, ViewPool, available
 from explorer.registry import kinds
 from explorer.tasks import Task
 from explorer.ui import cached, guide, links, mask_panel, session, task_choice, work
+from explorer.ui.model_choice import fetch
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -35,7 +35,7 @@ def bench() -> Bench | None:
     with settings_box:
         basis = _choose_basis()
     show_notices()
-    if name in NAMED and not available(name) and not _fetch(name):
+    if name in NAMED and not available(name) and not fetch(name, "fetch"):
         return None
     model = work.loaded(name, basis)
     if model is None:
@@ -83,14 +83,6 @@ def _choose_basis() -> str:
         "values differ, and a mask belongs to one basis.",
     )
     return str(chosen)
-
-
-def _fetch(name: str) -> bool:
-    st.info(f"**{name}** is not on this machine yet. It is fetched once and kept in {settings().cache_dir}.")
-    started = f"fetch-{name}"
-    if st.button(f"Fetch {name}", key="fetch", type="primary"):
-        st.session_state[started] = True
-    return bool(st.session_state.get(started)) and work.fetched(name)
 
 
 def _choose_settings(model: Model, views: ViewPool, task: Task, existing: tuple[Kind, ...]) -> Bench:

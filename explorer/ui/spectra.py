@@ -18,6 +18,8 @@ from explorer.ui import links, work
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Series
 
+MOST_OTHERS = 48  # matrices beside the first
+
 
 def scored_keys(bench: Bench) -> tuple[MatrixKey, ...]:
     """The bench's set of scored matrices."""
@@ -62,6 +64,47 @@ def choose_matrix(keys: Sequence[AnyKey], start: MatrixKey, boxes: Sequence[Delt
     return next(key for key in keys if (key.layer, _sort(key), key.head) == (layer, kind, head))
 
 
+def chosen_matrix(keys: Sequence[AnyKey]) -> AnyKey | None:
+    """What the three boxes of `choose_matrix` hold now, which callbacks may ask before the page runs."""
+    kind = st.session_state.get("spectra-kind")
+    place = st.session_state.get("spectra-layer"), kind, st.session_state.get(f"spectra-head-{kind}")
+    return next((key for key in keys if (key.layer, _sort(key), key.head) == place), None)
+
+
+def show_matrix(key: AnyKey) -> None:
+    """Put a matrix into the three boxes of `choose_matrix`; for callbacks, and before they are drawn."""
+    sort = _sort(key)
+    st.session_state.update({"spectra-layer": key.layer, "spectra-kind": sort, f"spectra-head-{sort}": key.head})
+
+
+def choose_layers(keys: Sequence[AnyKey], first: AnyKey, name: str) -> None:
+    """Take the same matrix of all layers, or of every n-th, into the box of others with the key `name`."""
+    with st.popover("Layers", icon=":material/layers:", key="layers", help="The same matrix in other layers"):
+        layers = len({key.layer for key in keys})
+        least = -(-(layers - 1) // MOST_OTHERS)
+        every = int(
+            st.number_input("Every n-th layer", least, max(layers - 1, least), least, key="layers-every", width=150)
+        )
+        others = same_elsewhere(keys, first, every)
+        st.button(
+            f"Compare {len(others) + 1:,} layers",
+            key="layers-take",
+            disabled=not others,
+            on_click=lambda: st.session_state.update({name: [str(key) for key in others]}),
+        )
+
+
+def same_elsewhere(keys: Sequence[AnyKey], first: AnyKey, every: int) -> tuple[AnyKey, ...]:
+    """The matrices of `first`'s kind and head in every n-th layer, counted from its own, without itself."""
+    return tuple(
+        key
+        for key in keys
+        if (_sort(key), key.head) == (_sort(first), first.head)
+        and key.layer != first.layer
+        and (key.layer - first.layer) % every == 0
+    )
+
+
 def _sort(key: AnyKey) -> Kind | Circuit:
     return key.circuit if isinstance(key, CircuitKey) else key.kind
 
@@ -94,6 +137,8 @@ def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges
         scores: their scores, where there are any.
         edges: whether to draw where the random bulk ends.
     """
+    if not work.prepared(bench, keys):
+        return None
     found = []
     for key in keys:
         decomposition = work.decomposition(bench, key)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from explorer.activations import Contrast, Reading, read_prompt
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects, known_effects
 from explorer.batches import batches
-from explorer.composed import decompose_circuit
 from explorer.edit import apply, check_mask
 from explorer.effect_store import default_effects
 from explorer.errors import MaskError, MatrixError
 from explorer.evaluate import Comparison, Evaluation, evaluate, evaluate_kept
-from explorer.keys import AnyKey, CircuitKey, MatrixKey
+from explorer.keys import AnyKey, MatrixKey
 from explorer.masks import Mask
 from explorer.metrics import Mean
+from explorer.model_diff import decomposed
 from explorer.models import Model, ViewPool, fetch, load
 from explorer.progress import Progress, part
 from explorer.readout import Readout, readouts
@@ -27,7 +27,7 @@ from explorer.search import mask_of, random_count
 from explorer.svd import Decomposition
 from explorer.ui import words
 from explorer.ui.cached import PATIENCE, compute, notices, runner, svds
-from explorer.ui.jobs import Key
+from explorer.ui.jobs import Key, State
 from explorer.ui.session import Bench, replaced_job, token
 
 CONTROL_DRAWS = 20
@@ -51,10 +51,18 @@ class Controls:
 
 def loaded(name: str, basis: str = "raw") -> Model | None:
     """The model called `name`, in a basis."""
-    work = partial(load, name, basis=basis)
-    return cast(
-        "Model | None", compute(("model", name, basis), f"Loading {name}", lambda progress: work(progress=progress))
-    )
+
+    def work(progress: Progress) -> Model:
+        second = held(("second", name, basis))
+        return load(name, basis=basis, progress=progress) if second is None else second.model
+
+    return cast("Model | None", compute(("model", name, basis), f"Loading {name}", work))
+
+
+def held(key: Key) -> Any | None:
+    """The result of a job that is done and kept; None otherwise."""
+    job = runner().find(key)
+    return job.result if job is not None and job.state is State.DONE else None
 
 
 def fetched(name: str) -> bool:
@@ -173,9 +181,22 @@ def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:
 
     def work(progress: Progress) -> Decomposition:
         with bench.views.borrow() as view:
-            return decompose_circuit(view, key) if isinstance(key, CircuitKey) else bench.svds.get(view, key)
+            return decomposed(view, bench.svds, key)
 
     return cast("Decomposition | None", compute(("svd", bench.model.digest, key), f"Decomposing {key}", work))
+
+
+def prepared(bench: Bench, keys: Sequence[AnyKey]) -> bool:
+    """Whether the matrices among `keys` are decomposed; if not, they are, all in one job."""
+    wanted = tuple(key for key in keys if isinstance(key, MatrixKey))
+
+    def work(progress: Progress) -> bool:
+        with bench.views.borrow() as view:
+            bench.svds.get_many(view, wanted, progress)
+        return True
+
+    names = f"{len(wanted):,} matrices"
+    return len(wanted) < 2 or bool(compute(("svds", bench.model.digest, wanted), f"Decomposing {names}", work))
 
 
 def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int) -> list[Readout] | None:

@@ -18,13 +18,14 @@ from explorer.keys import CircuitKey, MatrixKey, parse_key
 from explorer.masks import load_mask
 from explorer.models import Model, load
 from explorer.readout import readouts
-from explorer.registry import matrices, read
+from explorer.registry import matrices, read, shape
 from explorer.spectrum import summarise
 from explorer.svd import decompose
 from explorer.svd_cache import SvdCache
 from explorer.tasks import load_task
 from tests import tiny
 from tests.commands import refused, report, run
+from tests.siblings import low_rank, tuned
 
 
 def check_measures(entry: dict[str, Any], W: Any) -> None:
@@ -68,6 +69,45 @@ def test_spectra_hold_every_measure_of_matrices_and_products(model64: Model, fol
     table = run("spectra", "--model", folder, *options, "--top", 1).stdout
     for word in ("particip.", "condition", "50/90/99 %", "power-law", "bulk", *names):
         assert word in table
+
+
+def test_a_fine_tune_is_compared_with_its_base(model: Model, arch: str, folder: Path, tmp_path: Path) -> None:
+    key = MatrixKey.parse("L1.V")
+    sibling = tuned(model, arch, tmp_path / "tuned", {key: low_rank(*shape(model.view(), key), 1)})
+    common = ("spectra", "--model", folder, "--matrix", key, "--matrix", "L0.OUT", "--against", sibling)
+    found = report(*common, "--overlap", 3)
+    against = found["against"]
+    assert set(against) == set(spectrum_reports.Against.__annotations__)
+    assert (against["model"], against["basis"]) == (str(sibling), "raw")
+    assert against["model_digest"] == load(str(sibling)).digest != found["model_digest"]
+    W, W_other = (read(load(str(one)).view(), key).double().numpy() for one in (folder, sibling))
+    changed, same = against["matrices"]
+    assert [one["matrix"] for one in against["matrices"]] == [str(key), "L0.OUT"]
+    assert set(changed) == set(spectrum_reports.MatrixChange.__annotations__)
+    check_measures(changed["other"], W_other)
+    s, s_other, moved = (np.linalg.svd(one, compute_uv=False) for one in (W, W_other, W_other - W))
+    assert changed["relative_change"] == pytest.approx((s_other - s) / s, abs=1e-4)
+    assert changed["difference"]["singular_values"] == pytest.approx(moved, abs=1e-6)
+    assert changed["difference"]["energy_counts"] == [1, 1, 1]  # the fine-tune has rank 1
+    assert changed["difference_size"] == pytest.approx(np.linalg.norm(W_other - W) / np.linalg.norm(W), rel=1e-4)
+    assert (same["difference_size"], same["left"]["similarity"]) == (0.0, pytest.approx(1.0))
+    for side, axis in (("left", 0), ("right", 1)):
+        assert set(changed[side]) == set(spectrum_reports.Angles.__annotations__)
+        assert (len(changed[side]["cosines"]), changed["k"], changed[side]["dimension"]) == (3, 3, W.shape[axis])
+        assert changed[side]["chance_similarity"] == 3 / W.shape[axis]
+    assert report(*common[:5])["against"] is None
+    table = run(*common, "--top", 2).stdout
+    for words in ("The difference W' - W", "Overlap of the k leading", "relative change"):
+        assert words in table
+    assert f"({changed['left']['chance_similarity']:.3f})" in table
+
+
+def test_models_that_cannot_be_compared_are_refused(arch: str, folder: Path, tmp_path: Path) -> None:
+    other = tiny.save("llama" if arch == "gpt2" else "gpt2", tmp_path / "other")
+    common = ("spectra", "--model", folder, "--against", other, "--matrix")
+    assert "only matrices of one shape have a difference" in refused(*common, "L0.OUT")
+    assert "does not have it" in refused(*common, "L0.Q.H3" if arch == "llama" else "L0.K.H2")
+    assert "is not there" in refused(*common[:3], "--against", "./nowhere", "--matrix", "L0.OUT")
 
 
 @pytest.mark.parametrize("per_head", [True, False])

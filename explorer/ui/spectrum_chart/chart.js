@@ -1,23 +1,7 @@
-// One mounted chart: loads plotly.js, draws, listens to the pointer and the keyboard, talks to Python.
+// One mounted chart: draws, listens to the pointer and the keyboard, talks to Python.
 
 const DOUBLE_CLICK_MS = 400;
 const CHARTS = new WeakMap();
-
-function loadPlotly(url) {
-  const slot = Symbol.for(`eigenprune ${url}`);
-  globalThis[slot] ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = url;
-    script.onload = () => resolve(globalThis.Plotly);
-    script.onerror = () => {
-      delete globalThis[slot]; // try again at the next draw
-      script.remove();
-      reject(new Error("The plot library could not be loaded from the server. Reload the page."));
-    };
-    document.head.append(script);
-  });
-  return globalThis[slot];
-}
 
 function element(parent, name, tag = "div") {
   const child = document.createElement(tag);
@@ -99,7 +83,7 @@ class SpectrumChart {
     this.name(data.state);
     const traces = buildTraces(this.model, theme);
     const { model } = this;
-    await this.Plotly.react(this.plot, traces, buildLayout(model, theme), plotConfig(data, this.Plotly, this.plot));
+    await this.Plotly.react(this.plot, traces, buildLayout(model, theme), plotConfig(model, this.Plotly, this.plot));
     this.drawn = model;
     this.shape = shape;
     if (this.late) this.recolour();

@@ -52,7 +52,8 @@ function seriesTrace(series, position, model, style) {
   const colour = series.score ? { color: series.score, coloraxis: "coloraxis" } : { color: style.theme.neutral };
   const rim = style.dense ? colour : { color: style.theme.background }; // rims would hide a dense cloud
   const marker = {
-    symbol: symbolsOf(series, position, model.data), size: style.size, ...colour, line: { width: style.dense ? 1 : 1.8, ...rim },
+    symbol: symbolsOf(series, position, model.data), size: style.size + (position && !style.dense ? 3 : 0),
+    ...colour, line: { width: style.dense ? 1 : 1.8, ...rim },
   };
   if (series.nullFrom < series.n) {
     marker.opacity = Array.from({ length: series.n }, (_, i) => (i < series.nullFrom ? 1 : 0.35));
@@ -63,6 +64,7 @@ function seriesTrace(series, position, model, style) {
     line: { width: 1, color: style.theme.dark ? "#6b6f78" : "#b8b8be", dash: DASHES[position % DASHES.length] },
     unselected: { marker: { opacity: 1 } }, // a box means "toggle", so nothing stays selected
     showlegend: false, legendgroup: series.matrix, hoverinfo: "none",
+    zorder: model.series.length - position, // the first one on top
   };
 }
 
@@ -158,17 +160,18 @@ function buildLayout(model, theme) {
   };
 }
 
-function plotConfig(data, Plotly, gd) {
+function plotConfig({ data, series }, Plotly, gd) {
   const name = `spectrum-${data.series.map((one) => one.matrix).join("-")}`.slice(0, 80).replace(/[^\w.-]/g, "_");
   const svg = {
     name: "svg", title: "Download as SVG", icon: Plotly.Icons.disk,
     click: () => Plotly.downloadImage(gd, { format: "svg", filename: name }),
   };
+  const csv = { name: "csv", title: "Download as CSV", icon: Plotly.Icons.table ?? CSV_ICON, click: () => saveText(`${name}.csv`, tableOf(series)) };
   const picking = data.interactive ? ["select2d", "lasso2d"] : [];
   return {
     displaylogo: false, showSendToCloud: false, plotlyServerURL: "", displayModeBar: true, scrollZoom: false,
     doubleClick: false, showTips: false, showAxisRangeEntryBoxes: false,
-    modeBarButtons: [[...picking, "zoom2d", "pan2d"], ["resetScale2d"], ["toImage", svg]],
+    modeBarButtons: [[...picking, "zoom2d", "pan2d"], ["resetScale2d"], ["toImage", svg, csv]],
     toImageButtonOptions: { format: "png", scale: 2, filename: name },
   };
 }
