@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from explorer.keys import MatrixKey
+from explorer.ui import spectra
 
 _WANTED = "matrix-to-open"
 
@@ -20,9 +21,7 @@ def follow() -> None:
     if wanted is None:
         return
     key, index = wanted
-    st.session_state.update(
-        {"spectra-layer": key.layer, "spectra-kind": key.kind, f"spectra-head-{key.kind}": key.head}
-    )
+    spectra.show_matrix(key)
     if index is not None:
         st.session_state[f"readout-index-{key}"] = index
     st.switch_page("pages/spectra.py")

@@ -11,7 +11,7 @@ from explorer.keys import Kind
 from explorer.models import NAMED, Basis, Model, ViewPool, available
 from explorer.registry import kinds
 from explorer.tasks import Task
-from explorer.ui import cached, guide, links, mask_panel, session, task_choice, work
+from explorer.ui import cached, guide, keyboard, links, mask_panel, session, task_choice, work
 from explorer.ui.model_choice import fetch
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
@@ -50,6 +50,7 @@ def bench() -> Bench | None:
         bench = _choose_settings(model, views, task, existing) if task is not None else None
     with st.sidebar:
         mask_panel.draw(model, bench)
+        keyboard.draw()
     if task is None:
         st.info(hint, icon=":material/upload_file:")
     return bench

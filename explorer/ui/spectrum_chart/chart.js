@@ -150,6 +150,7 @@ class SpectrumChart {
     on(this.plot, "pointermove", (event) => this.move(event));
     on(this.plot, "pointerleave", () => this.hide());
     on(this.root, "keydown", (event) => this.keydown(event));
+    on(this.root, "focus", () => this.focused());
     on(this.root, "blur", () => this.hide());
     this.observer = new ResizeObserver(() => {
       if (this.shape && this.root.clientWidth && this.root.clientWidth !== this.plot._fullLayout?.width) {
@@ -232,9 +233,10 @@ class SpectrumChart {
     if (event.key === "Escape") { this.hide(); return; }
     const visible = this.visible();
     if (visible.length === 0) return;
-    const at = this.at && visible.includes(this.at.series) ? this.at : null;
+    const at = this.cursor(visible);
     if (event.key === "Enter" || event.key === " ") {
       if (!at) return;
+      this.show(at);
       this.pick("click", [[at.series.matrix, [at.index]]]);
     } else {
       const next = stepPoint(event.key, at, visible);
@@ -243,6 +245,25 @@ class SpectrumChart {
     }
     event.preventDefault();
     event.stopPropagation();
+    this.announce();
+  }
+
+  // Who comes by the Tab key sees at once where the cursor is.
+  focused() {
+    if (!this.shape || !this.root.matches(":focus-visible")) return;
+    const visible = this.visible();
+    if (visible.length === 0) return;
+    this.show(this.cursor(visible) ?? stepPoint("Home", null, visible));
+    this.announce();
+  }
+
+  // Where the cursor is among the series as they are drawn now; null if its matrix is not there any more.
+  cursor(visible) {
+    const series = visible.find((one) => one.matrix === this.at?.series.matrix);
+    return series && this.at.index < series.n ? { series, index: this.at.index } : null;
+  }
+
+  announce() {
     this.live.textContent = describePoint(this.at.series, this.at.index, this.model.data).join(", ");
   }
 

@@ -64,7 +64,7 @@ function placeTip(root, plot, ring, tip, { series, index }, data) {
 
 // Where an arrow key leads from `at` (null = nothing focused yet); null if the key is not ours.
 function stepPoint(key, at, visible) {
-  const move = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[key];
+  const move = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -Infinity, End: Infinity }[key];
   const turn = { ArrowUp: visible.length - 1, ArrowDown: 1 }[key];
   if (move === undefined && turn === undefined) return null;
   if (!at) return { series: visible[0], index: key === "End" ? visible[0].n - 1 : 0 };

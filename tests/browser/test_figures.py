@@ -1,0 +1,107 @@
+"""Every plot's menu in a real browser: PNG and SVG of what is on the screen, CSV of its data."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import app, chart
+from tests.browser.app import APP, go, open_prune, press, settle
+from tests.browser.app import wait_for_removed as removed
+from tests.browser.conftest import StartServer, open_app
+
+pytestmark = pytest.mark.browser
+
+PLOTS = {
+    "Overview": ("score-map",),
+    "Spectra": ("energy",),
+    "Activations": ("attention-unpruned", "attention-difference", "residual", "lens", "wrote-figure"),
+}
+
+
+@pytest.fixture(scope="module")
+def url(streamlit_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return streamlit_server(APP, app.folders(tmp_path_factory.mktemp("figures")))
+
+
+def take(page: Page, key: str, name: str) -> Path:
+    """Choose a format from a plot's menu."""
+    page.locator(f".st-key-files-{key} button").first.click()
+    button = page.get_by_test_id("stPopoverBody").get_by_role("button", name=name)
+    with page.expect_download(timeout=app.SECONDS) as found:
+        button.click()
+    path = Path(found.value.path())
+    assert found.value.suggested_filename == f"{key}.{name.split()[-1].lower()}"
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_plot_is_downloaded_as_png_svg_and_csv(page: Page, url: str, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    open_app(page, f"{url}/spectra?matrix=L0.K.H1_L1.OUT")
+    settle(page)
+    drawn = page.locator(".st-key-figure-energy .js-plotly-plot")
+    assert take(page, "energy", "Download as PNG").read_bytes().startswith(b"\x89PNG")
+    picture = take(page, "energy", "Download as SVG").read_text()
+    assert picture.lstrip().startswith("<svg")
+    assert "Cumulative energy" in picture
+    background = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    assert background in picture  # in the page's own theme
+    rows = list(csv.reader(take(page, "energy", "CSV").read_text().splitlines()))
+    curves = drawn.evaluate(
+        "(gd) => gd._fullData.filter((one) => one.mode === 'lines').map((one) => [one.name, [...one.y]])"
+    )
+    for name, values in curves:
+        found = [float(row[2]) for row in rows if row[0] == name and not row[3]]
+        assert found == pytest.approx(values)
+    assert [name for name, _ in curves] == ["L0.K.H1", "L1.OUT"]
+
+
+def test_every_plot_has_its_menu_clear_of_plotlys_bar(page: Page, url: str) -> None:
+    open_prune(page, url)
+    press(page, "remove-lowest")
+    removed(page, 4)
+    for title, keys in PLOTS.items():
+        go(page, title)
+        drawn = page.locator(".js-plotly-plot:not(.spectrum-chart__plot)")
+        expect(page.locator("[class*=st-key-files-]")).to_have_count(drawn.count())
+        for key in keys:
+            plot, menu = (page.locator(f".st-key-{name}-{key}") for name in ("figure", "files"))
+            plot.scroll_into_view_if_needed()
+            plot.hover()
+            boxes = [one.bounding_box() for one in (plot, menu.locator("button").first)]
+            assert all(boxes)
+            (left, top, width, height), inner = (
+                [box[side] for side in ("x", "y", "width", "height")] for box in boxes if box
+            )
+            assert left <= inner[0]
+            assert inner[0] + inner[2] <= left + width + 1
+            assert top <= inner[1] <= top + height / 4
+            bar = plot.locator(".modebar")
+            if bar.count() and (where := bar.first.bounding_box()):
+                assert where["x"] + where["width"] <= inner[0] + 1, key
+
+
+def test_the_clickable_plots_bar_has_csv_too(page: Page, url: str) -> None:
+    open_prune(page, url)
+    (matrix,) = chart.displayed_state(page, app.CHART)
+    chart.click_point(page, app.CHART, matrix, 3)
+    removed(page, 1)
+    with page.expect_download() as found:
+        chart.set_tool(page, app.CHART, "Download as CSV")
+    assert found.value.suggested_filename == f"spectrum-{matrix}.csv"
+    rows = list(csv.DictReader(Path(found.value.path()).read_text().splitlines()))
+    s, score = chart.evaluate(
+        page,
+        app.CHART,
+        "const one = gd._fullData.find((trace) => trace.meta?.matrix); return [[...one.y], [...one.marker.color]];",
+    )
+    assert [float(row["singular value"]) for row in rows] == pytest.approx(s)
+    assert [float(row["score (nats)"]) for row in rows] == pytest.approx(score)
+    assert [int(row["index"]) for row in rows if row["state"] == "removed"] == [3]
+    assert {row["matrix"] for row in rows} == {matrix}
