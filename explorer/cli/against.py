@@ -88,8 +88,8 @@ def show_comparison(found: Against, top: int) -> None:
         )
         for one in found["matrices"]
     ]
-    columns = ("matrix", "k", "mean cos²,\ninputs u", "mean cos²,\noutputs v", "smallest\ncos, u", "smallest\ncos, v")
-    show_table("Overlap of the k leading singular vectors (in brackets: by chance)", columns, sides)
+    angles = ("matrix", "k", "mean cos²,\ninputs u", "mean cos²,\noutputs v", "smallest\ncos, u", "smallest\ncos, v")
+    show_table("Overlap of the k leading singular vectors (in brackets: by chance)", angles, sides)
     for one in found["matrices"]:
         _show_values(one, top)
 

@@ -44,6 +44,7 @@ def take(page: Page, key: str, name: str) -> Path:
 def test_a_plot_is_downloaded_as_png_svg_and_csv(page: Page, url: str, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     open_app(page, f"{url}/spectra?matrix=L0.K.H1_L1.OUT")
+    expect(page.get_by_role("heading", name="Spectra", exact=True)).to_be_visible(timeout=app.SECONDS)
     settle(page)
     drawn = page.locator(".st-key-figure-energy .js-plotly-plot")
     assert take(page, "energy", "Download as PNG").read_bytes().startswith(b"\x89PNG")
@@ -74,17 +75,15 @@ def test_every_plot_has_its_menu_clear_of_plotlys_bar(page: Page, url: str) -> N
             plot, menu = (page.locator(f".st-key-{name}-{key}") for name in ("figure", "files"))
             plot.scroll_into_view_if_needed()
             plot.hover()
-            boxes = [one.bounding_box() for one in (plot, menu.locator("button").first)]
-            assert all(boxes)
-            (left, top, width, height), inner = (
-                [box[side] for side in ("x", "y", "width", "height")] for box in boxes if box
-            )
-            assert left <= inner[0]
-            assert inner[0] + inner[2] <= left + width + 1
-            assert top <= inner[1] <= top + height / 4
+            around, inner = plot.bounding_box(), menu.locator("button").first.bounding_box()
+            assert around is not None
+            assert inner is not None
+            right = inner["x"] + inner["width"]
+            assert around["x"] <= inner["x"] < right <= around["x"] + around["width"] + 1
+            assert around["y"] <= inner["y"] <= around["y"] + around["height"] / 4
             bar = plot.locator(".modebar")
             if bar.count() and (where := bar.first.bounding_box()):
-                assert where["x"] + where["width"] <= inner[0] + 1, key
+                assert where["x"] + where["width"] <= inner["x"] + 1, key
 
 
 def test_the_clickable_plots_bar_has_csv_too(page: Page, url: str) -> None:

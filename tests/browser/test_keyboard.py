@@ -26,13 +26,14 @@ def matrices(page: Page, key: str) -> list[str]:
 
 def test_next_and_previous_matrix_on_spectra_but_not_while_typing(page: Page, url: str) -> None:
     open_app(page, f"{url}/spectra?matrix=L0.K.H1")
-    chart.settle(page, "spectra-chart")
+    expect(page.get_by_role("heading", name="Spectra", exact=True)).to_be_visible(timeout=app.SECONDS)
     settle(page)
+    chart.settle(page, "spectra-chart")
+    host = page.get_by_test_id("spectrum-chart")
     for key, expected in (("n", "L0.K.H2"), ("n", "L0.K.H3"), ("p", "L0.K.H2")):
         page.keyboard.press(key)
-        expect(page.get_by_test_id("spectrum-chart")).to_have_attribute(
-            "aria-label", re.compile(f" {expected}\\."), timeout=app.SECONDS
-        )
+        shown = re.compile(rf" {re.escape(expected)}\.")
+        expect(host).to_have_attribute("aria-label", shown, timeout=app.SECONDS)
     settle(page)
     box = page.locator(".st-key-against input")
     box.click()
@@ -78,7 +79,7 @@ def test_undo_is_the_masks_on_the_page_and_the_texts_in_a_field(page: Page, url:
     press(page, "remove-lowest")
     removed(page, 4)
     app.go(page, "Activations")
-    field = page.get_by_label("Prompt", exact=False).first
+    field = page.get_by_label("Prompt: the example's, or write your own")
     field.click()
     before = field.input_value()
     field.press_sequentially(" 7")

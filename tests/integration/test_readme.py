@@ -27,7 +27,7 @@ def test_the_python_example_runs_and_finds_the_hidden_ability(tmp_path: Path) ->
 
 def test_the_shell_examples_on_the_bundled_model_run_in_order(tmp_path: Path) -> None:
     commands = [line for line in block("sh", 2).splitlines() if "bundled" in line]
-    assert len(commands) == 5
+    assert len(commands) == 7
     for command in commands:
         words = command.split()
         assert words[0] == "eigenprune"
