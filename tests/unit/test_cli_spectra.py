@@ -96,7 +96,7 @@ def test_a_fine_tune_is_compared_with_its_base(model: Model, arch: str, folder: 
         assert (len(changed[side]["cosines"]), changed["k"], changed[side]["dimension"]) == (3, 3, W.shape[axis])
         assert changed[side]["chance_similarity"] == 3 / W.shape[axis]
     assert report(*common[:5])["against"] is None
-    table = run(*common, "--top", 2).stdout
+    table = run(*common, "--overlap", 3, "--top", 2).stdout
     for words in ("The difference W' - W", "Overlap of the k leading", "relative change"):
         assert words in table
     assert f"({changed['left']['chance_similarity']:.3f})" in table
