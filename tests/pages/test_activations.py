@@ -125,6 +125,6 @@ def test_what_a_removed_value_wrote_can_be_chosen(engine: Engine, scores: Scores
         one = found.values[place]
         bars, line = chart(app, f"Written by {one.matrix} value {one.index}")["data"]
         np.testing.assert_allclose(numbers(bars["y"]), found.before[place].numpy(), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(numbers(line["y"]), float(found.after[place]), rtol=1e-6)
+        np.testing.assert_allclose(numbers(line["y"]), found.after[place].numpy(), rtol=1e-6)
     app = click(go(app, "Prune"), "undo")
     assert any("Nothing is removed." in caption.value for caption in go(app, "Activations").caption)

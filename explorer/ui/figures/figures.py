@@ -37,7 +37,7 @@ def draw(
     config: Mapping[str, object] = plots.CONFIG,
     **options: Any,
 ) -> Any:
-    """`st.plotly_chart` with the menu; gives what that gives.
+    """`st.plotly_chart` with the menu, whose content is made when it is open; gives what the plot gives.
 
     Args:
         figure: a plotly figure.
@@ -50,19 +50,28 @@ def draw(
         event = st.plotly_chart(figure, key=key, config=dict(config), **options)
         with (
             st.container(key=f"menu-{key}", width="content"),
-            st.popover("", icon=":material/download:", type="tertiary", key=f"files-{key}", help="PNG, SVG, CSV"),
-            st.container(horizontal=True, gap="small"),
+            st.popover(
+                "",
+                icon=":material/download:",
+                type="tertiary",
+                key=f"files-{key}",
+                help="PNG, SVG, CSV",
+                on_change="rerun",
+            ) as menu,
         ):
-            _IMAGES(
-                key=f"images-{key}",
-                data={"plotly": ensure_plotly_js(), "plot": _class_name(key), "name": _class_name(key)},
-                width="content",
-            )
-            st.download_button(
-                "CSV", data=lambda: csv(figure), file_name=f"{_class_name(key)}.csv", mime="text/csv",
-                on_click="ignore", key=f"csv-{key}",
-            )  # fmt: skip
+            if menu.open:
+                _files(figure, key)
     return event
+
+
+def _files(figure: Any, key: str) -> None:
+    name = _class_name(key)
+    with st.container(horizontal=True, gap="small"):
+        _IMAGES(key=f"images-{key}", data={"plotly": ensure_plotly_js(), "plot": name, "name": name}, width="content")
+        st.download_button(
+            "CSV", data=lambda: csv(figure), file_name=f"{name}.csv", mime="text/csv", on_click="ignore",
+            key=f"csv-{key}",
+        )  # fmt: skip
 
 
 def _class_name(key: str) -> str:
