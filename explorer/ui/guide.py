@@ -39,6 +39,11 @@ def _text(letter: str) -> str:
 MARKS = (
     Mark(_dot(_GREY), "kept", "a singular value that is in force"),
     Mark(_dot(_GREY, hollow=True), "removed", "taken out by the mask"),
+    Mark(
+        _dot(_GREY, hollow=True) + f'<circle cx="11" cy="7" r="1.6" fill="{_GREY}"/>',
+        "scaled",
+        "made smaller by the mask's gain",
+    ),
     Mark(_dot(plots.HARMFUL), "harmful", "negative score: removing it is predicted to lower the loss"),
     Mark(_dot(plots.NEEDED), "needed", "positive score: the task needs it"),
     Mark(_text("?"), "not predictable", "so large a change that its score is likely to be wrong: measure it"),
