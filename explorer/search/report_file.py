@@ -152,6 +152,7 @@ class Damage(_Part):
 
     mask_digest: str
     removed: Count
+    gain: float = 0.0
     tasks: Listed[TaskDamage]
     text: TextDamage | None
 

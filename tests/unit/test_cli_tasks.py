@@ -122,7 +122,7 @@ def test_validate_counts_and_names_what_cannot_be_used(folder: Path, tmp_path: P
 
 
 def test_eval_reports_choices_leads_and_paired_tests(
-    folder: Path, model: Model, file: Path, task: Task, mask_file: Path, svds: SvdCache
+    folder: Path, model: Model, file: Path, task: Task, mask_file: Path, svds: SvdCache, tmp_path: Path
 ) -> None:
     words = ("eval", "--model", folder, "--task", file, "--mask", mask_file)
     found, view = report(*words), model.view()
@@ -141,7 +141,10 @@ def test_eval_reports_choices_leads_and_paired_tests(
     text = run(*words).stdout
     assert "Choice by summed log-probability: " in text
     assert "Answer leads distractor by " in text
-    plain = report("eval", "--model", folder, "--task", "int-mult", "--limit", 2)
+    without = tmp_path / "plain.jsonl"
+    rows = [{"prompt": f"w{i} w{j}", "answer": " w3"} for i in range(1, 5) for j in range(1, 5)]
+    without.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    plain = report("eval", "--model", folder, "--task", without, "--limit", 2)
     assert (plain["choice"], plain["lead"]) == (None, None)
 
 

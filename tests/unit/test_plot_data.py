@@ -97,7 +97,7 @@ def figures() -> dict[str, tuple[go.Figure, int]]:
         "residual": (plots.residual_change(np.ones((3, 2)), TOKENS[:2]), 6),
         "controls": (plots.controls([0.1, 0.2, 0.2], 0.5, 0.0), 5),
         "heads": (activation_plots.head_changes(np.ones((2, 3))), 6),
-        "wrote": (activation_plots.written(np.ones(3), 0.5, TOKENS, "t"), 6),
+        "wrote": (activation_plots.written(np.ones(3), np.full(3, 0.5), TOKENS, "t"), 6),
         "shared": (mask_plots.shared_values({"L0.K": Overlap(1, 2, 3)}, "a", "b"), 3),
         "curve": (prune_plots.lowest_curve(points, 0.1, 1), 6),
         "search": (search_plots.search_curve(measured, measured[0], "loss"), 5),

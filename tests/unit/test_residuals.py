@@ -125,8 +125,10 @@ def test_mean_inputs_are_means_over_real_tokens(view64: View) -> None:
     sites = matrices(view64, per_head=False)
     whole, single = keep(view64, cut(view64, 6), inputs=sites), keep(view64, cut(view64, 1), inputs=sites)
     assert set(whole.means) == set(sites)
+    # Llama's norms and softmax are float32 in a float64 model, too, and round by how wide a batch is.
+    rtol, atol = (1e-4, 1e-7) if view64.model.architecture.startswith("Llama") else (1e-9, 1e-12)
     for site in sites:
-        torch.testing.assert_close(whole.means[site], single.means[site], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(whole.means[site], single.means[site], rtol=rtol, atol=atol)
     assert not keep(view64, cut(view64)).means
 
 
