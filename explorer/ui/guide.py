@@ -14,45 +14,43 @@ _GREY, _LIGHT = "#8b8b8b", "#c9c9cf"
 
 @dataclass(frozen=True)
 class Mark:
-    """One entry of the legend: how it looks, as the inside of a 22 x 14 SVG, what it is, and what that means."""
+    """One entry of the legend: how it looks, in HTML that Streamlit leaves as it is (not SVG), its name and meaning."""
 
     look: str
     name: str
     meaning: str
 
 
-def _dot(colour: str, *, hollow: bool = False) -> str:
-    fill = "none" if hollow else colour
-    return f'<circle cx="11" cy="7" r="4.5" fill="{fill}" stroke="{colour}" stroke-width="1.8"/>'
+def _dot(colour: str, *, fill: str | None = None) -> str:
+    inside = colour if fill is None else fill
+    return _span(f"width:10px;height:10px;border-radius:50%;border:2px solid {colour};background:{inside}")
 
 
-def _line(colour: str, dashes: str = "") -> str:
-    return f'<path d="M1 7H21" stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dashes}"/>'
+def _line(colour: str, style: str) -> str:
+    return _span(f"width:20px;border-top:2px {style} {colour}")
 
 
-def _text(letter: str) -> str:
-    return (
-        f'<text x="11" y="11" text-anchor="middle" font-size="12" font-weight="600" fill="currentColor">{letter}</text>'
-    )
+def _span(style: str, text: str = "") -> str:
+    return f'<span style="display:inline-block;box-sizing:border-box;vertical-align:middle;{style}">{text}</span>'
 
 
 MARKS = (
     Mark(_dot(_GREY), "kept", "a singular value that is in force"),
-    Mark(_dot(_GREY, hollow=True), "removed", "taken out by the mask"),
+    Mark(_dot(_GREY, fill="transparent"), "removed", "taken out by the mask"),
     Mark(
-        _dot(_GREY, hollow=True) + f'<circle cx="11" cy="7" r="1.6" fill="{_GREY}"/>',
-        "scaled",
-        "made smaller by the mask's gain",
+        _dot(_GREY, fill=f"radial-gradient({_GREY} 30%, transparent 35%)"), "scaled", "made smaller by the mask's gain"
     ),
     Mark(_dot(plots.HARMFUL), "harmful", "negative score: removing it is predicted to lower the loss"),
     Mark(_dot(plots.NEEDED), "needed", "positive score: the task needs it"),
-    Mark(_text("?"), "not predictable", "so large a change that its score is likely to be wrong: measure it"),
+    Mark("<b>?</b>", "not predictable", "so large a change that its score is likely to be wrong: measure it"),
     Mark(
-        '<rect x="1" y="2" width="20" height="10" rx="5" fill="#8b8b8b55"/>', "block", "neighbours within 1 %: one unit"
+        _span(f"width:20px;height:10px;border-radius:5px;background:{_GREY}55"),
+        "block",
+        "neighbours within 1 %: one unit",
     ),
     Mark(_dot(_LIGHT), "null", "numerically zero"),
-    Mark(_line(_GREY, "4 3"), "unpruned", "the model as loaded, and the edge of the random bulk of a spectrum"),
-    Mark(_line(plots.AFTER), "this mask", "the model with the mask"),
+    Mark(_line(_GREY, "dashed"), "unpruned", "the model as loaded, and the edge of the random bulk of a spectrum"),
+    Mark(_line(plots.AFTER, "solid"), "this mask", "the model with the mask"),
 )
 
 
@@ -84,7 +82,7 @@ def draw() -> None:
 def legend() -> str:
     """The legend as HTML; it holds no text from elsewhere."""
     rows = "".join(
-        f'<tr><td style="padding-right:.5rem"><svg width="22" height="14" aria-hidden="true">{mark.look}</svg></td>'
+        f'<tr><td style="padding-right:.5rem;text-align:center">{mark.look}</td>'
         f'<td style="padding-right:.75rem;white-space:nowrap"><b>{mark.name}</b></td><td>{mark.meaning}</td></tr>'
         for mark in MARKS
     )
