@@ -186,9 +186,8 @@ def batches(view: View, task: Task, examples: Sequence[Example], batch_size: int
         return len(shared) if shared and encoded[place].prompt[: len(shared)] == shared else 0
 
     found = []
-    for length, group in groupby(
-        sorted(range(len(encoded)), key=lambda one: (begins(one), encoded[one].length)), begins
-    ):
+    order = sorted(range(len(encoded)), key=lambda place: (begins(place), encoded[place].length))
+    for length, group in groupby(order, begins):
         same = list(group)
         cuts = [same[i : i + size] for i in range(0, len(same), size)]
         found += [_batch([encoded[one] for one in cut], cut, length).to(view.device) for cut in cuts]

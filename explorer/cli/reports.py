@@ -68,8 +68,8 @@ class ScoredValue(TypedDict):
     c: float
 
 
-class Scoring(TypedDict):
-    """What was scored, how and on what; `loss` is the unpruned model's on these `n` examples."""
+class Asked(TypedDict):
+    """Which model was asked what, on which `n` examples."""
 
     model: str
     model_digest: str
@@ -81,6 +81,11 @@ class Scoring(TypedDict):
     split: str
     n: int
     seed: int
+
+
+class Scoring(Asked):
+    """What was scored, how and on what; `loss` is the unpruned model's on these `n` examples."""
+
     scorer: str
     mode: str
     loss: float
@@ -115,19 +120,9 @@ class EffectEntry(TypedDict):
     removed: bool
 
 
-class EffectsReport(TypedDict):
+class EffectsReport(Asked):
     """`effects`: `loss` is the mean on the `n` examples without the changes, with `--mask` the masked model's."""
 
-    model: str
-    model_digest: str
-    basis: str
-    task: str
-    task_digest: str
-    shots: int
-    template: str | None
-    split: str
-    n: int
-    seed: int
     mode: str
     mask_digest: str | None
     loss: float

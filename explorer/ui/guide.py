@@ -30,8 +30,8 @@ def _line(colour: str, style: str) -> str:
     return _span(f"width:20px;border-top:2px {style} {colour}")
 
 
-def _span(style: str, text: str = "") -> str:
-    return f'<span style="display:inline-block;box-sizing:border-box;vertical-align:middle;{style}">{text}</span>'
+def _span(style: str) -> str:
+    return f'<span style="display:inline-block;box-sizing:border-box;vertical-align:middle;{style}"></span>'
 
 
 MARKS = (
