@@ -43,10 +43,11 @@ class Turns(Generic[T]):
             return None if owner is None or self._closed else self._take(owner)
 
     def waits(self, owner: Hashable, places: int) -> bool:
-        """Whether an owner who has nothing in work may have to wait, if `places` entries can be in work at once."""
+        """Whether an owner who has nothing in work may have to wait for others, if `places` entries are in work at once."""
         with self._changed:
-            entries = self._working.total() + sum(map(len, self._waiting.values()))
-            return owner in self._waiting and not self._working[owner] and entries > places
+            own = self._waiting.get(owner, ())
+            others = self._working.total() + sum(map(len, self._waiting.values())) - len(own)
+            return bool(own) and not self._working[owner] and others >= places
 
     def done(self, owner: Hashable) -> None:
         """Say that an owner's entry is no longer in work."""

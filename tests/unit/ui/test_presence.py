@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from explorer.ui.presence import Presence, Tab
@@ -37,14 +38,18 @@ class World:
 
 
 def play(scene: Callable[[World], Coroutine[Any, Any, None]]) -> list[str]:
-    """Play a scene in an event loop, and wait until all its timers have run."""
+    """Play a scene in an event loop, and wait until all its timers have run.
+
+    In a thread of its own: Playwright leaves a running loop in the thread of the tests.
+    """
 
     async def whole(world: World) -> None:
         await scene(world)
         await asyncio.sleep(4 * SECONDS)
 
     world = World()
-    asyncio.run(whole(world))
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, whole(world)).result()
     return world.told
 
 

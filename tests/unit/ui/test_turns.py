@@ -41,15 +41,16 @@ def test_only_an_owner_with_nothing_in_work_is_unserved() -> None:
     turns: Turns[str] = Turns()
     turns.put("a", "a1")
     turns.put("a", "a2")
-    assert not turns.waits("a", 2)
-    assert turns.waits("a", 1)
+    assert not turns.waits("a", 1)  # nobody is before them
     assert take(turns, 1) == ["a1"]
     assert turns.get_unserved() is None
     turns.put("b", "b1")
     assert not turns.waits("a", 1)
+    assert not turns.waits("b", 3)
     assert turns.waits("b", 2)
     assert turns.get_unserved() == ("b", "b1")
     turns.done("a")
+    assert turns.waits("a", 1)
     assert turns.get_unserved() == ("a", "a2")
 
 
