@@ -3,21 +3,30 @@
 Every alternative (the answer, the choices, the distractor) is scored by the log-probability of all its tokens after
 the prompt. Two rules pick a choice: `sum` takes the largest log-probability; `mean` the largest per token, which does
 not favour short ones. On a tie the choice that is named first is picked.
+
+An alternative reads the prompt and all of itself but its last token. One that reads the beginning of what another one
+reads, as all alternatives of one token do, is scored from the other's run.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, Literal, get_args
 
-from explorer.batches import encode
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from explorer.batches import Batch, Encoded, batches, encode
 from explorer.errors import TaskError
-from explorer.evaluate import Evaluation, evaluate
-from explorer.metrics import Mean, mean, wilson_interval
+from explorer.evaluate import Evaluation, evaluate, gather
+from explorer.metrics import Mean, mean, outcome, wilson_interval
 from explorer.models import View
+from explorer.prefix import all_logits
 from explorer.progress import Progress
 from explorer.tasks import Example, Task
 
@@ -115,7 +124,8 @@ def alternatives(
         raise TaskError(f"the {split} split of {task.name} has neither choices nor distractors: measure exact match.")
     texts = tuple(_texts(example) for example in examples)
     spread = tuple(Example(one.prompt, text) for one, mine in zip(examples, texts, strict=True) for text in mine)
-    run = evaluate(view, replace(task, test=spread), "test", progress=progress)
+    encoded = [encode(view.model.tokenizer, one, bos=task.bos) for one in spread]
+    run = _evaluate(view, task, spread, encoded, progress)
     starts = list(accumulate(map(len, texts), initial=0))
     answers = starts[:-1]  # each example's answer is its first alternative
     exact = Evaluation(
@@ -124,9 +134,62 @@ def alternatives(
         correct=tuple(run.correct[i] for i in answers),
         answers=tuple(run.answers[i] for i in answers),
     )
-    lengths = [len(encode(view.model.tokenizer, one, bos=task.bos).answer) for one in spread]
+    lengths = [len(one.answer) for one in encoded]
     logprobs = tuple(tuple(-loss for loss in run.loss[i:j]) for i, j in pairwise(starts))
     return Alternatives(examples, texts, logprobs, tuple(tuple(lengths[i:j]) for i, j in pairwise(starts)), exact)
+
+
+def _evaluate(
+    view: View, task: Task, spread: tuple[Example, ...], encoded: Sequence[Encoded], progress: Progress | None
+) -> Evaluation:
+    """`evaluate` of some examples, each row run once for all that read it."""
+    rows = _shared_rows(encoded)
+    with view.lock, torch.inference_mode():
+        prepared = batches(view, task, [spread[leader] for leader in rows])
+        readers = [_readers(batch, tuple(rows.values()), encoded) for batch in prepared]
+        runs = zip(all_logits(view, prepared), readers, strict=True)
+        results = (outcome(logits[sources], wide) for logits, (wide, sources) in runs)
+        return gather(view, spread, [wide for wide, _ in readers], results, progress)
+
+
+def _shared_rows(encoded: Sequence[Encoded]) -> dict[int, list[int]]:
+    """The examples to run, each with all that read no more than it does, itself among them."""
+    rows: dict[int, list[int]] = {}
+    leaders: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place in sorted(range(len(encoded)), key=lambda place: -encoded[place].length):
+        prompt, read = encoded[place].prompt, encoded[place].answer[:-1]
+        same = (one for one in leaders[prompt] if encoded[one].answer[: len(read)] == read)
+        leader = next(same, place)
+        if leader == place:
+            leaders[prompt].append(place)
+        rows.setdefault(leader, []).append(place)
+    return dict(sorted(rows.items()))
+
+
+def _readers(
+    batch: Batch, rows: Sequence[Sequence[int]], encoded: Sequence[Encoded]
+) -> tuple[Batch, Int[Tensor, " answer_token"]]:
+    """All examples that a batch's rows are run for, as a batch, and for each answer token that of the batch to ask."""
+    counts = batch.rows.bincount(minlength=len(batch))
+    firsts = (counts.cumsum(0) - counts).tolist()
+    examples = [(row, reader) for row, place in enumerate(batch.places.tolist()) for reader in rows[place]]
+    tokens = [
+        (number, firsts[row] + offset, target)
+        for number, (row, reader) in enumerate(examples)
+        for offset, target in enumerate(encoded[reader].answer)
+    ]
+    owners, readers = torch.tensor(examples, device=batch.rows.device).unbind(1)
+    numbers, sources, targets = torch.tensor(tokens, device=batch.rows.device).unbind(1)
+    wide = replace(
+        batch,
+        tokens=batch.tokens[owners],
+        real=batch.real[owners],
+        rows=numbers,
+        columns=batch.columns[sources],
+        targets=targets,
+        places=readers,
+    )
+    return wide, sources
 
 
 def measure(

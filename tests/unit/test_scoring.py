@@ -121,3 +121,20 @@ def test_a_choice_that_merges_with_the_prompt_is_refused(model: Model) -> None:
     task = Task("merging", "", (), (), (Example("b a", " a", (" a", "b")),), seed=0)
     with pytest.raises(TaskError, match="cannot separate answer 'b' from prompt 'b a': move the space"):
         alternatives(view, task)
+
+
+def test_what_reads_the_same_is_run_once(view64: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    run = View.logits_at
+
+    def counted(self: View, tokens: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        ran.append(len(tokens))
+        return run(self, tokens, *args, **options)
+
+    monkeypatch.setattr(View, "logits_at", counted)
+    assert sum(map(len, alternatives(view64, TASK).texts)) == 13
+    assert sum(ran) == len(EXAMPLES)  # of each example one alternative reads what all the others do
+    ran.clear()
+    apart = Example("w1", " w2 w3", (" w2 w3", " w4 w5", " w4 w6"))
+    alternatives(view64, replace(TASK, test=(apart,)))
+    assert sum(ran) == 2
