@@ -11,13 +11,15 @@ import streamlit as st
 # An icon of our own: the browser would fetch a named one from another host.
 st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 with st.spinner("Starting the engine"):
-    from explorer.ui import browser_history, figures, links, pages, presence, sidebar
+    from explorer.ui import browser_history, figures, links, measures, pages, presence, sidebar
 
 page = pages.navigate()
-figures.style()
-with st.sidebar:
-    browser_history.mount()
 with pages.sentences():
+    if page.url_path == "prune":
+        measures.panel_first()
+    figures.style()
+    with st.sidebar:
+        browser_history.mount()
     links.arrive()
     presence.here()
     st.session_state["bench"] = sidebar.bench()

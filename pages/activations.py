@@ -8,6 +8,7 @@ from explorer.activations import answer_lens
 from explorer.batches import encode, token_texts
 from explorer.ui import figures, links, pages, recipes, session, share, words, work
 from explorer.ui.inside import choose_example, choose_head, heads, wrote
+from explorer.ui.tabs import tabs
 
 TOP, SHOWN_TOKENS, MOST_LETTERS = 10, 80, 2000
 _PERCENT = st.column_config.NumberColumn(format="percent", width=90)
@@ -47,7 +48,7 @@ st.caption(f"{len(tokens)} tokens: {shown}{more}")
 
 share.copy("prompt", bench, lambda: [recipes.activations(share.setting(bench), prompt, (layer, head), TOP)])
 
-one, every = st.tabs(["One head", "Every head"], key="heads", on_change="rerun")
+one, every = tabs("heads", {"one": "One head", "every": "Every head"})
 if every.open:
     with every:
         heads(contrast, layer)

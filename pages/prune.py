@@ -19,6 +19,7 @@ from explorer.ui import (
     workbench,
 )
 from explorer.ui.inside import inside
+from explorer.ui.tabs import tabs
 
 pages.require_entry()
 bench = session.current()
@@ -66,22 +67,25 @@ with right:
             removing.whole(bench, scores)
         workbench.table(bench, scores)
 
-st.subheader("What changed", divider="gray", anchor=False)
-if comparison is not None:
-    measures.changes(comparison, found.controls)
-    consequences.by_answer(comparison)
 
-    def changed() -> share.Recipes:
-        given = share.setting(bench)
-        return [recipes.evaluate(given), recipes.controls(given, work.CONTROL_DRAWS) if given.mask else None]
+def changed() -> share.Recipes:
+    given = share.setting(bench)
+    return [recipes.evaluate(given), recipes.controls(given, work.CONTROL_DRAWS) if given.mask else None]
 
-    share.copy("changes", bench, changed)
+
+changes, elsewhere, example = tabs(
+    "section", {"changes": "What changed", "elsewhere": "Elsewhere", "example": "Inside one example"}
+)
+if elsewhere.open:
+    with elsewhere:
+        consequences.elsewhere(bench)
+elif comparison is None:
+    (changes if changes.open else example).caption("Waits for the measurement.")
+elif changes.open:
+    with changes:
+        measures.changes(comparison, found.controls)
+        consequences.by_answer(comparison)
+        share.copy("changes", bench, changed)
 else:
-    st.caption("Measuring.")
-st.subheader("Elsewhere", divider="gray", anchor=False)
-consequences.elsewhere(bench)
-st.subheader("Inside one example", divider="gray", anchor=False)
-if comparison is not None:
-    inside(bench, comparison)
-else:
-    st.caption("Waits for the measurement.")
+    with example:
+        inside(bench, comparison)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -35,6 +36,24 @@ _KEEP = {
     "check": 8,
 }
 _FOR_ANYBODY = ("model", "fetch", "scores", "search")  # what took long is kept for whoever comes next
+
+
+@dataclass(frozen=True)
+class Wait:
+    """How a page waits for a result.
+
+    Attributes:
+        seconds: time for which it shows nothing new.
+        urgent: go before everything that is not; for short work on a click.
+        shown: show a progress bar then, or why there is no result.
+    """
+
+    seconds: float = PATIENCE
+    urgent: bool = False
+    shown: bool = True
+
+
+USUAL = Wait()
 
 
 @st.cache_resource(show_spinner=False, on_release=JobRunner.close)
@@ -72,9 +91,7 @@ def compute(
     key: Key,
     label: str,
     work: Callable[[Progress], Any],
-    *,
-    patience: float = PATIENCE,
-    urgent: bool = False,
+    wait: Wait = USUAL,
 ) -> Any | None:
     """The result of some work; None while it runs, was stopped or failed, which the page then shows in this place.
 
@@ -82,13 +99,13 @@ def compute(
         key: what the work is; equal keys are equal work.
         label: what the user reads meanwhile.
         work: called once, in a worker thread; must not call Streamlit.
-        patience: seconds to wait before a progress bar is shown.
-        urgent: go before everything that is not; for short work on a click.
+        wait: for how long, and what then.
     """
-    job = runner().submit(key, label, work, urgent=urgent)
-    if job.wait(patience) and job.state is State.DONE:
+    job = runner().submit(key, label, work, urgent=wait.urgent)
+    if job.wait(wait.seconds) and job.state is State.DONE:
         return job.result
-    _show(job)
+    if wait.shown:
+        _show(job)
     return None
 
 

@@ -16,11 +16,11 @@ from explorer.evaluate import Comparison
 from explorer.progress import Progress
 from explorer.sampling import Sample, draw_sample
 from explorer.ui import session, words
-from explorer.ui.cached import compute, runner
+from explorer.ui.cached import Wait, compute, runner
 from explorer.ui.jobs import Key
 from explorer.ui.session import Bench
 
-PATIENCE = 1.5  # seconds that the page waits for the sample's measurement before it draws the rest
+SOON = Wait(1.5, urgent=True)  # then the page draws the rest
 
 
 def now(bench: Bench) -> Bench:
@@ -28,7 +28,7 @@ def now(bench: Bench) -> Bench:
     return replace(bench, mask=session.history(bench.model).mask)
 
 
-def sample(bench: Bench) -> Sample | None:
+def sample(bench: Bench, wait: Wait = SOON) -> Sample | None:
     """The sample; None while it is drawn."""
 
     def work(progress: Progress) -> Sample:
@@ -37,10 +37,10 @@ def sample(bench: Bench) -> Sample | None:
             return draw_sample(view, bench.task, bench.split, limit=bench.eval_limit, progress=progress)
 
     key = ("sample", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
-    return cast("Sample | None", compute(key, "Choosing a live sample", work, urgent=True))
+    return cast("Sample | None", compute(key, "Choosing a live sample", work, wait))
 
 
-def comparison(bench: Bench, drawn: Sample) -> Comparison | None:
+def comparison(bench: Bench, drawn: Sample, wait: Wait = SOON) -> Comparison | None:
     """The mask on the sample, beside the unpruned model; None while it is measured."""
     if not len(bench.mask):
         return Comparison(drawn.baseline, drawn.baseline)
@@ -54,7 +54,7 @@ def comparison(bench: Bench, drawn: Sample) -> Comparison | None:
     key = ("live", bench.mask.digest, setting, session.token())
     _stop_outdated(key)
     label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values on {len(drawn.examples):,} examples"
-    return cast("Comparison | None", compute(key, label, work, patience=PATIENCE, urgent=True))
+    return cast("Comparison | None", compute(key, label, work, wait))
 
 
 def _stop_outdated(key: Key) -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Literal
+from typing import Literal, cast
 
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import plots
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
 from explorer.search.controls import beaten
 from explorer.ui import figures, live, pages, words, work
-from explorer.ui.cached import PATIENCE
+from explorer.ui.cached import Wait
 from explorer.ui.session import Bench
 from explorer.ui.work import Controls
 
-PANEL = "figures"  # the fragment's key
+_FIRST = "panel-first"
+GLANCE = Wait(0.06, urgent=True, shown=False)  # a browser draws one batch of figures faster than two
 BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
 WAITING, MEASURING = "…", "measuring  \n "
@@ -49,15 +49,38 @@ class Measured:
         return self.whole or self.sample
 
 
-@st.fragment(key=PANEL)
+def panel_first() -> None:
+    """Draw the panel before the sidebar and all else, if a callback has changed the mask of the run before.
+
+    Nothing but the mask can be another one then; should the sidebar find otherwise, `panel` starts the run anew.
+    """
+    st.session_state[_FIRST] = None
+    before = cast("Bench | None", st.session_state.get("bench"))
+    if before is None:
+        return
+    now = live.now(before)
+    if now.mask.digest == before.mask.digest or now.mode != before.mode:  # another mode has other scores
+        return
+    st.session_state[_FIRST] = (now, _panel(now))
+    time.sleep(BREATH)
+
+
 def panel(bench: Bench) -> Measured:
     """The page's title, progress bars and figures: predicted change, measured accuracy and loss, random control.
 
-    A callback that changes the mask has this fragment drawn before everything else, and it has the page follow. Each
-    figure is drawn as soon as it can be: the prediction, then the live sample, then the whole split. Cards are of one
-    height whatever they hold.
+    Each figure is drawn as soon as it can be: the prediction, then the live sample, then the whole split. Cards are of
+    one height whatever they hold.
     """
-    now = live.now(bench)
+    first = cast("tuple[Bench, Measured] | None", st.session_state.pop(_FIRST, None))
+    if first is None:
+        return _panel(bench)
+    if not first[0].agrees(bench):
+        st.rerun()
+    return first[1]
+
+
+def _panel(now: Bench) -> Measured:
+    _measured(now, GLANCE)
     status = pages.heading("Prune")
     boxes = st.columns(4, border=True)
     with status:
@@ -65,26 +88,23 @@ def panel(bench: Bench) -> Measured:
     with boxes[0], st.container(key="metric-predicted"):
         _predicted(now, scores)
     with status:
-        drawn = live.sample(now)
-        sample = None if drawn is None or drawn.whole else live.comparison(now, drawn)
-        urgent = drawn is not None and drawn.whole
-        whole = work.comparison(now, patience=PATIENCE if urgent else 0.0, urgent=urgent)
+        sample, whole = _measured(now, live.SOON)
     found = Measured(scores, sample, whole)
     with boxes[1], st.container(key="metric-accuracy"):
         _accuracy(now, found)
     with boxes[2], st.container(key="metric-loss"):
         _loss(now, found)
-    if _alone():
-        time.sleep(BREATH)
-        st.rerun()
     with boxes[3], st.container(key="metric-control"):
         return replace(found, controls=_control(now, found, status))
 
 
-def _alone() -> bool:
-    """Whether this run draws the fragment only: then the page is to follow."""
-    context = get_script_run_ctx()
-    return context is not None and bool(context.fragment_ids_this_run)
+def _measured(bench: Bench, wait: Wait) -> tuple[Comparison | None, Comparison | None]:
+    """The mask on the live sample, unless it is the whole split, and on the whole split."""
+    drawn = live.sample(bench, wait)
+    if drawn is not None and drawn.whole:
+        return None, work.comparison(bench, wait)
+    sample = None if drawn is None else live.comparison(bench, drawn, wait)
+    return sample, work.comparison(bench, replace(wait, seconds=0.0, urgent=False))
 
 
 def _predicted(bench: Bench, scores: Scores | None) -> None:
@@ -165,14 +185,12 @@ def _control(bench: Bench, measured: Measured, status: DeltaGenerator) -> Contro
         return None
     if not st.session_state.setdefault("controls_wanted", False):
         st.metric(label, "-", help=about)
-        wanted = st.button(
+        st.button(
             "Measure",
             key="controls",
             help="Runs on every change from now on.",
             on_click=lambda: st.session_state.update(controls_wanted=True),
         )
-        if wanted:
-            st.rerun()
         return None
     with status:
         found = work.controls(bench, scores)

@@ -84,7 +84,6 @@ def gain(bench: Bench) -> None:
     def change() -> None:
         wanted = float(st.session_state["gain"])
         session.change_mask(bench.model, lambda mask: mask.scaled(wanted))
-        workbench.measure_first()
 
     st.select_slider(
         "Gain of the chosen values",
@@ -120,5 +119,4 @@ def _switch(bench: Bench, scores: Scores, keys: tuple[MatrixKey, ...], remove: b
     def changed(mask: Mask) -> dict[str, range]:
         return {str(key): range(len(scores.matrices[key].s) if remove else 0) for key in keys}
 
-    if workbench.change(bench, scores, changed):
-        workbench.measure_first()
+    workbench.change(bench, scores, changed)

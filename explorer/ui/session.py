@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -58,6 +58,14 @@ class Bench:
     def mode(self) -> Mode:
         """Removal mode: the mask's."""
         return self.mask.mode
+
+    def agrees(self, other: Bench) -> bool:
+        """Whether the same would be shown of both."""
+        return self._contents() == other._contents()
+
+    def _contents(self) -> tuple[Hashable, ...]:
+        scoring = (self.kinds, self.per_head, self.scorer, self.score_limit)
+        return self.model.digest, self.task.digest, self.mask.digest, *scoring, self.split, self.eval_limit
 
 
 def current() -> Bench:

@@ -43,7 +43,7 @@ class Turns(Generic[T]):
             return None if owner is None or self._closed else self._take(owner)
 
     def waits(self, owner: Hashable, places: int) -> bool:
-        """Whether an owner who has nothing in work may have to wait for others, if `places` entries are in work at once."""
+        """Whether an owner who has nothing in work may have to wait for others, if `places` entries can be in work."""
         with self._changed:
             own = self._waiting.get(owner, ())
             others = self._working.total() + sum(map(len, self._waiting.values())) - len(own)

@@ -26,7 +26,7 @@ from explorer.residuals import Kept, keep
 from explorer.search import mask_of, random_count
 from explorer.svd import Decomposition
 from explorer.ui import words
-from explorer.ui.cached import PATIENCE, compute, notices, runner, svds
+from explorer.ui.cached import USUAL, Wait, compute, notices, runner, svds
 from explorer.ui.jobs import Key, State
 from explorer.ui.session import Bench, replaced_job, token
 
@@ -116,18 +116,18 @@ class Baseline:
     kept: Kept
 
 
-def comparison(bench: Bench, *, patience: float = PATIENCE, urgent: bool = False) -> Comparison | None:
-    """The mask's evaluation beside the unpruned model's, on the bench's split; `patience` and `urgent` as `compute`."""
-    baseline = _baseline(bench, patience=patience, urgent=urgent)
+def comparison(bench: Bench, wait: Wait = USUAL) -> Comparison | None:
+    """The mask's evaluation beside the unpruned model's, on the bench's split."""
+    baseline = _baseline(bench, wait)
     if baseline is None:
         return None
     if not len(bench.mask):
         return Comparison(baseline.evaluation, baseline.evaluation)
-    masked = _evaluation(bench, baseline, patience=patience, urgent=urgent)
+    masked = _evaluation(bench, baseline, wait)
     return None if masked is None else Comparison(masked, baseline.evaluation)
 
 
-def _baseline(bench: Bench, *, patience: float, urgent: bool) -> Baseline | None:
+def _baseline(bench: Bench, wait: Wait) -> Baseline | None:
     def work(progress: Progress) -> Baseline:
         with bench.views.borrow() as view:
             apply(view, bench.mask.without_all(), bench.svds)
@@ -137,10 +137,10 @@ def _baseline(bench: Bench, *, patience: float, urgent: bool) -> Baseline | None
 
     key = ("baseline", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
     label = "Measuring the unpruned model"
-    return cast("Baseline | None", compute(key, label, work, patience=patience, urgent=urgent))
+    return cast("Baseline | None", compute(key, label, work, wait))
 
 
-def _evaluation(bench: Bench, baseline: Baseline, *, patience: float, urgent: bool) -> Evaluation | None:
+def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | None:
     # A session may stop its own measurement when the mask changes again, but not another session's.
     setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
     key: Key = ("evaluation", bench.mask.digest, setting, token())
@@ -154,7 +154,7 @@ def _evaluation(bench: Bench, baseline: Baseline, *, patience: float, urgent: bo
             return evaluate_kept(view, baseline.evaluation.examples, baseline.kept, progress=progress)
 
     label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values"
-    return cast("Evaluation | None", compute(key, label, work, patience=patience, urgent=urgent))
+    return cast("Evaluation | None", compute(key, label, work, wait))
 
 
 def controls(bench: Bench, scored: Scores) -> Controls | None:

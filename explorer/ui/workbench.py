@@ -12,7 +12,7 @@ from explorer.attribution import Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
 from explorer.search import lowest, mask_of
-from explorer.ui import measures, recipes, session, share, spectra, words
+from explorer.ui import recipes, session, share, spectra, words
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 
@@ -60,14 +60,7 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
         interactive=scores is not None,
         by_block=by_block,
         on_pick=on_pick,
-        after_pick=measure_first,
     )
-
-
-def measure_first() -> None:
-    """End a callback that changed the mask: the figures are drawn first, and have the rest of the page follow."""
-    if session.problem() is None:
-        st.rerun(measures.PANEL)
 
 
 def _toggle(bench: Bench, scores: Scores, shown: list[Series], picks: tuple[Pick, ...], *, by_block: bool) -> None:
@@ -129,7 +122,6 @@ def table(bench: Bench, scores: Scores) -> None:
 
         accepted = change(bench, scores, changed)
         editing.expected = session.history(bench.model).mask.digest if accepted else ""
-        measure_first()
 
     st.data_editor(
         frame,
@@ -189,7 +181,6 @@ def actions(bench: Bench, scores: Scores) -> None:
 
         def restore() -> None:
             session.change_mask(bench.model, Mask.without_all)
-            measure_first()
 
         st.button(
             f"{words.verb(bench.mask)} {count:,} lowest",
@@ -210,7 +201,6 @@ def actions(bench: Bench, scores: Scores) -> None:
 def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:
     """End a callback with the mask of the `count` lowest-scored values; the gain stays."""
     session.change_mask(bench.model, lambda now: mask_of_lowest(bench, scores, count, now.gain), f"lowest {count:,}")
-    measure_first()
 
 
 def mask_of_lowest(bench: Bench, scores: Scores, count: int, gain: float = 0.0) -> Mask:

@@ -59,6 +59,12 @@ def click(app: AppTest, key: str) -> AppTest:
     return settled(app.button(key=key).click().run())
 
 
+def look(app: AppTest, section: str) -> AppTest:
+    """Open a tab of the Prune page."""
+    app.session_state["section"] = section
+    return settled(app.run())
+
+
 def figures(app: AppTest) -> dict[str, str]:
     """The metrics of the Prune page by label."""
     return {metric.label: metric.value for metric in app.metric}

@@ -20,7 +20,7 @@ SOON = 20.0
 def _fresh_runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No results from earlier tests, and pages that show a progress bar soon."""
     cached.runner.clear()
-    monkeypatch.setitem(cached.compute.__kwdefaults__, "patience", 0.3)
+    monkeypatch.setattr(cached.compute, "__defaults__", (cached.Wait(0.3),))
     yield
     cached.runner.clear()
 

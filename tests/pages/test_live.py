@@ -126,7 +126,7 @@ def test_whole_matrices_and_layers_go_off_and_on(engine: Engine) -> None:
 
 
 def test_damage_elsewhere_is_what_the_engine_measures(engine: Engine) -> None:
-    app = click(open_page("Prune"), "remove-lowest")
+    app = click(open_page("Prune", section="elsewhere"), "remove-lowest")
     assert app.multiselect(key="damage-tasks").value == ["int-sum"]
     assert app.toggle(key="damage-text").disabled  # the bundled model knows no words
     app = click(app, "damage")

@@ -20,6 +20,7 @@ from tests.pages.app import (
     edit_table,
     figures,
     go,
+    look,
     mask_in,
     open_page,
     removed_line,
@@ -240,7 +241,7 @@ def test_random_controls_on_demand(engine: Engine, scores: Scores) -> None:
 
 
 def test_inside_follows_the_mask_until_the_user_chooses(engine: Engine, scores: Scores) -> None:
-    app = open_page("Prune")
+    app = open_page("Prune", section="example")
     assert app.selectbox(key="example").value == 0
     assert app.selectbox(key="head").value == (0, 0)
     app = click(app, "remove-lowest")
@@ -262,7 +263,7 @@ def test_inside_follows_the_mask_until_the_user_chooses(engine: Engine, scores: 
 
 
 def test_a_stacked_matrix_touches_all_heads_of_its_layer(bundled: Model) -> None:
-    app = open_page("Prune")
+    app = open_page("Prune", section="example")
     app.button_group(key="granularity").set_value("stacked")
     app = click(settled(app.run()), "remove-lowest")
     layers = {key.layer for key in mask_in(app).by_matrix}
@@ -310,3 +311,17 @@ def test_another_task_is_scored_and_measured_anew(engine: Engine) -> None:
     assert "n = 64" in captions(app)
     assert len(load_task("int-sum").validation) > 64
     assert MatrixKey.parse(app.data_editor[0].value["matrix"].iloc[0]).kind in (Kind.Q, Kind.K)
+
+
+def test_only_the_open_section_is_drawn_and_a_link_opens_it() -> None:
+    app = click(open_page("Prune"), "remove-lowest")
+    assert "section" not in app.query_params
+    assert any("wrong → right" in one.value for one in app.markdown)
+    assert not [box for box in app.selectbox if box.key == "example"]
+    app = look(app, "Inside one example")
+    assert app.query_params["section"] in ("example", ["example"])
+    assert app.selectbox(key="example").label == "Example"
+    assert not any("wrong → right**" in one.value for one in app.markdown)
+    app = go(go(app, "Spectra"), "Prune")
+    assert app.selectbox(key="example").label == "Example"
+    assert open_page("Prune", section="elsewhere").button(key="damage").disabled

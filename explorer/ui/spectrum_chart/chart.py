@@ -40,7 +40,6 @@ def spectrum_chart(
     interactive: bool = True,
     by_block: bool = True,
     on_pick: OnPick | None = None,
-    after_pick: Callable[[], None] | None = None,
 ) -> tuple[Pick, ...]:
     """Draw singular values; let the user click, box- or lasso-select them.
 
@@ -62,8 +61,6 @@ def spectrum_chart(
         on_pick: called with the new picks before the script body runs, so that ``series`` can be built from
             the changed mask: one rerun per pick. Preferred over the return value. If it raises, it gets the same
             picks again with the next ones, so it should apply all of them or none.
-        after_pick: called after ``on_pick`` has taken the picks; may end in a keyed ``st.rerun``, so that one
-            fragment is drawn before everything else.
 
     Returns:
         The picks not handed out before; always empty if ``on_pick`` is given. Apply them and call
@@ -95,7 +92,7 @@ def spectrum_chart(
             "by_block": by_block,
             **describe(series, held_by_browser(raw)),
         },
-        on_log_change=partial(_deliver, key, on_pick, after_pick) if interactive and on_pick is not None else _ignore,
+        on_log_change=partial(_deliver, key, on_pick) if interactive and on_pick is not None else _ignore,
     )
     return picks
 
@@ -104,7 +101,7 @@ def _ignore() -> None:
     """Streamlit keeps a component's state only if it has a callback."""
 
 
-def _deliver(key: str, on_pick: OnPick, after_pick: Callable[[], None] | None = None) -> None:
+def _deliver(key: str, on_pick: OnPick) -> None:
     log, raw = _log(key), _raw(key)
     with log.lock:
         handled = log.handled
@@ -116,8 +113,6 @@ def _deliver(key: str, on_pick: OnPick, after_pick: Callable[[], None] | None = 
         except BaseException:  # a newer message interrupts callbacks; it brings these picks once more
             log.handled = handled
             raise
-    if after_pick is not None:
-        after_pick()
 
 
 def _log(key: str) -> PickLog:
