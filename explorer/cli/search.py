@@ -31,6 +31,7 @@ from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.search.journal import Journal
+    from explorer.search.options import Chosen
     from explorer.search.problem import Problem
     from explorer.tasks import Task
 
@@ -130,6 +131,7 @@ def search(
     Example: `eigenprune search --model bundled --task int-mult --kinds Q,K --max-removed 20 --out mask.json`
     """
     from explorer.attribution import SCORERS
+    from explorer.search.options import StrategyOptions
 
     if scorer not in SCORERS:
         raise SettingsError(f"{scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
@@ -138,7 +140,7 @@ def search(
     def other(name: str) -> Task:
         return open_tasks([name], seed, "train", limit, Asked(shots, None, data))[0]
 
-    chosen = strategies.StrategyOptions(per_kind, base, members, over, at_least).choose(strategy, other)
+    chosen = StrategyOptions(per_kind, base, members, over, at_least).choose(strategy, other)
     if as_released:
         if report is not None or also:
             raise SettingsError("--as-released has a report of its own: leave out --report and --also.")
@@ -198,7 +200,7 @@ def _check_places(out: Path, report: Path | None) -> None:
             refuse_unwritable(report / name)
 
 
-def _journal(problem: Problem, strategy: str, chosen: strategies.Chosen, *, fresh: bool) -> Journal:
+def _journal(problem: Problem, strategy: str, chosen: Chosen, *, fresh: bool) -> Journal:
     """Where the search records what it measures; says if it goes on from an earlier run."""
     from explorer.search.identity import search_digest
     from explorer.search.journal import default_journals

@@ -9,10 +9,12 @@ from explorer.keys import Kind, MatrixKey
 from explorer.registry import kinds, shape
 from explorer.search import SUMMARIES
 from explorer.search.controls import CONTROLS, DRAWS, RANDOM
-from explorer.search.ensemble import EnsembleSettings
+from explorer.search.ensemble import BASES, EnsembleSettings
 from explorer.search.laser import KEPT
 from explorer.search.learned import EVERY, LearnedSettings
+from explorer.search.options import OVER, USUAL, StrategyOptions
 from explorer.search.paper import counts
+from explorer.tasks import TASKS
 from explorer.ui import searching
 from explorer.ui.searching import Asked
 from explorer.ui.session import Bench
@@ -20,7 +22,9 @@ from explorer.ui.words import literal
 
 SHARE = 0.02  # of all values that may be removed, until the user says otherwise
 MOST_DRAWS, MOST_SEED, MOST_SECONDS = 200, 2**31 - 1, 7 * 24 * 3600
+MOST_MEMBERS = 50
 START = "verified"
+TASKS_OVER = "tasks"
 
 
 def choose(bench: Bench, before: Asked | None) -> Asked:
@@ -53,10 +57,11 @@ def choose(bench: Bench, before: Asked | None) -> Asked:
         persist_state="session",
         help="Masks of the same size, drawn at random by count and by energy; the smallest and the largest once each.",
     )  # fmt: skip
+    options = _choose_options(bench, strategy, before.options if before else USUAL)
     asked = Asked(
         strategy=strategy, kinds=chosen, layers=layers, per_head=bench.per_head, mode=bench.mode, scorer=bench.scorer,
         limit=bench.score_limit, most=most, seconds=None if seconds is None else float(seconds), seed=int(seed),
-        controls=int(draws), test_limit=bench.eval_limit,
+        controls=int(draws), test_limit=bench.eval_limit, options=options,
     )  # fmt: skip
     st.caption(f"{literal(SUMMARIES[strategy])}  \n{cost(bench, asked, keys, size)}")
     return asked
@@ -85,6 +90,60 @@ def _choose_matrices(
     with bench.views.borrow() as view:
         size = sum(min(shape(view, key)) for key in keys)
     return chosen, where, keys, size
+
+
+def _choose_options(bench: Bench, strategy: str, before: StrategyOptions) -> StrategyOptions:
+    if strategy == "paper":
+        return StrategyOptions(
+            per_kind=st.toggle(
+                "Same share of every kind", before.per_kind, key="search-per-kind", persist_state="session",
+                help="Removes the lowest fraction of each kind on its own, not of all values together.",
+            )
+        )  # fmt: skip
+    return _choose_members(bench, before) if strategy == "ensemble" else USUAL
+
+
+def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
+    """What an ensemble combines."""
+    usual = EnsembleSettings()
+    first, second, third, fourth = st.columns([2, 2, 1, 1])
+    base = first.selectbox(
+        "Combines the masks of", list(BASES), list(BASES).index(before.base or usual.base), key="search-base",
+        persist_state="session",
+    )  # fmt: skip
+    offered = {"splits": "halves of the train examples", "seeds": "seeds", TASKS_OVER: "other tasks"}
+    start = before.over if before.over in (None, *OVER) else TASKS_OVER
+    over = second.selectbox(
+        "Its searches differ in", list(offered), list(offered).index(start or usual.over),
+        format_func=offered.__getitem__, key="search-over", persist_state="session",
+    )  # fmt: skip
+    tasks: list[str] = []
+    if over == TASKS_OVER:
+        known = [name for name, spec in TASKS.items() if not spec.needs_data and name != bench.task.name]
+        named = (before.over or "").split(",")
+        tasks = third.multiselect(
+            "Tasks", known, [name for name in known if name in named] or known[:1], key="search-over-tasks",
+            persist_state="session", help="One search for each, and one for the task of the page.",
+        )  # fmt: skip
+        members, most = None, 1 + len(tasks)
+    else:
+        members = most = int(
+            third.number_input(
+                "Searches", 2, MOST_MEMBERS, before.members or usual.resamples, key="search-members",
+                persist_state="session",
+            )
+        )  # fmt: skip
+    at_least = fourth.number_input(
+        "In at least", 1, most, None if (before.at_least or most) >= most else before.at_least,
+        key=f"search-at-least-{most}", persist_state="session", placeholder="every number",
+        help="How many of the masks must remove a value: 1 for the union. If it is left empty, every number is tried.",
+    )  # fmt: skip
+    return StrategyOptions(
+        base=None if base == usual.base else base,
+        members=None if members == usual.resamples else members,
+        over=",".join(tasks) or None if over == TASKS_OVER else None if over == usual.over else over,
+        at_least=at_least,
+    )
 
 
 def _choose_most(bench: Bench, size: int, before: Asked | None) -> int:
@@ -129,8 +188,11 @@ def _steps(asked: Asked, matrices: int, size: int) -> str:
         return f"Up to {matrices * len(KEPT) + 1:,} measurements on validation examples only."
     if asked.strategy in CONTROLS:
         return f"One scoring, up to {grid * (DRAWS if asked.strategy in RANDOM else 1) + 1} measurements."
-    given = EnsembleSettings()
+    usual, given = EnsembleSettings(), asked.options
+    tasks = [] if given.over in (None, *OVER) else str(given.over).split(",")
+    searches = 1 + len(tasks) if tasks else given.members or usual.resamples
+    where = "with seeds of their own" if given.over == "seeds" else "on halves of the train examples"
     return (
-        f"{given.resamples} searches on halves of the train examples ({given.base}), then up to {given.resamples} "
-        "measurements."
+        f"{searches} searches {'on a task each' if tasks else where} ({given.base or usual.base}), then up to "
+        f"{searches} measurements."
     )

@@ -21,15 +21,16 @@ from explorer.masks import Mask, Mode
 from explorer.perplexity import own_text
 from explorer.progress import Progress, part
 from explorer.registry import matrices
-from explorer.search import SEARCHES
 from explorer.search.anchor import anchor_blocks
 from explorer.search.identity import search_digest
 from explorer.search.journal import default_journals
+from explorer.search.options import USUAL, Chosen, StrategyOptions
 from explorer.search.outcome import Budget, Point, Status
 from explorer.search.problem import Problem
 from explorer.search.provenance import provenance
 from explorer.search.report import Report, search
 from explorer.search.report_file import SearchFile, as_file
+from explorer.tasks import Task, load_task
 from explorer.ui.cached import notices, runner
 from explorer.ui.jobs import Job, Key, State
 from explorer.ui.session import Bench, token
@@ -49,6 +50,7 @@ class Asked:
         seconds: time limit, None for none.
         controls: draws of each random control.
         test_limit: test examples for the final figures, None for all.
+        options: those that belong to the strategy.
     """
 
     strategy: str
@@ -63,12 +65,21 @@ class Asked:
     seed: int
     controls: int
     test_limit: int | None
+    options: StrategyOptions = USUAL
 
     @property
     def title(self) -> str:
-        """`verified on Q, K, layers 0, 2`."""
+        """`verified on Q, K, layers 0, 2, at most 20 removed`, with the strategy's options behind its name."""
         where = "" if self.layers is None else f", layers {', '.join(map(str, self.layers))}"
-        return f"{self.strategy} on {', '.join(self.kinds)}{where}, at most {self.most:,} removed"
+        how = "".join(
+            f", {name.replace('_', ' ')}" + ("" if value is True else f" {value}")
+            for name, value in self.options.given.items()
+        )
+        return f"{self.strategy}{how} on {', '.join(self.kinds)}{where}, at most {self.most:,} removed"
+
+    def chosen(self, task: Task) -> Chosen:
+        """The strategy with its options; other tasks are asked as `task` is."""
+        return self.options.choose(self.strategy, lambda name: load_task(name, task.seed, shots=task.shots))
 
 
 @dataclass(frozen=True)
@@ -233,17 +244,20 @@ def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
             live.seen = Seen(tuple(problem.curve), status.best)
 
         problem.watch = watch
-        problem.journal = default_journals(notices().append_once).open(search_digest(problem, asked.strategy))
+        chosen = asked.chosen(bench.task)
+        made_of = search_digest(problem, asked.strategy, chosen.options or None)
+        problem.journal = default_journals(notices().append_once).open(made_of)
 
         def strategy(given: Problem) -> None:
             try:
-                SEARCHES[asked.strategy](given)
+                chosen.run(given)
             finally:
                 live.measuring = True
 
         report = search(
-            problem, bench.task, asked.strategy, strategy, control_draws=asked.controls, test_limit=asked.test_limit,
-            text=own_text(bench.model.tokenizer), progress=live.after(part(progress, SEARCHED, 1)),
+            problem, bench.task, asked.strategy, strategy, options=chosen.options, control_draws=asked.controls,
+            test_limit=asked.test_limit, text=own_text(bench.model.tokenizer),
+            progress=live.after(part(progress, SEARCHED, 1)),
         )  # fmt: skip
     return Outcome(report, as_file(report.document()))
 

@@ -28,8 +28,9 @@ def spectrum(k: int) -> Series:
     score = rng.normal(0, 0.05, N) * s
     matrix = f"L0.Q.H{k}"
     removed = frozenset(st.session_state.removed.get(matrix, ()))
+    uncertain = frozenset({2, 9} if "uncertain" in query else ())
     edge = float(query["edge"]) + k if "edge" in query else None
-    return Series(matrix, s, score, removed, blocks=((5, 6, 7),), null_from=N - 2, edge=edge)
+    return Series(matrix, s, score, removed, blocks=((5, 6, 7),), uncertain=uncertain, null_from=N - 2, edge=edge)
 
 
 def record(picks: tuple[Pick, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from explorer.errors import MatrixError
 from explorer.keys import Kind
 from explorer.registry import matrices
 from explorer.search import SEARCHES, SUMMARIES
+from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
 from explorer.search.problem import Problem
@@ -92,6 +94,38 @@ def prepared() -> AppTest:
     app.number_input(key=most_key(app)).set_value(MOST)
     app.number_input(key="search-controls").set_value(DRAWS)
     return settled(app.run())
+
+
+def test_the_options_of_a_strategy_decide_what_is_searched(engine: Engine) -> None:
+    app = prepared()
+    app.toggle(key="search-per-kind").set_value(True)
+    finished(start(settled(app.run())))
+    assert "paper, per kind on Q, K" in started_one().asked.title
+    keys = matrices(engine.view, (Kind.Q, Kind.K))
+    problem = Problem(engine.view, TASK, engine.svds, keys, Budget(MOST))
+    wanted = search(problem, TASK, "paper", partial(paper, per_kind=True), control_draws=0)
+    outcome = started_one().outcome
+    assert outcome is not None
+    assert outcome.file.settings.options == {"per_kind": True}
+    assert outcome.report.mask.removed == wanted.mask.removed
+
+
+def test_an_ensemble_is_asked_for_by_its_fields() -> None:
+    app = choose(prepared(), "search-strategy", "ensemble")
+    assert "5 searches on halves of the train examples (paper)" in captions(app)
+    app = choose(choose(app, "search-base", "adaptive"), "search-over", "seeds")
+    app.number_input(key="search-members").set_value(3)
+    app = settled(app.run())
+    assert "3 searches with seeds of their own (adaptive)" in captions(app)
+    app.number_input(key="search-at-least-3").set_value(2)
+    app = settled(app.run())
+    app = choose(app, "search-over", "other tasks")
+    assert "2 searches on a task each (adaptive)" in captions(app)
+    app.multiselect(key="search-over-tasks").set_value(["int-sum"])
+    app.number_input(key="search-at-least-2").set_value(1)
+    app = start(settled(app.run()))
+    assert started_one().asked.options == StrategyOptions(base="adaptive", over="int-sum", at_least=1)
+    assert sentences(app) == []
 
 
 def most_key(app: AppTest) -> str:

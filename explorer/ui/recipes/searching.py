@@ -18,7 +18,7 @@ def search(given: Setting, asked: Asked) -> Recipe:
     words = ["--strategy", asked.strategy, *given.matrices_words(asked.kinds), "--max-removed", str(asked.most)]
     words += [] if asked.layers is None else ["--layers", ",".join(map(str, asked.layers))]
     words += [] if asked.seconds is None else ["--time", f"{asked.seconds:g}"]
-    words += ["--controls", str(asked.controls)]
+    words += [*asked.options.words(), "--controls", str(asked.controls)]
     words += [] if asked.test_limit is None else ["--test-limit", str(asked.test_limit)]
     command = given.command("search", given.model_words(), given.seedless_task_words(), words, given.scoring_words(),
                             ["--seed", str(asked.seed), "--out", OUT])  # fmt: skip
@@ -31,13 +31,17 @@ def _search_python(given: Setting, asked: Asked) -> str:
     layers = "" if asked.layers is None else f", {list(asked.layers)}"
     budget = f"Budget({asked.most}{'' if asked.seconds is None else f', {asked.seconds:g}'})"
     how = f"mode={asked.mode!r}, scorer={asked.scorer!r}{limit_argument(asked.limit)}, seed={asked.seed}"
+    strategy, options = f'SEARCHES["{asked.strategy}"]', ""
+    if asked.options.given:
+        strategy, options = "chosen.run", ", options=chosen.options"
     test = "" if asked.test_limit is None else f", test_limit={asked.test_limit}"
     return code(
         ["from pathlib import Path", ""],
         given.opening(
             "Kind matrices",
             *text[1],
-            "from explorer.search import SEARCHES",
+            *([] if options else ["from explorer.search import SEARCHES"]),
+            *(["from explorer.search.options import StrategyOptions"] if options else []),
             "from explorer.search.anchor import anchor_blocks",
             "from explorer.search.outcome import Budget",
             "from explorer.search.problem import Problem",
@@ -45,13 +49,24 @@ def _search_python(given: Setting, asked: Asked) -> str:
         ),
         f"keys = {given.keys_call(asked.kinds, layers)}",
         f"problem = Problem(view, task, svds, keys, {budget}, {how}, text=anchor_blocks(view))",
-        f'report = search(problem, task, "{asked.strategy}", SEARCHES["{asked.strategy}"], '
+        *_choice(given, asked),
+        f'report = search(problem, task, "{asked.strategy}", {strategy}{options}, '
         f"control_draws={asked.controls}{test}, text={text[0]})",
         "",
         f'report.mask.save(Path("{OUT}"))',
         "found = report.comparison.masked",
         'print(f"{len(report.mask)} removed: accuracy {found.accuracy}, loss {found.mean_loss.value}, n = {found.n}")',
     )
+
+
+def _choice(given: Setting, asked: Asked) -> list[str]:
+    if not asked.options.given:
+        return []
+    options = ", ".join(f"{name}={value!r}" for name, value in asked.options.given.items())
+    task = given.task
+    further = (f", seed={task.seed}" if task.seed else "") + (f", shots={task.shots}" if task.shots else "")
+    opened = f"lambda name: load_task(name{further})"
+    return [f'chosen = StrategyOptions({options}).choose("{asked.strategy}", {opened})']
 
 
 def combine(how: str, masks: Sequence[Path]) -> Recipe:

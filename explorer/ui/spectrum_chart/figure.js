@@ -107,6 +107,16 @@ function edgeTrace(series, style) {
   };
 }
 
+// A question mark above each value whose score is likely to be wrong.
+function uncertainTrace(series, style) {
+  const at = [...series.uncertain];
+  return {
+    type: "scatter", mode: "text", x: at, y: at.map((i) => series.ys[i]), text: at.map(() => "<b>?</b>"),
+    textposition: "top center", textfont: { size: 12, color: style.theme.text }, meta: "uncertain",
+    showlegend: false, legendgroup: series.matrix, hoverinfo: "skip",
+  };
+}
+
 function scoreLimit(model) {
   const sizes = model.series.flatMap((one) => (one.score ? Array.from(one.score, Math.abs).filter(Number.isFinite) : []));
   sizes.sort((a, b) => a - b);
@@ -122,6 +132,7 @@ function buildTraces(model, theme) {
   if (model.data.y !== "score") {
     traces.push(...model.series.filter((one) => one.edge).map((one) => edgeTrace(one, style)));
   }
+  traces.push(...model.series.filter((one) => one.uncertain.size).map((one) => uncertainTrace(one, style)));
   return traces;
 }
 
@@ -191,7 +202,7 @@ function describePoint(series, index, data) {
     const sign = score > 0 ? "+" : "";
     const meaning = score < 0 ? " (removing helps)" : score > 0 ? " (the task needs it)" : "";
     lines.push(`score ${sign}${number(score, 3)}${Number.isFinite(score) ? " nats" : ""}${meaning}`);
-    if (series.uncertain.has(index)) lines.push("uncertain: a large change, measure it");
+    if (series.uncertain.has(index)) lines.push("not predictable: a large change, measure it");
   }
   lines.push(series.shown[index] ? data.state : "kept");
   const members = blockOf(series, index);

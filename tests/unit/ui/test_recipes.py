@@ -31,8 +31,9 @@ from explorer.models import Model, View
 from explorer.readout import readouts
 from explorer.registry import matrices
 from explorer.sampling import draw_sample
-from explorer.search import SEARCHES, lowest, mask_of, random_count
+from explorer.search import lowest, mask_of, random_count
 from explorer.search.anchor import anchor_blocks
+from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
 from explorer.search.report import search
@@ -52,6 +53,7 @@ VALUES: tuple[Value, ...] = tuple((MatrixKey.parse(key), index) for key, index i
 KEYS = [parse_key(one) for one in ("L0.K.H1", "L1.OUT", "L0.QK.H2")]
 COUNTS, EXAMPLES, DRAWS, LIMIT = (1, 4), 16, 3, 24
 ASKED = Asked("paper", (Kind.Q,), (0, 1), True, "freeze", "gradient", LIMIT, 4, None, 0, 2, 20)
+PER_KIND = replace(ASKED, kinds=(Kind.Q, Kind.K), options=StrategyOptions(per_kind=True))
 PROMPT = "3 x 4 ="
 
 
@@ -114,6 +116,7 @@ def every(engine: Engine) -> dict[str, Recipe]:
         "readout": recipes.readout(bare, KEYS[0], 2, 3),
         "readout, of a product": recipes.readout(bare, KEYS[2], 1, 3),
         "search": recipes.search(bare, ASKED),
+        "search, with an option": recipes.search(bare, PER_KIND),
         "spectra": recipes.spectra(bare, KEYS),
         "study": recipes.study(replace(bare, kinds=(Kind.Q,), score_limit=8)),
     }
@@ -316,18 +319,20 @@ def test_read_outs(engine: Engine, printed: dict[str, str], commanded: Any) -> N
     assert "exact effect" not in printed["readout, of a product"]
 
 
-def test_a_search(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
-    keys = matrices(engine.view, ASKED.kinds, ASKED.layers)
+@pytest.mark.parametrize(("name", "asked"), [("search", ASKED), ("search, with an option", PER_KIND)])
+def test_a_search(name: str, asked: Asked, engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    keys = matrices(engine.view, asked.kinds, asked.layers)
     problem = Problem(
-        engine.view, engine.task, engine.svds, keys, Budget(ASKED.most), limit=LIMIT, text=anchor_blocks(engine.view)
+        engine.view, engine.task, engine.svds, keys, Budget(asked.most), limit=LIMIT, text=anchor_blocks(engine.view)
     )
-    report = search(problem, engine.task, "paper", SEARCHES["paper"], control_draws=2, test_limit=20, text=None)
+    run = asked.chosen(engine.task).run
+    report = search(problem, engine.task, "paper", run, control_draws=2, test_limit=20, text=None)
     found = report.comparison.masked
-    (told,) = commanded("search")
+    (told,) = commanded(name)
     assert (told["removed"], told["test"]["loss"]) == (len(report.mask), found.mean_loss.value)
     assert load_mask(Path(told["out"])).removed == report.mask.removed
     start = f"{len(report.mask)} removed: accuracy {found.accuracy}, loss {found.mean_loss.value}, n = {found.n}"
-    assert printed["search"] == start + "\n"
+    assert printed[name] == start + "\n"
 
 
 def test_a_prompt(engine: Engine, printed: dict[str, str]) -> None:
