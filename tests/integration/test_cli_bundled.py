@@ -175,12 +175,7 @@ def test_a_read_only_cache_is_one_notice(
     "words",
     [
         ("matrices", "--model", "no/such-model"),
-        ("matrices", "--model", "./nowhere"),
-        ("matrices", *MODEL, "--kinds", "GATE"),
-        ("matrices", *MODEL, "--device", "warp"),
         ("spectra", *MODEL, "--matrix", "L0.K.H99"),
-        ("eval", *MODEL, "--task", "int-div"),
-        ("eval", *MULT, "--mask", "pyproject.toml"),
         ("eval", *MULT, "--limit", "none"),
     ],
     ids=" ".join,

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.commands import run
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -25,13 +29,12 @@ def test_the_python_example_runs_and_finds_the_hidden_ability(tmp_path: Path) ->
     assert (tmp_path / "mult.mask.json").is_file()
 
 
-def test_the_shell_examples_on_the_bundled_model_run_in_order(tmp_path: Path) -> None:
+def test_the_shell_examples_on_the_bundled_model_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     commands = [line for line in block("sh", 2).splitlines() if "bundled" in line]
     assert len(commands) == 7
     for command in commands:
         words = command.split()
         assert words[0] == "eigenprune"
-        done = subprocess.run(
-            [sys.executable, "-m", "explorer", *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        done = run(*words[1:])
+        assert done.exit_code == 0, done.stderr

@@ -589,12 +589,17 @@ def test_a_command_line_that_makes_no_sense_is_one_sentence(line: str, said: str
 def test_what_needs_the_model_is_refused_in_one_sentence(
     folder: Path, common: tuple[str, ...], mask_file: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out.json"
+    out, no_mask = tmp_path / "out.json", tmp_path / "no-mask.txt"
+    no_mask.write_text("not a mask")
     assert "layer" in refused("spectra", "--model", folder, "--matrix", "L9.K")
     assert "heads 0 to" in refused("spectra", "--model", folder, "--matrix", "L0.K.H9")
     assert "0 to" in refused("prune", *common, "--kinds", "Q", "--count", 10_000, "--out", out)
     assert not out.exists()
     assert str(tmp_path) in refused("matrices", "--model", tmp_path)
+    assert "nowhere" in refused("matrices", "--model", "./nowhere")
+    assert "GATE" in refused("matrices", "--model", "bundled", "--kinds", "GATE")
+    assert "warp" in refused("matrices", "--model", folder, "--device", "warp")
+    assert "no-mask.txt" in refused("eval", *common, "--mask", no_mask)
     text = json.loads(mask_file.read_text())
     text["model"]["digest"] = "sha256:" + "0" * 64
     mask_file.write_text(json.dumps(text))
