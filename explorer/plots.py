@@ -17,6 +17,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 DIVERGING = [(0.0, NEEDED), (0.5, "#f5f5f5"), (1.0, HARMFUL)]
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "toImageButtonOptions": {"format": "svg"}}
 NOTHING = 1e-6
+LABELLED_LAYERS = 12  # more would run into each other
 MANY = 6  # curves that are told apart by hue
 _MARGIN = {"l": 10, "r": 10, "t": 36, "b": 10}
 
@@ -119,19 +120,22 @@ def residual_change(change: NDArray[np.float64], tokens: Sequence[str], first: i
     )
     figure.update_layout(title="Residual stream: change relative to its norm", **_frame(height=340))
     figure.update_xaxes(type="category", tickangle=-45)
-    figure.update_yaxes(type="category")
-    if first is not None:
-        row, last = first + 1, len(tokens) - 1  # places on the category axes
+    labels = layer_labels(change.shape[0])
+    row = None if first is None else first + 1  # places on the category axes
+    step = -(-len(labels) // LABELLED_LAYERS)
+    labelled = [
+        place for place in range(len(labels)) if place % step == 0 and (row is None or abs(place - row) >= step)
+    ]
+    labelled += [] if row is None else [row]
+    figure.update_yaxes(
+        type="category",
+        tickmode="array",
+        tickvals=[labels[place] for place in labelled],
+        ticktext=[f"<b>▶ {labels[place]}</b>" if place == row else labels[place] for place in labelled],
+    )
+    if row is not None:
         figure.add_shape(
-            type="rect", x0=-0.5, x1=last + 0.5, y0=row - 0.5, y1=row + 0.5, line={"color": HARMFUL, "width": 3}
-        )
-        figure.update_yaxes(
-            tickmode="array",
-            tickvals=layer_labels(change.shape[0]),
-            ticktext=[
-                f"<b>▶ {label}</b>" if place == row else label
-                for place, label in enumerate(layer_labels(change.shape[0]))
-            ],
+            type="rect", x0=-0.5, x1=len(tokens) - 0.5, y0=row - 0.5, y1=row + 0.5, line={"color": HARMFUL, "width": 3}
         )
     return figure
 
@@ -158,8 +162,8 @@ def lens(before: Sequence[float], after: Sequence[float], token: str) -> go.Figu
     figure.update_layout(
         title=f"Logit lens: probability of {escape(repr(token))}",
         yaxis={"tickformat": ".0%", "range": [-0.02, 1.02]},
-        legend={"x": 0.02, "y": 0.98, "bgcolor": "rgba(0,0,0,0)"},
-        **_frame(height=300),
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        **{**_frame(height=320), "margin": {**_MARGIN, "t": 60}},  # the legend has a line of its own
     )
     figure.update_xaxes(type="category")
     return figure

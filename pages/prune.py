@@ -36,7 +36,7 @@ left, right = st.columns([3, 2])
 with left:
     row = st.container(horizontal=True, vertical_alignment="bottom")
     chosen = row.multiselect(
-        f"Matrices in the plot: click a point to {words.verb(bench.mask).lower()} it, click it again to restore it",
+        f"Matrices: click a point to {words.verb(bench.mask).lower()} or restore it",
         [str(key) for key in keys],
         default=[str(worst)],
         persist_state="session",
@@ -66,6 +66,7 @@ with right:
         with whole:
             removing.whole(bench, scores)
         workbench.table(bench, scores)
+        workbench.copy(bench)
 
 
 def changed() -> share.Recipes:

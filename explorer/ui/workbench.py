@@ -130,7 +130,7 @@ def table(bench: Bench, scores: Scores) -> None:
         hide_index=True,
         height=420,
         disabled=[name for name in frame.columns if name != "removed"],
-        column_config={**_COLUMNS, "removed": st.column_config.CheckboxColumn(past, width=70)},
+        column_config={**_COLUMNS, "removed": st.column_config.CheckboxColumn(past, width=80)},
     )
     st.caption(
         f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all {past} ones. "
@@ -195,7 +195,12 @@ def actions(bench: Bench, scores: Scores) -> None:
             disabled=not len(bench.mask),
             on_click=restore,
         )
-        share.copy("lowest", bench, lambda: [recipes.lowest(share.setting(bench, unpruned=True), int(count))])
+
+
+def copy(bench: Bench) -> None:
+    """The removal of the lowest-scored values as code."""
+    count = int(st.session_state["k"])
+    share.copy("lowest", bench, lambda: [recipes.lowest(share.setting(bench, unpruned=True), count)])
 
 
 def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:

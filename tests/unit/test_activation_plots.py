@@ -51,3 +51,6 @@ def test_the_first_layer_that_diverges_is_in_the_frame() -> None:
     assert list(figure.layout.yaxis.ticktext) == ["embed", "L0", "<b>▶ L1</b>"]
     assert list(figure.layout.yaxis.tickvals) == ["embed", "L0", "L1"]
     assert not plots.residual_change(change, ["a", "b"]).layout.shapes
+    many = list(plots.residual_change(np.ones((31, 2)), ["a", "b"], 16).layout.yaxis.ticktext)
+    assert len(many) <= plots.LABELLED_LAYERS
+    assert many[-1] == "<b>▶ L16</b>"
