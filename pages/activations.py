@@ -11,7 +11,7 @@ from explorer.ui.inside import choose_example, choose_head, heads, wrote
 from explorer.ui.tabs import tabs
 
 TOP, SHOWN_TOKENS, MOST_LETTERS = 10, 80, 2000
-_PERCENT = st.column_config.NumberColumn(format="percent", width=90)
+_PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)
 
 pages.require_entry()
 bench = session.current()
@@ -93,8 +93,8 @@ for box, reading, other, title in zip(
     rows = [
         {
             "token": repr(bench.model.tokenizer.decode([one])),
-            "probability": probability,
-            "in the other": float(other.lens[-1, one].exp()),
+            "probability": 100 * probability,
+            "in the other": 100 * float(other.lens[-1, one].exp()),
         }
         for one, probability in reading.top(TOP)
     ]

@@ -282,9 +282,9 @@ def test_activations_before_and_after(engine: Engine, scores: Scores) -> None:
     apply(engine.view, engine.lowest(scores, 0), engine.svds)
     for table, reading, other in zip(app.dataframe, found, found[::-1], strict=True):
         top = reading.top(10)
-        np.testing.assert_allclose(table.value["probability"], [probability for _, probability in top], rtol=1e-5)
+        np.testing.assert_allclose(table.value["probability"], [100 * probability for _, probability in top], rtol=1e-5)
         np.testing.assert_allclose(
-            table.value["in the other"], [float(other.lens[-1, token].exp()) for token, _ in top], rtol=1e-5
+            table.value["in the other"], [100 * float(other.lens[-1, token].exp()) for token, _ in top], rtol=1e-5
         )
         assert table.value["token"].tolist() == [repr(engine.view.model.tokenizer.decode([token])) for token, _ in top]
     layer, head = app.selectbox(key="head").value
