@@ -18,6 +18,7 @@ from explorer.keys import MatrixKey
 from explorer.models import Model, load
 from explorer.reproduce.suites import find_suite
 from explorer.svd_cache import SvdCache
+from tests.commands import run as run_here
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -80,6 +81,14 @@ def test_readme_shows_what_runs_here(environment: dict[str, str], tmp_path: Path
 def test_readme_has_a_row_for_every_recipe_of_the_bundled_suite() -> None:
     wanted = [f"{one.strategy.name}, {one.strategy.kinds}" for one in find_suite("bundled").recipes]
     assert [row["strategy"] for row in table(README.read_text(encoding="utf-8"))] == wanted
+
+
+def test_readme_shows_the_results_of_smollm2_that_come_along() -> None:
+    shown = run_here("reproduce", "smollm2", "--show", "--out", ROOT / "assets" / "results" / "smollm2", "--markdown")
+    assert shown.exit_code == 0, shown.stderr
+    rows = [line for line in shown.stdout.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(find_suite("smollm2").recipes)
+    assert "\n".join(rows) in README.read_text(encoding="utf-8")
 
 
 def table(text: str) -> list[dict[str, str]]:
