@@ -311,7 +311,7 @@ def test_a_link_opens_the_same_view(engine: Engine) -> None:
     found = engine.compare(mask, split="test").masked
     assert figures(app)["Accuracy, test"] == words.percent(found.accuracy)
     assert figures(app)["Loss, test"] == f"{found.mean_loss.value:.3f} nats"
-    (plot,) = (box for box in app.multiselect if box.label.startswith("Matrices in the plot"))
+    (plot,) = (box for box in app.multiselect if box.label.startswith("Matrices: click a point"))
     assert plot.value == ["L0.K.H1", "L1.Q.H2"]  # layer 9 is not in this model
     assert app_steps(app) == ["start", "from a link"]
     assert len(mask_in(click(app, "undo"))) == 0

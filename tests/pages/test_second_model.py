@@ -148,11 +148,11 @@ def test_previous_and_next_matrix(engine: Engine) -> None:
     assert open_page("Spectra", matrix="L0.Q").button(key="previous-matrix").disabled  # canonical order begins here
     app = open_page("Prune")
     order = list(dict.fromkeys(str(key) for _, key, _ in engine.scores().ranking()))
-    (box,) = (one for one in app.multiselect if one.label.startswith("Matrices in the plot"))
+    (box,) = (one for one in app.multiselect if one.label.startswith("Matrices: click a point"))
     assert box.value == order[:1]
     for place, name in ((1, "next"), (2, "next"), (1, "previous")):
         app = click(app, f"{name}-matrix")
-        (box,) = (one for one in app.multiselect if one.label.startswith("Matrices in the plot"))
+        (box,) = (one for one in app.multiselect if one.label.startswith("Matrices: click a point"))
         assert box.value == [order[place]]
     assert app.query_params["plot"] in (order[1], [order[1]])
     assert "Keys do nothing while you type" in captions(app)
