@@ -55,6 +55,11 @@ class StrategyOptions:
         """The options that were given, by name."""
         return {name: value for name, value in asdict(self).items() if value}
 
+    @property
+    def other_tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that `over` names; none over splits or seeds."""
+        return () if self.over in (None, *OVER) else tuple(one.strip() for one in str(self.over).split(","))
+
     def words(self) -> list[str]:
         """These options on a command line."""
         flags = {f"--{name.replace('_', '-')}": value for name, value in self.given.items()}
@@ -77,7 +82,7 @@ class StrategyOptions:
         return self._ensemble(open_task) if self.given else Chosen(SEARCHES[strategy], {})
 
     def _ensemble(self, open_task: Callable[[str], Task]) -> Chosen:
-        named = [] if self.over in (None, *OVER) else [one.strip() for one in str(self.over).split(",")]
+        named = self.other_tasks
         if named and self.members is not None:
             raise SettingsError("--members is for splits and seeds: over tasks there is one search for each.")
         tasks = tuple(map(open_task, named))

@@ -12,7 +12,7 @@ from explorer.search.controls import CONTROLS, DRAWS, RANDOM
 from explorer.search.ensemble import BASES, EnsembleSettings
 from explorer.search.laser import KEPT
 from explorer.search.learned import EVERY, LearnedSettings
-from explorer.search.options import OVER, USUAL, StrategyOptions
+from explorer.search.options import USUAL, StrategyOptions
 from explorer.search.paper import counts
 from explorer.tasks import TASKS
 from explorer.ui import searching
@@ -112,7 +112,7 @@ def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
         persist_state="session",
     )  # fmt: skip
     offered = {"splits": "halves of the train examples", "seeds": "seeds", TASKS_OVER: "other tasks"}
-    start = before.over if before.over in (None, *OVER) else TASKS_OVER
+    start = TASKS_OVER if before.other_tasks else before.over
     over = second.selectbox(
         "Its searches differ in", list(offered), list(offered).index(start or usual.over),
         format_func=offered.__getitem__, key="search-over", persist_state="session",
@@ -120,10 +120,10 @@ def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
     tasks: list[str] = []
     if over == TASKS_OVER:
         known = [name for name, spec in TASKS.items() if not spec.needs_data and name != bench.task.name]
-        named = (before.over or "").split(",")
         tasks = third.multiselect(
-            "Tasks", known, [name for name in known if name in named] or known[:1], key="search-over-tasks",
-            persist_state="session", help="One search for each, and one for the task of the page.",
+            "Tasks", known, [name for name in known if name in before.other_tasks] or known[:1],
+            key="search-over-tasks", persist_state="session",
+            help="One search for each, and one for the task of the page.",
         )  # fmt: skip
         members, most = None, 1 + len(tasks)
     else:
@@ -189,7 +189,7 @@ def _steps(asked: Asked, matrices: int, size: int) -> str:
     if asked.strategy in CONTROLS:
         return f"One scoring, up to {grid * (DRAWS if asked.strategy in RANDOM else 1) + 1} measurements."
     usual, given = EnsembleSettings(), asked.options
-    tasks = [] if given.over in (None, *OVER) else str(given.over).split(",")
+    tasks = given.other_tasks
     searches = 1 + len(tasks) if tasks else given.members or usual.resamples
     where = "with seeds of their own" if given.over == "seeds" else "on halves of the train examples"
     return (
