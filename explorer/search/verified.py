@@ -1,13 +1,19 @@
 """Greedy rounds of proposals that are checked before they count.
 
 1. Score all values at the mask reached so far: what removing a kept value, or restoring a removed one, would do now.
-2. Propose the `size` lowest negative scores together. Effects do not add up, so `size` starts small.
-3. Measure the proposal. It is accepted only if the validation loss falls and the train loss does not rise; then the
-   next round may propose twice as many. If not, half as many of the same proposals are tried.
-4. End when a single best proposal is refused, nothing negative is left, or the budget is used up.
+2. Propose the lowest negative scores together, as far as the change that they predict, their sum, is within the
+   *reach*: the range in which predictions have held in this search. A value whose score is beyond it is passed over.
+3. Measure the proposal. It is accepted only if the validation loss falls and the train loss does not rise. If it is
+   refused, predictions of this size do not hold here: the reach is half of it, and the round proposes again.
+4. Effects do not add up, so the reach follows how much of an accepted prediction came true on the train examples, as
+   the radius of a trust-region method does (Nocedal and Wright, Numerical Optimization, chapter 4).
+5. End when nothing within reach is worth measuring, nothing negative is left, or the budget is used up.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 from explorer.attribution import Scores
 from explorer.keys import MatrixKey
@@ -15,41 +21,52 @@ from explorer.masks import Mask
 from explorer.search.outcome import Point
 from explorer.search.problem import Problem
 
-START, LARGEST = 8, 256
+START, LARGEST = 8, 256  # values in the first proposal, and in any
+GOOD, POOR = 0.5, 0.25  # shares of a prediction that came true: from GOOD on the reach doubles, below POOR it halves
+LEAST = 1e-3  # of the unpruned loss: predictions below it are not worth measuring
 Value = tuple[MatrixKey, int]
 
 
 def verified(problem: Problem, start: Mask | None = None, rounds: int | None = None) -> None:
     """Improve a mask (the unpruned model if none is given) round by round, `rounds` times at most."""
-    best = problem.start() if start is None else problem.measure(start)
-    size, done = START, 0
+    unpruned = problem.start()
+    best = unpruned if start is None else problem.measure(start)
+    most, least = problem.budget.removed, LEAST * _train_loss(unpruned)
+    reach, done = math.inf, 0
     while rounds is None or done < rounds:
         done += 1
-        problem.at(best.removed, problem.budget.removed)  # how many rounds there will be is not known
+        problem.at(best.removed, most)  # how many rounds there will be is not known
         scores = problem.score(best.mask)
-        proposals = _proposals(scores, best.mask, problem.budget.removed)
-        size = min(size, len(proposals))
-        while size >= 1:
-            point = problem.measure(_flipped(scores, best.mask, proposals[:size]))
+        ranked = [entry for entry in scores.ranking() if entry[0] < 0]
+        while True:
+            proposal, predicted = _within(reach, ranked, best.mask, most, LARGEST if math.isfinite(reach) else START)
+            if predicted < least:
+                return
+            point = problem.measure(_flipped(scores, best.mask, proposal))
             if _better(problem, point, best):
                 break
-            size //= 2
-        if size < 1:
-            return
-        best, size = point, min(2 * size, LARGEST)
+            reach = predicted / 2
+        came_true = (_train_loss(best) - _train_loss(point)) / predicted
+        reach = predicted * (2 if came_true >= GOOD else 1 if came_true >= POOR else 0.5)
+        best = point
 
 
-def _proposals(scores: Scores, mask: Mask, most: int) -> list[Value]:
-    """Values whose flip should help, the most helpful first, as many as leave at most `most` removed."""
-    chosen, removed = [], len(mask)
-    for value, key, index in scores.ranking():
-        if value >= 0:
-            break
+def _within(
+    reach: float, ranked: Iterable[tuple[float, MatrixKey, int]], mask: Mask, most: int, count: int
+) -> tuple[list[Value], float]:
+    """The most helpful flips, `count` at most, that leave at most `most` values removed; and the fall they predict."""
+    chosen: list[Value] = []
+    predicted, removed = 0.0, len(mask)
+    for score, key, index in ranked:
         change = -1 if index in mask.indices(key) else 1
-        if removed + change <= most:
-            chosen.append((key, index))
-            removed += change
-    return chosen
+        if removed + change > most or (not chosen and -score > reach):
+            continue
+        if len(chosen) == count or predicted - score > reach:
+            break
+        chosen.append((key, index))
+        predicted -= score
+        removed += change
+    return chosen, predicted
 
 
 def _flipped(scores: Scores, mask: Mask, values: list[Value]) -> Mask:
@@ -59,6 +76,8 @@ def _flipped(scores: Scores, mask: Mask, values: list[Value]) -> Mask:
 
 
 def _better(problem: Problem, point: Point, best: Point) -> bool:
-    assert point.train is not None
-    before = best.train.mean_loss.value if best.train is not None else float("inf")
-    return problem.improves(point, best) and point.train.mean_loss.value <= before
+    return problem.improves(point, best) and _train_loss(point) <= _train_loss(best)
+
+
+def _train_loss(point: Point) -> float:
+    return math.inf if point.train is None else point.train.mean_loss.value
