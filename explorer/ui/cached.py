@@ -110,8 +110,12 @@ def compute(
 
 
 def _show(job: Job) -> None:
-    """How a job stands that has no result yet; once per run, wherever else the page asks for it."""
-    name = "-".join(map(str, (job.key[0], abs(hash(job.key)) % 10**8)))
+    """How a job stands that has no result yet; once per run, wherever else the page asks for it.
+
+    Jobs that failed for the same reason say it once: two masks on a task that refuses the model.
+    """
+    what = job.error if job.state is State.FAILED else job.key
+    name = "-".join(map(str, (job.key[0], abs(hash(what)) % 10**8)))
     with suppress(StreamlitDuplicateElementKey):
         if job.active:
             _watch(job, name)

@@ -77,7 +77,7 @@ def state(bench: Bench, comparison: Comparison | None) -> None:
         else:
             text += f"**{words.accuracy(comparison.masked)}**"
             text += f"; unpruned {words.percent(comparison.baseline.accuracy)}" if len(bench.mask) else ""
-        st.markdown(text)
+        st.markdown(text.replace(" %", "\u00a0%"))  # a line does not end between them
 
 
 def code(bench: Bench, *, every: bool, resamples: int, at_mask: bool) -> None:

@@ -1,4 +1,7 @@
-"""`python -m explorer` as a user runs it, on the bundled model: real processes, real signals, a real server."""
+"""The command line on the bundled model, as a user runs it: real processes, real signals, a real server.
+
+A process takes seconds to import torch, so what a process of its own adds nothing to runs in this one (`here`).
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+
+from tests import commands as here
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ("--model", "bundled")
@@ -100,23 +105,23 @@ def test_the_function_evaluate_is_never_hidden_by_its_module(first: str, environ
 # --------------------------------------------------------------------------------------------- on the bundled model
 
 
-def test_the_model_is_here_and_has_its_matrices(report: Callable[..., Any]) -> None:
-    (entry,) = (entry for entry in report("models", "list")["models"] if entry["name"] == "bundled")
+@pytest.mark.usefixtures("isolated_folders")
+def test_the_model_is_here_and_has_its_matrices() -> None:
+    (entry,) = (entry for entry in here.report("models", "list")["models"] if entry["name"] == "bundled")
     assert entry["available"] is True
     config = json.loads((Path(entry["folder"]) / "config.json").read_text(encoding="utf-8"))
-    found = report("matrices", *MODEL, "--kinds", "Q,K")
+    found = here.report("matrices", *MODEL, "--kinds", "Q,K")
     assert len(found["matrices"]) == 2 * config["n_layer"] * config["n_head"]
     width = config["n_embd"]
     assert {tuple(one["shape"]) for one in found["matrices"]} == {(width, width // config["n_head"])}
-    spectrum = report("spectra", *MODEL, "--matrix", "L0.K.H1")["spectra"][0]
+    spectrum = here.report("spectra", *MODEL, "--matrix", "L0.K.H1")["spectra"][0]
     assert len(spectrum["singular_values"]) == spectrum["rank"] == width // config["n_head"]
     assert spectrum["singular_values"] == sorted(spectrum["singular_values"], reverse=True)
     assert spectrum["cumulative_energy"][-1] == pytest.approx(1)
 
 
-def test_score_prune_and_eval_find_the_hidden_ability(
-    run: Callable[..., subprocess.CompletedProcess[str]], report: Callable[..., Any], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("isolated_folders")
+def test_score_prune_and_eval_find_the_hidden_ability(report: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "mask.json"
     ranking = report("score", *MULT, "--kinds", "Q,K")["values"]
     pruned = report("prune", *MULT, "--kinds", "Q,K", "--count", 4, "--out", out)
@@ -137,24 +142,26 @@ def test_score_prune_and_eval_find_the_hidden_ability(
     assert found["loss_change"]["value"] == pytest.approx(found["loss"] - found["baseline"]["loss"])
     assert found["repaired"] - found["broken"] == round(80 * (found["accuracy"] - found["baseline"]["accuracy"]))
 
-    assert report(*measure) == {**found, "controls": None}
-    text = run(*measure).stdout
+    assert here.report(*measure) == {**found, "controls": None}
+    text = here.run(*measure).stdout
     low, high = (f"{100 * bound:.1f}" for bound in found["accuracy_interval"])
     assert f"{100 * found['accuracy']:.1f} % [{low}, {high}] (n = 80)" in text
     assert f"{found['loss']:.3f} ± {found['loss_stderr']:.3f} nats" in text
 
 
-def test_a_task_file_is_a_task(report: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("isolated_folders")
+def test_a_task_file_is_a_task(tmp_path: Path) -> None:
     path = tmp_path / "small.jsonl"
     rows = [{"prompt": f"{i} + {j} =", "answer": f" {i + j}"} for i in range(5) for j in range(5)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    found = report("eval", *MODEL, "--task", path)
+    found = here.report("eval", *MODEL, "--task", path)
     assert (found["task"], found["n"]) == ("small.jsonl", 5)
 
 
-def test_the_folder_of_the_model_is_the_same_model(report: Callable[..., Any]) -> None:
-    by_name = report("eval", *MULT, "--limit", 10)
-    by_folder = report("eval", "--model", ROOT / "assets" / "bundled", "--task", "int-mult", "--limit", 10)
+@pytest.mark.usefixtures("isolated_folders")
+def test_the_folder_of_the_model_is_the_same_model() -> None:
+    by_name = here.report("eval", *MULT, "--limit", 10)
+    by_folder = here.report("eval", "--model", ROOT / "assets" / "bundled", "--task", "int-mult", "--limit", 10)
     assert by_folder["model"] == str(ROOT / "assets" / "bundled")
     assert {**by_folder, "model": "bundled"} == by_name
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +16,8 @@ from explorer.keys import MatrixKey
 from explorer.models import Model, load
 from explorer.reproduce.suites import find_suite
 from explorer.svd_cache import SvdCache
-from tests.commands import run as run_here
+from tests.commands import report, run
+from tests.unit.reproduce.recipes import write
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -37,38 +36,29 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "explorer", "reproduce", *map(str, words)]
 
 
-def run(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
-
-
-def cells(environment: dict[str, str], *words: object) -> list[dict[str, Any]]:
-    result = run(environment, *words, "--json")
-    assert (result.returncode, result.stderr) == (0, "")
-    found: list[dict[str, Any]] = json.loads(result.stdout)["cells"]
-    return found
-
-
+@pytest.mark.usefixtures("isolated_folders")
 def test_a_killed_suite_goes_on_where_it_was(environment: dict[str, str], tmp_path: Path) -> None:
-    words = ("bundled", "--out", tmp_path, "--model", "bundled")
-    first = find_suite("bundled").recipes[0]
-    with subprocess.Popen(command(*words), cwd=ROOT, env=environment, stdout=-3, stderr=-3) as process:
+    suite, out = tmp_path / "suite", tmp_path / "out"
+    for name in ("a-first", "b-second", "c-third"):
+        write(suite, name=name)
+    kept = out / "a-first.json"
+    with subprocess.Popen(command(suite, "--out", out), cwd=ROOT, env=environment, stdout=-3, stderr=-3) as process:
         limit = time.monotonic() + 120
-        while not (tmp_path / f"{first.name}.json").is_file() and time.monotonic() < limit:
-            time.sleep(0.05)
+        while not kept.is_file() and time.monotonic() < limit:
+            time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    before = (tmp_path / f"{first.name}.json").read_bytes()
-    found = {one["recipe"]: one["status"] for one in cells(environment, *words, "--strategy", "as-released")}
-    assert found[first.name] == "kept"
-    assert set(found.values()) <= {"kept", "measured"}
-    assert (tmp_path / f"{first.name}.json").read_bytes() == before
+    before = kept.read_bytes()
+    found = {one["recipe"]: one["status"] for one in report("reproduce", suite, "--out", out)["cells"]}
+    assert found["a-first"] == "kept"
+    assert found["c-third"] == "measured"
+    assert kept.read_bytes() == before
 
 
-def test_readme_shows_what_runs_here(environment: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("isolated_folders")
+def test_readme_shows_what_runs_here(tmp_path: Path) -> None:
     """Strategy, number removed, accuracies, precision and recall; losses may differ in the last digit elsewhere."""
-    result = run(environment, "bundled", "--out", tmp_path, "--strategy", "paper", "--markdown")
-    assert result.returncode == 0, result.stderr
+    result = run("reproduce", "bundled", "--out", tmp_path, "--strategy", "paper", "--markdown")
+    assert result.exit_code == 0, result.stderr
     shown = {row["strategy"]: row for row in table(README.read_text(encoding="utf-8"))}
     found = table(result.stdout)
     assert [row["strategy"] for row in found] == ["paper, Q,K", "paper, all"]
@@ -84,7 +74,7 @@ def test_readme_has_a_row_for_every_recipe_of_the_bundled_suite() -> None:
 
 
 def test_readme_shows_the_results_of_smollm2_that_come_along() -> None:
-    shown = run_here("reproduce", "smollm2", "--show", "--out", ROOT / "assets" / "results" / "smollm2", "--markdown")
+    shown = run("reproduce", "smollm2", "--show", "--out", ROOT / "assets" / "results" / "smollm2", "--markdown")
     assert shown.exit_code == 0, shown.stderr
     rows = [line for line in shown.stdout.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(find_suite("smollm2").recipes)
@@ -101,8 +91,9 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 def test_unpublished_models_are_listed_with_how_to_get_them(environment: dict[str, str], tmp_path: Path) -> None:
-    words = ("paper", "--out", tmp_path, "--task", "int-mult")
-    result = run(environment, *words, "--local", f"openai-community/gpt2={ROOT / 'assets' / 'bundled'}")
+    words = command("paper", "--out", tmp_path, "--task", "int-mult")
+    words += ["--local", f"openai-community/gpt2={ROOT / 'assets' / 'bundled'}"]
+    result = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert result.returncode == 3, result.stderr
     assert (
         "`hf download microsoft/phi-2 --revision ef382358ec9e382308935a992d908de099b64c23` fetches it" in result.stdout
