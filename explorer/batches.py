@@ -130,8 +130,17 @@ def encode(tokenizer: Any, example: Example, *, bos: bool) -> Encoded:
     Raises:
         TaskError: the tokenizer merges the end of the prompt with the start of the answer, or does not know the answer.
     """
-    prompt = _ids(tokenizer, example.prompt)
-    whole = _ids(tokenizer, example.prompt + example.answer)
+    return encode_all(tokenizer, [example], bos=bos)[0]
+
+
+def encode_all(tokenizer: Any, examples: Sequence[Example], *, bos: bool) -> list[Encoded]:
+    """`encode` for many at once: a call of the tokenizer for each costs as much as running a small model on them."""
+    texts = dict.fromkeys(text for one in examples for text in (one.prompt, one.prompt + one.answer))
+    ids = dict(zip(texts, _ids(tokenizer, list(texts)), strict=True))
+    return [_encoded(tokenizer, one, ids[one.prompt], ids[one.prompt + one.answer], bos=bos) for one in examples]
+
+
+def _encoded(tokenizer: Any, example: Example, prompt: list[int], whole: list[int], *, bos: bool) -> Encoded:
     if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
         raise TaskError(
             f"the tokenizer cannot separate answer {example.answer[:40]!r} from prompt {example.prompt[-40:]!r}: "
@@ -140,18 +149,21 @@ def encode(tokenizer: Any, example: Example, *, bos: bool) -> Encoded:
     answer = whole[len(prompt) :]
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in answer:
         raise TaskError(f"the tokenizer does not know all of the answer {example.answer[:40]!r}; reword it.")
-    return Encoded(tuple(encode_prompt(tokenizer, example.prompt, bos=bos)), tuple(answer))
+    return Encoded(tuple(_begun(tokenizer, prompt, bos=bos)), tuple(answer))
 
 
 def encode_prompt(tokenizer: Any, prompt: str, *, bos: bool) -> list[int]:
     """Token ids of a prompt, with one BOS in front if asked for, known, and not already written in the prompt."""
-    ids = _ids(tokenizer, prompt)
+    return _begun(tokenizer, _ids(tokenizer, [prompt])[0], bos=bos)
+
+
+def _begun(tokenizer: Any, ids: list[int], *, bos: bool) -> list[int]:
     first = tokenizer.bos_token_id
     return [first, *ids] if bos and first is not None and ids[:1] != [first] else ids
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids
 
 
@@ -172,7 +184,7 @@ def batches(view: View, task: Task, examples: Sequence[Example], batch_size: int
     if not examples:
         raise TaskError("there are no examples to run: choose a split that has some.")
     longest = int(view.config.n_ctx)
-    encoded = [encode(view.model.tokenizer, example, bos=task.bos) for example in examples]
+    encoded = encode_all(view.model.tokenizer, examples, bos=task.bos)
     for example, one in zip(examples, encoded, strict=True):
         if not 0 < one.length <= longest:
             raise TaskError(

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from explorer.batches import Batch, Encoded, batches, encode
+from explorer.batches import Batch, Encoded, batches, encode_all
 from explorer.errors import TaskError
 from explorer.evaluate import Evaluation, evaluate, gather
 from explorer.metrics import Mean, mean, outcome, wilson_interval
@@ -124,7 +124,7 @@ def alternatives(
         raise TaskError(f"the {split} split of {task.name} has neither choices nor distractors: measure exact match.")
     texts = tuple(_texts(example) for example in examples)
     spread = tuple(Example(one.prompt, text) for one, mine in zip(examples, texts, strict=True) for text in mine)
-    encoded = [encode(view.model.tokenizer, one, bos=task.bos) for one in spread]
+    encoded = encode_all(view.model.tokenizer, spread, bos=task.bos)
     run = _evaluate(view, task, spread, encoded, progress)
     starts = list(accumulate(map(len, texts), initial=0))
     answers = starts[:-1]  # each example's answer is its first alternative

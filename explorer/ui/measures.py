@@ -21,7 +21,7 @@ from explorer.ui.session import Bench
 from explorer.ui.work import Controls
 
 _FIRST = "panel-first"
-GLANCE = Wait(0.06, urgent=True, shown=False)  # a browser draws one batch of figures faster than two
+GLANCE = Wait(0.15, urgent=True, shown=False)  # a browser draws one batch of figures faster than two
 BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
 WAITING, MEASURING = "…", "measuring  \n "

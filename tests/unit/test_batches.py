@@ -9,10 +9,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from explorer.batches import answer_logits, batches, encode, encode_prompt, merged, token_texts
+from explorer.batches import answer_logits, batches, encode, encode_all, encode_prompt, merged, token_texts
 from explorer.errors import TaskError
-from explorer.models import View
-from explorer.tasks import Example, Task
+from explorer.models import Model, View
+from explorer.tasks import Example, Task, load_task
 from tests import tiny
 
 W = tiny.IDS
@@ -107,8 +107,8 @@ def test_merged_batches_give_the_logits_of_their_examples(view: View, tiny_task:
 )
 def test_bos_comes_once_at_most(words: Any, prompt: str, bos: bool, expected: list[int]) -> None:
     assert encode_prompt(words, prompt, bos=bos) == expected
-    assert list(encode(words, Example(prompt, " w9"), bos=bos).prompt) == expected
-    assert encode(words, Example(prompt, " w9"), bos=bos).answer == (W["w9"],)
+    found = encode(words, Example(prompt, " w9"), bos=bos)
+    assert (list(found.prompt), found.answer) == (expected, (W["w9"],))
 
 
 def test_a_tokenizer_that_adds_bos_itself_does_not_double_it(words: Any) -> None:
@@ -137,6 +137,13 @@ def test_an_answer_that_merges_with_the_prompt_is_refused(merging: Any, example:
 def test_an_answer_that_does_not_merge_is_taken(merging: Any) -> None:
     found = encode(merging, Example("b", "ab a"), bos=True)
     assert (found.prompt, found.answer) == ((4, 1), (2, 3, 0))
+
+
+def test_many_examples_are_encoded_as_each_alone(merging: Any, bundled: Model) -> None:
+    task = load_task("int-mult", shots=2)
+    for tokenizer, examples in ((bundled.tokenizer, task.train), (merging, [Example("b", "ab a"), Example("b", "b")])):
+        assert encode_all(tokenizer, examples, bos=True) == [encode(tokenizer, one, bos=True) for one in examples]
+    assert encode_all(merging, [], bos=True) == []
 
 
 def test_an_answer_in_words_that_the_tokenizer_does_not_know_is_refused(words: Any) -> None:
