@@ -103,6 +103,7 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
         now.waited = now.waited + 1 if settled and loss >= now.best else 0
         now.best = min(now.best, loss) if settled else now.best
         problem.keep(_state(gates, optimizer), {name: float(value) for name, value in vars(now).items()})
+    problem.at(given.steps, given.steps)  # how many rounds follow is not known
     if problem.best.removed:
         verified(problem, problem.best.mask, ROUNDS)
 

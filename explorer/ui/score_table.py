@@ -36,10 +36,10 @@ _COLUMNS: dict[str, Any] = {
     "error": _NUMBER("off by", format="%.4f", width=66, help="|predicted - exact|, nats per example"),
     "doubt": st.column_config.TextColumn(DOUBT, width=30, help="? = likely to be wrong: measure it"),
     "removed": st.column_config.CheckboxColumn("in mask", width=70, help="the mask removes it, or scales it"),
-    "sigma": _NUMBER("σ", format="%.4g", width=70, help="singular value"),
-    "kind": st.column_config.TextColumn("kind", width=50),
-    "layer": _NUMBER("layer", width=50),
-    "head": _NUMBER("head", width=50),
+    "sigma": _NUMBER("σ", format="%.4g", width=62, help="singular value"),
+    "kind": st.column_config.TextColumn("kind", width=44),
+    "layer": _NUMBER("layer", width=48),
+    "head": _NUMBER("head", width=46),
 }
 
 
