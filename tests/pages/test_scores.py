@@ -75,7 +75,7 @@ def effects(engine: Engine, wanted: tuple[Value, ...], mask: object = None) -> d
 
 def state(app: AppTest) -> str:
     (line,) = (text.value for text in app.markdown if "Accuracy, validation" in text.value)
-    return line
+    return line.replace("\u00a0", " ")
 
 
 def test_the_ranking_is_the_engines(scores: Scores) -> None:

@@ -118,7 +118,7 @@ def test_a_file_without_a_gain_removes_and_one_with_a_gain_scales() -> None:
 def test_the_masks_that_come_with_the_explorer_are_what_they_were() -> None:
     (path,) = sorted((ASSETS / "masks").glob("*.json"))
     mask = load_mask(path)
-    assert mask.digest == "sha256:1892d5211902a2143c32cc17009878285573b6c72cf3df4ea101cbf3233329f7"
+    assert mask.digest == "sha256:79296e0318cbb00505c4a8efaa51974594a9f27fa223f60797ccbaa55a36dc9f"
     assert mask.to_json() == path.read_text(encoding="utf-8")
 
 
