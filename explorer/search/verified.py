@@ -80,4 +80,5 @@ def _better(problem: Problem, point: Point, best: Point) -> bool:
 
 
 def _train_loss(point: Point) -> float:
-    return math.inf if point.train is None else point.train.mean_loss.value
+    assert point.train is not None
+    return point.train.mean_loss.value

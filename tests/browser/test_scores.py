@@ -26,7 +26,7 @@ def url(streamlit_server: StartServer, tmp_path_factory: pytest.TempPathFactory)
 
 
 def percent(text: str) -> list[float]:
-    return [float(one) for one in re.findall(r"([\d.]+)\s%", text)]
+    return [float(one) for one in re.findall(r"([\d.]+)[ \u00a0]%", text)]
 
 
 def plot(page: Page, key: str) -> Locator:

@@ -26,7 +26,7 @@ SEARCH = (
     "--kinds",
     "Q,K",
     "--limit",
-    "16",
+    "96",
     "--max-removed",
     "10",
 )
@@ -82,7 +82,7 @@ def killed(cache: Path, answers: int, *words: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "kills"), [("learned", (6,)), ("verified", (2, 4))])
+@pytest.mark.parametrize(("strategy", "kills"), [("learned", (3, 6)), ("verified", (2, 4))])
 def test_a_killed_search_goes_on_and_ends_with_the_same_bits(
     tmp_path: Path, strategy: str, kills: tuple[int, ...]
 ) -> None:
@@ -101,4 +101,4 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_bits(
         found.pop(name)
         expected.pop(name)
     assert found == expected
-    assert len(found["curve"]) > 2
+    assert len(found["curve"]) > 5

@@ -96,7 +96,7 @@ def test_make_test_runs_every_check_and_every_test() -> None:
         assert command in commands
     assert "python -m pytest" in commands.rstrip().splitlines()[-1]
     folders = read_toml("pyproject.toml")["tool"]["pytest"]["ini_options"]["testpaths"]
-    assert set(folders) == {"tests/unit", "tests/integration", "tests/pages", "tests/browser"}
+    assert folders == ["tests/unit", "tests/integration", "tests/pages", "tests/browser"]
     assert all(any((ROOT / folder).glob("test_*.py")) for folder in folders)
 
 
