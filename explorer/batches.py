@@ -172,11 +172,26 @@ def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     return [tokenizer.decode([token]) for token in ids]
 
 
-def batches(view: View, task: Task, examples: Sequence[Example], batch_size: int | None = None) -> tuple[Batch, ...]:
+def batches(
+    view: View,
+    task: Task,
+    examples: Sequence[Example],
+    batch_size: int | None = None,
+    *,
+    portion: int | None = None,
+) -> tuple[Batch, ...]:
     """Cut some examples of a task into batches for this view (by default of a size that suits it), the shortest first.
 
     Examples of one length stay in their order. Where prompts share a beginning that is worth reading once, those with
     and without it are batched apart.
+
+    Args:
+        view: the view that will run them.
+        task: the task.
+        examples: the examples.
+        batch_size: most examples of one batch.
+        portion: batch the first so many examples, then the next, and so on: what has been run at any time is then the
+            beginning of a shuffled split, a random sample, and not its shortest examples.
 
     Raises:
         TaskError: no examples, one that is longer than the model reads, or an inseparable answer.
@@ -194,12 +209,14 @@ def batches(view: View, task: Task, examples: Sequence[Example], batch_size: int
     size = batch_size or (WIDE_BATCH_SIZE if view.config.d_model >= WIDE else BATCH_SIZE)
     shared = shared_prefix(encoded)
 
-    def begins(place: int) -> int:
-        return len(shared) if shared and encoded[place].prompt[: len(shared)] == shared else 0
+    def apart(place: int) -> tuple[int, int]:
+        """Portion, and length of the shared beginning."""
+        begins = len(shared) if shared and encoded[place].prompt[: len(shared)] == shared else 0
+        return place // (portion or len(encoded)), begins
 
     found = []
-    order = sorted(range(len(encoded)), key=lambda place: (begins(place), encoded[place].length))
-    for length, group in groupby(order, begins):
+    order = sorted(range(len(encoded)), key=lambda place: (apart(place), encoded[place].length))
+    for (_, length), group in groupby(order, apart):
         same = list(group)
         cuts = [same[i : i + size] for i in range(0, len(same), size)]
         found += [_batch([encoded[one] for one in cut], cut, length).to(view.device) for cut in cuts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,6 +53,10 @@ class Evaluation:
     def mean_loss(self) -> Mean:
         """Mean loss, nats per example, with its standard error."""
         return mean(self.loss)
+
+    def first(self, count: int) -> Evaluation:
+        """The first `count` examples of it."""
+        return Evaluation(self.examples[:count], self.loss[:count], self.correct[:count], self.answers[:count])
 
     def as_dict(self) -> dict[str, Any]:
         """The figures for a report: n, accuracy, accuracy_interval, loss, loss_stderr."""
@@ -141,9 +145,20 @@ def evaluate(
 
 
 def evaluate_kept(
-    view: View, examples: tuple[Example, ...], kept: Kept, progress: Progress | None = None
+    view: View,
+    examples: tuple[Example, ...],
+    kept: Kept,
+    progress: Progress | None = None,
+    so_far: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """As `evaluate` with `kept`, for whoever holds the examples that it was made of: nothing is tokenised again.
+
+    Args:
+        view: the view.
+        examples: those that `kept` was made of.
+        kept: residual streams.
+        progress: told (done, total) batches.
+        so_far: given the evaluation of the first examples, whenever there are more of them.
 
     Raises:
         SettingsError: another number of examples, or residual streams of another model.
@@ -151,7 +166,7 @@ def evaluate_kept(
     if len(examples) != kept.n:
         raise SettingsError(f"the kept residual streams are of {kept.n:,} examples, not of {len(examples):,}.")
     with view.lock, torch.inference_mode():
-        return gather(view, examples, kept.batches, run_kept(view, kept), progress)
+        return gather(view, examples, kept.batches, run_kept(view, kept), progress, so_far)
 
 
 def gather(
@@ -160,13 +175,24 @@ def gather(
     prepared: Sequence[Batch],
     results: Iterable[Outcome],
     progress: Progress | None = None,
+    so_far: Callable[[Evaluation], None] | None = None,
 ) -> Evaluation:
     """The evaluation of some examples from what their batches gave, which may still be to be run."""
     found: dict[int, tuple[float, bool, str]] = {}
+    first = 0  # so many from the start have been found
     for batch, result in zip(track(prepared, progress), results, strict=True):
         answers = _decode(view.model.tokenizer, batch, result.predicted.tolist())
         each = zip(result.loss.tolist(), result.correct.tolist(), answers, strict=True)
         found |= zip(batch.places.tolist(), each, strict=True)
+        if so_far is not None and first in found:
+            while first in found:
+                first += 1
+            so_far(_evaluation(examples[:first], found))
+    return _evaluation(examples, found)
+
+
+def _evaluation(examples: tuple[Example, ...], found: Mapping[int, tuple[float, bool, str]]) -> Evaluation:
+    """What was found of `examples`, by their places."""
     loss, correct, said = zip(*(found[place] for place in range(len(examples))), strict=True)
     return Evaluation(examples, loss, correct, said)
 

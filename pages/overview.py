@@ -57,6 +57,7 @@ with right:
         rows.append((example.prompt, example.answer, *pieces))
     st.dataframe(pd.DataFrame(rows, columns=["prompt", "answer", "prompt tokens", "answer tokens"]), hide_index=True)
     if comparison is not None:
-        st.markdown(f"Unpruned accuracy, {bench.split}: **{words.accuracy(comparison.baseline)}**")
+        st.markdown(f"Unpruned accuracy, {bench.split}: **{words.accuracy(comparison.baseline, bench.total)}**")
         if len(bench.mask):
-            st.markdown(f"With {len(bench.mask):,} values {bench.mask.state}: **{words.accuracy(comparison.masked)}**")
+            accuracy = words.accuracy(comparison.masked, bench.total)
+            st.markdown(f"With {len(bench.mask):,} values {bench.mask.state}: **{accuracy}**")

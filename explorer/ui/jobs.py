@@ -20,6 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any
 
@@ -28,6 +29,7 @@ from explorer.progress import Progress
 from explorer.ui.turns import Turns
 
 Key = tuple[Hashable, ...]
+_AT_WORK: ContextVar[Job] = ContextVar("at-work")  # the job of this thread
 LONGEST_PAUSE = 5.0  # seconds per step that a job waits for urgent ones at most
 
 
@@ -45,6 +47,11 @@ def _over(progress: Progress) -> None:
     """Stands for work that has begun."""
 
 
+def tell(so_far: object) -> None:
+    """Say what the work of this thread has found so far; for worker functions."""
+    _AT_WORK.get().so_far = so_far
+
+
 class Job:
     """One piece of work: its progress, and its result or the sentence that says why there is none.
 
@@ -53,6 +60,7 @@ class Job:
         label: what the user reads while it runs.
         done, total: progress, in the work's own units.
         error: the sentence for the user, if it failed.
+        so_far: what the work has found so far, if it says so (`tell`).
         wanted_by: the owners that have asked for it.
     """
 
@@ -65,6 +73,7 @@ class Job:
         self.done, self.total = 0, 1
         self.error: str | None = None
         self.result: Any = None
+        self.so_far: Any = None
         self.wanted_by: set[Hashable] = set()
         self._work = work
         self._pause = pause
@@ -104,12 +113,14 @@ class Job:
                 return
             self.state, self._started = State.RUNNING, time.monotonic()
         self.state = self._outcome()
+        self.so_far = None
         self._ended.set()
 
     def _outcome(self) -> State:
         try:
             self._report(0, 1)
             work, self._work = self._work, _over  # what the work refers to is freed with it
+            _AT_WORK.set(self)
             self.result = work(self._report)
             return State.DONE
         except Stopped:

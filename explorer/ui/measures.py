@@ -22,6 +22,7 @@ from explorer.ui.work import Controls
 
 _FIRST = "panel-first"
 GLANCE = Wait(0.15, urgent=True, shown=False)  # a browser draws one batch of figures faster than two
+FILL_EVERY = 0.5  # seconds after which the figures show what more has been measured
 BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
 WAITING, MEASURING = "…", "measuring  \n "
@@ -34,19 +35,22 @@ class Measured:
     Attributes:
         scores: of the bench's matrices.
         sample: the mask on the live sample; None too where the sample is the whole split.
+        part: the mask on the first examples of the split, as many as have been measured.
         whole: the mask on the whole split.
         controls: random masks of its size on the whole split, if they are wanted.
     """
 
     scores: Scores | None
     sample: Comparison | None = None
+    part: Comparison | None = None
     whole: Comparison | None = None
     controls: Controls | None = None
 
     @property
     def best(self) -> Comparison | None:
-        """The split if it is measured, otherwise the sample."""
-        return self.whole or self.sample
+        """The split if it is measured, otherwise as much of it as there is beyond the sample, otherwise the sample."""
+        known = [one for one in (self.whole, self.part, self.sample) if one is not None]
+        return max(known, key=lambda one: one.masked.n, default=None)
 
 
 def panel_first() -> None:
@@ -68,8 +72,8 @@ def panel_first() -> None:
 def panel(bench: Bench) -> Measured:
     """The page's title, progress bars and figures: predicted change, measured accuracy and loss, random control.
 
-    Each figure is drawn as soon as it can be: the prediction, then the live sample, then the whole split. Cards are of
-    one height whatever they hold.
+    Each figure is drawn as soon as it can be: the prediction, then the live sample, then the whole split, which fills
+    in. Cards are of one height whatever they hold.
     """
     first = cast("tuple[Bench, Measured] | None", st.session_state.pop(_FIRST, None))
     if first is None:
@@ -89,11 +93,9 @@ def _panel(now: Bench) -> Measured:
         _predicted(now, scores)
     with status:
         sample, whole = _measured(now, live.SOON)
-    found = Measured(scores, sample, whole)
-    with boxes[1], st.container(key="metric-accuracy"):
-        _accuracy(now, found)
-    with boxes[2], st.container(key="metric-loss"):
-        _loss(now, found)
+    found = Measured(scores, sample, whole=whole)
+    filling = whole is None and work.measuring(now)
+    st.fragment(_performance, run_every=FILL_EVERY if filling else None)(now, found, boxes[1], boxes[2])
     with boxes[3], st.container(key="metric-control"):
         return replace(found, controls=_control(now, found, status))
 
@@ -105,6 +107,18 @@ def _measured(bench: Bench, wait: Wait) -> tuple[Comparison | None, Comparison |
         return None, work.comparison(bench, wait)
     sample = None if drawn is None else live.comparison(bench, drawn, wait)
     return sample, work.comparison(bench, replace(wait, seconds=0.0, urgent=False))
+
+
+def _performance(bench: Bench, found: Measured, left: DeltaGenerator, right: DeltaGenerator) -> None:
+    """Accuracy and loss, with what has been measured meanwhile."""
+    if found.whole is None:
+        growing = work.measuring(bench)
+        known = work.so_far(bench)
+        found = replace(found, part=known) if growing else replace(found, whole=known)
+    with left, st.container(key="metric-accuracy"):
+        _accuracy(bench, found)
+    with right, st.container(key="metric-loss"):
+        _loss(bench, found)
 
 
 def _predicted(bench: Bench, scores: Scores | None) -> None:
@@ -132,11 +146,10 @@ def _accuracy(bench: Bench, found: Measured) -> None:
         _measuring(label, about)
         return
     now, before = found.best.masked, found.best.baseline
-    low, high = now.accuracy_interval
     colour, arrow = _look(found.best.accuracy_change.value, good=1)
     change = words.points(found.best.accuracy_change)
     st.metric(label, words.percent(now.accuracy), change, delta_color=colour, delta_arrow=arrow, help=about)
-    st.caption(f"[{100 * low:.1f}, {100 * high:.1f}], n = {now.n:,}  \nunpruned {words.percent(before.accuracy)}")
+    st.caption(f"{words.interval(now, bench.total)}  \nunpruned {words.percent(before.accuracy)}")
 
 
 def _loss(bench: Bench, found: Measured) -> None:
@@ -160,7 +173,9 @@ def _loss(bench: Bench, found: Measured) -> None:
 
 def _label(what: str, bench: Bench, found: Measured) -> str:
     """What is shown, and on which examples."""
-    return f"{what}, live sample" if found.whole is None and found.sample is not None else f"{what}, {bench.split}"
+    if found.best is not None and found.best is found.sample:
+        return f"{what}, live sample"
+    return f"{what}, {bench.split}" + (" so far" if found.best is not None and found.best is found.part else "")
 
 
 def _measuring(label: str, about: str) -> None:

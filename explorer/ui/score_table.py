@@ -75,7 +75,7 @@ def state(bench: Bench, comparison: Comparison | None) -> None:
         if comparison is None:
             text += "measuring"
         else:
-            text += f"**{words.accuracy(comparison.masked)}**"
+            text += f"**{words.accuracy(comparison.masked, bench.total)}**"
             text += f"; unpruned {words.percent(comparison.baseline.accuracy)}" if len(bench.mask) else ""
         st.markdown(text.replace(" %", "\u00a0%"))  # a line does not end between them
 

@@ -59,6 +59,11 @@ class Bench:
         """Removal mode: the mask's."""
         return self.mask.mode
 
+    @property
+    def total(self) -> int:
+        """Number of examples in the split, of which `eval_limit` are measured at most."""
+        return len(self.task.split(self.split))
+
     def agrees(self, other: Bench) -> bool:
         """Whether the same would be shown of both."""
         return self._contents() == other._contents()

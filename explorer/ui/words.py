@@ -24,10 +24,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def accuracy(evaluation: Evaluation) -> str:
-    """`12.5 % [6.0, 20.0], n = 80`."""
+def accuracy(evaluation: Evaluation, total: int | None = None) -> str:
+    """`12.5 % [6.0, 20.0], n = 80`, or `n = 80 of 400` where the split has more."""
+    return f"{percent(evaluation.accuracy)} {interval(evaluation, total)}"
+
+
+def interval(evaluation: Evaluation, total: int | None = None) -> str:
+    """`[6.0, 20.0], n = 80`: the accuracy's interval in percent, and how many of how many examples were measured."""
     low, high = evaluation.accuracy_interval
-    return f"{percent(evaluation.accuracy)} [{100 * low:.1f}, {100 * high:.1f}], n = {evaluation.n:,}"
+    of = f" of {total:,}" if total is not None and evaluation.n < total else ""
+    return f"[{100 * low:.1f}, {100 * high:.1f}], n = {evaluation.n:,}{of}"
 
 
 def points(change: Mean) -> str:

@@ -27,11 +27,12 @@ from explorer.search import mask_of, random_count
 from explorer.svd import Decomposition
 from explorer.ui import words
 from explorer.ui.cached import USUAL, Wait, compute, notices, runner, svds
-from explorer.ui.jobs import Key, State
+from explorer.ui.jobs import Key, State, tell
 from explorer.ui.session import Bench, replaced_job, token
 
 CONTROL_DRAWS = 20
 KEPT_BYTES = 1 << 28  # residual streams of one split
+PORTION = 64  # a split is measured in portions of so many examples, each a random sample
 
 
 @dataclass(frozen=True)
@@ -132,18 +133,19 @@ def _baseline(bench: Bench, wait: Wait) -> Baseline | None:
         with bench.views.borrow() as view:
             apply(view, bench.mask.without_all(), bench.svds)
             examples = bench.task.split(bench.split, bench.eval_limit)
-            kept = keep(view, batches(view, bench.task, examples), memory_bytes=KEPT_BYTES, progress=progress)
+            cut = batches(view, bench.task, examples, portion=PORTION)
+            kept = keep(view, cut, memory_bytes=KEPT_BYTES, progress=progress)
             return Baseline(evaluate_kept(view, examples, kept), kept)
 
-    key = ("baseline", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
-    label = "Measuring the unpruned model"
-    return cast("Baseline | None", compute(key, label, work, wait))
+    return cast("Baseline | None", compute(_baseline_key(bench), "Measuring the unpruned model", work, wait))
+
+
+def _baseline_key(bench: Bench) -> Key:
+    return "baseline", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit
 
 
 def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | None:
-    # A session may stop its own measurement when the mask changes again, but not another session's.
-    setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
-    key: Key = ("evaluation", bench.mask.digest, setting, token())
+    key = _evaluation_key(bench)
     outdated = replaced_job(key)
     if outdated is not None and (job := runner().find(outdated)) is not None and job.active:
         runner().drop(outdated)
@@ -151,10 +153,31 @@ def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | No
     def work(progress: Progress) -> Evaluation:
         with bench.views.borrow() as view:
             apply(view, bench.mask, bench.svds)
-            return evaluate_kept(view, baseline.evaluation.examples, baseline.kept, progress=progress)
+            return evaluate_kept(view, baseline.evaluation.examples, baseline.kept, progress=progress, so_far=tell)
 
     label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values"
     return cast("Evaluation | None", compute(key, label, work, wait))
+
+
+def _evaluation_key(bench: Bench) -> Key:
+    """The session's own: it may stop its measurement when the mask changes again, but not another session's."""
+    setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
+    return "evaluation", bench.mask.digest, setting, token()
+
+
+def measuring(bench: Bench) -> bool:
+    """Whether the mask is being measured on the bench's split."""
+    job = runner().find(_evaluation_key(bench))
+    return job is not None and job.active
+
+
+def so_far(bench: Bench) -> Comparison | None:
+    """The mask on what has been measured of the bench's split: its first examples, or all of them."""
+    job, baseline = runner().find(_evaluation_key(bench)), held(_baseline_key(bench))
+    if job is None or baseline is None:
+        return None
+    found = cast("Evaluation | None", job.result if job.state is State.DONE else job.so_far)
+    return None if found is None else Comparison(found, baseline.evaluation.first(found.n))
 
 
 def controls(bench: Bench, scored: Scores) -> Controls | None:

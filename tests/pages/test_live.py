@@ -12,7 +12,7 @@ import pytest
 from explorer import sampling
 from explorer.damage import damage
 from explorer.evaluate import evaluate_kept
-from explorer.metrics import paired_difference
+from explorer.metrics import paired_difference, wilson_interval
 from explorer.tasks import load_task
 from explorer.ui import cached, removing, words, work
 from tests.pages.app import (
@@ -67,6 +67,35 @@ def test_the_sample_is_shown_as_such_until_the_split_is_measured(
     app = settled(app)
     assert figures(app)["Loss, validation"] == f"{now.mean_loss.value:.3f} nats"
     assert f"n = {now.n}" in captions(app)
+
+
+def test_the_split_fills_in_with_its_interval(engine: Engine, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("Prune")
+    gate, count = threading.Event(), 24
+
+    def late(*args: Any, progress: Any = None, so_far: Any = None, **options: Any) -> Any:
+        whole = evaluate_kept(*args, **options)
+        so_far(whole.first(count))
+        while not gate.wait(0.02):
+            progress(1, 2)
+        return whole
+
+    monkeypatch.setattr(work, "evaluate_kept", late)
+    app.button(key="remove-lowest").click().run()
+    app.run()
+    whole = engine.compare(engine.lowest(engine.scores(), 4))
+    now, before = whole.masked.first(count), whole.baseline.first(count)
+    shown = figures(app)
+    assert shown["Accuracy, validation so far"] == words.percent(sum(now.correct) / count)
+    assert shown["Loss, validation so far"] == f"{sum(now.loss) / count:.3f} nats"
+    low, high = wilson_interval(sum(now.correct), count)
+    assert f"[{100 * low:.1f}, {100 * high:.1f}], n = {count} of {whole.masked.n}" in captions(app)
+    change = paired_difference(now.loss, before.loss)
+    assert [metric.delta for metric in app.metric][2] == words.spread(change, signed=True)
+    gate.set()
+    app = settled(app)
+    assert figures(app)["Accuracy, validation"] == words.percent(whole.masked.accuracy)
+    assert f"n = {whole.masked.n}" in captions(app)
 
 
 def test_another_sessions_long_jobs_do_not_delay_it(few: int) -> None:

@@ -76,6 +76,17 @@ def test_examples_of_like_length_are_batched_together_and_know_their_places(view
             assert tokens[real].tolist() == [0, *(W[word] for word in prompts[place].split())]
 
 
+def test_portions_are_run_one_after_the_other(view: View) -> None:
+    task = of(*((" ".join(["w1"] * (1 + 5 * place % 7)), " w0") for place in range(20)))
+    cut = batches(view, task, task.test, batch_size=3, portion=8)
+    places = [place for batch in cut for place in batch.places.tolist()]
+    for start in (0, 8, 16):
+        portion = places[start : start + 8]
+        assert sorted(portion) == [*range(start, min(start + 8, 20))]
+        lengths = [len(task.test[place].prompt) for place in portion]
+        assert lengths == sorted(lengths)
+
+
 def test_some_examples_of_a_batch_are_those_examples(view: View, tiny_task: Task) -> None:
     (whole,) = batches(view, tiny_task, tiny_task.train)
     wanted = whole.places % 2 == 0

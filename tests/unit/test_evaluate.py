@@ -8,11 +8,13 @@ import pytest
 import scipy.stats
 import torch
 
+from explorer.batches import batches
 from explorer.edit import apply
 from explorer.errors import SettingsError, Stopped, TaskError
 from explorer.evaluate import Comparison, Evaluation, evaluate, evaluate_kept, keep_split
 from explorer.keys import Kind, MatrixKey
 from explorer.models import Model, View
+from explorer.residuals import keep
 from explorer.search import prune
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task
@@ -110,6 +112,16 @@ def test_kept_streams_give_the_same_evaluation(view: View, tiny_task: Task, svds
         assert evaluate_kept(view, tiny_task.split("test"), kept) == found
     part = keep_split(view, tiny_task, limit=2)
     assert evaluate(view, tiny_task, limit=2, kept=part).n == 2
+
+
+def test_an_evaluation_grows_by_portions_of_the_split(view: View, tiny_task: Task) -> None:
+    examples, grown = tiny_task.split("train"), []
+    cut = batches(view, tiny_task, examples, batch_size=1, portion=2)
+    whole = evaluate_kept(view, examples, keep(view, cut), so_far=grown.append)
+    assert [one.n for one in grown] == sorted({one.n for one in grown})
+    assert {2, 4, 6} <= {one.n for one in grown}
+    assert all(one == whole.first(one.n) for one in grown)
+    assert whole.loss == pytest.approx(evaluate(view, tiny_task, "train").loss, abs=1e-5)
 
 
 def test_kept_streams_of_other_examples_are_refused(view: View, tiny_task: Task) -> None:
