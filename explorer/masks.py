@@ -65,7 +65,7 @@ class Derived(_Frozen):
     """How a mask was made from other masks.
 
     Attributes:
-        how: `union`, `intersection`, `vote 2` (of at least two) or `transfer` (to another model).
+        how: `union`, `intersection`, `vote 2` (of at least two) or `transfer` (to another model or task).
         masks: digests of those masks, in the order in which their frozen means win.
         model: digest of the model that they belong to, if it is another one.
         means: task whose train tokens gave the frozen means, if they were computed anew.

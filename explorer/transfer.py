@@ -1,4 +1,6 @@
-"""Carry a mask over to a sibling: a model of the same shapes with other weights, such as a fine-tune or its base.
+"""Carry a mask over: to a sibling (a model of the same shapes, such as a fine-tune or its base), or to another task.
+
+To a sibling (`transfer`):
 
 1. Matrices and indices stay, and so does the gain; the sibling must have those matrices.
 2. Each sigma is the sibling's own.
@@ -8,6 +10,8 @@
 
 The i-th singular value of two models is the same thing only as far as their i-th singular vectors agree, which
 `matches` measures. A mask of the very model comes back unchanged.
+
+To another task of its own model (`refreeze`) only the frozen means change: they are those of that task's train tokens.
 """
 
 from __future__ import annotations
@@ -73,10 +77,42 @@ def transfer(
         MaskError: another basis, a matrix that the sibling does not have, or an index beyond its rank.
         TaskError: train examples that cannot be used.
     """
-    own = identity(view.model)
-    if mask.model.digest == own.digest:
+    if mask.model.digest == identity(view.model).digest:
         check_mask(view, mask, svds, progress)
         return mask
+    return _made_anew(view, mask, svds, task, limit, progress)
+
+
+def refreeze(
+    view: View, mask: Mask, svds: SvdCache, task: Task, *, limit: int | None = None, progress: Progress | None = None
+) -> Mask:
+    """The same values of the same model, with frozen means over another task's train tokens; the view is left unpruned.
+
+    A mask without frozen means (mode `zero`, or nothing removed) comes back unchanged.
+
+    Args:
+        view: of the mask's own model.
+        mask: what to carry over to the task.
+        svds: decompositions.
+        task: whose train tokens give the frozen means.
+        limit: the first so many of its train examples only.
+        progress: told (done, total).
+
+    Raises:
+        MaskError: a mask of another model.
+        TaskError: train examples that cannot be used.
+    """
+    check_mask(view, mask, svds, part(progress, 0.0, 0.5))
+    if mask.mode != "freeze" or not len(mask):
+        return mask
+    return _made_anew(view, mask, svds, task, limit, part(progress, 0.5, 1.0))
+
+
+def _made_anew(
+    view: View, mask: Mask, svds: SvdCache, task: Task | None, limit: int | None, progress: Progress | None
+) -> Mask:
+    """The mask's values with the sigmas of the view's model and, where there is a task, with means over its tokens."""
+    own = identity(view.model)
     found = _decompositions(view, mask, svds, part(progress, 0.0, 0.5))
     scores = None
     if task is not None and mask.mode == "freeze" and len(mask):
@@ -84,7 +120,10 @@ def transfer(
             view, task, svds, tuple(found), scorer=MEANS, mode="freeze", limit=limit, progress=part(progress, 0.5, 1.0)
         )
     derived = Derived(
-        how="transfer", masks=(mask.digest,), model=mask.model.digest, means=None if scores is None else scores.task
+        how="transfer",
+        masks=(mask.digest,),
+        model=None if mask.model.digest == own.digest else mask.model.digest,
+        means=None if scores is None else scores.task,
     )
     return Mask(
         model=own,

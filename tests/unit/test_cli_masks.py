@@ -16,7 +16,7 @@ from explorer.models import Model, load
 from explorer.search import prune
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task, load_task
-from explorer.transfer import transfer
+from explorer.transfer import refreeze, transfer
 from tests import tiny
 from tests.commands import refused, report, run
 from tests.unit.test_transfer import saved
@@ -231,6 +231,28 @@ def test_a_mask_is_carried_over_to_a_sibling_only_when_asked_for(
     kept = report(*words, "--to-sibling", "--keep-means")
     assert [one["c"] for one in kept["values"]] == [one.c for one in masks[1].removed]
     assert (kept["means"], kept["median_match"]) == (None, None)
+
+
+def test_new_means_are_those_of_the_task(
+    folder: Path, model: Model, masks: list[Mask], files: list[Path], tiny_file: Path, tmp_path: Path, svds: SvdCache
+) -> None:
+    out = tmp_path / "carried.json"
+    words = ("mask", "transfer", "--model", folder, "--mask", files[1], "--task", tiny_file, "--limit", 3)
+    assert "add --new-means" in refused(*words, "--out", out)
+    assert "gives new means by itself" in refused(*words, "--to-sibling", "--new-means")
+    found = report(*words, "--new-means", "--out", out)
+    task = load_task(str(tiny_file))
+    expected = refreeze(model.view(), masks[1], svds, task, limit=3)
+    assert load_mask(out) == expected
+    assert found["mask"] == entry(out, expected)
+    assert (found["means"], found["median_match"]) == (task.name, None)
+    assert [one["c_before"] for one in found["values"]] == [one.c for one in masks[1].removed]
+    assert [one["c"] for one in found["values"]] == [one.c for one in expected.removed]
+    measured = damage(model.view(), expected, svds, [task], limit=3).as_dict()
+    assert found["tasks"] == json.loads(json.dumps(measured))["tasks"]
+    text = run(*words, "--new-means").stdout
+    assert f"Frozen means: train tokens of {task.name}" in text
+    assert "Carried over from" not in text
 
 
 def test_the_same_model_gets_its_mask_back(folder: Path, masks: list[Mask], files: list[Path], tiny_file: Path) -> None:

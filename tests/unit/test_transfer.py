@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from explorer.registry import read
 from explorer.search import prune
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
-from explorer.transfer import matches, transfer
+from explorer.transfer import matches, refreeze, transfer
 from tests import plain, tiny
 
 
@@ -100,6 +101,36 @@ def test_a_sibling_brings_its_own_values_and_means(
         assert carried.provenance.scorer == mask.provenance.scorer
         assert parse_mask(carried.to_json()) == carried
         apply(sibling.view(), carried, svds)  # the sibling takes it
+
+
+def test_another_task_of_the_same_model_changes_the_means_only(
+    model64: Model, plain64: torch.nn.Module, mask: Mask, tiny_task: Task, svds: SvdCache
+) -> None:
+    other = replace(tiny_task, name="other", train=tiny_task.train[:3])
+    made = refreeze(model64.view(), mask, svds, other)
+    encoded = [plain.encode_words(example) for example in other.train]
+    for old, new in zip(mask.removed, made.removed, strict=True):
+        key = MatrixKey.parse(old.matrix)
+        mean = plain.record(plain64, key, encoded).x.mean(axis=0)
+        assert (new.matrix, new.index, new.sigma) == (old.matrix, old.index, pytest.approx(old.sigma))
+        assert new.c == pytest.approx(mean @ plain.svd(plain64, key)[0][:, old.index], abs=1e-6)
+    assert [one.c for one in made.removed] != [one.c for one in mask.removed]
+    derived = made.provenance.derived
+    assert derived is not None
+    assert (derived.how, derived.masks, derived.model, derived.means) == ("transfer", (mask.digest,), None, "other")
+    limited = refreeze(model64.view(), mask, svds, tiny_task, limit=3)
+    assert limited.digest == made.digest
+    assert refreeze(model64.view(), mask.scaled(0.4), svds, other).removed == made.removed
+
+
+def test_a_mask_without_means_is_the_same_for_every_task(
+    model64: Model, sibling: Model, mask: Mask, tiny_task: Task, svds: SvdCache
+) -> None:
+    zero = mask.model_copy(update={"mode": "zero"})
+    for one in (zero, empty_mask(model64)):
+        assert refreeze(model64.view(), one, svds, tiny_task) == one
+    with pytest.raises(MaskError, match="the mask was made for"):
+        refreeze(sibling.view(), mask, svds, tiny_task)
 
 
 def test_matches_are_the_products_of_the_cosines(

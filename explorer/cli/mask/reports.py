@@ -118,7 +118,7 @@ class TransferReport(TypedDict):
     """`mask transfer`: `mask` is what was measured; `given` is the file, `tasks` are as in `mask damage`.
 
     `means` is the task whose train tokens gave the frozen means, null if they were kept. `values` is null, and `out`
-    too, for a mask of this model. `median_match` is null without `--base`.
+    too, for a mask of this model that keeps its means. `median_match` is null without `--base`.
     """
 
     model: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +41,11 @@ def transfer(
         bool,
         typer.Option("--keep-means", help="Keep frozen means; else the first task's train split gives them."),
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the sibling's mask to this file.")] = None,
+    new_means: Annotated[
+        bool,
+        typer.Option("--new-means", help="Of this very model: frozen means from the first task's train split."),
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the transferred mask to this file.")] = None,
     split: options.Split = "test",
     shots: options.Shots = 0,
     data: options.Data = None,
@@ -54,12 +59,17 @@ def transfer(
     """Measure a mask on other tasks, or on a sibling of its model such as a fine-tune, beside the unpruned model.
 
     A mask is refused by any model but its own, unless --to-sibling asks for it: then the same indices of the same
-    matrices are removed, with the sibling's own singular values, and frozen means from its own train tokens.
+    matrices are removed, with the sibling's own singular values, and frozen means from its own train tokens. On its own
+    model a mask keeps its frozen means, unless --new-means asks for those of the task.
 
     Example: `eigenprune mask transfer --model tuned --mask mask.json --task int-mult --to-sibling --base bundled`
     """
-    if not to_sibling and (base is not None or out is not None or keep_means):
-        raise SettingsError("--base, --out and --keep-means are for a mask of another model: add --to-sibling.")
+    if not to_sibling and (base is not None or keep_means):
+        raise SettingsError("--base and --keep-means are for a mask of another model: add --to-sibling.")
+    if to_sibling and new_means:
+        raise SettingsError("--new-means is for a mask of this model: --to-sibling gives new means by itself.")
+    if out is not None and not (to_sibling or new_means):
+        raise SettingsError("--out is for a mask that changes: add --new-means, or --to-sibling for another model's.")
     if out is not None:
         refuse_unwritable(out)
     seed = seed_or_default(seed)
@@ -67,12 +77,17 @@ def transfer(
     from explorer.damage import damage
     from explorer.masks import load_mask
     from explorer.svd_cache import default_cache
+    from explorer.transfer import refreeze
 
     given = load_mask(mask)
     carried, values, view, svds = given, None, open_view(model, dtype, device, basis), default_cache(notice)
     if to_sibling:
         origin = None if base is None else open_view(base, dtype, device, basis)
         carried, values = _carry(view, given, svds, None if keep_means else opened[0], origin, limit)
+    elif new_means:
+        with working("Taking the means") as progress:
+            carried = refreeze(view, given, svds, opened[0], limit=limit, progress=progress)
+        values = _values(given, carried)
     with working("Measuring") as progress:
         found = damage(view, carried, svds, opened, split=split, limit=limit, progress=progress)
     if out is not None:
@@ -102,12 +117,16 @@ def _carry(
     from explorer.transfer import matches
     from explorer.transfer import transfer as carry
 
-    found: tuple[Match | None, ...] = (None,) * len(given)
+    found = None
     with working("Decomposing") as progress:
         if base is not None:
             found = matches(view, base, given, svds)
         carried = carry(view, given, svds, means, limit=limit, progress=progress)
-    values: list[TransferredValue] = [
+    return carried, _values(given, carried, found)
+
+
+def _values(given: Mask, carried: Mask, found: Sequence[Match | None] | None = None) -> list[TransferredValue]:
+    return [
         {
             "matrix": new.matrix,
             "index": new.index,
@@ -119,9 +138,8 @@ def _carry(
             "nearest": None if match is None else match.nearest,
             "nearest_match": None if match is None else match.nearest_match,
         }
-        for new, old, match in zip(carried.removed, given.removed, found, strict=True)
+        for new, old, match in zip(carried.removed, given.removed, found or (None,) * len(given), strict=True)
     ]
-    return carried, values
 
 
 def _show(report: TransferReport, state: str) -> None:
@@ -130,7 +148,8 @@ def _show(report: TransferReport, state: str) -> None:
     if report["values"] is None:
         return
     given = report["given"]
-    say(plain(f"Carried over from {given['source']} ({given['model_digest'][:SHORT]}...)"))
+    if given["model_digest"] != report["model_digest"]:
+        say(plain(f"Carried over from {given['source']} ({given['model_digest'][:SHORT]}...)"))
     say("Frozen means: " + ("kept" if report["means"] is None else f"train tokens of {plain(report['means'])}"))
     matched = [(one["match"], one) for one in report["values"] if one["match"] is not None]
     if matched:
