@@ -11,10 +11,11 @@ import streamlit as st
 # An icon of our own: the browser would fetch a named one from another host.
 st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 with st.spinner("Starting the engine"):
-    from explorer.ui import browser_history, figures, links, measures, pages, presence, sidebar
+    from explorer.ui import background, browser_history, cached, figures, links, measures, pages, presence, sidebar
 
 page = pages.navigate()
 with pages.sentences():
+    cached.start_page()
     if page.url_path == "prune":
         measures.panel_first()
     figures.style()
@@ -24,5 +25,5 @@ with pages.sentences():
     presence.here()
     st.session_state["bench"] = sidebar.bench()
     if st.session_state["bench"] is not None:
-        pages.run(page)
+        pages.run(page, then=background.draw)
     sidebar.show_notices()

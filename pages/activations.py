@@ -7,10 +7,10 @@ from explorer import plots
 from explorer.activations import answer_lens
 from explorer.batches import encode, token_texts
 from explorer.ui import figures, links, pages, recipes, session, share, words, work
-from explorer.ui.inside import choose_example, choose_head, heads, wrote
+from explorer.ui.inside import TOP, choose_example, choose_head, heads, wrote
 from explorer.ui.tabs import tabs
 
-TOP, SHOWN_TOKENS, MOST_LETTERS = 10, 80, 2000
+SHOWN_TOKENS, MOST_LETTERS = 80, 2000
 _PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)
 
 pages.require_entry()
@@ -39,16 +39,20 @@ with status:
 with head_box:
     layer, head = choose_head(bench, contrast)
 if contrast is None:
-    st.stop()
+    pages.end()
 before, after = contrast.before, contrast.after
 tokens = before.tokens
 shown = " · ".join(words.literal(repr(token)) for token in tokens[:SHOWN_TOKENS])
 more = f" · and {len(tokens) - SHOWN_TOKENS:,} more" if len(tokens) > SHOWN_TOKENS else ""
 st.caption(f"{len(tokens)} tokens: {shown}{more}")
 
-share.copy("prompt", bench, lambda: [recipes.activations(share.setting(bench), prompt, (layer, head), TOP)])
-
+# The example's own prompt was measured, so that its answer can be encoded behind it.
+answer = example.answer if comparison is not None and prompt == example.prompt else None
+copied = st.container()
 one, every = tabs("heads", {"one": "One head", "every": "Every head"})
+looked_at = (layer, None if every.open else head)
+with copied:
+    share.copy("prompt", bench, lambda: [recipes.activations(share.setting(bench), prompt, looked_at, TOP, answer)])
 if every.open:
     with every:
         heads(contrast, layer)
@@ -71,10 +75,10 @@ with left:
         else f"The first block whose output differs is layer {first}, in the frame."
     )
 with right:
-    candidates = [token for reading in (after, before) for token, _ in reading.top(TOP)]
-    if comparison is not None and prompt == example.prompt:  # measured, so its answer can be encoded
-        candidates.insert(0, encode(bench.model.tokenizer, example, bos=bench.task.bos).answer[0])
-    candidates = list(dict.fromkeys(candidates))
+    candidates = contrast.next_tokens(TOP)
+    if answer is not None:
+        first = encode(bench.model.tokenizer, example, bos=bench.task.bos).answer[0]
+        candidates = list(dict.fromkeys((first, *candidates)))
     names = dict(zip(candidates, token_texts(bench.model.tokenizer, candidates), strict=True))
     token = st.selectbox(
         "Next token", candidates, format_func=lambda one: repr(names[one]), key="lens-token",

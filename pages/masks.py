@@ -3,7 +3,7 @@
 import streamlit as st
 
 from explorer.library import Library
-from explorer.ui import mask_actions, mask_compare, mask_library, pages, session
+from explorer.ui import mask_actions, mask_compare, mask_library, mask_transfer, pages, session
 
 pages.require_entry()
 bench = session.current()
@@ -25,7 +25,7 @@ if not entries:
         "The library holds no masks of this model yet. Remove values on the Prune page and save the mask here, or "
         "import mask files. They are kept in the workspace folder of this machine."
     )
-    st.stop()
+    pages.end()
 
 chosen = mask_library.table(bench, entries)
 if not chosen:
@@ -36,6 +36,7 @@ elif len(chosen) == 1:
     mask_compare.two(bench, mask_compare.beside(bench, entry.mask), (entry.name, entry.mask))
     if entry.mask.model.digest == bench.model.digest:
         mask_compare.elsewhere(bench, entry.name, entry.mask)
+    mask_transfer.draw(bench, library, known, entry)
 else:
     mask_actions.several(bench, library, chosen)
     mask_compare.two(bench, *((entry.name, entry.mask) for entry in chosen[:2]))

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from explorer.edit import empty_mask
 from explorer.ui import opening, pages, score_check, score_map, score_rows, score_table, session, work
 
 OFFENDERS = 50
@@ -23,16 +24,16 @@ with status:
     at_mask = None if mask is None else work.ranked(bench, every=every, bootstrap=resamples, mask=mask)
 if scores is None or (mask is not None and at_mask is None):
     st.info("No scores yet: the ranking appears here as soon as they are there.")
-    st.stop()
+    pages.end()
 
-state = bench.mask.without_all() if mask is None else mask
+state = empty_mask(bench.model, bench.mode) if mask is None else mask  # without the mask's gain: scores are of removal
 with status:
     measured = score_check.measured(bench, scores, state)
 table = score_rows.rows(scores, bench.mask, measured, at_mask)
 shown = score_table.choose_filters(table).of(table)
 if shown.empty:
     st.info("No value passes these filters: choose fewer of them.")
-    st.stop()
+    pages.end()
 
 left, right = st.columns([3, 2])
 with left:

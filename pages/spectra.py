@@ -62,14 +62,14 @@ common = second_model.common(bench, other, selected) if other is not None else N
 with status:
     shown = spectra.series(bench, selected, scores, edges=True)
 if shown is None:
-    st.stop()
+    pages.end()
 decompositions = [found for key in selected if (found := work.decomposition(bench, key)) is not None]
 if other is not None and common is not None and first in common.shared:
     with status:
         second = second_model.series(other, first)
         found = work.decomposition(other, first)
     if second is None or found is None:
-        st.stop()
+        pages.end()
     shown.insert(1, second)
     decompositions.insert(1, found)
 
@@ -83,5 +83,5 @@ measure_tables.draw(shown, decompositions)
 if isinstance(first, MatrixKey) and (note := readouts.product_note(selected)):
     st.caption(note)
 if other is not None and common is not None:
-    model_changes.draw(bench, other, common, selected)
+    model_changes.draw(bench, other, common)
 readouts.draw(bench, first, decompositions[0], scores)

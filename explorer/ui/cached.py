@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 from streamlit.errors import StreamlitDuplicateElementKey
@@ -109,11 +109,39 @@ def compute(
     return None
 
 
+def start_page() -> None:
+    """Forget which jobs the page of the run before has shown."""
+    st.session_state["jobs-shown"] = set()
+
+
+def shown_here(key: Key) -> None:
+    """Say that the page shows how this job stands."""
+    cast("set[Key]", st.session_state.setdefault("jobs-shown", set())).add(key)
+
+
+def elsewhere() -> list[Job]:
+    """This session's jobs under way that the page has not shown; nobody waits long for urgent ones."""
+    shown = cast("set[Key]", st.session_state.get("jobs-shown", set()))
+    session = _session()
+    mine = [job for owner in (session, ("search", session)) for job in runner().of(owner)]
+    return [job for job in mine if job.active and not job.urgent and job.key not in shown]
+
+
+def progress_text(job: Job) -> str:
+    """`waiting`, or `running, 40 %, about 12 s left`."""
+    if job.state is State.WAITING:
+        return str(job.state)
+    left = job.seconds_left
+    rest = "" if left is None else f", about {left:.0f} s left"
+    return f"{job.state}, {100 * min(job.done / max(job.total, 1), 1.0):.0f} %{rest}"
+
+
 def _show(job: Job) -> None:
     """How a job stands that has no result yet; once per run, wherever else the page asks for it.
 
     Jobs that failed for the same reason say it once: two masks on a task that refuses the model.
     """
+    shown_here(job.key)
     what = job.error if job.state is State.FAILED else job.key
     name = "-".join(map(str, (job.key[0], abs(hash(what)) % 10**8)))
     with suppress(StreamlitDuplicateElementKey):
@@ -128,13 +156,20 @@ def _show(job: Job) -> None:
 def _ended(job: Job, name: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         place = st.container()
-        again = st.button("Start again", key=f"again-{name}", on_click=runner().forget, args=(job.key,))
+        again = st.button("Start again", key=f"again-{name}", on_click=_forget, args=(job,))
         if job.state is State.FAILED:
             place.error(literal(job.error or ""), icon=":material/error:")
         else:
             place.info(literal(f"{job.label}: stopped."), icon=":material/stop_circle:")
         if again:
             st.rerun()  # where this is part of a fragment, the rest of the page waits too
+
+
+def _forget(job: Job) -> None:
+    """Let it start anew, and with it the session's other jobs that failed for the same reason, which is said once."""
+    same = [one for one in runner().of(_session()) if one.state is State.FAILED and one.error == job.error]
+    for one in (job, *same):
+        runner().forget(one.key)
 
 
 @st.fragment(run_every=0.5)

@@ -59,6 +59,7 @@ class Job:
         key: what the work is; the first entry is its sort.
         label: what the user reads while it runs.
         done, total: progress, in the work's own units.
+        urgent: whether it goes before those that are not.
         error: the sentence for the user, if it failed.
         so_far: what the work has found so far, if it says so (`tell`).
         wanted_by: the owners that have asked for it.
@@ -69,6 +70,7 @@ class Job:
     ) -> None:
         self.key = key
         self.label = label
+        self.urgent = pause is None
         self.state = State.WAITING
         self.done, self.total = 0, 1
         self.error: str | None = None
@@ -212,6 +214,11 @@ class JobRunner:
         """The job with this key, if it was submitted and not forgotten."""
         with self._lock:
             return self._jobs.get(key)
+
+    def of(self, owner: Hashable) -> list[Job]:
+        """The jobs that an owner has asked for, the last one last."""
+        with self._lock:
+            return [job for job in self._jobs.values() if owner in job.wanted_by]
 
     def forget(self, key: Key) -> None:
         """Drop a job that has ended, with its result, so that `submit` starts it anew."""

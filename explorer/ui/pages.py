@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import NoReturn
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -33,6 +34,7 @@ PAGES = (
     Page("pages/activations.py", "Activations", ":material/visibility:"),
     Page("pages/masks.py", "Masks", ":material/bookmarks:"),
 )
+_BESIDE_TITLE: ContextVar[DeltaGenerator | None] = ContextVar("beside-title", default=None)
 # Whether the script run of this thread came through app.py; not session state, which outlasts the run.
 _ENTERED: ContextVar[bool] = ContextVar("entered", default=False)
 
@@ -48,16 +50,29 @@ def heading(title: str) -> DeltaGenerator:
     """The page's title, and beside it a place for progress bars, so that nothing below moves when one comes or goes."""
     left, right = st.columns([1, 2], vertical_alignment="center")
     left.title(title, anchor=False)
+    _BESIDE_TITLE.set(right)
     return right
 
 
-def run(page: st.Page) -> None:
-    """Run a page; called by app.py."""
+class _End(Exception):
+    """Ends a page's script."""
+
+
+def end() -> NoReturn:
+    """End the page here: what it needs is not there. The app goes on, as it does not after `st.stop`."""
+    raise _End
+
+
+def run(page: st.Page, then: Callable[[DeltaGenerator], None]) -> None:
+    """Run a page, then draw beside its title; called by app.py."""
     came = _ENTERED.set(True)
-    try:
-        page.run()
-    finally:
-        _ENTERED.reset(came)
+    with suppress(_End):
+        try:
+            page.run()
+        finally:
+            _ENTERED.reset(came)
+    if (place := _BESIDE_TITLE.get()) is not None:
+        then(place)
 
 
 def require_entry() -> None:

@@ -105,6 +105,38 @@ def test_stopped_work_says_so_and_can_be_started_again(monkeypatch: pytest.Monke
     assert not again_buttons(app)
 
 
+@pytest.mark.parametrize("end", ["done", "stopped"])
+def test_work_that_another_page_has_started_is_seen_and_stopped_from_here(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    slow = Slow(work.score)
+    monkeypatch.setattr(work, "score", slow)
+    app = until_slow(go_unsettled("Prune"), slow)
+    assert not background(app)  # the page shows it itself
+    app.switch_page("pages/masks.py")
+    run_once(app)
+    (line,) = background(app)
+    assert line.startswith("Scoring Q, K on int-mult (running, 50 %")
+    if end == "done":
+        slow.gate.set()
+    else:
+        app.button(key="background-stop-0").click().run()
+    for _ in range(40):
+        run_once(app)
+        if not background(app):
+            break
+    assert not background(app)
+    slow.gate.set()
+    app.switch_page("pages/prune.py")
+    app = settled(run_once(app))
+    assert bool(again_buttons(app)) is (end == "stopped")
+    assert slow.calls == 1
+
+
+def background(app: AppTest) -> list[str]:
+    return [one.value.replace("\\", "") for one in app.caption if "on int-mult (" in one.value.replace("\\", "")]
+
+
 @pytest.mark.parametrize("name", ["score", "evaluate_kept"])
 def test_failed_work_is_its_sentence_and_can_be_started_again(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def fail(*args: Any, **options: Any) -> Any:
