@@ -3,7 +3,8 @@
 import streamlit as st
 
 from explorer.edit import empty_mask
-from explorer.ui import opening, pages, score_check, score_map, score_rows, score_table, session, work
+from explorer.ui import measures, opening, pages, score_check, score_map, score_rows, score_table, session, work
+from explorer.ui.measures import Measured
 
 OFFENDERS = 50
 
@@ -13,14 +14,17 @@ bench = session.current()
 
 status = pages.heading("Scores")
 with status:
-    comparison = work.comparison(bench)
+    sample, whole = measures.measured(bench)
 with st.container(horizontal=True, vertical_alignment="center"):
     every = score_map.choose_every(bench)
     resamples, mask = score_table.choose_scores(bench)
     score_table.code(bench, every=every, resamples=resamples, at_mask=mask is not None)
-    score_table.state(bench, comparison)
+    state_box = st.container()
 with status:
     scores = work.ranked(bench, every=every, bootstrap=resamples if mask is None else 0)
+with state_box:
+    measures.line(bench, Measured(scores, sample, whole=whole))
+with status:
     at_mask = None if mask is None else work.ranked(bench, every=every, bootstrap=resamples, mask=mask)
 if scores is None or (mask is not None and at_mask is None):
     st.info("No scores yet: the ranking appears here as soon as they are there.")

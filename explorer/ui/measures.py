@@ -84,7 +84,7 @@ def panel(bench: Bench) -> Measured:
 
 
 def _panel(now: Bench) -> Measured:
-    _measured(now, GLANCE)
+    measured(now, GLANCE)
     status = pages.heading("Prune")
     boxes = st.columns(4, border=True)
     with status:
@@ -92,7 +92,7 @@ def _panel(now: Bench) -> Measured:
     with boxes[0], st.container(key="metric-predicted"):
         _predicted(now, scores)
     with status:
-        sample, whole = _measured(now, live.SOON)
+        sample, whole = measured(now)
     found = Measured(scores, sample, whole=whole)
     filling = whole is None and work.measuring(now)
     st.fragment(_performance, run_every=FILL_EVERY if filling else None)(now, found, boxes[1], boxes[2])
@@ -100,13 +100,29 @@ def _panel(now: Bench) -> Measured:
         return replace(found, controls=_control(now, found, status))
 
 
-def _measured(bench: Bench, wait: Wait) -> tuple[Comparison | None, Comparison | None]:
+def measured(bench: Bench, wait: Wait = live.SOON) -> tuple[Comparison | None, Comparison | None]:
     """The mask on the live sample, unless it is the whole split, and on the whole split."""
     drawn = live.sample(bench, wait)
     if drawn is not None and drawn.whole:
         return None, work.comparison(bench, wait)
     sample = None if drawn is None else live.comparison(bench, drawn, wait)
     return sample, work.comparison(bench, replace(wait, seconds=0.0, urgent=False))
+
+
+def line(bench: Bench, found: Measured) -> None:
+    """What the mask does in one line, for pages about something else: predicted change and measured accuracy."""
+    predicted = None if found.scores is None or not len(bench.mask) else found.scores.predicted(bench.mask)
+    text = f"{len(bench.mask):,} {bench.mask.state}" + (
+        "" if predicted is None else f", predicted {words.nats(predicted)}"
+    )
+    if found.best is None:
+        text += f". Accuracy, {bench.split}: measuring"
+    else:
+        now, before = found.best.masked, found.best.baseline
+        text += f". {_label('Accuracy', bench, found)}: **{words.accuracy(now, bench.total)}**"
+        text += f"; unpruned {words.percent(before.accuracy)}" if len(bench.mask) else ""
+    with st.container(key="mask-line"):
+        st.markdown(text.replace(" %", "\u00a0%"))  # a line does not end between them
 
 
 def _performance(bench: Bench, found: Measured, left: DeltaGenerator, right: DeltaGenerator) -> None:

@@ -10,7 +10,6 @@ import streamlit as st
 
 from explorer.attribution import SCORERS, Scores
 from explorer.attribution.exact import Value
-from explorer.evaluate import Comparison
 from explorer.keys import Kind
 from explorer.masks import Mask
 from explorer.ui import links, opening, recipes, session, share, words, workbench
@@ -66,18 +65,6 @@ def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
     links.keep("score-at-mask", at_mask, False)
     here = at_mask and spec.at_mask and bool(len(bench.mask))
     return BOOTSTRAP if with_errors and spec.bootstraps else 0, bench.mask if here else None
-
-
-def state(bench: Bench, comparison: Comparison | None) -> None:
-    """What the mask does now, and what that does to the accuracy."""
-    with st.container(key="score-state"):
-        text = f"{len(bench.mask):,} {bench.mask.state}. Accuracy, {bench.split}: "
-        if comparison is None:
-            text += "measuring"
-        else:
-            text += f"**{words.accuracy(comparison.masked, bench.total)}**"
-            text += f"; unpruned {words.percent(comparison.baseline.accuracy)}" if len(bench.mask) else ""
-        st.markdown(text.replace(" %", "\u00a0%"))  # a line does not end between them
 
 
 def code(bench: Bench, *, every: bool, resamples: int, at_mask: bool) -> None:

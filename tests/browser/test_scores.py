@@ -112,7 +112,7 @@ def test_filter_measure_compare_and_remove_the_worst(page: Page, streamlit_serve
     open_app(page, f"{url}/scores")
     expect(page.get_by_role("heading", name="Scores", exact=True)).to_be_visible(timeout=app.SECONDS)
     settle(page)
-    state = page.locator(".st-key-score-state")
+    state = page.locator(".st-key-mask-line")
     unpruned = percent(state.inner_text())[0]
 
     page.locator(".st-key-score-layers input").click()

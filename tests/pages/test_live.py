@@ -7,13 +7,16 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from explorer import sampling
 from explorer.damage import damage
 from explorer.evaluate import evaluate_kept
 from explorer.metrics import paired_difference, wilson_interval
-from explorer.tasks import load_task
+from explorer.paired import mcnemar
+from explorer.tasks import load_task, parse
 from explorer.ui import cached, removing, words, work
 from tests.pages.app import (
     Engine,
@@ -98,6 +101,38 @@ def test_the_split_fills_in_with_its_interval(engine: Engine, few: int, monkeypa
     assert f"n = {whole.masked.n}" in captions(app)
 
 
+def test_scores_tells_prediction_and_sample_too(engine: Engine, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("Prune")
+    gate = threading.Event()
+
+    def late(*args: Any, progress: Any = None, **options: Any) -> Any:
+        while not gate.wait(0.02):
+            progress(1, 2)
+        return evaluate_kept(*args, progress=progress, **options)
+
+    monkeypatch.setattr(work, "evaluate_kept", late)
+    app.button(key="remove-lowest").click().run()
+    app.switch_page("pages/scores.py")
+    app.run()
+    scores = engine.scores()
+    mask = engine.lowest(scores, 4)
+    whole = engine.compare(mask)
+    predicted = f"4 removed, predicted {words.nats(scores.predicted(mask) or 0.0)}."
+    now, before = (words.percent(sum(one.correct[:few]) / few) for one in (whole.masked, whole.baseline))
+    line = mask_line(app)
+    assert line.startswith(f"{predicted} Accuracy, live sample: **{now} [")
+    assert line.endswith(f"n = {few} of {whole.masked.n}**; unpruned {before}")
+    gate.set()
+    line = mask_line(settled(app))
+    assert line.startswith(f"{predicted} Accuracy, validation: **{words.accuracy(whole.masked)}**")
+
+
+def mask_line(app: AppTest) -> str:
+    """What Scores says of the mask."""
+    (line,) = (one.value for one in app.markdown if one.value.startswith("4 removed, predicted"))
+    return str(line).replace("\u00a0", " ")
+
+
 def test_another_sessions_long_jobs_do_not_delay_it(few: int) -> None:
     app = open_page("Prune")
     gate, jobs = threading.Event(), []
@@ -165,19 +200,57 @@ def test_damage_elsewhere_is_what_the_engine_measures(engine: Engine) -> None:
     (one,) = found.tasks
     row = frame.iloc[0]
     assert (row["task"], row["n"]) == ("int-sum", one.comparison.masked.n)
-    assert row["now"] == words.percent(one.comparison.masked.accuracy)
+    assert row["masked accuracy"] == pytest.approx(100 * one.comparison.masked.accuracy)
     assert row["p"] == one.accuracy_test.p
-    assert row["loss"].startswith(f"{one.comparison.loss_change.value:+.3f} [")
+    assert row["loss change"] == pytest.approx(one.comparison.loss_change.value)
+    assert (row["loss low"], row["loss high"]) == pytest.approx(one.loss_interval())
     app = click(app, "restore-all")
     assert not any("task" in frame.value.columns for frame in app.dataframe)
     assert app.button(key="damage").disabled
 
 
-def test_accuracy_by_right_answer_where_there_are_choices() -> None:
-    lines = [{"prompt": f"{n} x {n % 7} =", "answer": f" {n % 2}", "choices": [" 0", " 1"]} for n in range(60)]
+@pytest.mark.parametrize("choices", [[" 0", " 1"], None])
+def test_accuracy_by_right_answer_where_few_answers_come_back(choices: list[str] | None) -> None:
+    given = {"choices": choices} if choices else {}
+    lines = [{"prompt": f"{n} x {n % 7} =", "answer": f" {n % 2}", **given} for n in range(60)]
     app = go(open_page(), "Prune")
     app = upload_task(app, "\n".join(map(json.dumps, lines)))
-    frame = next(one.value for one in app.dataframe if "answer" in one.value.columns and "n" in one.value.columns)
+    frame = by_answer(app)
+    assert frame is not None
     assert sorted(frame["answer"]) == ["0", "1"]
-    assert frame["n"].sum() > 1
+    assert frame["n"].sum() == 6  # the validation split
     assert (frame["change"] == 0).all()
+
+
+@pytest.mark.parametrize(("answers", "shown"), [(3, True), (4, False), (1, False)])
+def test_no_accuracy_by_answer_where_answers_hardly_come_back(answers: int, shown: bool) -> None:
+    """Of the six validation examples, each answer must come twice on average."""
+    splits = {"validation": 6, "train": 6, "test": 2}
+    lines = [
+        {"prompt": f"{n} x {place} =", "answer": f" {n % answers}", "split": split}
+        for place, (split, count) in enumerate(splits.items())
+        for n in range(count)
+    ]
+    app = upload_task(go(open_page(), "Prune"), "\n".join(map(json.dumps, lines)))
+    assert (by_answer(app) is not None) is shown
+
+
+def by_answer(app: AppTest) -> pd.DataFrame | None:
+    """The table of accuracy by right answer, if there is one."""
+    return next((one.value for one in app.dataframe if {"answer", "n"} <= set(one.value.columns)), None)
+
+
+def test_accuracy_by_answer_is_what_the_engine_finds(engine: Engine) -> None:
+    lines = [{"prompt": f"{n} x {m} =", "answer": f" {n * m % 3}"} for n in range(2, 12) for m in range(2, 12)]
+    text = "\n".join(map(json.dumps, lines))
+    app = click(upload_task(go(open_page(), "Prune"), text), "remove-lowest")
+    found = engine.compare(mask_in(app), parse(text.encode(), name="task.jsonl", seed=0))
+    frame = by_answer(app)
+    assert frame is not None
+    for _, row in frame.iterrows():
+        places = [i for i, one in enumerate(found.masked.examples) if one.answer.strip() == row["answer"]]
+        right = [[side.correct[i] for i in places] for side in (found.masked, found.baseline)]
+        assert row["n"] == len(right[0])
+        assert row["masked accuracy"] == pytest.approx(100 * sum(right[0]) / len(right[0]))
+        assert row["unpruned accuracy"] == pytest.approx(100 * sum(right[1]) / len(right[1]))
+        assert row["p"] == mcnemar(*right).p
