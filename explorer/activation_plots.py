@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from explorer.plots import AFTER, BEFORE, DIVERGING, HARMFUL, position_labels
+from explorer.plots import AFTER, BEFORE, MORE_OR_LESS, ORANGE, position_labels
 
 COLUMNS, PANEL = 4, 190  # panels in a row; pixels of height
 TOP = 1e-6
@@ -54,7 +54,7 @@ def every_head(
         coloraxis={
             "cmin": -bound if difference else 0.0,
             "cmax": bound,
-            "colorscale": DIVERGING if difference else "Cividis",
+            "colorscale": MORE_OR_LESS if difference else "Cividis",
             "colorbar": {"thickness": 10, "len": 0.9},
         },
     )
@@ -83,7 +83,7 @@ def head_changes(change: NDArray[np.float64]) -> go.Figure:
         layer, head = np.unravel_index(int(change.argmax()), change.shape)
         figure.add_shape(
             type="rect", x0=head - 0.5, x1=head + 0.5, y0=layer - 0.5, y1=layer + 0.5,
-            line={"color": HARMFUL, "width": 3},
+            line={"color": ORANGE, "width": 3},
         )  # fmt: skip
     figure.update_layout(title="Attention moved, per head", height=340, margin=_MARGIN)
     figure.update_xaxes(type="category")

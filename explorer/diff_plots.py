@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import torch
 
-from explorer.plots import BEFORE, DIFFERENCE, HARMFUL, NEEDED
+from explorer.plots import BEFORE, DIFFERENCE, ORANGE, SKY
 from explorer.spectrum_diff import Overlap, SpectrumDiff
 
 HEIGHT = 300
@@ -62,7 +62,7 @@ def changes(found: SpectrumDiff) -> go.Figure:
 def overlaps(found: Overlap) -> go.Figure:
     """Cosines of the principal angles between leading singular subspaces, beside those of random ones."""
     angles = list(range(1, found.k + 1))
-    sides = ((found.left, "inputs, u", HARMFUL, "circle"), (found.right, "outputs, v", NEEDED, "square"))
+    sides = ((found.left, "inputs, u", ORANGE, "circle"), (found.right, "outputs, v", SKY, "square"))
     figure = go.Figure()
     for side, name, colour, symbol in sides:
         for values, label, dash, mode in (

@@ -8,7 +8,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from explorer.mask_sets import Overlap
-from explorer.plots import AFTER, BEFORE, NEEDED
+from explorer.plots import AFTER, BEFORE, ORANGE
 
 MATRICES = 40
 _BAR, _AROUND = 24, 110  # pixels
@@ -35,7 +35,7 @@ def shared_values(overlaps: Mapping[str, Overlap], first: str, second: str) -> g
                 hovertemplate="%{y}: %{x} values<extra>" + escape(name) + "</extra>",
             )
             for place, (name, colour, pattern) in enumerate(
-                ((f"only {first}", NEEDED, ""), ("both", BEFORE, "/"), (f"only {second}", AFTER, ""))
+                ((f"only {first}", ORANGE, ""), ("both", BEFORE, "/"), (f"only {second}", AFTER, ""))
             )
         ]
     )

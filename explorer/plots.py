@@ -10,11 +10,12 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.colors import sample_colorscale
 
-# Okabe-Ito: told apart by colour-blind readers, and by dash or marker besides.
+# Okabe-Ito: told apart by colour-blind readers, and by dash or marker besides. Each means one thing everywhere.
 HARMFUL, NEEDED, BEFORE, AFTER = "#D55E00", "#0072B2", "#7f7f7f", "#009E73"
 DIFFERENCE = "#CC79A7"  # of two models
+ORANGE, SKY = "#E69F00", "#3A8DCB"  # series and marks that are none of these
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-DIVERGING = [(0.0, NEEDED), (0.5, "#f5f5f5"), (1.0, HARMFUL)]
+MORE_OR_LESS = [(0.0, "#762A83"), (0.5, "#F5F5F5"), (1.0, "#1B7837")]  # than unpruned
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "toImageButtonOptions": {"format": "svg"}}
 NOTHING = 1e-6
 LABELLED_LAYERS = 12  # more would run into each other
@@ -90,7 +91,7 @@ def attention(
             y=labels,
             zmin=-bound if difference else 0.0,
             zmax=bound,
-            colorscale=DIVERGING if difference else "Cividis",
+            colorscale=MORE_OR_LESS if difference else "Cividis",
             colorbar={"thickness": 10, "len": 0.9},
             hovertemplate="from %{y}<br>to %{x}<br>%{z:.3f}<extra></extra>",
         )
@@ -135,7 +136,7 @@ def residual_change(change: NDArray[np.float64], tokens: Sequence[str], first: i
     )
     if row is not None:
         figure.add_shape(
-            type="rect", x0=-0.5, x1=len(tokens) - 0.5, y0=row - 0.5, y1=row + 0.5, line={"color": HARMFUL, "width": 3}
+            type="rect", x0=-0.5, x1=len(tokens) - 0.5, y0=row - 0.5, y1=row + 0.5, line={"color": ORANGE, "width": 3}
         )
     return figure
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from explorer.metrics import Mean
-from explorer.plots import AFTER, BEFORE, HARMFUL, NEEDED
+from explorer.plots import AFTER, BEFORE, ORANGE
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ def lowest_curve(points: Sequence[CurvePoint], accuracy: float, count: int | Non
                 y=[point.loss_change.value for point in points],
                 error_y={"array": [point.loss_change.stderr for point in points], "width": 2},
                 name="loss, measured",
-                line={"color": HARMFUL},
+                line={"color": AFTER},
                 hovertemplate=f"%{{x}} {state}: %{{y:+.3f}} nats<extra>measured</extra>",
             ),
             go.Scatter(
                 x=x,
                 y=[point.predicted for point in points],
                 name="loss, predicted",
-                line={"color": BEFORE, "dash": "dot"},
+                line={"color": AFTER, "dash": "dot"},
                 hovertemplate=f"%{{x}} {state}: %{{y:+.3f}} nats<extra>predicted</extra>",
             ),
             go.Scatter(
@@ -60,14 +60,14 @@ def lowest_curve(points: Sequence[CurvePoint], accuracy: float, count: int | Non
                 y=[point.accuracy for point in points],
                 name="accuracy",
                 yaxis="y2",
-                line={"color": NEEDED, "dash": "dash"},
+                line={"color": ORANGE, "dash": "dash"},
                 hovertemplate=f"%{{x}} {state}: %{{y:.1%}}<extra>accuracy</extra>",
             ),
         ]
     )
-    figure.add_hline(y=accuracy, yref="y2", line={"color": NEEDED, "width": 1, "dash": "dot"})
+    figure.add_hline(y=accuracy, yref="y2", line={"color": BEFORE, "width": 1, "dash": "dash"})
     if count:
-        figure.add_vline(x=count, line={"color": AFTER, "width": 2})
+        figure.add_vline(x=count, line={"color": BEFORE, "width": 2})
     measured = [point.loss_change.value for point in points]
     room = 0.1 * (max(measured) - min(measured)) or 1.0
     figure.update_layout(

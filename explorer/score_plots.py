@@ -16,15 +16,15 @@ SCALES = {
     False: [(0.0, "#a63603"), (0.25, "#e8703a"), (0.5, "#a3a3a3"), (0.75, "#4a9fd8"), (1.0, "#08519c")],
     True: [(0.0, "#ff7a33"), (0.25, "#d98a5f"), (0.5, "#80848c"), (0.75, "#5aa2dc"), (1.0, "#38b6ff")],
 }
-# Okabe-Ito without its yellow, which is lost on white; the symbols tell the kinds apart as well.
+# Tol's "bright": safe for colour-blind eyes, seen on white and on black, and no colour that means something elsewhere.
 KINDS = {
-    "Q": ("#0072B2", "circle"),
-    "K": ("#D55E00", "square"),
-    "V": ("#009E73", "diamond"),
-    "O": ("#CC79A7", "triangle-up"),
-    "IN": ("#E69F00", "cross"),
-    "GATE": ("#56B4E9", "star"),
-    "OUT": ("#7f7f7f", "x"),
+    "Q": ("#4477AA", "circle"),
+    "K": ("#EE6677", "square"),
+    "V": ("#228833", "diamond"),
+    "O": ("#AA3377", "triangle-up"),
+    "IN": ("#CCBB44", "cross"),
+    "GATE": ("#66CCEE", "star"),
+    "OUT": ("#999999", "x"),
 }
 POINTS, WEBGL_FROM = 20_000, 3_000
 GAP = 0.8  # columns between kinds
