@@ -13,8 +13,9 @@ from statistics import median
 from typing import Any
 
 from explorer.plots import CONFIG
+from explorer.search.outcome import Budget
 from explorer.search.report_file import Compared, Damage, Figures, Interval, Point, SearchFile
-from explorer.search_plots import Measured, plotly_script, search_controls, search_curve
+from explorer.search_plots import Measured, explain_curve, held_out, plotly_script, search_controls, search_curve
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 STYLE = """
@@ -91,8 +92,11 @@ def _sections(report: SearchFile) -> Iterator[str]:
     )
     yield f"<p>{escape(_change(report.comparison))}</p>"
     yield "<h2>On the way</h2>"
-    yield f"<p>{len(report.curve):,} masks were measured; the diamond is the one with the lowest validation loss.</p>"
-    yield _figures(search_curve(*_curve(report, measure), measure) for measure in ("loss", "accuracy"))
+    explained = explain_curve(_curve(report, "loss")[0], held_out(report, "loss"))
+    yield f"<p>{len(report.curve):,} masks were measured. {explained}</p>"
+    yield _figures(
+        search_curve(*_curve(report, measure), measure, held_out(report, measure)) for measure in ("loss", "accuracy")
+    )
     yield from _controls(report)
     yield from _damage(report.damage)
     yield "<h2>What is removed</h2>"
@@ -105,12 +109,15 @@ def _sections(report: SearchFile) -> Iterator[str]:
 
 
 def _curve(report: SearchFile, measure: str) -> tuple[list[Measured], Measured]:
-    def measured(removed: int, train: Figures | None, validation: Figures) -> Measured:
-        return Measured(removed, None if train is None else getattr(train, measure), getattr(validation, measure))
+    budget = Budget(report.settings.max_removed, growth=report.settings.max_growth)
+
+    def measured(removed: int, train: Figures | None, validation: Figures, growth: float | None = None) -> Measured:
+        seen = None if train is None else getattr(train, measure)
+        return Measured(removed, seen, getattr(validation, measure), budget.allows(removed, growth))
 
     points: tuple[Point, ...] = report.curve
     chosen = measured(report.removed, report.train, report.validation)
-    return [measured(point.removed, point.train, point.validation) for point in points], chosen
+    return [measured(point.removed, point.train, point.validation, point.growth) for point in points], chosen
 
 
 def _controls(report: SearchFile) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -73,6 +73,20 @@ def save(name: str, folder: Path, *, tied: bool | None = None) -> Path:
     """Write a tiny model and its tokenizer as a Hugging Face folder."""
     architecture(name, tied=tied).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_letters(folder: Path) -> Path:
+    """A tiny GPT-2 that reads any text, byte by byte, as a Hugging Face folder; its answers are chance."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    reader = Tokenizer(models.BPE({letter: i for i, letter in enumerate(["<bos>", *letters])}, merges=[]))
+    reader.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    reader.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=reader, bos_token="<bos>").save_pretrained(folder)
+    torch.manual_seed(7)
+    shape = {"n_positions": 4 * POSITIONS, "n_embd": 12, "n_layer": LAYERS, "n_head": 3, "n_inner": 20}
+    config = GPT2Config(vocab_size=1 + len(letters), bos_token_id=0, eos_token_id=0, initializer_range=0.35, **shape)
+    GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
 

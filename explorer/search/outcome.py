@@ -25,6 +25,11 @@ class Budget:
     seconds: float | None = None
     growth: float | None = None
 
+    def allows(self, removed: int, growth: float | None) -> bool:
+        """Whether a mask of so many values, with this growth if it was measured, is within it; the empty one is."""
+        within = self.growth is None or growth is None or growth <= self.growth
+        return not removed or (removed <= self.removed and within)
+
 
 @dataclass(frozen=True)
 class Point:

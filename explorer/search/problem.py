@@ -108,8 +108,7 @@ class Problem:
 
     def allows(self, point: Point) -> bool:
         """Whether a measured mask is within the budget; the unpruned model always is."""
-        within = self.budget.growth is None or point.growth is None or point.growth <= self.budget.growth
-        return not point.removed or (point.removed <= self.budget.removed and within)
+        return self.budget.allows(point.removed, point.growth)
 
     def improves(self, point: Point, best: Point) -> bool:
         """Whether a measured mask is within the budget and has a lower validation loss than another."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import streamlit as st
 
+from explorer.evaluate import Evaluation
 from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
 from explorer.search_page import search_page
-from explorer.search_plots import Measured, search_controls, search_curve
-from explorer.ui import figures, mask_panel, recipes, searching, session, share, words
+from explorer.search_plots import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
+from explorer.ui import cached, figures, guide, mask_panel, recipes, searching, session, share, words
 from explorer.ui.jobs import State
 from explorer.ui.searching import Asked, Outcome, Seen, Started
 from explorer.ui.selection import selected_id
@@ -64,6 +65,7 @@ def draw(bench: Bench, started: Started | None) -> None:
         return
     st.subheader(words.literal(started.asked.title), divider="gray", anchor=False)
     if not job.wait(PATIENCE):
+        cached.shown_here(job.key)
         _watch(started)
         return
     outcome, seen = started.outcome, started.seen
@@ -107,7 +109,7 @@ def _watch(started: Started) -> None:
     if seen is not None:
         st.markdown(f"Best so far, on validation: **{_told(seen.best)}**")
         for box, measure in zip(st.columns(2), MEASURES, strict=True):
-            figures.draw(_curve(seen, measure), f"search-growing-{measure}", box=box)
+            figures.draw(_curve(started.asked, seen, measure), f"search-growing-{measure}", box=box)
 
 
 def _figures(outcome: Outcome) -> None:
@@ -167,10 +169,12 @@ def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -
     best = next(i for i, point in enumerate(seen.curve) if point is seen.best)
     for box, measure in zip(st.columns(2), MEASURES, strict=True):
         chart = f"search-curve-{name}-{measure}"
+        on_test = None if outcome is None else held_out(outcome.file, measure)
         figures.draw(
-            _curve(seen, measure), chart, box=box, selection_mode="points",
+            _curve(started.asked, seen, measure, on_test), chart, box=box, selection_mode="points",
             on_select=_pick(chart, chosen_key, len(seen.curve)),
         )  # fmt: skip
+    guide.explain(explain_curve(_points(started.asked, seen, "loss"), on_test))
     st.session_state.setdefault(chosen_key, best)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         place = st.selectbox(
@@ -179,8 +183,9 @@ def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -
             format_func=lambda i: f"{i + 1}: {_told(seen.curve[i])}" + (" (best)" if i == best else ""),
             key=chosen_key,
             persist_state="session",
-            width=330,
-            help="Accuracy and loss on the validation split, in the order in which they were measured.",
+            width=330 if started.asked.growth is None else 520,
+            help="Accuracy and loss on the validation split, and growth of the perplexity if it has a limit, in the order "
+            "in which they were measured.",
         )
         mask = searching.mask_of(bench, started.asked, seen.curve[place])
 
@@ -256,21 +261,31 @@ def _masks(count: int) -> str:
 
 def _told(point: Point) -> str:
     found = point.validation
-    return f"{point.removed:,} removed, {words.percent(found.accuracy)}, {found.mean_loss.value:.3f} nats"
+    text = "" if point.growth is None else f", perplexity {100 * point.growth:+.1f} %"
+    return f"{point.removed:,} removed, {words.percent(found.accuracy)}, {found.mean_loss.value:.3f} nats{text}"
 
 
-def _curve(seen: Seen, measure: str) -> Any:
-    points = [_measured(point, measure) for point in seen.curve]
-    return _themed(search_curve(points, _measured(seen.best, measure), measure))
+def _curve(asked: Asked, seen: Seen, measure: str, on_test: HeldOut | None = None) -> Any:
+    points = _points(asked, seen, measure)
+    chosen = next(one for one, point in zip(points, seen.curve, strict=True) if point is seen.best)
+    return _themed(search_curve(points, chosen, measure, on_test))
 
 
-def _measured(point: Point, measure: str) -> Measured:
-    def of(evaluation: Any) -> float | None:
+def _points(asked: Asked, seen: Seen, measure: str) -> list[Measured]:
+    def of(evaluation: Evaluation | None) -> float | None:
         if evaluation is None:
             return None
         return float(evaluation.mean_loss.value if measure == "loss" else evaluation.accuracy)
 
-    return Measured(point.removed, of(point.train), of(point.validation))
+    return [
+        Measured(
+            point.removed,
+            of(point.train),
+            of(point.validation),
+            asked.budget.allows(point.removed, point.growth),
+        )
+        for point in seen.curve
+    ]
 
 
 def _themed(figure: Any) -> Any:

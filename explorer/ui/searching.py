@@ -51,6 +51,7 @@ class Asked:
         controls: draws of each random control.
         test_limit: test examples for the final figures, None for all.
         options: those that belong to the strategy.
+        growth: largest growth of the perplexity of plain text, 0.1 for 10 %; None for no limit.
     """
 
     strategy: str
@@ -66,6 +67,12 @@ class Asked:
     controls: int
     test_limit: int | None
     options: StrategyOptions = USUAL
+    growth: float | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """What the search may use up."""
+        return Budget(self.most, self.seconds, self.growth)
 
     @property
     def title(self) -> str:
@@ -75,7 +82,8 @@ class Asked:
             f", {name.replace('_', ' ')}" + ("" if value is True else f" {value}")
             for name, value in self.options.given.items()
         )
-        return f"{self.strategy}{how} on {', '.join(self.kinds)}{where}, at most {self.most:,} removed"
+        text = "" if self.growth is None else f", perplexity up by at most {100 * self.growth:g} %"
+        return f"{self.strategy}{how} on {', '.join(self.kinds)}{where}, at most {self.most:,} removed{text}"
 
     def chosen(self, task: Task) -> Chosen:
         """The strategy with its options; other tasks are asked as `task` is."""
@@ -235,8 +243,8 @@ def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
         if missing := bench.svds.missing(view, keys):
             bench.svds.get_many(view, missing, live.during(part(progress, 0, DECOMPOSED)))
         problem = Problem(
-            view, bench.task, bench.svds, keys, Budget(asked.most, asked.seconds), mode=asked.mode,
-            scorer=asked.scorer, limit=asked.limit, seed=asked.seed, text=anchor_blocks(view),
+            view, bench.task, bench.svds, keys, asked.budget, mode=asked.mode, scorer=asked.scorer,
+            limit=asked.limit, seed=asked.seed, text=anchor_blocks(view),
             progress=live.during(part(progress, DECOMPOSED, SEARCHED)),
         )  # fmt: skip
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import plotly.io as pio
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
 from explorer.errors import MatrixError
 from explorer.keys import Kind
+from explorer.masks import load_mask
 from explorer.registry import matrices
 from explorer.search import SEARCHES, SUMMARIES
+from explorer.search.anchor import HELD
 from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
@@ -22,11 +27,13 @@ from explorer.search.problem import Problem
 from explorer.search.report import Report, search
 from explorer.tasks import load_task
 from explorer.ui import cached, searching, words
+from tests import commands, tiny
 from tests.pages.app import (
     Engine,
     captions,
     choose,
     click,
+    copied,
     figures,
     go,
     mask_in,
@@ -104,8 +111,7 @@ def test_the_options_of_a_strategy_decide_what_is_searched(engine: Engine) -> No
     keys = matrices(engine.view, (Kind.Q, Kind.K))
     problem = Problem(engine.view, TASK, engine.svds, keys, Budget(MOST))
     wanted = search(problem, TASK, "paper", partial(paper, per_kind=True), control_draws=0)
-    outcome = started_one().outcome
-    assert outcome is not None
+    outcome = finished_one()
     assert outcome.file.settings.options == {"per_kind": True}
     assert outcome.report.mask.removed == wanted.mask.removed
 
@@ -128,6 +134,46 @@ def test_an_ensemble_is_asked_for_by_its_fields() -> None:
     assert sentences(app) == []
 
 
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that reads the plain text, unlike the bundled one."""
+    return str(tiny.save_letters(tmp_path_factory.mktemp("letters")))
+
+
+def test_the_growth_of_the_perplexity_is_limited_as_by_the_copied_command(
+    letters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = choose(prepared(), "model", letters)
+    app.number_input(key=most_key(app)).set_value(16)
+    app = finished(start(settled(app.run())))
+    free = finished_one()
+    assert free.report.found.best.growth is None
+    app.number_input(key="search-growth").set_value(5.0)
+    app = settled(app.run())
+    assert f"validation examples, and {HELD} blocks of plain text." in captions(app)
+    app = finished(start(app))
+    assert "perplexity up by at most 5 %" in started_one().asked.title
+    found = finished_one()
+    assert found.file.settings.max_growth == 0.05
+    assert 0 < len(found.report.mask) < len(free.report.mask)
+    beyond = [point.removed for point in found.report.found.curve if point.growth and point.growth > 0.05]
+    assert len(free.report.mask) in beyond
+    assert "Open triangles are beyond the budget." in captions(app)
+    assert all(f", perplexity {100 * point.growth:+.1f} %" in point_box(app).options[place]
+               for place, point in enumerate(found.report.found.curve) if point.growth is not None)  # fmt: skip
+
+    monkeypatch.chdir(tmp_path)
+    (command,) = copied(app, "search").commands
+    first, *options = shlex.split(command)
+    assert first == "eigenprune"
+    assert commands.run(*options, "--fresh").exit_code == 0
+    assert load_mask(tmp_path / "found.mask.json").digest == found.report.mask.digest
+
+
+def test_a_model_that_cannot_read_the_text_is_not_asked_for_its_perplexity() -> None:
+    assert all(box.key != "search-growth" for box in prepared().number_input)
+
+
 def most_key(app: AppTest) -> str:
     (key,) = (box.key for box in app.number_input if box.key and box.key.startswith("search-most"))
     return str(key)
@@ -136,6 +182,12 @@ def most_key(app: AppTest) -> str:
 def started_one() -> searching.Started:
     (one,) = {id(one): one for one in searching.searches()._of.values()}.values()
     return one
+
+
+def finished_one() -> searching.Outcome:
+    outcome = started_one().outcome
+    assert outcome is not None
+    return outcome
 
 
 def finished(app: AppTest) -> AppTest:
@@ -153,6 +205,12 @@ def start(app: AppTest) -> AppTest:
 
 def charts(app: AppTest) -> int:
     return len(app.get("plotly_chart"))
+
+
+def drawn(app: AppTest, place: int) -> dict[str, list[tuple[float, float]]]:
+    """Points of a chart by the name of their series."""
+    figure = pio.from_json(app.get("plotly_chart")[place].proto.spec)
+    return {one.name: list(zip(one.x, one.y, strict=True)) for one in figure.data if one.mode == "markers"}
 
 
 def point_box(app: AppTest) -> Any:
@@ -187,6 +245,13 @@ def test_a_finished_search_is_the_engines_and_its_points_open_in_the_workbench(e
     assert shown["Removed"] == f"{len(expected.mask):,}"
     assert f"{expected.forwards:,} forward passes" in captions(app)
     assert charts(app) == 4  # loss and accuracy, on the way and of the controls
+    loss, accuracy = (drawn(app, place) for place in (0, 1))
+    runs = expected.controls["random-count"].runs
+    assert loss["random masks, test"] == [(len(expected.mask), run.mean_loss.value) for run in runs]
+    assert accuracy["random masks, test"] == [(len(expected.mask), run.accuracy) for run in runs]
+    assert accuracy["chosen, test"] == [(len(expected.mask), found.masked.accuracy)]
+    assert loss["unpruned, test"] == [(0, found.baseline.mean_loss.value)]
+    assert "drawn at random (grey dots)" in captions(app)
     box = point_box(app)
     curve = expected.found.curve
     assert len(box.options) == len(curve)
@@ -218,6 +283,7 @@ def test_a_running_search_shows_its_curve_and_outlasts_pages_and_reloads(held: H
     (bar,) = app.get("progress")
     assert "3 masks measured" in bar.proto.text
     assert charts(app) == 2
+    assert set(drawn(app, 0)) == {"train", "validation", "chosen"}
     best = min(expected.found.curve[:3], key=lambda point: point.validation.mean_loss.value)
     (line,) = (text.value for text in app.markdown if "Best so far" in text.value)
     assert f"{best.removed} removed, {words.percent(best.validation.accuracy)}" in line
@@ -264,9 +330,7 @@ def test_stop_keeps_the_best_mask_and_go_on_ends_with_the_same(held: Held, expec
     assert "It ran to its end" in captions(app)
     assert figures(app)["Removed"] == f"{len(expected.mask):,}"
     assert figures(app)["Accuracy, test"] == words.percent(expected.test.accuracy)
-    outcome = started_one().outcome
-    assert outcome is not None
-    assert outcome.report.mask.digest == expected.mask.digest
+    assert finished_one().report.mask.digest == expected.mask.digest
 
 
 def test_stopped_twice_it_has_no_test_figures_but_its_masks(held: Held, expected: Report) -> None:

@@ -92,6 +92,7 @@ def figures() -> dict[str, tuple[go.Figure, int]]:
     mean = Mean(0.5, 0.1, 4)
     points = [prune_plots.CurvePoint(1, 0.5, mean, -0.2), prune_plots.CurvePoint(2, 0.6, mean, -0.3)]
     measured = [search_plots.Measured(1, 0.5, 0.6), search_plots.Measured(2, 0.4, 0.7)]
+    on_test = search_plots.HeldOut(0.5, 0.9, (0.8, 0.7))
     return {
         "lens": (plots.lens([-1.0, -2.0], [-0.5, -0.1], "x"), 4),
         "residual": (plots.residual_change(np.ones((3, 2)), TOKENS[:2]), 6),
@@ -101,6 +102,7 @@ def figures() -> dict[str, tuple[go.Figure, int]]:
         "shared": (mask_plots.shared_values({"L0.K": Overlap(1, 2, 3)}, "a", "b"), 3),
         "curve": (prune_plots.lowest_curve(points, 0.1, 1), 6),
         "search": (search_plots.search_curve(measured, measured[0], "loss"), 5),
+        "search, on test": (search_plots.search_curve(measured, measured[0], "loss", on_test), 9),
         "search controls": (search_plots.search_controls({"random": [0.1, 0.3]}, 0.5, 0.2, "accuracy"), 2),
         "difference": (diff_plots.difference(found), 14),
         "changes": (diff_plots.changes(found), 7),

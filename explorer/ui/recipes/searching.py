@@ -18,6 +18,7 @@ def search(given: Setting, asked: Asked) -> Recipe:
     words = ["--strategy", asked.strategy, *given.matrices_words(asked.kinds), "--max-removed", str(asked.most)]
     words += [] if asked.layers is None else ["--layers", ",".join(map(str, asked.layers))]
     words += [] if asked.seconds is None else ["--time", f"{asked.seconds:g}"]
+    words += [] if asked.growth is None else ["--max-growth", str(asked.growth)]
     words += [*asked.options.words(), "--controls", str(asked.controls)]
     words += [] if asked.test_limit is None else ["--test-limit", str(asked.test_limit)]
     command = given.command("search", given.model_words(), given.seedless_task_words(), words, given.scoring_words(),
@@ -29,7 +30,8 @@ def search(given: Setting, asked: Asked) -> Recipe:
 def _search_python(given: Setting, asked: Asked) -> str:
     text = ("read_text()", ["from explorer.perplexity import read_text"]) if given.text else ("None", [])
     layers = "" if asked.layers is None else f", {list(asked.layers)}"
-    budget = f"Budget({asked.most}{'' if asked.seconds is None else f', {asked.seconds:g}'})"
+    further = {"seconds": asked.seconds, "growth": asked.growth}
+    limits = "".join(f", {name}={value}" for name, value in further.items() if value is not None)
     how = f"mode={asked.mode!r}, scorer={asked.scorer!r}{limit_argument(asked.limit)}, seed={asked.seed}"
     strategy, options = f'SEARCHES["{asked.strategy}"]', ""
     if asked.options.given:
@@ -48,7 +50,7 @@ def _search_python(given: Setting, asked: Asked) -> str:
             "from explorer.search.report import search",
         ),
         f"keys = {given.keys_call(asked.kinds, layers)}",
-        f"problem = Problem(view, task, svds, keys, {budget}, {how}, text=anchor_blocks(view))",
+        f"problem = Problem(view, task, svds, keys, Budget({asked.most}{limits}), {how}, text=anchor_blocks(view))",
         *_choice(given, asked),
         f'report = search(problem, task, "{asked.strategy}", {strategy}{options}, '
         f"control_draws={asked.controls}{test}, text={text[0]})",

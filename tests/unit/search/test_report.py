@@ -31,7 +31,7 @@ from explorer.search.problem import Problem
 from explorer.search.report import Report, search
 from explorer.search.report_file import SearchFile, as_file, load_report
 from explorer.search_page import search_page
-from explorer.search_plots import Measured, search_controls, search_curve
+from explorer.search_plots import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task, load_task
 from tests import commands
@@ -290,6 +290,42 @@ def test_the_curve_joins_the_best_mask_of_every_size() -> None:
     assert (list(chosen.x), list(chosen.y)) == ([2], [2.0])
     shares = search_curve([Measured(1, 0.1, 0.2), Measured(1, 0.0, 0.6)], points[0], "accuracy")
     assert [list(trace.y) for trace in shares.data if trace.mode == "lines"] == [[0.0], [0.6]]
+
+
+def test_a_mask_beyond_the_budget_is_marked_and_not_joined() -> None:
+    points = [Measured(0, 3.0, 3.0), Measured(2, 2.0, 2.5), Measured(2, 1.0, 1.5, within=False)]
+    figure = search_curve(points, points[1], "loss")
+    assert [list(trace.y) for trace in figure.data if trace.mode == "lines"] == [[3.0, 2.0], [3.0, 2.5]]
+    validation = next(trace for trace in figure.data if trace.name == "validation")
+    assert list(validation.marker.symbol) == ["circle", "circle", "triangle-up-open"]
+    assert "beyond the budget" in explain_curve(points, None)
+    assert "beyond" not in explain_curve(points[:2], None)
+
+
+def test_the_chosen_mask_stands_among_its_random_controls() -> None:
+    points = [Measured(0, 3.0, 3.0), Measured(4, 2.0, 2.5)]
+    on_test = HeldOut(2.6, 3.1, (3.2, None, 2.9))
+
+    def on(chosen: Measured, drawn: HeldOut | None) -> dict[str, tuple[list[float], list[float | None]]]:
+        figure = search_curve(points, chosen, "loss", drawn)
+        return {one.name: (list(one.x), list(one.y)) for one in figure.data if (one.name or "").endswith("test")}
+
+    assert on(points[1], on_test) == {
+        "random masks, test": ([4, 4, 4], [3.2, None, 2.9]),
+        "unpruned, test": ([0], [3.1]),
+        "chosen, test": ([4], [2.6]),
+    }
+    assert on(points[1], None) == {}
+    assert on(points[0], HeldOut(3.1, 3.1, ())) == {"unpruned, test": ([0], [3.1])}, "nothing is removed"
+    assert "drawn at random" in explain_curve(points, on_test)
+    assert "random" not in explain_curve(points, replace(on_test, random=()))
+
+
+def test_what_was_measured_on_test_is_the_reports(file: SearchFile) -> None:
+    control = file.controls["random-count"]
+    assert held_out(file, "accuracy") == HeldOut(file.test.accuracy, file.baseline.accuracy, control.accuracy)
+    assert held_out(file, "loss").random == control.loss
+    assert held_out(file.model_copy(update={"controls": {}}), "loss").random == ()
 
 
 def test_controls_are_points_with_lines_at_the_mask_and_the_unpruned_model() -> None:

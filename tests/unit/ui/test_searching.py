@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from explorer.errors import Stopped
 from explorer.keys import Kind
+from explorer.search.outcome import Budget
 from explorer.ui.search_view import clicked
 from explorer.ui.searching import Asked, Live
 
@@ -46,6 +48,10 @@ def test_titles_say_what_was_asked() -> None:
         seconds=None, seed=0, controls=20, test_limit=None,
     )  # fmt: skip
     assert asked.title == "paper on Q, K, layers 0, 2, at most 1,000 removed"
+    limited = replace(asked, growth=0.075)
+    assert limited.title == f"{asked.title}, perplexity up by at most 7.5 %"
+    assert limited.budget == Budget(1000, None, 0.075)
+    assert limited != asked, "it is another job"
 
 
 @pytest.mark.parametrize(
