@@ -184,8 +184,8 @@ def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -
             key=chosen_key,
             persist_state="session",
             width=330 if started.asked.growth is None else 520,
-            help="Accuracy and loss on the validation split, and growth of the perplexity if it has a limit, in the order "
-            "in which they were measured.",
+            help="In the order in which they were measured: accuracy and loss on the validation split, and the growth "
+            "of the perplexity, if that is limited.",
         )
         mask = searching.mask_of(bench, started.asked, seen.curve[place])
 
