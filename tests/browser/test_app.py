@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -10,11 +12,12 @@ from playwright.sync_api import Page, expect
 from tests.browser import app, chart
 from tests.browser.app import APP, CHART, PAGES, figure, go, open_prune, press, settle
 from tests.browser.app import wait_for_removed as removed
-from tests.browser.conftest import NewPage, StartServer, open_app
+from tests.browser.conftest import StartServer, open_app, wait_until_idle
 
 pytestmark = pytest.mark.browser
 
 SIZES = ((1280, 800), (1920, 1080))
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +82,7 @@ _WIDE = """() => ['html', '[data-testid=stApp]', '[data-testid=stMain]', '[data-
     .map(([name, one]) => `${name}: ${one.scrollWidth} in ${one.clientWidth}`)"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_nothing_is_clipped_and_nothing_scrolls_sideways(
-    new_page: NewPage, url: str, size: tuple[int, int], scheme: str
-) -> None:
-    page = new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+def test_nothing_is_clipped_and_nothing_scrolls_sideways(page: Page, url: str) -> None:
     open_prune(page, url)
     for count in (0, 4):
         if count:
@@ -95,11 +93,23 @@ def test_nothing_is_clipped_and_nothing_scrolls_sideways(
             settle(page)
         for title in PAGES:
             go(page, title)
-            assert page.evaluate(_WIDE) == [], title
-            assert page.evaluate(_CLIPPED) == [], title
-            expect(page.locator("[data-testid=stException]")).to_have_count(0)
+            for size, scheme in product(SIZES, SCHEMES):
+                look(page, size, scheme)
+                where = f"{title}, {size}, {scheme}"
+                assert page.evaluate(_WIDE) == [], where
+                assert page.evaluate(_CLIPPED) == [], where
+                expect(page.locator("[data-testid=stException]")).to_have_count(0)
     go(page, "Prune")
     assert figure(page, "control").endswith("%")
+
+
+def look(page: Page, size: tuple[int, int], scheme: Literal["light", "dark"]) -> None:
+    """Show the page in a size and a theme, and wait until it is drawn so."""
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme=scheme)
+    expect(page.locator("[data-testid=stApp]")).to_have_css("color-scheme", scheme)
+    page.wait_for_timeout(200)
+    wait_until_idle(page)
 
 
 def test_metrics_plot_and_table_stay_where_they_are(page: Page, url: str) -> None:
