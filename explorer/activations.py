@@ -79,6 +79,10 @@ class Contrast:
         layer, head = divmod(int(changes.argmax()), changes.shape[1])
         return layer, head
 
+    def next_tokens(self, k: int) -> list[int]:
+        """Ids of the k most likely next tokens with the mask and of the unpruned view, in this order, each once."""
+        return list(dict.fromkeys(token for reading in (self.after, self.before) for token, _ in reading.top(k)))
+
     def residual_change(self) -> Float[Tensor, "layer position"]:
         """Norm of the change of the residual stream, relative to its norm before."""
         change = torch.linalg.vector_norm(self.after.residual - self.before.residual, dim=-1)
@@ -178,6 +182,20 @@ def read_prompt(view: View, prompt: str, *, bos: bool = True) -> Reading:
         residual=residual.cpu(),
         lens=lens.float().log_softmax(dim=-1).cpu(),
     )
+
+
+def contrast(view: View, mask: Mask, svds: SvdCache, prompt: str, *, bos: bool = True) -> Contrast:
+    """Run a prompt through the unpruned view and through the masked one; the view is left with the mask on it.
+
+    Raises:
+        TaskError: the prompt is empty or longer than the model reads.
+        MaskError, MatrixError: another model's mask, or values that the model does not have.
+    """
+    with view.lock:
+        apply(view, mask.without_all(), svds)
+        before = read_prompt(view, prompt, bos=bos)
+        apply(view, mask, svds)
+        return Contrast(before, read_prompt(view, prompt, bos=bos))
 
 
 def answer_lens(reading: Reading, answer: Sequence[int]) -> list[float]:

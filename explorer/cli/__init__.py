@@ -14,10 +14,13 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from explorer.cli.activation_report import ActivationsReport
+from explorer.cli.activations import activations
 from explorer.cli.cache import cache_app
 from explorer.cli.catalog import models_app
 from explorer.cli.checkpoint import spectrum
 from explorer.cli.console import notice
+from explorer.cli.curve import curve
 from explorer.cli.effects import effects
 from explorer.cli.evaluation import evaluate
 from explorer.cli.finetune import FinetuneReport, finetune
@@ -26,7 +29,7 @@ from explorer.cli.mask import mask_app
 from explorer.cli.pruning import prune, score
 from explorer.cli.readout import readout
 from explorer.cli.report import report
-from explorer.cli.reports import EffectsReport, EvalReport, MatricesReport, PruneReport, ScoreReport, keys
+from explorer.cli.reports import CurveReport, EffectsReport, EvalReport, MatricesReport, PruneReport, ScoreReport, keys
 from explorer.cli.reproduce import reproduce
 from explorer.cli.search import search
 from explorer.cli.spectrum_reports import CheckpointRow, ReadoutReport, SpectraReport
@@ -103,10 +106,12 @@ app.command("matrices", epilog=keys(MatricesReport))(matrices)
 app.command("spectra", epilog=keys(SpectraReport))(spectra)
 app.command("spectrum", epilog=keys(CheckpointRow))(spectrum)
 app.command("readout", epilog=keys(ReadoutReport))(readout)
+app.command("activations", epilog=keys(ActivationsReport))(activations)
 app.command("score", epilog=keys(ScoreReport))(score)
 app.command("effects", epilog=keys(EffectsReport))(effects)
 app.command("finetune", epilog=keys(FinetuneReport))(finetune)
 app.command("prune", epilog=keys(PruneReport))(prune)
+app.command("curve", epilog=keys(CurveReport))(curve)
 app.command("search")(search)
 app.command("report")(report)
 app.command("eval", epilog=keys(EvalReport))(evaluate)

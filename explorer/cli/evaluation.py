@@ -215,11 +215,11 @@ def _report(
         "mode": None if mask is None else mask.mode,
         "gain": None if mask is None else mask.gain,
         "mask_digest": None if mask is None else mask.digest,
-        **_figures(comparison.masked, 0 if mask is None else len(mask)),
-        "baseline": _figures(comparison.baseline, 0),
-        "loss_change": _change(comparison.loss_change),
+        **figures_of(comparison.masked, 0 if mask is None else len(mask)),
+        "baseline": figures_of(comparison.baseline, 0),
+        "loss_change": change_of(comparison.loss_change),
         "loss_change_interval": list(comparison.loss_interval(seed)),
-        "accuracy_change": _change(comparison.accuracy_change),
+        "accuracy_change": change_of(comparison.accuracy_change),
         "accuracy_test": {"repaired": test.repaired, "broken": test.broken, "p": test.p},
         "repaired": len(comparison.repaired),
         "broken": len(comparison.broken),
@@ -229,7 +229,8 @@ def _report(
     }
 
 
-def _figures(evaluation: Evaluation, removed: int) -> Figures:
+def figures_of(evaluation: Evaluation, removed: int) -> Figures:
+    """The figures of an evaluation, under a mask that removes so many values."""
     return {
         "n": evaluation.n,
         "accuracy": evaluation.accuracy,
@@ -240,7 +241,8 @@ def _figures(evaluation: Evaluation, removed: int) -> Figures:
     }
 
 
-def _change(mean: Mean) -> Change:
+def change_of(mean: Mean) -> Change:
+    """A paired mean change."""
     return {"value": mean.value, "stderr": mean.stderr}
 
 

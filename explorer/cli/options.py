@@ -53,6 +53,9 @@ Mode = Annotated[
     str,
     typer.Option("--mode", help="What replaces a removed part: freeze (its mean over train tokens) or zero (nothing)."),
 ]
+Gain = Annotated[
+    float, typer.Option("--gain", help="Share of each value that stays, from 0 (removed) to below 1 (scaled).")
+]
 Split = Annotated[str, typer.Option("--split", help="train, validation or test.")]
 MaskOut = Annotated[Path, typer.Option("--out", help="Mask file to write; a file that is there is replaced.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N examples of the split.")]

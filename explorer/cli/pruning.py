@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from explorer.cli import options
-from explorer.cli.console import notice, say, show_json, show_table, working
-from explorer.cli.reports import PruneReport, ScoredValue, ScoreEntry, ScoreReport, Scoring
-from explorer.cli.setup import (
-    Asked,
-    command,
-    identity,
-    kinds_or_all,
-    open_task,
-    open_view,
-    refuse_unwritable,
-    removal_mode,
-    seed_or_default,
-    wording,
-)
+from explorer.cli.console import say, show_json, show_table
+from explorer.cli.reports import PruneReport, ScoredValue, ScoreEntry, ScoreReport
+from explorer.cli.scoring import ScoringRequest, scoring
+from explorer.cli.setup import Asked, checked_gain, command, refuse_unwritable
 from explorer.errors import SettingsError
 from explorer.keys import MatrixKey
-from explorer.tasks import Task
 
 if TYPE_CHECKING:
     from explorer.attribution import Scores
     from explorer.masks import Mask
     from explorer.models import View
 
-SCORE_SPLIT = "train"
 _SHOWN = 20
 
 
@@ -76,14 +62,14 @@ def score(
     settings = {"bootstrap": bootstrap, "steps": steps, "path": path, "draws": draws}
     settings |= {"batch_size": batch_size, "answer_token": answer_token}
     asked = Asked(shots, template, data)
-    request = _Request(
+    request = ScoringRequest(
         model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, asked, settings, mask
     )
     view, scores = request.run()
     ranking = scores.ranking()
     if json:
         report: ScoreReport = {
-            **_scoring(view, scores, request.opened),
+            **scoring(view, scores, request.opened),
             "unit": scores.unit,
             "bootstrap": bootstrap,
             "mask_digest": None if scores.mask is None else scores.mask.digest,
@@ -111,6 +97,7 @@ def prune(
     ] = "lowest",
     scorer: options.Scorer = "gradient",
     mode: options.Mode = "freeze",
+    gain: options.Gain = 0.0,
     stacked: options.Stacked = False,
     shots: options.Shots = 0,
     template: options.Template = None,
@@ -129,18 +116,20 @@ def prune(
 
     Example: `eigenprune prune --model bundled --task int-mult --kinds Q,K --count 2 --out mask.json`
     """
+    gain = checked_gain(gain)
     refuse_unwritable(out)
-    request = _Request(
+    request = ScoringRequest(
         model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, Asked(shots, template, data)
     )
-    view, scores, mask = _choose(request, strategy, count)
+    view, scores, mask = _choose(request, strategy, count, gain)
     mask.save(out)
     measure = command("eval", "--model", model, "--task", task, "--mask", str(out), *request.carried(scores.seed))
     values = [_value(scores, one.key, one.index) for one in mask.removed]
     predicted = scores.predicted(mask)
     report: PruneReport = {
-        **_scoring(view, scores, request.opened),
+        **scoring(view, scores, request.opened),
         "strategy": strategy,
+        "gain": mask.gain,
         "removed": len(mask),
         "scored": scores.size,
         "predicted_change": predicted,
@@ -151,97 +140,17 @@ def prune(
     }
     if json:
         return show_json(report)
-    _show_pruned(report)
+    _show_pruned(report, mask.state)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """Options that `score` and `prune` share."""
-
-    model: str
-    task: str
-    kinds: str
-    scorer: str
-    mode: str
-    stacked: bool
-    limit: int | None
-    seed: int | None
-    basis: str
-    dtype: str | None
-    device: str | None
-    asked: Asked
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    mask: Path | None = None
-
-    @cached_property
-    def opened(self) -> Task:
-        """The task, as it is asked."""
-        return open_task(self.task, seed_or_default(self.seed), SCORE_SPLIT, self.limit, self.asked)
-
-    def run(self, count: int = 0) -> tuple[View, Scores]:
-        """Check everything that needs no model, load it, make sure that it has `count` values, and score."""
-        chosen, mode, seed = kinds_or_all(self.kinds), removal_mode(self.mode), seed_or_default(self.seed)
-        task = self.opened
-        from explorer.attribution import SCORERS, Options
-        from explorer.attribution import score as score_values
-        from explorer.masks import load_mask
-        from explorer.registry import matrices, shape
-        from explorer.svd_cache import default_cache
-
-        if self.scorer not in SCORERS:
-            raise SettingsError(f"{self.scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
-        how, at = Options(**self.settings), None if self.mask is None else load_mask(self.mask)
-        view = open_view(self.model, self.dtype, self.device, self.basis)
-        keys = matrices(view, chosen, per_head=not self.stacked)
-        total = sum(min(shape(view, key)) for key in keys)
-        if count > total:
-            raise SettingsError(f"{count:,} values cannot be removed: choose a --count of 0 to {total:,}.")
-        with working("Scoring") as progress:
-            scores = score_values(
-                view,
-                task,
-                default_cache(notice),
-                keys,
-                scorer=self.scorer,
-                mode=mode,
-                split=SCORE_SPLIT,
-                limit=self.limit,
-                seed=seed,
-                mask=at,
-                options=how,
-                progress=progress,
-            )
-        return view, scores
-
-    def carried(self, seed: int) -> list[str]:
-        """Options that a later command needs to see the same splits and the same weights."""
-        basis = None if self.basis == "raw" else self.basis
-        named = (("--seed", str(seed)), ("--basis", basis), ("--dtype", self.dtype), ("--device", self.device))
-        return [*self.asked.carried(), *(word for name, value in named if value is not None for word in (name, value))]
-
-
-def _choose(request: _Request, strategy: str, count: int) -> tuple[View, Scores, Mask]:
+def _choose(request: ScoringRequest, strategy: str, count: int, gain: float) -> tuple[View, Scores, Mask]:
     from explorer.search import STRATEGIES, mask_of
 
     if strategy not in STRATEGIES:
         raise SettingsError(f"{strategy[:40]!r} is not a strategy: choose one of {', '.join(STRATEGIES)}.")
     view, scores = request.run(count)
     chosen = STRATEGIES[strategy](scores, count, scores.seed)
-    return view, scores, mask_of(view, scores, chosen, task=request.opened, strategy=strategy)
-
-
-def _scoring(view: View, scores: Scores, task: Task) -> Scoring:
-    return {
-        **identity(view),
-        "task": scores.task,
-        **wording(task),
-        "split": scores.split,
-        "n": scores.n,
-        "seed": scores.seed,
-        "scorer": scores.scorer,
-        "mode": scores.mode,
-        "loss": scores.loss,
-    }
+    return view, scores, mask_of(view, scores, chosen, task=request.opened, strategy=strategy, gain=gain)
 
 
 def _value(scores: Scores, key: MatrixKey, index: int) -> ScoredValue:
@@ -282,12 +191,13 @@ def _show_values(
     show_table(f"{title}; scores in {unit}", tuple(shown), rows)
 
 
-def _show_pruned(report: PruneReport) -> None:
+def _show_pruned(report: PruneReport, state: str) -> None:
     values = sorted(report["values"], key=lambda one: one["score"])
     if values:
         shown = min(len(values), _SHOWN)
-        _show_values(f"Removed values of {report['model']}, {shown} of {len(values)}", values[:shown])
-    say(f"Removed {report['removed']:,} of {report['scored']:,} singular values ({report['mode']}): {report['out']}")
+        _show_values(f"{shown} of {len(values)} values {state} in {report['model']}", values[:shown])
+    count, scored = f"{report['removed']:,}", f"{report['scored']:,}"
+    say(f"{count} of {scored} singular values {state} ({report['mode']}): {report['out']}")
     if report["predicted_change"] is not None:
         say(f"Predicted change: {report['predicted_change']:+.3f} nats per example, if effects added up.")
     say(f"Measure it: {report['eval_command']}")

@@ -130,12 +130,14 @@ class EffectsReport(Asked):
 
 
 class PruneReport(Scoring):
-    """`prune`: `values` were removed out of `scored`; `predicted_change` is the sum of their scores.
+    """`prune`: `values` were removed out of `scored`; `predicted_change` is the sum of their scores, times 1 - `gain`.
 
-    `out` is the mask file, `eval_command` measures it on the test split.
+    With a `gain` above 0 they were scaled to it instead. `out` is the mask file, `eval_command` measures it on the test
+    split.
     """
 
     strategy: str
+    gain: float
     removed: int
     scored: int
     predicted_change: float | None
@@ -161,6 +163,27 @@ class Change(TypedDict):
 
     value: float
     stderr: float
+
+
+class CurveStop(Figures):
+    """The `removed` lowest-scored values, all at once: measured, and what their scores add up to."""
+
+    loss_change: Change
+    predicted_change: float | None
+
+
+class CurveReport(Scoring):
+    """`curve`: `stops` were measured on `eval_split`, as `baseline` was; `n` and `loss` are of the scored examples.
+
+    With a `gain` above 0 values are scaled to it instead of removed. `predicted_change` is null for scorers that do not
+    predict nats.
+    """
+
+    gain: float
+    scored: int
+    eval_split: str
+    baseline: Figures
+    stops: list[CurveStop]
 
 
 class Percentile(TypedDict):

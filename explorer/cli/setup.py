@@ -140,6 +140,13 @@ def removal_mode(text: str) -> Mode:
     return modes[text]
 
 
+def checked_gain(gain: float) -> float:
+    """Check a gain."""
+    if not 0 <= gain < 1:
+        raise SettingsError(f"--gain {gain:g}: give the share of each value that stays, from 0 to below 1.")
+    return gain
+
+
 def refuse_unwritable(path: Path) -> None:
     """Raise MaskError unless a file can be put at `path`; an ordinary file that is there already may be replaced."""
     if path.exists() and not path.is_file():

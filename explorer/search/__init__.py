@@ -49,23 +49,26 @@ def prune(
     scorer: str = "gradient",
     mode: Mode = "freeze",
     per_head: bool = True,
+    gain: float = 0.0,
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Mask:
-    """Score all matrices of some kinds on the task's train split and choose `count` values to remove.
+    """Score all matrices of some kinds on the task's train split and choose `count` values to remove, or to scale.
 
-    The view is left unpruned: put the mask onto it with `explorer.edit.apply`.
+    They are scaled if `gain`, the share of each that stays, is above 0. The view is left unpruned: put the mask onto it
+    with `explorer.edit.apply`.
 
     Raises:
         SettingsError: no such strategy or scorer, or more values asked for than there are.
+        MaskError: a gain outside of [0, 1).
         MatrixError, TaskError, ModelError: a kind, the examples or the weights cannot be used.
     """
     if strategy not in STRATEGIES:
         raise SettingsError(f"{strategy!r} is not a strategy: choose one of {', '.join(STRATEGIES)}.")
     keys = matrices(view, tuple(kinds), per_head=per_head)
     scores = score(view, task, svds, keys, scorer=scorer, mode=mode, limit=limit, seed=seed, progress=progress)
-    return mask_of(view, scores, STRATEGIES[strategy](scores, count, seed), task=task, strategy=strategy)
+    return mask_of(view, scores, STRATEGIES[strategy](scores, count, seed), task=task, strategy=strategy, gain=gain)
 
 
 def mask_of(

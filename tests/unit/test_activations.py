@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from explorer.activations import Contrast, answer_lens, read_prompt, written
+from explorer.activations import Contrast, answer_lens, contrast, read_prompt, written
 from explorer.attribution import score
 from explorer.edit import apply, empty_mask
 from explorer.errors import TaskError
@@ -119,6 +119,22 @@ def test_a_contrast_starts_at_the_touched_layer(
     touched = found.attention_difference(layer, 0)
     assert torch.equal(touched, after.attention[layer][0] - before.attention[layer][0])
     assert (float(touched.abs().max()) > 0) == (kind is Kind.K)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.25])
+def test_a_contrast_is_of_the_unpruned_view_and_the_masked_one(
+    model: Model, tiny_task: Task, svds: SvdCache, gain: float
+) -> None:
+    view, other = model.view(), model.view()
+    scored = score(view, tiny_task, svds, matrices(view, [Kind.V]))
+    masks = [mask_of(view, scored, [scored.removed(key, 0)], gain=gain) for key in list(scored.matrices)[:2]]
+    apply(view, masks[0], svds)  # what is on the view before does not matter
+    found = contrast(view, masks[1], svds, PROMPT)
+    assert torch.equal(found.before.residual, read_prompt(other, PROMPT).residual)
+    apply(other, masks[1], svds)
+    assert torch.equal(found.after.residual, read_prompt(other, PROMPT).residual)
+    after, before = ([token for token, _ in reading.top(4)] for reading in (found.after, found.before))
+    assert found.next_tokens(4) == [*after, *(token for token in before if token not in after)]
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", " ".join(["w1"] * tiny.POSITIONS)])

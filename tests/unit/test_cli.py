@@ -22,6 +22,7 @@ import explorer.cli.launch
 import explorer.models
 from explorer.attribution import SCORERS, Options, score
 from explorer.cli import app, console, reports, spectrum_reports, task_reports
+from explorer.cli.activation_report import ActivationsReport
 from explorer.cli.control_pool import ControlPool
 from explorer.cli.finetune import FinetuneReport
 from explorer.cli.mask import reports as mask_reports
@@ -50,9 +51,11 @@ COMMANDS = {
     ("spectra",): spectrum_reports.SpectraReport,
     ("spectrum",): spectrum_reports.CheckpointRow,
     ("readout",): spectrum_reports.ReadoutReport,
+    ("activations",): ActivationsReport,
     ("score",): reports.ScoreReport,
     ("effects",): reports.EffectsReport,
     ("prune",): reports.PruneReport,
+    ("curve",): reports.CurveReport,
     ("eval",): reports.EvalReport,
     ("finetune",): FinetuneReport,
     ("mask", "show"): mask_reports.ShowReport,
@@ -350,6 +353,48 @@ def test_prune_writes_the_engines_mask(
     assert found["predicted_change"] == pytest.approx(sum(value["score"] for value in found["values"]))
 
 
+def test_prune_scales_where_a_gain_is_given(
+    model: Model, common: tuple[str, ...], tiny_file: Path, tmp_path: Path
+) -> None:
+    words = ("prune", *common, "--kinds", "Q,K", "--count", 3, "--gain", 0.25, "--out", tmp_path / "soft.json")
+    found = report(*words)
+    task = load_task(str(tiny_file))
+    wanted = prune(model.view(), task, SvdCache(None), kinds=[Kind.Q, Kind.K], count=3, gain=0.25)
+    assert load_mask(tmp_path / "soft.json") == wanted
+    assert (wanted.gain, found["gain"], found["mask_digest"]) == (0.25, 0.25, wanted.digest)
+    assert found["predicted_change"] == pytest.approx(0.75 * sum(value["score"] for value in found["values"]))
+    assert "3 of " in (text := run(*words).stdout)
+    assert "scaled to 25 % (freeze)" in text
+
+
+@pytest.mark.parametrize(("gain", "state"), [(0.0, "removed"), (0.5, "scaled to 50 %")])
+def test_the_curve_is_what_masks_of_those_sizes_do(
+    model: Model, common: tuple[str, ...], tiny_file: Path, tmp_path: Path, gain: float, state: str
+) -> None:
+    words = ("curve", *common, "--kinds", "Q,K", "--split", "test", "--eval-limit", 2, "--gain", gain)
+    found = report(*words, "--counts", "3,1")
+    assert set(found) == set(reports.CurveReport.__annotations__)
+    assert [one["removed"] for one in found["stops"]] == [1, 3]
+    for one in found["stops"]:
+        assert set(one) == set(reports.CurveStop.__annotations__)
+        out = tmp_path / "mask.json"
+        made = report("prune", *common, "--kinds", "Q,K", "--count", one["removed"], "--gain", gain, "--out", out)
+        wanted = comparison(model, tiny_file, load_mask(out), split="test", limit=2)
+        assert one["loss"] == pytest.approx(wanted.masked.mean_loss.value, rel=1e-5)
+        assert one["loss_change"]["value"] == pytest.approx(wanted.loss_change.value, rel=1e-4, abs=1e-6)
+        assert (one["n"], one["accuracy"]) == (2, wanted.masked.accuracy)
+        assert one["predicted_change"] == made["predicted_change"]
+        assert found["scored"] == made["scored"]
+    assert found["baseline"]["loss"] == pytest.approx(wanted.baseline.mean_loss.value, rel=1e-5)
+    assert (found["split"], found["eval_split"], found["gain"]) == ("train", "test", gain)
+    usual = report(*words)["stops"]
+    assert (usual[0]["removed"], usual[-1]["removed"]) == (1, found["scored"])
+    text = run(*words).stdout
+    assert f"lowest-scored values {state}" in " ".join(text.split())
+    assert "0 to" in refused(*words, "--counts", 100_000)
+    assert report(*words, "--counts", 1, "--scorer", "random")["stops"][0]["predicted_change"] is None
+
+
 def test_prune_prints_the_command_that_measures_the_mask(common: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "my mask.json"
     words = ("prune", *common, "--kinds", "all", "--count", 2, "--out", out, "--seed", 4, "--dtype", "float64")
@@ -537,6 +582,12 @@ def test_another_seed_than_the_masks_is_a_note(common: tuple[str, ...], mask_fil
             "prune --model bundled --task int-mult --kinds Q --count 1 --out {tmp}/m --strategy best",
             ("'best'", *STRATEGIES),
         ),
+        ("prune --model bundled --task int-mult --kinds Q --count 1 --out {tmp}/m --gain 1", ("--gain 1", "below 1")),
+        ("curve --model bundled --task int-mult --kinds Q --counts 1,x", ("'1,x'", "1,4,16")),
+        ("curve --model bundled --task int-mult --kinds Q --split dev", ("'dev'", *SPLITS)),
+        ("curve --model bundled --task int-mult --kinds Q --gain -0.1", ("--gain -0.1",)),
+        ("activations --model bundled --prompt x --head H3", ("'H3'", "L0.H3")),
+        ("activations --model bundled --prompt x --mask {tmp}/none.json", ("none.json",)),
         ("search --model bundled --task int-mult --out {tmp}/m --strategy best", ("'best'", *SEARCHES)),
         ("search --model bundled --task int-mult --out {tmp}/m --time -1", ("--time", "0")),
         ("search --model bundled --task int-mult --out {tmp}/m --time nan", ("--time",)),

@@ -39,6 +39,7 @@ def mask_damage(
     tokens: Annotated[int | None, typer.Option("--tokens", min=2, help="Tokens of the text to read; 4096.")] = None,
     split: options.Split = "test",
     shots: options.Shots = 0,
+    template: options.Template = None,
     data: options.Data = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
@@ -52,7 +53,7 @@ def mask_damage(
     Example: `eigenprune mask damage --model smollm2-135m --mask mask.json --task ioi --task capitals --limit 64`
     """
     seed = seed_or_default(seed)
-    opened = open_tasks(task or [], seed, split, limit, Asked(shots, None, data))
+    opened = open_tasks(task or [], seed, split, limit, Asked(shots, template, data))
     if not opened and text == "none":
         raise SettingsError("there is nothing to measure the mask on: give a --task, a --text, or both.")
     from explorer.damage import damage

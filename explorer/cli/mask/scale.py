@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from explorer.cli import options
 from explorer.cli.console import say, show_json
 from explorer.cli.mask.files import MaskFile, entry, plain
@@ -15,7 +11,7 @@ from explorer.cli.setup import refuse_unwritable
 
 def scale(
     file: MaskFile,
-    gain: Annotated[float, typer.Option("--gain", help="Share of each value that stays, from 0 to below 1.")],
+    gain: options.Gain,
     out: options.MaskOut,
     json: options.Json = False,
 ) -> None:

@@ -1,0 +1,75 @@
+"""The curve along the ranking: growing masks of the lowest-scored values, each measured on one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from explorer.attribution import Scores
+from explorer.edit import apply
+from explorer.evaluate import Comparison
+from explorer.models import View
+from explorer.progress import Progress, part
+from explorer.sampling import Sample
+from explorer.search import lowest, mask_of
+from explorer.search.lowest import check_count
+from explorer.svd_cache import SvdCache
+
+STOPS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Stop:
+    """What removing the `count` lowest-scored values does.
+
+    Attributes:
+        comparison: the sample with them removed, beside its baseline.
+        predicted: the sum of their scores, nats per example; None if the scores are in another unit.
+    """
+
+    count: int
+    comparison: Comparison
+    predicted: float | None
+
+
+def stops(total: int) -> list[int]:
+    """Numbers of values to stop at: 1 to `total`, each a like factor above the last."""
+    return sorted({round(float(one)) for one in np.geomspace(1, total, STOPS)})
+
+
+def curve(
+    view: View,
+    svds: SvdCache,
+    scores: Scores,
+    sample: Sample,
+    counts: Sequence[int],
+    *,
+    gain: float = 0.0,
+    progress: Progress | None = None,
+) -> tuple[Stop, ...]:
+    """Measure a sample at every count; the view is left with the last mask on it.
+
+    Args:
+        view: a view of the scored model.
+        svds: decompositions.
+        scores: the ranking.
+        sample: the examples, with the baseline.
+        counts: numbers of lowest-scored values.
+        gain: share of each of them that stays.
+        progress: told (done, total).
+
+    Raises:
+        SettingsError: a count that is negative or above the number of scored values, or a sample of another model.
+        MaskError: a gain outside of [0, 1).
+    """
+    for count in counts:
+        check_count(scores, count)
+    found = []
+    for place, count in enumerate(counts):
+        mask = mask_of(view, scores, lowest(scores, count), gain=gain)
+        apply(view, mask, svds)
+        measured = sample.measure(view, part(progress, place / len(counts), (place + 1) / len(counts)))
+        found.append(Stop(count, measured, scores.predicted(mask)))
+    return tuple(found)
