@@ -11,7 +11,18 @@ import streamlit as st
 # An icon of our own: the browser would fetch a named one from another host.
 st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 with st.spinner("Starting the engine"):
-    from explorer.ui import background, browser_history, cached, figures, links, measures, pages, presence, sidebar
+    from explorer.ui import (
+        background,
+        browser_history,
+        cached,
+        figures,
+        links,
+        measures,
+        pages,
+        presence,
+        reconnect,
+        sidebar,
+    )
 
 page = pages.navigate()
 with pages.sentences():
@@ -21,6 +32,7 @@ with pages.sentences():
     figures.style()
     with st.sidebar:
         browser_history.mount()
+        reconnect.mount()
     links.arrive()
     presence.here()
     st.session_state["bench"] = sidebar.bench()

@@ -18,7 +18,7 @@ from explorer.tasks import load_task
 from tests.browser import app, chart
 from tests.browser.app import APP, CHART, figures, go, open_prune, press, settle, shown
 from tests.browser.app import wait_for_removed as removed
-from tests.browser.conftest import NewPage, StartServer, open_app, wait_until_idle
+from tests.browser.conftest import NewPage, StartServer, open_app
 
 pytestmark = pytest.mark.browser
 
@@ -114,11 +114,16 @@ def test_a_page_outlasts_a_restart_of_the_server(page: Page, streamlit_server: S
     root = page.locator("[data-testid=stApp]")
     expect(root).not_to_have_attribute("data-test-connection-state", "CONNECTED", timeout=app.SECONDS)
     assert streamlit_server(APP, own, port=urlsplit(first).port) == first
-    wait_until_idle(page, 2 * app.SECONDS)  # it has found the server by itself
-    one_by_one(page)  # the first thing that the new server hears of the page
+    expect(root).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=2 * app.SECONDS)
+    page.wait_for_timeout(1000)
+    settle(page)
+    press(page, "undo")  # the first thing that the user does
+    removed(page, 0)
+    press(page, "redo")
     removed(page, 4)
     assert figures(page) == before
     assert page.url == address
+    one_by_one(page)
     press(page, "undo")
     removed(page, 0)
     chart.click_point(page, CHART, next(iter(chart.displayed_state(page, CHART))), 2)
