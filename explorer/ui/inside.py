@@ -15,11 +15,12 @@ from explorer.keys import Kind
 from explorer.masks import Removed
 from explorer.progress import Progress
 from explorer.tasks import Example
-from explorer.ui import figures, links, words, work
+from explorer.ui import figures, links, recipes, share, words, work
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
 T = TypeVar("T", int, tuple[int, int])
+TOP = 10  # most likely next tokens
 VALUES = 200  # removed values to choose from
 MANY_TOKENS = 64  # beyond which the patterns of all heads are not drawn
 
@@ -43,6 +44,11 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     text = bench.model.tokenizer.decode([answer[0]])
     figure = plots.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
     figures.draw(figure, "inside-lens", box=lens)
+
+    def code() -> share.Recipes:
+        return [recipes.activations(share.setting(bench), example.prompt, (layer, head), TOP, example.answer)]
+
+    share.copy("inside", bench, code)
 
 
 def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Example]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 
 import pandas as pd
@@ -12,7 +11,7 @@ from explorer import diff_plots
 from explorer.keys import AnyKey
 from explorer.spectrum import QUANTILES
 from explorer.spectrum_diff import Overlap, SpectrumDiff
-from explorer.ui import figures, second_model
+from explorer.ui import figures, recipes, second_model, share
 from explorer.ui.second_model import Common
 from explorer.ui.session import Bench
 from explorer.ui.words import literal, percent
@@ -34,7 +33,7 @@ _COLUMNS = {
 }
 
 
-def draw(bench: Bench, other: Bench, found: Common, keys: tuple[AnyKey, ...]) -> None:
+def draw(bench: Bench, other: Bench, found: Common) -> None:
     """The section of the second model: figures of the first matrix, a table of all."""
     names = " and ".join(literal(second_model.short_name(one)) for one in (bench, other))
     st.subheader(f"What changed between {names}", divider="gray", anchor=False)
@@ -64,8 +63,10 @@ def draw(bench: Bench, other: Bench, found: Common, keys: tuple[AnyKey, ...]) ->
         "W is the matrix in the first model, W' in the second. Small changes of singular values can hide large "
         "rotations of their directions, which the overlap shows; chance is what random directions give."
     )
-    with st.expander("Copy as command", icon=":material/terminal:"):
-        st.code(command(bench, other, keys, int(k)), language="bash", wrap_lines=True)
+    name = other.model.source.name
+    share.copy(
+        "against", bench, lambda: [recipes.against(share.setting(bench, unpruned=True), name, found.alike, int(k))]
+    )
 
 
 def _told(found: SpectrumDiff, key: AnyKey, overlap: Overlap) -> str:
@@ -110,11 +111,3 @@ def _rows(changes: Mapping[AnyKey, SpectrumDiff], k: int) -> list[dict[str, obje
             }
         )
     return rows
-
-
-def command(bench: Bench, other: Bench, keys: tuple[AnyKey, ...], k: int) -> str:
-    """The command that gives the same numbers."""
-    chosen = [word for key in keys for word in ("--matrix", str(key))]
-    basis = [] if bench.model.basis == "raw" else ["--basis", bench.model.basis]
-    models = ["--model", bench.model.source.name, "--against", other.model.source.name]
-    return shlex.join(["eigenprune", "spectra", *models, *chosen, "--overlap", str(k), *basis])

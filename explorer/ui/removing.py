@@ -5,36 +5,28 @@ from __future__ import annotations
 import math
 from typing import cast
 
-import numpy as np
 import streamlit as st
 
 from explorer import prune_plots
 from explorer.attribution import Scores
-from explorer.edit import apply
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
-from explorer.progress import Progress, part
+from explorer.progress import Progress
 from explorer.prune_plots import CurvePoint
 from explorer.sampling import Sample
-from explorer.search import lowest, mask_of
+from explorer.search.curve import Stop, curve, stops
 from explorer.ui import figures, live, recipes, session, share, words, workbench
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
-POINTS = 16
 GAINS = tuple(round(0.05 * step, 2) for step in range(20))
-
-
-def counts(total: int) -> list[int]:
-    """The numbers of values that the slider stops at: 1 to `total`, each a like factor above the last."""
-    return sorted({round(float(one)) for one in np.geomspace(1, total, POINTS)})
 
 
 def along(bench: Bench, scores: Scores) -> None:
     """The slider, and on demand the curve that it moves along, on the live sample."""
-    stops = counts(scores.size)
+    counts = stops(scores.size)
     now = max(1, int(st.session_state.get("k", 1)))
-    st.session_state["k-slider"] = min(stops, key=lambda one: abs(math.log(one / now)))
+    st.session_state["k-slider"] = min(counts, key=lambda one: abs(math.log(one / now)))
 
     def move() -> None:
         wanted = int(st.session_state["k-slider"])
@@ -42,38 +34,36 @@ def along(bench: Bench, scores: Scores) -> None:
         workbench.remove_lowest(bench, scores, wanted)
 
     left, right = st.columns([5, 2], vertical_alignment="bottom")
-    left.select_slider("Lowest-scored, along the ranking", stops, key="k-slider", on_change=move)
+    left.select_slider("Lowest-scored, along the ranking", counts, key="k-slider", on_change=move)
     wanted = right.toggle(
         "Curve", key="curve", persist_state="session", help="Measures the live sample at every stop of the slider."
     )
-    if wanted and (drawn := live.sample(bench)) is not None and (points := _curve(bench, scores, drawn)) is not None:
-        now = st.session_state["k-slider"]
-        figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, now, bench.mask.state)
-        figures.draw(figure, "curve-figure")
-        what = "all" if drawn.whole else "the live sample:"
-        st.caption(f"On {what} {len(drawn.examples):,} {bench.split} examples; bars are standard errors.")
-        share.copy("curve", bench, lambda: [recipes.curve(share.setting(bench), stops, len(drawn.examples))])
+    drawn = live.sample(bench) if wanted else None
+    points = None if drawn is None else _curve(bench, scores, drawn, counts)
+    if drawn is None or points is None:
+        return
+    now = st.session_state["k-slider"]
+    figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, now, bench.mask.state)
+    figures.draw(figure, "curve-figure")
+    what, n = "all" if drawn.whole else "the live sample:", len(drawn.examples)
+    st.caption(f"On {what} {n:,} {bench.split} examples; bars are standard errors.")
+    share.copy("curve", bench, lambda: [recipes.curve(share.setting(bench, unpruned=True), counts, n)])
 
 
-def _curve(bench: Bench, scores: Scores, drawn: Sample) -> tuple[CurvePoint, ...] | None:
-    stops = counts(scores.size)
-
+def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tuple[CurvePoint, ...] | None:
     def work(progress: Progress) -> tuple[CurvePoint, ...]:
-        found = []
         with bench.views.borrow() as view:
-            for place, count in enumerate(stops):
-                mask = mask_of(view, scores, lowest(scores, count), gain=bench.mask.gain)
-                apply(view, mask, bench.svds)
-                piece = part(progress, place / len(stops), (place + 1) / len(stops))
-                one = drawn.measure(view, piece)
-                predicted = scores.predicted(mask)
-                assert predicted is not None  # all of its matrices are scored
-                found.append(CurvePoint(count, one.masked.accuracy, one.loss_change, predicted))
-        return tuple(found)
+            found = curve(view, bench.svds, scores, drawn, counts, gain=bench.mask.gain, progress=progress)
+        return tuple(_point(one) for one in found)
 
     scored = (bench.kinds, bench.per_head, bench.scorer, bench.mode, bench.score_limit)
     key = ("curve", bench.model.digest, bench.task.digest, bench.split, len(drawn.examples), scored, bench.mask.gain)
     return cast("tuple[CurvePoint, ...] | None", compute(key, "Measuring along the ranking", work))
+
+
+def _point(one: Stop) -> CurvePoint:
+    assert one.predicted is not None  # the bench's scorers predict nats
+    return CurvePoint(one.count, one.comparison.masked.accuracy, one.comparison.loss_change, one.predicted)
 
 
 def gain(bench: Bench) -> None:

@@ -93,6 +93,7 @@ def setting(bench: Bench, mask: Path | None = None, *, unpruned: bool = False) -
         limit=bench.eval_limit,
         mask=mask,
         mode=bench.mode,
+        gain=bench.mask.gain,
         kinds=bench.kinds,
         per_head=bench.per_head,
         scorer=bench.scorer,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
@@ -63,6 +64,40 @@ def look(app: AppTest, section: str) -> AppTest:
     """Open a tab of the Prune page."""
     app.session_state["section"] = section
     return settled(app.run())
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What the popover beside an action holds: commands and Python, one after the other."""
+
+    commands: list[str]
+    python: list[str]
+
+
+def copied(app: AppTest, name: str) -> Copied:
+    """What the popover beside an action holds."""
+    return every_copied(app, name)[name]
+
+
+def every_copied(app: AppTest, *names: str) -> dict[str, Copied]:
+    """What the popovers beside the actions of a page hold, by their names; by default of all of them."""
+    opened = {f"copy-{name}": name for name in names or _popovers(app)}
+    for key in opened:
+        app.session_state[key] = True
+    settled(app.run())
+    found = {}
+    for name, popover in _popovers(app).items():
+        blocks = [(one.language, one.value) for one in popover.get("code")]
+        found[name] = Copied(*([text for language, text in blocks if language == kind] for kind in ("bash", "python")))
+    for key in opened:
+        app.session_state[key] = False
+    return {name: found[name] for name in opened.values()}
+
+
+def _popovers(app: AppTest) -> dict[str, Any]:
+    """The popovers beside actions, by the ends of their keys, which stand at the end of their ids."""
+    ids = [(one, one.proto.id.split("-", 2)[-1]) for one in app.get("popover")]
+    return {key.removeprefix("copy-"): one for one, key in ids if key.startswith("copy-")}
 
 
 def figures(app: AppTest) -> dict[str, str]:

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shlex
-from dataclasses import dataclass
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from explorer.config import settings
 from explorer.keys import Kind
 from explorer.ui import session
 from tests.commands import run
-from tests.pages.app import Engine, click, go, look, mask_in, open_page, plain, sentences, settled
+from tests.pages.app import (
+    APP,
+    Copied,
+    Engine,
+    click,
+    copied,
+    every_copied,
+    figures,
+    go,
+    look,
+    mask_in,
+    open_page,
+    plain,
+    sentences,
+    settled,
+)
+from tests.pages.test_masks import filled, select
+
+ROOT = Path(APP).parent
 
 TEMPLATE = "{i} * {j} ="
 SETTINGS = {
@@ -117,47 +138,75 @@ def test_head_and_prompt_are_in_the_url() -> None:
 # ---- copied as code
 
 
-@dataclass(frozen=True)
-class Copied:
-    """What a popover holds: commands and Python, one after the other."""
-
-    commands: list[str]
-    python: list[str]
-
-
-def copied(app: AppTest, name: str) -> Copied:
-    app.session_state[f"copy-{name}"] = True
-    blocks = [(one.language, one.value) for one in settled(app.run()).code]
-    app.session_state[f"copy-{name}"] = False
-    return Copied(*([text for language, text in blocks if language == kind] for kind in ("bash", "python")))
-
-
 def words(command: str) -> list[str]:
     return shlex.split(command)[1:]
 
 
-PLACES = [
-    ("Overview", "map", "score"),
-    ("Prune", "lowest", "prune"),
-    ("Prune", "changes", "eval"),
-    ("Prune", "damage", "mask"),
-    ("Scores", "ranking", "score"),
-    ("Scores", "effects", "effects"),
-    ("Search", "search", "search"),
-    ("Spectra", "spectra", "spectra"),
-    ("Spectra", "readout", "readout"),
-    ("Activations", "prompt", None),
-]
+def names_in_code() -> list[str]:
+    """The names of all `share.copy` calls."""
+    files = (*ROOT.glob("pages/*.py"), *ROOT.glob("explorer/ui/**/*.py"))
+    calls = [
+        node
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "share.copy"
+    ]
+    return [ast.literal_eval(call.args[0]) for call in calls]
 
 
-def test_every_action_is_offered_as_command_and_as_python() -> None:
+def every_view(engine: Engine) -> Iterator[AppTest]:
+    """A session with a mask, on every page, and everywhere where a page shows other actions."""
     app = click(open_page("Prune"), "remove-lowest")
-    for title, name, command in PLACES:
-        app = go(app, title)
-        found = copied(look(app, "Elsewhere") if name == "damage" else app, name)
-        assert found.python, (title, name)
-        assert [words(one)[0] for one in found.commands][:1] == ([command] if command else []), (title, name)
+    app.toggle(key="curve").set_value(True)
+    yield settled(app.run())
+    for section in ("Elsewhere", "Inside one example"):
+        yield look(app, section)
+    for title in ("Overview", "Scores", "Search", "Activations"):
+        yield go(app, title)
+    app = go(app, "Spectra")
+    app.selectbox(key="against").set_value("bundled")
+    yield settled(app.run())
+    filled(engine, engine.scores(), 2, 3)
+    app = select(go(app, "Masks"), 0)
+    app.multiselect(key="other-tasks").set_value(["int-sum"])
+    yield settled(app.run())
+    yield select(app, 0, 1)
+
+
+def test_every_action_is_offered_as_command_and_as_python(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path))
+    settings.cache_clear()
+    found: dict[str, Copied] = {}
+    for app in every_view(engine):
+        found |= every_copied(app)
         assert not sentences(app)
+    known = names_in_code()
+    assert sorted(found) == sorted(known), "an action that no view shows, or a name that two have"
+    for name, one in found.items():
+        assert len(one.commands) == len(one.python) > 0, name
+        for line in "\n".join(one.commands).splitlines():
+            assert run(*words(line), "--help").exit_code == 0, line  # the parser refuses options that it does not know
+        for text in one.python:
+            ast.parse(text)
+
+
+def test_a_layer_switched_off_is_carried_by_the_mask_that_the_sidebar_copies() -> None:
+    app = open_page("Prune")
+    app.selectbox(key="whole").set_value("layer 0")
+    app = settled(app.run())
+    app.select_slider(key="gain").set_value(0.25)
+    app = click(settled(app.run()), "whole-off")
+    app.session_state["share"] = True
+    _, evaluate, *_ = (one.value for one in settled(app.run()).code)
+    report = json.loads(run(*words(evaluate)).stdout)
+    mask, shown = mask_in(app), figures(app)
+    assert (report["mask_digest"], report["removed"], report["gain"]) == (mask.digest, len(mask), 0.25)
+    assert len(mask) > 100
+    assert {key.layer for key in mask.by_matrix} == {0}
+    assert f"{100 * report['accuracy']:.1f} %" == shown["Accuracy, validation"]
+    assert f"{report['loss']:.3f} nats" == shown["Loss, validation"]
 
 
 def test_the_ranking_as_shown_is_what_the_command_gives() -> None:

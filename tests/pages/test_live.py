@@ -16,8 +16,9 @@ from explorer.damage import damage
 from explorer.evaluate import evaluate_kept
 from explorer.metrics import paired_difference, wilson_interval
 from explorer.paired import mcnemar
+from explorer.search.curve import stops
 from explorer.tasks import load_task, parse
-from explorer.ui import cached, removing, words, work
+from explorer.ui import cached, words, work
 from tests.pages.app import (
     Engine,
     captions,
@@ -151,19 +152,19 @@ def test_another_sessions_long_jobs_do_not_delay_it(few: int) -> None:
 def test_the_slider_moves_along_the_ranking_and_its_curve_is_measured(engine: Engine) -> None:
     app = open_page("Prune")
     scores = engine.scores()
-    stops = removing.counts(scores.size)
-    assert (stops[0], stops[-1]) == (1, scores.size)
-    app.select_slider(key="k-slider").set_value(stops[5])
+    counts = stops(scores.size)
+    assert (counts[0], counts[-1]) == (1, scores.size)
+    app.select_slider(key="k-slider").set_value(counts[5])
     app = settled(app.run())
-    expected = engine.lowest(scores, stops[5])
+    expected = engine.lowest(scores, counts[5])
     assert mask_in(app).removed == expected.removed
-    assert app.number_input(key="k").value == stops[5]
+    assert app.number_input(key="k").value == counts[5]
     app.toggle(key="curve").set_value(True)
     app = settled(app.run())
     (spec,) = (json.loads(one.proto.spec) for one in app.get("plotly_chart") if "loss, measured" in one.proto.spec)
     measured, predicted, accuracy = spec["data"]
     found = engine.compare(expected)
-    assert measured["x"] == stops
+    assert measured["x"] == counts
     assert measured["y"][5] == pytest.approx(found.loss_change.value, abs=1e-5)
     assert predicted["y"][5] == pytest.approx(scores.predicted(expected))
     assert accuracy["y"][5] == pytest.approx(found.masked.accuracy)

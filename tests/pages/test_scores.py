@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 
 import pandas as pd
@@ -16,13 +17,15 @@ from explorer.batches import batches
 from explorer.config import settings
 from explorer.effect_store import default_effects
 from explorer.keys import Kind
+from explorer.mask_links import link_text
 from explorer.metrics import Mean
 from explorer.registry import matrices
 from explorer.study.trust import trust
 from explorer.tasks import load_task
 from explorer.ui import cached, words
 from explorer.ui.score_rows import values
-from tests.pages.app import Engine, click, go, mask_in, open_page, sentences, settled
+from tests.commands import run
+from tests.pages.app import Engine, click, copied, go, mask_in, open_page, sentences, settled
 
 TASK = load_task("int-mult")
 
@@ -151,6 +154,19 @@ def test_measuring_shows_exact_effects_their_agreement_and_the_worst(engine: Eng
     names = [name for trace in chart["data"] for name in trace.get("ids", [])]
     assert sorted(names) == sorted(f"{key} {index}" for key, index in wanted)
     assert table(open_page("Scores"))["exact"].notna().sum() == 8  # another session finds them measured
+
+
+def test_a_masks_gain_does_not_touch_what_removing_a_value_does(engine: Engine, scores: Scores) -> None:
+    """Scores of the unpruned model predict whole removals, so these are what is measured, and what the code gives."""
+    app = open_page("Scores", mask=link_text(engine.lowest(scores, 2).scaled(0.5)))
+    app.number_input(key="measure-count").set_value(3)
+    app = click(settled(app.run()), "measure-these")
+    exact = effects(engine, tuple((key, index) for _, key, index in scores.ranking()[:3]))
+    expected = [one.value for one in exact.values()]
+    assert table(app)["exact"].tolist()[:3] == pytest.approx(expected, rel=1e-4)
+    command = copied(app, "effects").commands[0]
+    report = json.loads(run(*shlex.split(command)[1:]).stdout)
+    assert [one["exact"] for one in report["values"]] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_spread_sample_and_selected_rows_can_be_measured(scores: Scores) -> None:

@@ -8,37 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from streamlit.testing.v1 import AppTest
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from explorer.config import ASSETS
 from explorer.keys import MatrixKey, parse_key
 from explorer.model_diff import compare_matrix
 from explorer.models import load
 from explorer.spectrum import summarise
 from explorer.ui.cached import runner
 from tests import tiny
-from tests.commands import report
-from tests.pages.app import Engine, captions, choose, click, go, open_page, plain, sentences, settled
+from tests.commands import run
+from tests.pages.app import (
+    Engine,
+    captions,
+    choose,
+    click,
+    copied,
+    every_copied,
+    go,
+    open_page,
+    plain,
+    sentences,
+    settled,
+)
+from tests.siblings import tuned_bundled
 
 KEYS = ("L0.K.H1", "L2.OUT", "L1.QK.H0")
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled model with a change of rank 1 in the MLP output of layer 2, and a small one everywhere."""
-    folder = tmp_path_factory.mktemp("tuned")
-    copy: Any = AutoModelForCausalLM.from_pretrained(ASSETS / "bundled", dtype=torch.float32)
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, weight in copy.named_parameters():
-            weight.add_(1e-3 * torch.randn_like(weight))
-            if name.endswith("h.2.mlp.c_proj.weight"):
-                weight.add_(0.05 * torch.outer(torch.randn(weight.shape[0]), torch.randn(weight.shape[1])))
-    copy.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(ASSETS / "bundled").save_pretrained(folder)
-    return folder
+    return tuned_bundled(tmp_path_factory.mktemp("tuned"))
 
 
 def compared(tuned: Path, keys: tuple[str, ...] = KEYS) -> AppTest:
@@ -80,10 +79,8 @@ def test_both_models_stand_side_by_side(engine: Engine, tuned: Path) -> None:
 
 def test_the_command_gives_the_pages_numbers(tuned: Path) -> None:
     app = compared(tuned, ("L2.OUT",))
-    (line,) = (code.value for code in app.code if "--against" in code.value)
-    words = shlex.split(line)
-    assert words[0] == "eigenprune"
-    (found,) = report(*words[1:])["against"]["matrices"]
+    (line,) = copied(app, "against").commands
+    (found,) = json.loads(run(*shlex.split(line)[1:]).stdout)["against"]["matrices"]
     row = changes(app).loc["L2.OUT"]
     assert found["difference_size"] == pytest.approx(row["size"])
     assert found["left"]["similarity"] == pytest.approx(row["u"])
@@ -126,8 +123,9 @@ def test_what_cannot_be_compared_is_a_sentence(tmp_path: Path) -> None:
     (warning,) = (plain(one.value) for one in app.warning)
     assert "L0.K.H1 is 128 x 32 in the base model, 16 x 6 in the other" in warning
     assert "And 1 more like it" in warning
-    assert app.dataframe[0].value["shape"].tolist() == ["128 x 32", "16 x 6", "512 x 128"]  # both spectra are shown
-    assert not [one for one in app.code if "--against" in one.value]
+    shapes = app.dataframe[0].value[["d_in", "d_out"]].to_numpy().tolist()
+    assert shapes == [[128, 32], [16, 6], [512, 128]]  # both spectra are shown
+    assert "against" not in every_copied(app)
 
 
 def test_a_matrix_is_taken_in_every_layer_or_every_other_one() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from explorer.ui.recipes.looking import activations, readout, spectra
+from explorer.ui.recipes.looking import activations, against, readout, spectra
 from explorer.ui.recipes.measuring import controls, curve, damage, evaluate, own_damage, pair
 from explorer.ui.recipes.scoring import effects, lowest, ranking, study
 from explorer.ui.recipes.searching import combine, search
@@ -19,6 +19,7 @@ __all__ = [
     "Recipe",
     "Setting",
     "activations",
+    "against",
     "combine",
     "controls",
     "curve",
@@ -38,6 +39,7 @@ __all__ = [
 
 RECIPES: dict[str, Callable[..., Recipe | None]] = {
     "activations": activations,
+    "against": against,
     "combine": combine,
     "controls": controls,
     "curve": curve,

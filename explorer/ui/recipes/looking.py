@@ -53,27 +53,77 @@ def readout(given: Setting, key: AnyKey, index: int, tokens: int) -> Recipe:
     return Recipe(title, python, given.command("readout", given.model_words(), given.task_words(), words))
 
 
-def activations(given: Setting, prompt: str, place: tuple[int, int], top: int) -> Recipe:
-    """One prompt through the unpruned model and through the mask; the command line has none for it."""
-    layer, head = place
-    masked = given.mask is not None
-    after = [f"apply(view, {mask_call(given.mask)}, svds)"] if given.mask is not None else []
+def against(given: Setting, other: str, keys: Sequence[AnyKey], overlap: int) -> Recipe:
+    """What a second model changed in matrices and products; `overlap` leading singular vectors are compared."""
+    named = [word for key in keys for word in ("--matrix", str(key))]
+    words = ["--against", other, *named, "--overlap", str(overlap)]
     python = code(
-        given.opening(
-            "apply load_mask" if masked else "",
-            "from explorer.activations import Contrast, read_prompt",
-            task=False,
-        ),
-        f"prompt = {prompt!r}",
+        given.opening("compare_matrix", "from explorer.keys import parse_key", task=False),
+        f"other = {given.load_call(other)}.view()",
         "",
-        f"before = read_prompt(view, prompt, bos={given.task.bos})",
-        after,
-        f"after = read_prompt(view, prompt, bos={given.task.bos})",
-        "contrast = Contrast(before, after)",
-        'for name, reading in (("unpruned", before), ("with the mask", after)):',
-        f"    print(name, [(view.model.tokenizer.decode([token]), p) for token, p in reading.top({top})])",
-        f"    print(reading.attention[{layer}][{head}])",
-        'print("first layer that differs:", contrast.first_changed_layer())',
-        "print(contrast.residual_change())",
+        f"for key in map(parse_key, {[str(key) for key in keys]}):",
+        "    found = compare_matrix(view, other, key, svds)",
+        f"    overlap = found.overlap(min({overlap}, found.base.rank))",
+        "    u, v = overlap.left, overlap.right",
+        '    print(f"{key}: size of the difference {found.size}, energy counts {found.rank.energy_counts}")',
+        '    print(f"{key}: overlap u {u.similarity}, v {v.similarity}; {u.chance_similarity}, {v.chance_similarity} '
+        'by chance")',
     )
-    return Recipe("One prompt, before and after", python)
+    return Recipe("What changed between two models", python, given.command("spectra", given.model_words(), words))
+
+
+def activations(
+    given: Setting, prompt: str, place: tuple[int, int | None], top: int, answer: str | None = None
+) -> Recipe:
+    """One prompt through the unpruned model and through the mask.
+
+    Args:
+        given: the model, the mask, and whether the task puts a BOS token in front.
+        prompt: the prompt.
+        place: layer and query head whose attention is looked at; no head for all of the layer's.
+        top: number of most likely next tokens.
+        answer: what should follow, whose first token comes first in the logit lens.
+    """
+    layer, head = place
+    words = ["--prompt", prompt, "--head", f"L{layer}" + ("" if head is None else f".H{head}"), "--top", str(top)]
+    words += [*([] if answer is None else ["--answer", answer]), *([] if given.task.bos else ["--no-bos"])]
+    command = given.command("activations", given.model_words(), given.mask_words(), words)
+    return Recipe("One prompt, before and after", _activations_python(given, prompt, place, top, answer), command)
+
+
+def _activations_python(
+    given: Setting, prompt: str, place: tuple[int, int | None], top: int, answer: str | None
+) -> str:
+    layer, head = place
+    masked, bos = given.mask is not None, "" if given.task.bos else ", bos=False"
+    one, which = (f"[{layer}]", f"L{layer}") if head is None else (f"[{layer}][{head}]", f"L{layer} head {head}")
+    imports = ["from explorer.activations import answer_lens, contrast" + ", written" * masked]
+    tokens = f"found.next_tokens({top})"
+    if answer is not None:
+        imports += ["from explorer.batches import encode", "from explorer.tasks import Example"]
+        encoded = f"encode(view.model.tokenizer, Example(prompt, {answer!r}), bos={given.task.bos})"
+        tokens = f"dict.fromkeys([{encoded}.answer[0], *{tokens}])"
+    wrote = [
+        "",
+        f"wrote = written(view, mask, svds, prompt{bos})",
+        "for place in wrote.by_change():",
+        "    one, before, after = wrote.values[place], wrote.before[place].tolist(), wrote.after[place].tolist()",
+        '    print(f"{one.matrix} {one.index} wrote {before}, now {after}")',
+    ]
+    return code(
+        given.opening("load_mask" if masked else "empty_mask", *imports, task=False),
+        f"prompt = {prompt!r}",
+        f"mask = {'empty_mask(view.model)' if given.mask is None else mask_call(given.mask)}",
+        "",
+        f"found = contrast(view, mask, svds, prompt{bos})",
+        'for name, reading in (("unpruned", found.before), ("with the mask", found.after)):',
+        f"    print(name, [(view.model.tokenizer.decode([token]), p) for token, p in reading.top({top})])",
+        f'    print("attention of {which}:", reading.attention{one}.tolist())',
+        'print("attention moved, per layer and head:", found.head_changes().tolist())',
+        'print("first layer that differs:", found.first_changed_layer())',
+        'print("change of the residual stream:", found.residual_change().tolist())',
+        f"for token in {tokens}:",
+        "    before, after = answer_lens(found.before, [token]), answer_lens(found.after, [token])",
+        '    print("logit lens of", repr(view.model.tokenizer.decode([token])), before, after)',
+        wrote if masked else [],
+    )

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from explorer.ui.recipes.setting import Recipe, Setting, code, limit_argument, mask_call
+from explorer.ui.recipes.setting import Recipe, Setting, code, limit_argument, mask_call, needs_data
 
 
 def evaluate(given: Setting) -> Recipe:
@@ -47,7 +47,7 @@ def controls(given: Setting, draws: int) -> Recipe:
         f"scores = score(view, task, svds, {given.keys_call()}, {given.scoring_arguments()})",
         "",
         f"for draw in range({draws}):",
-        f"    drawn = mask_of(view, scores, random_count(scores, len(mask), seed={seed}))",
+        f"    drawn = mask_of(view, scores, random_count(scores, len(mask), seed={seed}), gain=mask.gain)",
         "    apply(view, drawn, svds)",
         f"    found = evaluate(view, task, {given.where()})",
         '    print(f"{draw}: accuracy {found.accuracy}, loss {found.mean_loss.value}")',
@@ -60,46 +60,51 @@ def controls(given: Setting, draws: int) -> Recipe:
 
 
 def curve(given: Setting, counts: Sequence[int], examples: int) -> Recipe:
-    """The sample of the split's first `examples` under growing masks of the lowest-scored values."""
+    """The split's first `examples` under growing masks of the lowest-scored values."""
+    stops = ["--counts", ",".join(map(str, counts)), "--split", given.split, "--eval-limit", str(examples)]
+    words = given.matrices_words(), given.scoring_words(), given.gain_words(), stops
     python = code(
         given.opening(
-            "Kind apply matrices score",
+            "Kind matrices score",
             "from explorer.sampling import draw_sample",
-            "from explorer.search import lowest, mask_of",
+            "from explorer.search.curve import curve",
         ),
         f"scores = score(view, task, svds, {given.keys_call()}, {given.scoring_arguments()})",
+        f'sample = draw_sample(view, task, {given.split!r}, most={examples}, seconds=float("inf"))',
         "",
-        f'sample = draw_sample(view, task, {given.where()}, most={examples}, seconds=float("inf"))',
-        f"for count in {list(counts)}:",
-        "    mask = mask_of(view, scores, lowest(scores, count))",
-        "    apply(view, mask, svds)",
-        "    found = sample.measure(view)",
-        '    print(f"{count}: accuracy {found.masked.accuracy}, loss {found.loss_change.value:+}")',
+        f"for stop in curve(view, svds, scores, sample, {list(counts)}{given.gain_argument()}):",
+        "    accuracy, change = stop.comparison.masked.accuracy, stop.comparison.loss_change",
+        '    print(f"{stop.count}: accuracy {accuracy}, loss {change.value:+}, predicted {stop.predicted:+}")',
     )
-    return Recipe("The curve along the ranking", python)
+    return Recipe(
+        "The curve along the ranking",
+        python,
+        given.command("curve", given.model_words(), given.task_words(), *words),
+    )
 
 
 def own_damage(given: Setting) -> Recipe | None:
-    """What the mask does to plain text and to the task as it is asked; None without a mask.
-
-    The command asks several tasks, so it takes no template.
-    """
+    """What the mask does to plain text and to the task as it is asked; None without a mask."""
     if given.mask is None:
         return None
     title = "Damage to plain text and to the task" if given.text else "Damage to the task"
-    words = ["--task", given.task.name, *given.asking_words(), *([] if given.text else ["--text", "none"])]
-    words += [*given.mask_words(), *given.examples_words(given.limit)]
-    command = None if given.task.template else given.command("mask", "damage", given.model_words(), words)
+    words = [*given.mask_words(), *given.examples_words(given.limit), *([] if given.text else ["--text", "none"])]
+    command = given.command("mask", "damage", given.model_words(), given.task_words(), words)
     return Recipe(title, _damage(given, f"[{given.task_call()}]", given.mask, given.limit, text=given.text), command)
 
 
-def damage(given: Setting, mask: Path, tasks: Sequence[str], limit: int | None, *, text: bool) -> Recipe:
-    """What a mask does to other tasks, asked in their own words, and to plain text."""
+def damage(
+    given: Setting, mask: Path, tasks: Sequence[str], limit: int | None, *, text: bool, data: Path | None = None
+) -> Recipe:
+    """What a mask does to other tasks, asked in their own words, and to plain text.
+
+    `data` is the folder of the data of those that need some.
+    """
     named = [word for task in tasks for word in ("--task", task)]
+    named += ["--data", str(data)] if data is not None and any(map(needs_data, tasks)) else []
     words = ["--mask", str(mask), *named, *given.seed_words(), *([] if text else ["--text", "none"])]
     command = given.command("mask", "damage", given.model_words(), words, given.examples_words(limit))
-    seed = f", seed={given.task.seed}" if given.task.seed else ""
-    calls = ", ".join(f"load_task({task!r}{seed})" for task in tasks)
+    calls = ", ".join(given.other_task_call(task, data) for task in tasks)
     return Recipe("Damage elsewhere", _damage(given, f"[{calls}]", mask, limit, text=text), command)
 
 

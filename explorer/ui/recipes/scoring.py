@@ -35,15 +35,17 @@ def ranking(given: Setting, *, every: bool = False, bootstrap: int = 0) -> Recip
 def lowest(given: Setting, count: int) -> Recipe:
     """The mask of the `count` lowest-scored values, as a file."""
     out = f"lowest-{count}.mask.json"
-    words = given.matrices_words(), given.scoring_words(), ["--count", str(count), "--out", out]
+    words = given.matrices_words(), given.scoring_words(), given.gain_words(), ["--count", str(count), "--out", out]
     per_head = "" if given.per_head else ", per_head=False"
     python = code(
         ["from pathlib import Path", ""],
         given.opening("Kind prune"),
         f"kinds = [{', '.join(f'Kind.{kind.name}' for kind in given.kinds)}]",
-        f"mask = prune(view, task, svds, kinds=kinds, count={count}, {given.scoring_arguments()}{per_head})",
+        f"mask = prune(view, task, svds, kinds=kinds, count={count}, {given.scoring_arguments()}{per_head}"
+        f"{given.gain_argument()})",
         "",
         f'mask.save(Path("{out}"))',
+        'print(f"{len(mask)} {mask.state}")',
         "for one in mask.removed:",
         '    print(f"{one.matrix} {one.index}: sigma {one.sigma}, frozen mean {one.c}")',
     )

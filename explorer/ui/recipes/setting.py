@@ -33,7 +33,7 @@ class Setting:
     Attributes:
         split, limit: the examples that masks are measured on; None for all.
         mask: file of the current mask, None for the unpruned model.
-        mode: removal mode.
+        mode, gain: how values are removed, or how much of them stays, in masks that the action makes.
         kinds, per_head: the set M of scored matrices; no kinds for all.
         scorer, score_limit: what scores them, and on how many train examples; None for all.
         data: folder of the task's data, if it was given one.
@@ -47,6 +47,7 @@ class Setting:
     limit: int | None
     mask: Path | None
     mode: Mode = "freeze"
+    gain: float = 0.0
     kinds: tuple[Kind, ...] = (Kind.Q, Kind.K)
     per_head: bool = True
     scorer: str = "gradient"
@@ -113,6 +114,10 @@ class Setting:
         """How matrices are scored."""
         return ["--scorer", self.scorer, "--mode", self.mode, *self.score_words()]
 
+    def gain_words(self) -> list[str]:
+        """How much stays of the values of a mask that is made."""
+        return ["--gain", repr(self.gain)] if self.gain else []
+
     def score_words(self) -> list[str]:
         """The train examples that scores and exact effects come from."""
         return limit_words(self.score_limit)
@@ -121,12 +126,15 @@ class Setting:
 
     def opening(self, names: str, *further: str, task: bool = True) -> list[str]:
         """The first lines: imports of `names` from the package and `further` ones; `view`, `svds` and `task`."""
-        loaded = [repr(self.model), *(f"{name}={value!r}" for name, value in self._loading())]
         wanted = sorted({*names.split(), "default_cache", "load", *(("load_task",) if task else ())}, key=_isort)
         lines = ["from pathlib import Path", ""] if "load_mask" in wanted or self.data is not None else []
         lines += [f"from explorer import {', '.join(wanted)}", *sorted(further), ""]
-        lines.append(f"view, svds = load({', '.join(loaded)}).view(), default_cache()")
+        lines.append(f"view, svds = {self.load_call(self.model)}.view(), default_cache()")
         return [*lines, f"task = {self.task_call()}"] if task else lines
+
+    def load_call(self, model: str) -> str:
+        """`load(...)`: a model, in the basis, dtype and place of the setting's own."""
+        return f"load({', '.join([repr(model), *(f'{name}={value!r}' for name, value in self._loading())])})"
 
     def task_call(self) -> str:
         """`load_task(...)`."""
@@ -140,6 +148,12 @@ class Setting:
         if self.data is not None:
             asked.append(f"data=Path({str(self.data)!r})")
         return f"load_task({', '.join(asked)})"
+
+    def other_task_call(self, name: str, data: Path | None) -> str:
+        """`load_task(...)` of another task in its own words; `data` is the folder of its data, if it needs some."""
+        seed = f", seed={self.task.seed}" if self.task.seed else ""
+        folder = f", data=Path({str(data)!r})" if data is not None and needs_data(name) else ""
+        return f"load_task({name!r}{seed}{folder})"
 
     def where(self) -> str:
         """The examples that a mask is measured on, as arguments."""
@@ -155,6 +169,10 @@ class Setting:
         """How matrices are scored, as arguments."""
         seed = f", seed={self.task.seed}" if self.task.seed else ""
         return f"scorer={self.scorer!r}, mode={self.mode!r}{limit_argument(self.score_limit)}{seed}"
+
+    def gain_argument(self) -> str:
+        """How much stays of the values of a mask that is made, as an argument."""
+        return f", gain={self.gain!r}" if self.gain else ""
 
     def _loading(self) -> Iterator[tuple[str, str]]:
         """What `load` does not take by default."""
@@ -189,6 +207,11 @@ def mask_call(path: Path) -> str:
 def code(*lines: str | Iterable[str]) -> str:
     """Lines of Python as one text; a group of lines may be given together."""
     return "\n".join(one for line in lines for one in ([line] if isinstance(line, str) else line))
+
+
+def needs_data(name: str) -> bool:
+    """Whether it is a built-in task whose data comes from elsewhere."""
+    return name in TASKS and TASKS[name].needs_data
 
 
 def is_file_task(task: Task) -> bool:

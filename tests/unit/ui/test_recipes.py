@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from explorer.activations import Contrast, read_prompt
+from explorer.activations import Contrast, answer_lens, read_prompt, written
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects
 from explorer.batches import batches
@@ -27,7 +27,8 @@ from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.keys import CircuitKey, Kind, MatrixKey, parse_key
 from explorer.mask_sets import overlaps, vote
 from explorer.masks import Mask, load_mask
-from explorer.models import Model, View
+from explorer.model_diff import compare_matrix
+from explorer.models import Model, View, load
 from explorer.readout import readouts
 from explorer.registry import matrices
 from explorer.sampling import draw_sample
@@ -35,15 +36,18 @@ from explorer.search import lowest, mask_of, random_count
 from explorer.search.anchor import anchor_blocks
 from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
+from explorer.search.paper import paper
 from explorer.search.problem import Problem
-from explorer.search.report import search
+from explorer.search.report import Report, search
 from explorer.study import study_scorers
 from explorer.svd_cache import SvdCache
 from explorer.tasks import load_task
 from explorer.ui import recipes
 from explorer.ui.recipes import RECIPES, Recipe, Setting, is_file_task
 from explorer.ui.searching import Asked
+from tests import tiny
 from tests.commands import run as run_command
+from tests.siblings import tuned_bundled
 
 ROOT = Path(__file__).resolve().parents[3]
 MASK = Path("/my masks/it's.mask.json")
@@ -54,7 +58,10 @@ KEYS = [parse_key(one) for one in ("L0.K.H1", "L1.OUT", "L0.QK.H2")]
 COUNTS, EXAMPLES, DRAWS, LIMIT = (1, 4), 16, 3, 24
 ASKED = Asked("paper", (Kind.Q,), (0, 1), True, "freeze", "gradient", LIMIT, 4, None, 0, 2, 20)
 PER_KIND = replace(ASKED, kinds=(Kind.Q, Kind.K), options=StrategyOptions(per_kind=True))
-PROMPT = "3 x 4 ="
+LIMITED = replace(ASKED, kinds=(Kind.Q, Kind.K), layers=None, most=16, growth=0.01)
+ANOTHER_WAY = load_task("int-mult", template="{j} x {i} =")
+PROMPT, ANSWER = "3 x 4 =", " 12"
+GAIN, SOFTER = 0.25, ", softer"  # what stays of the values, and the names of recipes of a mask with this gain
 
 
 class Engine:
@@ -72,13 +79,18 @@ class Engine:
         self.setting = replace(
             PLAIN, task=self.task, mask=self.files[0], limit=LIMIT, score_limit=LIMIT, split="validation"
         )
+        self.letters = str(tiny.save_letters(folder / "letters"))
+        soft = folder / "softer.mask.json"
+        self.first.scaled(GAIN).save(soft)
+        self.softer = replace(self.setting, mask=soft, gain=GAIN)
+        self.tuned = tuned_bundled(folder / "tuned")
 
     def score(self, kinds: tuple[Kind, ...] | None, **further: Any) -> Scores:
         keys = matrices(self.view, kinds)
         return score(self.view, self.task, self.svds, keys, limit=LIMIT, **further)
 
-    def lowest(self, count: int) -> Mask:
-        return mask_of(self.view, self.scores, lowest(self.scores, count))
+    def lowest(self, count: int, gain: float = 0.0) -> Mask:
+        return mask_of(self.view, self.scores, lowest(self.scores, count), gain=gain)
 
     def evaluate(self, mask: Mask) -> Evaluation:
         apply(self.view, mask, self.svds)
@@ -96,20 +108,30 @@ def every(engine: Engine) -> dict[str, Recipe]:
     """A recipe of each row of the table, and of its variants."""
     given = engine.setting
     bare = replace(given, mask=None)
+    soft, bare_soft = engine.softer, replace(engine.softer, mask=None)
     both = engine.files
     found = {
-        "activations": recipes.activations(given, PROMPT, (0, 3), 5),
+        "activations": recipes.activations(given, PROMPT, (0, 3), 5, ANSWER),
+        "activations, softer": recipes.activations(soft, PROMPT, (0, None), 5),
+        "activations, unpruned": recipes.activations(bare, PROMPT, (0, 3), 5),
+        "against": recipes.against(bare, str(engine.tuned), KEYS, 5),
         "combine": recipes.combine("majority", [*both, both[0]]),
         "combine, less": recipes.combine("second without first", both),
         "controls": recipes.controls(given, DRAWS),
+        "controls, softer": recipes.controls(soft, DRAWS),
         "curve": recipes.curve(bare, COUNTS, EXAMPLES),
+        "curve, softer": recipes.curve(bare_soft, COUNTS, EXAMPLES),
         "damage": recipes.damage(given, both[0], ["int-sum", "int-mult"], LIMIT, text=False),
         "effects": recipes.effects(bare, VALUES),
         "effects, at the mask": recipes.effects(given, VALUES),
+        "effects, at the mask, softer": recipes.effects(soft, VALUES),
         "evaluate": recipes.evaluate(given),
+        "evaluate, softer": recipes.evaluate(soft),
         "evaluate, unpruned": recipes.evaluate(bare),
         "lowest": recipes.lowest(bare, 4),
+        "lowest, softer": recipes.lowest(bare_soft, 4),
         "own damage": recipes.own_damage(given),
+        "own damage, in other words": recipes.own_damage(replace(given, task=ANOTHER_WAY)),
         "pair": recipes.pair(bare, *both),
         "ranking": recipes.ranking(bare, bootstrap=20),
         "ranking, every kind at the mask": recipes.ranking(given, every=True),
@@ -117,6 +139,9 @@ def every(engine: Engine) -> dict[str, Recipe]:
         "readout, of a product": recipes.readout(bare, KEYS[2], 1, 3),
         "search": recipes.search(bare, ASKED),
         "search, with an option": recipes.search(bare, PER_KIND),
+        "search, limited": recipes.search(
+            replace(bare, model=engine.letters, task=load_task("int-mult"), text=True), LIMITED
+        ),
         "spectra": recipes.spectra(bare, KEYS),
         "study": recipes.study(replace(bare, kinds=(Kind.Q,), score_limit=8)),
     }
@@ -177,43 +202,63 @@ ACCURACY, LOSS = r"accuracy ([\d.]+)", r"loss ([+\-\d.e]+)"
 SIGNED = r": ([+-][\d.e+-]+)"
 
 
-def test_accuracy_and_loss(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
-    masked, unpruned = engine.evaluate(engine.first), engine.evaluate(engine.first.without_all())
-    (report,) = commanded("evaluate")
+# The gain of the mask at hand, and what the names of its recipes end with.
+GAINS = pytest.mark.parametrize(("gain", "end"), [(0.0, ""), (GAIN, SOFTER)])
+
+
+@GAINS
+def test_accuracy_and_loss(engine: Engine, printed: dict[str, str], commanded: Any, gain: float, end: str) -> None:
+    masked, unpruned = engine.evaluate(engine.first.scaled(gain)), engine.evaluate(engine.first.without_all())
+    (report,) = commanded(f"evaluate{end}")
     assert (report["accuracy"], report["loss"]) == (masked.accuracy, masked.mean_loss.value)
     assert report["baseline"]["loss"] == unpruned.mean_loss.value
     (report,) = commanded("evaluate, unpruned")
     assert report["loss"] == unpruned.mean_loss.value
-    for name, expected in (("evaluate", [unpruned, masked]), ("evaluate, unpruned", [unpruned])):
+    for name, expected in ((f"evaluate{end}", [unpruned, masked]), ("evaluate, unpruned", [unpruned])):
         assert re.findall(LOSS, printed[name]) == [f"{one.mean_loss.value:.3f}" for one in expected]
 
 
-def test_random_masks(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+@GAINS
+def test_random_masks(engine: Engine, printed: dict[str, str], commanded: Any, gain: float, end: str) -> None:
     drawn = [random_count(engine.scores, len(engine.first), seed) for seed in range(DRAWS)]
-    expected = [engine.evaluate(mask_of(engine.view, engine.scores, one)) for one in drawn]
-    assert numbers(printed["controls"], LOSS) == [one.mean_loss.value for one in expected]
-    (report,) = commanded("controls")
+    expected = [engine.evaluate(mask_of(engine.view, engine.scores, one, gain=gain)) for one in drawn]
+    assert numbers(printed[f"controls{end}"], LOSS) == [one.mean_loss.value for one in expected]
+    (report,) = commanded(f"controls{end}")
     assert report["controls"]["accuracy"] == [one.accuracy for one in expected]
     assert report["controls"]["loss"] == pytest.approx([one.mean_loss.value for one in expected], rel=1e-6)
 
 
-def test_the_curve_along_the_ranking(engine: Engine, printed: dict[str, str]) -> None:
+@GAINS
+def test_the_curve_along_the_ranking(
+    engine: Engine, printed: dict[str, str], commanded: Any, gain: float, end: str
+) -> None:
     apply(engine.view, engine.first.without_all(), engine.svds)
     sample = draw_sample(engine.view, engine.task, "validation", limit=LIMIT, most=EXAMPLES, seconds=float("inf"))
+    masks = [engine.lowest(count, gain) for count in COUNTS]
     found = []
-    for count in COUNTS:
-        apply(engine.view, engine.lowest(count), engine.svds)
+    for mask in masks:
+        apply(engine.view, mask, engine.svds)
         found.append(sample.measure(engine.view))
     apply(engine.view, engine.first.without_all(), engine.svds)
     assert len(sample.examples) == EXAMPLES
-    assert numbers(printed["curve"], LOSS) == [one.loss_change.value for one in found]
-    assert numbers(printed["curve"], ACCURACY) == [one.masked.accuracy for one in found]
+    predicted = [engine.scores.predicted(mask) for mask in masks]
+    text = printed[f"curve{end}"]
+    assert numbers(text, LOSS) == [one.loss_change.value for one in found]
+    assert numbers(text, ACCURACY) == [one.masked.accuracy for one in found]
+    assert numbers(text, r"predicted (\S+)") == predicted
+    (report,) = commanded(f"curve{end}")
+    assert [one["removed"] for one in report["stops"]] == list(COUNTS)
+    assert [one["loss_change"]["value"] for one in report["stops"]] == [one.loss_change.value for one in found]
+    assert [one["accuracy"] for one in report["stops"]] == [one.masked.accuracy for one in found]
+    assert [one["predicted_change"] for one in report["stops"]] == predicted
+    assert report["baseline"]["loss"] == sample.baseline.mean_loss.value
 
 
 def test_damage(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
     for name, tasks in (
         ("damage", [load_task("int-sum"), load_task("int-mult")]),
         ("own damage", [engine.task]),
+        ("own damage, in other words", [ANOTHER_WAY]),
     ):
         found = damage(engine.view, engine.first, engine.svds, tasks, None, split="validation", limit=LIMIT)
         expected = json.loads(json.dumps(found.as_dict()))
@@ -263,16 +308,23 @@ def test_the_ranking(engine: Engine, printed: dict[str, str], commanded: Any) ->
             assert f"± {stderr[index]}" in printed[name].splitlines()[0]
 
 
-def test_the_lowest_values(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
-    (report,) = commanded("lowest")
-    assert load_mask(Path(report["out"])).removed == engine.first.removed
-    expected = [f"{one.matrix} {one.index}: sigma {one.sigma}, frozen mean {one.c}" for one in engine.first.removed]
-    assert printed["lowest"].splitlines() == expected
+@GAINS
+def test_the_lowest_values(engine: Engine, printed: dict[str, str], commanded: Any, gain: float, end: str) -> None:
+    (report,) = commanded(f"lowest{end}")
+    mask = engine.first.scaled(gain)
+    assert load_mask(Path(report["out"])).digest == mask.digest == report["mask_digest"]
+    expected = [f"{one.matrix} {one.index}: sigma {one.sigma}, frozen mean {one.c}" for one in mask.removed]
+    assert printed[f"lowest{end}"].splitlines() == [f"4 {mask.state}", *expected]
 
 
 def test_exact_effects(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
     cut = batches(engine.view, engine.task, engine.task.split("train", LIMIT))
-    for name, mask in (("effects", None), ("effects, at the mask", engine.first)):
+    softer = engine.first.scaled(GAIN)
+    for name, mask in (
+        ("effects", None),
+        ("effects, at the mask", engine.first),
+        (f"effects, at the mask{SOFTER}", softer),
+    ):
         found = exact_effects(engine.view, cut, engine.svds, VALUES, mask=mask).values
         (report,) = commanded(name)
         assert [(one["matrix"], one["index"]) for one in report["values"]] == [(str(key), i) for key, i in VALUES]
@@ -335,17 +387,86 @@ def test_a_search(name: str, asked: Asked, engine: Engine, printed: dict[str, st
     assert printed[name] == start + "\n"
 
 
-def test_a_prompt(engine: Engine, printed: dict[str, str]) -> None:
+def test_a_search_that_limits_the_perplexity(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    view, task = load(engine.letters).view(), load_task("int-mult")
+    keys, text = matrices(view, LIMITED.kinds), anchor_blocks(view)
+
+    def found(growth: float | None) -> Report:
+        budget = Budget(LIMITED.most, growth=growth)
+        problem = Problem(view, task, engine.svds, keys, budget, limit=LIMIT, text=text)
+        return search(problem, task, "paper", paper, control_draws=2, test_limit=20)
+
+    report = found(LIMITED.growth)
+    assert len(report.mask) < len(found(None).mask)
+    (told,) = commanded("search, limited")
+    assert told["settings"]["max_growth"] == LIMITED.growth
+    assert load_mask(Path(told["out"])).removed == report.mask.removed
+    figures = report.comparison.masked
+    start = f"{len(report.mask)} removed: accuracy {figures.accuracy}, loss {figures.mean_loss.value}, "
+    assert printed["search, limited"].startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("end", "gain", "head", "answer"), [("", 0.0, 3, ANSWER), (SOFTER, GAIN, None, None), (", unpruned", None, 3, None)]
+)
+def test_a_prompt(
+    engine: Engine, printed: dict[str, str], commanded: Any, end: str, gain: float | None, head: int | None, answer: Any
+) -> None:
+    empty = engine.first.without_all()
+    mask = empty if gain is None else engine.first.scaled(gain)
+    bos, tokenizer = engine.task.bos, engine.view.model.tokenizer
     readings = []
-    for mask in (engine.first.without_all(), engine.first):
-        apply(engine.view, mask, engine.svds)
-        readings.append(read_prompt(engine.view, PROMPT, bos=engine.task.bos))
-    apply(engine.view, engine.first.without_all(), engine.svds)
-    for name, reading in zip(("unpruned", "with the mask"), readings, strict=True):
-        top = [(engine.view.model.tokenizer.decode([token]), p) for token, p in reading.top(5)]
-        assert f"{name} {top}" in printed["activations"]
-        assert str(reading.attention[0][3]) in printed["activations"]
-    assert f"first layer that differs: {Contrast(*readings).first_changed_layer()}" in printed["activations"]
+    for one in (empty, mask):
+        apply(engine.view, one, engine.svds)
+        readings.append(read_prompt(engine.view, PROMPT, bos=bos))
+    found, wrote = Contrast(*readings), written(engine.view, mask, engine.svds, PROMPT, bos=bos)
+    text, (report,) = printed[f"activations{end}"], commanded(f"activations{end}")
+    assert (report["removed"], report["gain"]) == (len(mask), gain)
+    for name, side, reading in zip(("unpruned", "with the mask"), ("baseline", "masked"), readings, strict=True):
+        top = [(tokenizer.decode([token]), p) for token, p in reading.top(5)]
+        assert f"{name} {top}" in text
+        assert [(one["text"], one["probability"]) for one in report["next"][side]] == top
+        patterns = reading.attention[0] if head is None else reading.attention[0][head]
+        assert f": {patterns.tolist()}" in text
+        shown = [one[side] for one in report["attention"]]
+        assert shown == (patterns.tolist() if head is None else [patterns.tolist()])
+    moved, changes = found.head_changes().tolist(), found.residual_change().tolist()
+    assert f"attention moved, per layer and head: {moved}" in text
+    assert f"change of the residual stream: {changes}" in text
+    assert f"first layer that differs: {found.first_changed_layer()}" in text
+    assert (report["head_changes"], report["residual_change"]) == (moved, changes)
+    assert report["first_changed_layer"] == found.first_changed_layer()
+    if answer is not None:
+        assert report["lens"][0]["text"].strip() == answer.strip()
+    assert {one["id"] for one in report["lens"]} >= {token for one in readings for token, _ in one.top(5)}
+    for one in report["lens"]:
+        before, after = (answer_lens(reading, [one["id"]]) for reading in readings)
+        assert (one["baseline"], one["masked"]) == (before, after)
+        assert f"logit lens of {one['text']!r} {before} {after}" in text
+    assert len(report["written"]) == len(mask)
+    for one, place in zip(report["written"], wrote.by_change(), strict=True):
+        before, after = wrote.before[place].tolist(), wrote.after[place].tolist()
+        assert (one["baseline"], one["masked"]) == (before, after)
+        assert f"{one['matrix']} {one['index']} wrote {before}, now {after}" in text
+
+
+def test_two_models(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    other = load(str(engine.tuned)).view()
+    (report,) = commanded("against")
+    for key, one in zip(KEYS, report["against"]["matrices"], strict=True):
+        found = compare_matrix(engine.view, other, key, engine.svds)
+        overlap = found.overlap(5)
+        sides = overlap.left.similarity, overlap.right.similarity
+        assert (one["difference_size"], one["difference"]["energy_counts"]) == (
+            found.size,
+            list(found.rank.energy_counts),
+        )
+        assert (one["left"]["similarity"], one["right"]["similarity"]) == sides
+        assert (
+            f"{key}: size of the difference {found.size}, energy counts {found.rank.energy_counts}"
+            in (printed["against"])
+        )
+        assert f"{key}: overlap u {sides[0]}, v {sides[1]}; " in printed["against"]
 
 
 # ---- what they say
@@ -374,7 +495,7 @@ def test_everything_that_is_not_usual_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert "--template {i}\\n* {j} =" in command
     damaged = recipes.own_damage(given)
     assert damaged is not None
-    assert damaged.command is None  # that command takes no template
+    assert "--template {i}\\n* {j} =" in " ".join(words(damaged.command))
     assert "template='{i}\\n* {j} ='" in damaged.python
     python = recipes.ranking(given).python
     for part in (
