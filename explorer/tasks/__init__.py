@@ -68,5 +68,5 @@ def load_task(
 
 @lru_cache(maxsize=32)
 def _made(name: str, seed: int, template: str | None) -> Task:
-    """Tasks are frozen, so the pages, which ask for theirs at every rerun, may share one; failures are not kept."""
+    """Tasks are frozen, so whoever asks for the same may share one; failures are not kept."""
     return TASKS[name].task(seed, template=template)

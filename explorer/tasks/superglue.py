@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping
+from os.path import isfile  # unlike `Path.is_file`, False for what no file can be called
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,31 @@ def _reader(
     return read
 
 
-def _from_folder(name: str, folder: Path) -> dict[str, list[tuple[Mapping[str, Any], str]]]:
-    """Records of both files, each with the place to name in errors; `folder` holds them, or has a folder that does."""
+def in_folder(name: str, folder: Path) -> bool:
+    """Whether a folder has both files of a task in a folder of the task's name, or is that; they are not read."""
+    return all(path is not None and path.parent.name.lower() == name for path in _paths(name, folder).values())
+
+
+def stamps(name: str, folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Path, time of the last change and size of a task's files in a folder: as long as they stay, so does the task."""
+    found = [(path, path.stat()) for path in _paths(name, folder).values() if path is not None]
+    return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in found)
+
+
+def _paths(name: str, folder: Path) -> dict[str, Path | None]:
+    """The file of each split, None where there is none; `folder` holds them, or has a folder that does."""
     places = [folder / name, folder / name.upper(), folder]
+    candidates = {split: [place / file for place in places for file in names] for split, names in FILES.items()}
+    return {split: next(filter(isfile, paths), None) for split, paths in candidates.items()}
+
+
+def _from_folder(name: str, folder: Path) -> dict[str, list[tuple[Mapping[str, Any], str]]]:
+    """Records of both files, each with the place to name in errors."""
     found = {}
-    for split, names in FILES.items():
-        path = next((place / file for place in places for file in names if (place / file).is_file()), None)
+    for split, path in _paths(name, folder).items():
         if path is None:
             raise TaskError(
-                f"{folder} has no {name}/{names[0]}: give the folder of SuperGLUE's JSON lines, with "
+                f"{folder} has no {name}/{FILES[split][0]}: give the folder of SuperGLUE's JSON lines, with "
                 f"{name}/train.jsonl and {name}/validation.jsonl (or val.jsonl) in it."
             )
         found[split] = _records(path)

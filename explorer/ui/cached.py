@@ -21,6 +21,7 @@ from explorer.ui.words import literal
 
 PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
 _KEEP = {
+    "task": 24,
     "model": 2,
     "second": 2,
     "changes": 32,
@@ -46,11 +47,13 @@ class Wait:
         seconds: time for which it shows nothing new.
         urgent: go before everything that is not; for short work on a click.
         shown: show a progress bar then, or why there is no result.
+        again: offer to start again what failed; not where that would fail for the same reason.
     """
 
     seconds: float = PATIENCE
     urgent: bool = False
     shown: bool = True
+    again: bool = True
 
 
 USUAL = Wait()
@@ -105,7 +108,7 @@ def compute(
     if job.wait(wait.seconds) and job.state is State.DONE:
         return job.result
     if wait.shown:
-        _show(job)
+        _show(job, again=wait.again)
     return None
 
 
@@ -136,7 +139,7 @@ def progress_text(job: Job) -> str:
     return f"{job.state}, {100 * min(job.done / max(job.total, 1), 1.0):.0f} %{rest}"
 
 
-def _show(job: Job) -> None:
+def _show(job: Job, *, again: bool) -> None:
     """How a job stands that has no result yet; once per run, wherever else the page asks for it.
 
     Jobs that failed for the same reason say it once: two masks on a task that refuses the model.
@@ -149,6 +152,8 @@ def _show(job: Job) -> None:
             _watch(job, name)
         elif job.state is State.DONE:
             st.rerun()
+        elif job.state is State.FAILED and not again:
+            st.error(literal(job.error or ""), icon=":material/error:")
         else:
             _ended(job, name)
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.config import settings
-from explorer.errors import ExplorerError
 from explorer.files import typed_path
-from explorer.tasks import MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Task, load_task, parse, with_shots
+from explorer.tasks import MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Task
 from explorer.ui import links
+from explorer.ui.task_reading import Reading
 from explorer.ui.words import literal
 
 DEFAULT = "int-mult"
 MOST_LETTERS = 2000  # of a prompt template
 UPLOADED = "JSONL or CSV file…"
 FILE_HINT = "Choose a task file in the sidebar to go on."
+READING_HINT = "The task is being read: the sidebar shows how far."
 DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
 _FILE_HELP = (
     "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor` "
@@ -39,15 +39,13 @@ def choose() -> tuple[Task | None, str]:
     hint = FILE_HINT if uploaded else DATA_HINT if needs_data else "Change the task in the sidebar to go on."
     if uploaded and upload is None:
         return None, hint
-    seed = settings().seed
-    try:
-        if upload is not None:
-            task = with_shots(parse(upload.getvalue(), name=upload.name, seed=seed, template=template), shots)
-        else:
-            task = load_task(name, seed, shots=shots, template=template, data=folder)
-    except ExplorerError as error:
-        st.error(literal(str(error)))
-        return None, hint
+    if upload is not None:
+        reading = Reading(upload.name, shots, template, content=upload.getvalue())
+    else:
+        reading = Reading(name, shots, template, folder)
+    task = reading.task()
+    if task is None:
+        return None, READING_HINT if reading.under_way else hint
     sizes = ", ".join(f"{len(getattr(task, split)):,} {split}" for split in SPLITS)
     st.caption(f"{literal(task.description)}: {sizes}")
     return task, hint

@@ -1,0 +1,73 @@
+"""Tasks read as jobs, once: no rerun reads a file again, and no click waits for the hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from explorer.config import settings
+from explorer.files import digest
+from explorer.progress import Progress
+from explorer.tasks import TASKS, Task, load_task, parse, with_shots
+from explorer.tasks.superglue import stamps
+from explorer.ui.cached import Wait, compute, runner
+from explorer.ui.jobs import Key
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A task that the sidebar asks for; where it comes from, and how it is asked.
+
+    Attributes:
+        name: of a built-in task, or of the uploaded file.
+        shots, template: as `load_task` takes them.
+        folder: of SuperGLUE's data; None for the hub, and for tasks that need none.
+        content: of the uploaded file; None for built-in tasks.
+    """
+
+    name: str
+    shots: int = 0
+    template: str | None = None
+    folder: Path | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    @property
+    def fetched(self) -> bool:
+        """Whether it comes from the hub, which takes a while and may succeed another time."""
+        return self.content is None and self.folder is None and TASKS[self.name].needs_data
+
+    @cached_property
+    def key(self) -> Key:
+        """The job: another one if the uploaded file holds something else, or a file in the folder has changed."""
+        source: Key = ()
+        if self.content is not None:
+            source = ("upload", digest([self.content]))
+        elif self.folder is not None:
+            source = ("folder", str(self.folder), stamps(self.name, self.folder))
+        return ("task", self.name, settings().seed, self.shots, self.template, source)
+
+    def task(self) -> Task | None:
+        """The task; None while it is read, or if it cannot be, which is shown in this place."""
+        where = " from the hub" if self.fetched else ""
+        wait = Wait(urgent=not self.fetched, again=self.fetched)
+        return cast("Task | None", compute(self.key, f"Reading {self.name}{where}", self._work, wait))
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it is being read, or waits for that."""
+        job = runner().find(self.key)
+        return job is not None and job.active
+
+    def _work(self, progress: Progress) -> Task:
+        seed = settings().seed
+        if self.content is not None:
+            task = parse(self.content, name=self.name, seed=seed, template=self.template)
+        else:
+            task = load_task(self.name, seed, template=self.template, data=self.folder)
+        progress(1, 3)
+        task = with_shots(task, self.shots)
+        progress(2, 3)
+        _ = task.digest  # worked out here once: every page asks for it
+        return task
