@@ -108,6 +108,9 @@ def search(
     data: options.Data = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
+    split_seed: Annotated[
+        int | None, typer.Option("--split-seed", min=0, help="Seed of the splits alone; --seed if not given.")
+    ] = None,
     basis: options.Basis = "raw",
     dtype: options.Dtype = None,
     device: options.Device = None,
@@ -136,14 +139,17 @@ def search(
     if scorer not in SCORERS:
         raise SettingsError(f"{scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
     seed = seed_or_default(seed)
+    splits = seed if split_seed is None else split_seed
 
     def other(name: str) -> Task:
-        return open_tasks([name], seed, "train", limit, Asked(shots, None, data))[0]
+        return open_tasks([name], splits, "train", limit, Asked(shots, None, data))[0]
 
     chosen = StrategyOptions(per_kind, base, members, over, at_least).choose(strategy, other)
     if as_released:
         if report is not None or also:
             raise SettingsError("--as-released has a report of its own: leave out --report and --also.")
+        if splits != seed:
+            raise SettingsError("--as-released has one seed for everything: leave out --split-seed.")
         check_alone(strategy, layers, mode, stacked=stacked, per_kind=per_kind)
         return AsReleased(
             model, task, Asked(shots, template, data), kinds, fraction, batch_size, answer_token, limit, test_limit,
@@ -153,9 +159,9 @@ def search(
         raise SettingsError("--fraction, --batch-size and --answer-token belong to --as-released: add it.")
     _check_places(out, report)
     some, wanted, removal = kinds_or_all(kinds), layers_or_all(layers), removal_mode(mode)
-    opened = open_task(task, seed, "train", limit, Asked(shots, template, data))
+    opened = open_task(task, splits, "train", limit, Asked(shots, template, data))
     opened.split("test", test_limit)
-    others = open_tasks(also or [], seed, "test", test_limit, Asked(shots, None, data))
+    others = open_tasks(also or [], splits, "test", test_limit, Asked(shots, None, data))
     view = open_view(model, dtype, device, basis)
 
     from explorer.registry import matrices, shape

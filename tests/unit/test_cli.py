@@ -608,6 +608,10 @@ def test_another_seed_than_the_masks_is_a_note(common: tuple[str, ...], mask_fil
         ),
         ("search --model bundled --task int-mult --out {tmp}/m --strategy ensemble --at-least 6", ("6 of 5 masks",)),
         (
+            "search --model bundled --task int-mult --out {tmp}/m --strategy paper --as-released --split-seed 3",
+            ("--as-released", "--split-seed"),
+        ),
+        (
             "search --model bundled --task int-mult --out {tmp}/m --strategy paper --as-released --per-kind",
             ("--per-kind", "--as-released"),
         ),

@@ -21,10 +21,11 @@ def search(given: Setting, asked: Asked) -> Recipe:
     words += [] if asked.growth is None else ["--max-growth", str(asked.growth)]
     words += [*asked.options.words(), "--controls", str(asked.controls)]
     words += [] if asked.test_limit is None else ["--test-limit", str(asked.test_limit)]
-    command = given.command("search", given.model_words(), given.seedless_task_words(), words, given.scoring_words(),
-                            ["--seed", str(asked.seed), "--out", OUT])  # fmt: skip
-    # The command draws the splits, too, by its seed; the page draws them by the settings'.
-    return Recipe("This search", _search_python(given, asked), command if asked.seed == given.task.seed else None)
+    words += given.scoring_words()
+    words += ["--seed", str(asked.seed)]
+    words += [] if asked.seed == given.task.seed else ["--split-seed", str(given.task.seed)]
+    command = given.command("search", given.model_words(), given.seedless_task_words(), words, ["--out", OUT])
+    return Recipe("This search", _search_python(given, asked), command)
 
 
 def _search_python(given: Setting, asked: Asked) -> str:

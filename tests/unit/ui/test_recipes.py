@@ -57,6 +57,7 @@ VALUES: tuple[Value, ...] = tuple((MatrixKey.parse(key), index) for key, index i
 KEYS = [parse_key(one) for one in ("L0.K.H1", "L1.OUT", "L0.QK.H2")]
 COUNTS, EXAMPLES, DRAWS, LIMIT = (1, 4), 16, 3, 24
 ASKED = Asked("paper", (Kind.Q,), (0, 1), True, "freeze", "gradient", LIMIT, 4, None, 0, 2, 20)
+RESEEDED = replace(ASKED, strategy="random-count", seed=5)  # than that of the splits
 PER_KIND = replace(ASKED, kinds=(Kind.Q, Kind.K), options=StrategyOptions(per_kind=True))
 LIMITED = replace(ASKED, kinds=(Kind.Q, Kind.K), layers=None, most=16, growth=0.01)
 ANOTHER_WAY = load_task("int-mult", template="{j} x {i} =")
@@ -138,6 +139,7 @@ def every(engine: Engine) -> dict[str, Recipe]:
         "readout": recipes.readout(bare, KEYS[0], 2, 3),
         "readout, of a product": recipes.readout(bare, KEYS[2], 1, 3),
         "search": recipes.search(bare, ASKED),
+        "search, by another seed": recipes.search(bare, RESEEDED),
         "search, with an option": recipes.search(bare, PER_KIND),
         "search, limited": recipes.search(
             replace(bare, model=engine.letters, task=load_task("int-mult"), text=True), LIMITED
@@ -371,14 +373,18 @@ def test_read_outs(engine: Engine, printed: dict[str, str], commanded: Any) -> N
     assert "exact effect" not in printed["readout, of a product"]
 
 
-@pytest.mark.parametrize(("name", "asked"), [("search", ASKED), ("search, with an option", PER_KIND)])
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("search", ASKED), ("search, by another seed", RESEEDED), ("search, with an option", PER_KIND)],
+)
 def test_a_search(name: str, asked: Asked, engine: Engine, printed: dict[str, str], commanded: Any) -> None:
     keys = matrices(engine.view, asked.kinds, asked.layers)
     problem = Problem(
-        engine.view, engine.task, engine.svds, keys, Budget(asked.most), limit=LIMIT, text=anchor_blocks(engine.view)
-    )
+        engine.view, engine.task, engine.svds, keys, Budget(asked.most), limit=LIMIT, seed=asked.seed,
+        text=anchor_blocks(engine.view),
+    )  # fmt: skip
     run = asked.chosen(engine.task).run
-    report = search(problem, engine.task, "paper", run, control_draws=2, test_limit=20, text=None)
+    report = search(problem, engine.task, asked.strategy, run, control_draws=2, test_limit=20, text=None)
     found = report.comparison.masked
     (told,) = commanded(name)
     assert (told["removed"], told["test"]["loss"]) == (len(report.mask), found.mean_loss.value)
@@ -506,13 +512,6 @@ def test_everything_that_is_not_usual_is_said(monkeypatch: pytest.MonkeyPatch) -
     ):
         assert part in python
     assert "--stacked" in words(recipes.ranking(given).command)
-
-
-def test_a_search_with_another_seed_than_the_splits_is_python_only() -> None:
-    assert recipes.search(PLAIN, ASKED).command is not None
-    other = recipes.search(PLAIN, replace(ASKED, seed=5))
-    assert other.command is None
-    assert "seed=5" in other.python
 
 
 def test_every_python_is_python_and_formatted(engine: Engine) -> None:
