@@ -58,6 +58,15 @@ class Evaluation:
         """The first `count` examples of it."""
         return Evaluation(self.examples[:count], self.loss[:count], self.correct[:count], self.answers[:count])
 
+    def only(self, places: Sequence[int]) -> Evaluation:
+        """The examples at these places of it."""
+        return Evaluation(
+            tuple(self.examples[i] for i in places),
+            tuple(self.loss[i] for i in places),
+            tuple(self.correct[i] for i in places),
+            tuple(self.answers[i] for i in places),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The figures for a report: n, accuracy, accuracy_interval, loss, loss_stderr."""
         return {

@@ -6,61 +6,50 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
-import pandas as pd
 import streamlit as st
 
-from explorer.config import settings
 from explorer.damage import Damage, damage
 from explorer.evaluate import Comparison
-from explorer.paired import mcnemar
 from explorer.perplexity import read_text
 from explorer.progress import Progress
-from explorer.tasks import TASKS, load_task
-from explorer.ui import share, words
+from explorer.ui import comparisons, share, tasks_at_hand
 from explorer.ui.cached import compute
 from explorer.ui.plain_text import reads
 from explorer.ui.recipes import Recipe
 from explorer.ui.recipes import damage as damage_recipe
 from explorer.ui.session import Bench
+from explorer.ui.task_reading import Reading
 
-CLASSES = 12  # answers beyond which a task has no classes to speak of
+CLASSES, REPEATS = 12, 2  # most answers, and fewest examples of each on average, that are classes to speak of
 LIMIT = 128  # examples of each other task
 USUAL = ("int-sum", "int-mult")
-_P = st.column_config.NumberColumn("p (McNemar)", format="%.3g", help="exact test on the flipped examples, two-sided")
-_CHANGE = st.column_config.NumberColumn("change (points)", format="%+.1f")
-_LOSS = st.column_config.TextColumn("loss change (nats)", help="paired, with its 95 % bootstrap interval")
 
 
 def by_answer(comparison: Comparison) -> None:
-    """Accuracy by right answer, for tasks whose examples share a few answers."""
+    """Accuracy by right answer, where the examples share a few answers that come back, choices or not."""
     examples = comparison.masked.examples
     sizes = Counter(example.answer for example in examples)
-    if not any(example.choices for example in examples) or not 1 < len(sizes) <= CLASSES:
+    if not 1 < len(sizes) <= CLASSES or len(examples) < REPEATS * len(sizes):
         return
     rows = []
-    for answer, n in sizes.most_common():
+    for answer, _ in sizes.most_common():
         places = [place for place, example in enumerate(examples) if example.answer == answer]
-        now, before = ([one.correct[i] for i in places] for one in (comparison.masked, comparison.baseline))
-        rows.append(
-            {
-                "answer": answer.strip(),
-                "n": n,
-                "unpruned": words.percent(sum(before) / n),
-                "now": words.percent(sum(now) / n),
-                "change": 100 * (sum(now) - sum(before)) / n,
-                "p": mcnemar(now, before).p,
-            }
-        )
+        one = Comparison(comparison.masked.only(places), comparison.baseline.only(places))
+        rows.append({"answer": answer.strip(), **comparisons.both(one), **comparisons.flipped(one)})
     st.markdown("**By right answer** (exact match)")
-    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"change": _CHANGE, "p": _P})
+    comparisons.table(rows, "by-answer")
 
 
 def elsewhere(bench: Bench) -> None:
     """The damage meter: other tasks and plain text with the mask and without, measured on demand."""
-    names = [name for name, spec in TASKS.items() if not spec.needs_data and name != bench.task.name]
+    offered = tasks_at_hand.readings(without=bench.task.name)
     left, right, last = st.columns([3, 1, 1], vertical_alignment="bottom")
-    start = [name for name in USUAL if name in names][:1]
-    chosen = left.multiselect("Other tasks", names, default=start, key="damage-tasks", persist_state="session")
+    start = [name for name in USUAL if name in offered][:1]
+    names = left.multiselect(
+        "Other tasks", list(offered), default=start, key="damage-tasks", persist_state="session",
+        help=tasks_at_hand.HELP,
+    )  # fmt: skip
+    chosen = tuple(offered[name] for name in names)
     readable = reads(bench.model)
     text = right.toggle(
         "Plain text",
@@ -70,7 +59,7 @@ def elsewhere(bench: Bench) -> None:
         disabled=not readable,
         help="Perplexity of a text that comes with the explorer, for models that know its words.",
     )
-    asked = (bench.mask.digest, bench.split, tuple(chosen), text and readable)
+    asked = (bench.mask.digest, bench.split, chosen, text and readable)
     possible = bool(len(bench.mask)) and bool(chosen or (text and readable))
     last.button(
         "Measure damage",
@@ -78,11 +67,15 @@ def elsewhere(bench: Bench) -> None:
         disabled=not possible,
         on_click=lambda: st.session_state.update({"damage-asked": asked}),
     )
-    share.copy("damage", bench, lambda: [_recipe(bench, chosen, text=text and readable)], disabled=not possible)
+
+    def code() -> share.Recipes:
+        return [_recipe(bench, names, text=text and readable)]
+
+    share.copy("damage", bench, code, disabled=not possible, files=tasks_at_hand.files(chosen))
     if st.session_state.get("damage-asked") != asked:
         st.caption("With the mask and without it, on the same examples." if len(bench.mask) else "Nothing is removed.")
         return
-    found = _damage(bench, tuple(chosen), text=text and readable)
+    found = _damage(bench, chosen, text=text and readable)
     if found is not None:
         _tasks(found)
         _text(found)
@@ -91,45 +84,35 @@ def elsewhere(bench: Bench) -> None:
 def _recipe(bench: Bench, tasks: Sequence[str], *, text: bool) -> Recipe:
     given = share.setting(bench)
     assert given.mask is not None
-    return damage_recipe(given, given.mask, tasks, _limit(bench), text=text)
+    return damage_recipe(given, given.mask, tasks, _limit(bench), text=text, data=tasks_at_hand.folder())
 
 
 def _limit(bench: Bench) -> int:
     return LIMIT if bench.eval_limit is None else min(LIMIT, bench.eval_limit)
 
 
-def _damage(bench: Bench, names: tuple[str, ...], *, text: bool) -> Damage | None:
+def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage | None:
     limit = _limit(bench)
+    tasks = [task for one in chosen if (task := one.task()) is not None]
+    if len(tasks) < len(chosen):
+        return None
 
     def work(progress: Progress) -> Damage:
-        tasks = [load_task(name, settings().seed) for name in names]
         with bench.views.borrow() as view:
             plain = read_text() if text else None
             return damage(view, bench.mask, bench.svds, tasks, plain, split=bench.split, limit=limit, progress=progress)
 
-    key = ("damage", bench.model.digest, bench.mask.digest, bench.split, limit, names, text)
+    key = ("damage", bench.model.digest, bench.mask.digest, bench.split, limit, tuple(one.key for one in chosen), text)
     return cast("Damage | None", compute(key, "Measuring the damage elsewhere", work))
 
 
 def _tasks(found: Damage) -> None:
-    rows = []
-    for one in found.tasks:
-        now, before, change = one.comparison.masked, one.comparison.baseline, one.comparison.loss_change
-        low, high = one.loss_interval(settings().seed)
-        rows.append(
-            {
-                "task": one.task.name,
-                "n": now.n,
-                "unpruned": words.percent(before.accuracy),
-                "now": words.percent(now.accuracy),
-                "change": 100 * one.comparison.accuracy_change.value,
-                "p": one.accuracy_test.p,
-                "loss": f"{change.value:+.3f} [{low:+.3f}, {high:+.3f}]",
-            }
-        )
-    if rows:
-        config = {"change": _CHANGE, "p": _P, "loss": _LOSS}
-        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=config)
+    if found.tasks:
+        rows = [
+            {"task": one.task.name, **comparisons.both(one.comparison), **comparisons.changed(one.comparison)}
+            for one in found.tasks
+        ]
+        comparisons.table(rows, "damage-figures")
 
 
 def _text(found: Damage) -> None:

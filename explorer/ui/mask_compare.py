@@ -6,15 +6,13 @@ import pandas as pd
 import streamlit as st
 
 from explorer import mask_plots
-from explorer.config import settings
-from explorer.errors import MaskError, TaskError
+from explorer.errors import MaskError
 from explorer.evaluate import Comparison
 from explorer.keys import MatrixKey
 from explorer.library import Library
 from explorer.mask_sets import Overlap, overlaps
 from explorer.masks import Mask
-from explorer.tasks import TASKS
-from explorer.ui import figures, mask_work, recipes, share, words
+from explorer.ui import comparisons, figures, mask_work, recipes, share, tasks_at_hand
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -71,25 +69,10 @@ def _venn(shared: dict[MatrixKey, Overlap], first: str, second: str) -> None:
 
 
 def _figures(comparison: Comparison, bench: Bench, first: str, second: str) -> None:
-    test = comparison.accuracy_test
-    st.dataframe(
-        pd.DataFrame(
-            [
-                {"mask": name, "accuracy": words.accuracy(one), "loss (nats)": words.spread(one.mean_loss)}
-                for name, one in ((first, comparison.baseline), (second, comparison.masked))
-            ]
-        ),
-        hide_index=True,
-        key="pair-figures",
-    )
-    low, high = comparison.loss_interval(settings().seed)
-    examples = f"the same {comparison.masked.n:,} {bench.split} examples of {literal(bench.task.name)}"
-    accuracy, loss = words.points(comparison.accuracy_change), words.nats(comparison.loss_change.value)
-    st.markdown(
-        f"From the first to the second, on {examples}: accuracy **{accuracy}**, McNemar p = {test.p:.2g} "
-        f"({test.repaired:,} repaired, {test.broken:,} broken); loss **{loss}**, "
-        f"95 % bootstrap interval \\[{low:+.3f}, {high:+.3f}\\]."
-    )
+    pairs = ((first, comparison.baseline), (second, comparison.masked))
+    comparisons.table([{"mask": name, **comparisons.measured(one)} for name, one in pairs], "pair-figures")
+    where = f"the same {comparison.masked.n:,} {bench.split} examples of {literal(bench.task.name)}"
+    st.markdown(comparisons.sentence(comparison, "the first", "the second", where))
 
 
 def _differing(found: Comparison, first: str, second: str) -> None:
@@ -126,41 +109,28 @@ def _said(answer: str, correct: bool) -> str:
 def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
     """One mask beside the unpruned model on other tasks of the list."""
     st.subheader("On other tasks", divider="gray", anchor=False)
+    offered = tasks_at_hand.readings()
     chosen = st.multiselect(
         f"Tasks to measure {literal(name)} on",
-        [task for task, spec in TASKS.items() if not spec.needs_data],
+        list(offered),
         key="other-tasks",
         persist_state="session",
         placeholder="Choose tasks",
-        help=f"On the {bench.split} split, as many examples as the settings say, beside the unpruned model.",
+        help=f"On the {bench.split} split, as many examples as the settings say, beside the unpruned model. "
+        f"{tasks_at_hand.HELP}",
     )
 
     def code() -> share.Recipes:
         given, path = share.setting(bench, unpruned=True), Library.default().keep(mask)
-        return [recipes.damage(given, path, chosen, bench.eval_limit, text=False)]
+        return [recipes.damage(given, path, chosen, bench.eval_limit, text=False, data=tasks_at_hand.folder())]
 
-    share.copy("elsewhere", bench, code, disabled=not chosen)
+    files = tasks_at_hand.files(offered[one] for one in chosen)
+    share.copy("elsewhere", bench, code, disabled=not chosen, files=files)
     rows = []
     for one in chosen:
-        try:
-            found = mask_work.pair(bench, mask.without_all(), mask, mask_work.other_task(bench, one))
-        except TaskError as error:
-            st.error(literal(str(error)), icon=":material/error:")
-            continue
+        task = offered[one].task()
+        found = None if task is None else mask_work.pair(bench, mask.without_all(), mask, task)
         if found is not None:
-            rows.append(_row(one, found))
+            rows.append({"task": one, **comparisons.both(found), **comparisons.changed(found)})
     if rows:
-        st.dataframe(pd.DataFrame(rows), hide_index=True, key="other-tasks-figures")
-
-
-def _row(task: str, comparison: Comparison) -> dict[str, object]:
-    test, (low, high) = comparison.accuracy_test, comparison.loss_interval(settings().seed)
-    return {
-        "task": task,
-        "unpruned": words.accuracy(comparison.baseline),
-        "with the mask": words.accuracy(comparison.masked),
-        "repaired": test.repaired,
-        "broken": test.broken,
-        "McNemar p": f"{test.p:.2g}",
-        "loss change (nats)": f"{comparison.loss_change.value:+.3f} [{low:+.3f}, {high:+.3f}]",
-    }
+        comparisons.table(rows, "other-tasks-figures")

@@ -1,15 +1,15 @@
-"""What the Masks page measures: saved masks on the bench's examples and on other tasks."""
+"""What the Masks page makes and measures: saved masks on the bench's examples, and on other tasks."""
 
 from __future__ import annotations
 
 from typing import cast
 
-from explorer.config import settings
 from explorer.edit import apply
 from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.masks import Mask
 from explorer.progress import Progress
-from explorer.tasks import Task, load_task
+from explorer.tasks import Task
+from explorer.transfer import refreeze, transfer
 from explorer.ui import words
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
@@ -21,9 +21,19 @@ def pair(bench: Bench, first: Mask, second: Mask, task: Task | None = None) -> C
     return None if found[0] is None or found[1] is None else Comparison(found[1], found[0])
 
 
-def other_task(bench: Bench, name: str) -> Task:
-    """A built-in task, split as the bench's; raises TaskError."""
-    return load_task(name, settings().seed)
+def transferred(bench: Bench, mask: Mask, task: Task, *, sibling: bool) -> Mask | None:
+    """A mask carried over to a task, on its own model or on a sibling: the bench's; None while it is being made.
+
+    As `eigenprune mask transfer` does, it takes the means from as many train examples as are measured.
+    """
+
+    def work(progress: Progress) -> Mask:
+        carry = transfer if sibling else refreeze
+        with bench.views.borrow() as view:
+            return carry(view, mask, bench.svds, task, limit=bench.eval_limit, progress=progress)
+
+    key = ("transfer", bench.model.digest, mask.digest, task.digest, bench.eval_limit, sibling)
+    return cast("Mask | None", compute(key, f"Carrying {len(mask):,} values over to {task.name}", work))
 
 
 def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:

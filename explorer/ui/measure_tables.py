@@ -14,6 +14,8 @@ from explorer.ui.spectrum_chart import Series
 
 _NUMBER = st.column_config.NumberColumn
 _SIZES = {
+    "d_in": _NUMBER("d_in", width=52, help="inputs: y = x W"),
+    "d_out": _NUMBER("d_out", width=52, help="outputs"),
     "largest": _NUMBER("largest", format="%.4g", help="σ₀, the spectral norm"),
     "Frobenius norm": _NUMBER("Frobenius norm", format="%.4g", help="√Σσ²"),
     "stable rank": _NUMBER("stable rank", format="%.4g", help="Σσ² / σ₀²"),
@@ -50,7 +52,7 @@ def draw(shown: Sequence[Series], decompositions: Sequence[Decomposition]) -> No
     for one, found in zip(shown, decompositions, strict=True):
         d_in, d_out = found.u.shape[0], found.vh.shape[1]
         summary = summarise(found.s, d_in, d_out)
-        shape = {"shape": f"{d_in} x {d_out}", "values": found.rank, "in mask": len(one.removed)}
+        shape = {"d_in": d_in, "d_out": d_out, "values": found.rank, "in mask": len(one.removed)}
         sizes.append({"matrix": one.matrix, **shape, **_size_cells(summary)})
         blocks = ", ".join(f"{block[0]}-{block[-1]}" for block in one.blocks) or "none"
         tails.append({"matrix": one.matrix, **_tail_cells(summary), "degenerate blocks": blocks})

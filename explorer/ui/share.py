@@ -10,10 +10,9 @@ import streamlit as st
 from explorer.errors import ExplorerError
 from explorer.library import Library
 from explorer.mask_links import INLINE
-from explorer.tasks import TASKS
-from explorer.ui import links
+from explorer.ui import links, tasks_at_hand
 from explorer.ui.plain_text import reads
-from explorer.ui.recipes import Recipe, Setting, evaluate, is_file_task, own_damage
+from explorer.ui.recipes import Recipe, Setting, evaluate, is_file_task, needs_data, own_damage
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -28,7 +27,9 @@ def draw(bench: Bench) -> None:
             _tabs(bench, lambda: [evaluate(setting(bench)), own_damage(setting(bench))])
 
 
-def copy(name: str, bench: Bench, make: Callable[[], Recipes], *, disabled: bool = False) -> None:
+def copy(
+    name: str, bench: Bench, make: Callable[[], Recipes], *, disabled: bool = False, files: Iterable[str] = ()
+) -> None:
     """A popover beside an action: the action as command and as Python, made when it is open.
 
     Args:
@@ -36,13 +37,14 @@ def copy(name: str, bench: Bench, make: Callable[[], Recipes], *, disabled: bool
         bench: what the page works on.
         make: the recipes; what it raises is said in their place.
         disabled: while the action has nothing to work on.
+        files: uploaded task files, beside the bench's, that what is copied needs beside it.
     """
     with st.popover(
         "Copy as code", icon=":material/terminal:", key=f"copy-{name}", on_change="rerun", disabled=disabled,
         help="As a command and as Python, which give the same numbers.",
     ) as popover:  # fmt: skip
         if popover.open and not disabled:
-            _tabs(bench, make)
+            _tabs(bench, make, files)
 
 
 def _link(bench: Bench) -> None:
@@ -57,14 +59,15 @@ def _link(bench: Bench) -> None:
         )
 
 
-def _tabs(bench: Bench, make: Callable[[], Recipes]) -> None:
+def _tabs(bench: Bench, make: Callable[[], Recipes], files: Iterable[str] = ()) -> None:
     try:
         recipes = [recipe for recipe in make() if recipe is not None]
     except ExplorerError as error:
         st.error(literal(str(error)))
         return
-    if is_file_task(bench.task):
-        st.caption(f"Run it in the folder of {literal(bench.task.name)}.")
+    needed = dict.fromkeys([*([bench.task.name] if is_file_task(bench.task) else []), *files])
+    if needed:
+        st.caption(f"Run it in the folder of {literal(', '.join(needed))}.")
     command, python = st.tabs(["Copy as command", "Copy as Python"])
     with command:
         for recipe in recipes:
@@ -82,7 +85,6 @@ def setting(bench: Bench, mask: Path | None = None, *, unpruned: bool = False) -
     Raises:
         MaskError: the current mask cannot be written.
     """
-    typed = st.session_state.get("superglue") if _needs_data(bench.task.name) else None
     if mask is None and len(bench.mask) and not unpruned:
         mask = Library.default().keep(bench.mask)
     return Setting(
@@ -98,13 +100,9 @@ def setting(bench: Bench, mask: Path | None = None, *, unpruned: bool = False) -
         per_head=bench.per_head,
         scorer=bench.scorer,
         score_limit=bench.score_limit,
-        data=Path(str(typed)).expanduser() if typed else None,
+        data=tasks_at_hand.folder() if needs_data(bench.task.name) else None,
         text=reads(bench.model),
     )
-
-
-def _needs_data(name: str) -> bool:
-    return name in TASKS and TASKS[name].needs_data
 
 
 def _block(title: str, text: str | None, language: str) -> None:

@@ -11,7 +11,7 @@ from explorer.keys import Kind
 from explorer.models import NAMED, Basis, Model, ViewPool, available
 from explorer.registry import kinds
 from explorer.tasks import Task
-from explorer.ui import cached, guide, keyboard, links, mask_panel, session, task_choice, work
+from explorer.ui import cached, guide, keyboard, links, mask_panel, session, task_choice, tasks_at_hand, work
 from explorer.ui.model_choice import fetch
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
@@ -31,6 +31,7 @@ def bench() -> Bench | None:
         guide.draw()
         name = _choose_model()
         task, hint = task_choice.choose()
+        tasks_at_hand.note_upload()
         settings_box = st.expander("Settings", icon=":material/tune:")
     with settings_box:
         basis = _choose_basis()

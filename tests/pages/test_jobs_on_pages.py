@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from explorer.config import settings
 from explorer.errors import TaskError
-from explorer.ui import cached, work
-from tests.pages.app import APP, SECONDS, click, figures, go, mask_in, open_page, sentences, settled
+from explorer.library import Library
+from explorer.ui import cached, mask_work, work
+from tests.pages.app import APP, SECONDS, Engine, click, figures, go, mask_in, open_page, sentences, settled
+from tests.pages.test_masks import select
 
 SOON = 20.0
 
@@ -151,6 +155,29 @@ def test_failed_work_is_its_sentence_and_can_be_started_again(monkeypatch: pytes
     app = click(app, again)
     assert not sentences(app)
     assert figures(app)["Accuracy, validation"].endswith("%")
+
+
+def test_what_failed_for_one_reason_starts_again_together(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path))
+    settings.cache_clear()
+    for count in (2, 3):
+        Library.default().save(engine.lowest(engine.scores(), count), f"lowest {count}")
+
+    def fail(*args: Any, **options: Any) -> Any:
+        raise TaskError("the tokenizer does not know all of '1 x 2'.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(mask_work, "evaluate", fail)
+        app = select(open_page("Masks"), 0, 1)
+        assert sentences(app) == ["the tokenizer does not know all of '1 x 2'."]
+    (again,) = again_buttons(app)
+    app = click(app, again)
+    assert not sentences(app)
+    assert not again_buttons(app)
+    (shown,) = (one.value for one in app.dataframe if "accuracy" in one.value.columns)
+    assert sorted(shown["mask"]) == ["lowest 2", "lowest 3"]
 
 
 def test_a_defect_is_a_sentence_and_the_page_stays_usable(monkeypatch: pytest.MonkeyPatch) -> None:

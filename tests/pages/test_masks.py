@@ -208,9 +208,12 @@ def test_two_masks_are_compared_as_the_engine_measures_them(engine: Engine, scor
     first, second = filled(engine, scores, 4, 9)
     app = select(open_page("Masks"), 0, 1)
     before, after = (engine.compare(mask).masked for mask in (first, second))
-    (shown,) = (one.value for one in app.dataframe if list(one.value.columns) == ["mask", "accuracy", "loss (nats)"])
-    assert list(shown["accuracy"]) == [words.accuracy(before), words.accuracy(after)]
-    assert list(shown["loss (nats)"]) == [words.spread(before.mean_loss), words.spread(after.mean_loss)]
+    (shown,) = (one.value for one in app.dataframe if "loss error" in one.value.columns)
+    assert list(shown["mask"]) == ["lowest 4", "lowest 9"]
+    for (_, row), one in zip(shown.iterrows(), (before, after), strict=True):
+        assert row["accuracy"] == pytest.approx(100 * one.accuracy)
+        assert (row["low"], row["high"]) == pytest.approx([100 * bound for bound in one.accuracy_interval])
+        assert (row["loss"], row["loss error"]) == pytest.approx((one.mean_loss.value, one.mean_loss.stderr))
     text = plain("\n".join(one.value for one in app.markdown))
     test = mcnemar(after.correct, before.correct)
     assert f"McNemar p = {test.p:.2g} ({test.repaired} repaired, {test.broken} broken)" in text
@@ -227,10 +230,15 @@ def test_one_mask_is_compared_with_the_current_one_and_measured_elsewhere(engine
     app.multiselect(key="other-tasks").set_value(["int-sum", "greater-than"])
     app = settled(app.run())
     found = engine.compare(mask, "int-sum")
-    (row,) = (one.value for one in app.dataframe if "McNemar p" in one.value.columns)
-    assert list(row["task"]) == ["int-sum"]
-    assert row["with the mask"][0] == words.accuracy(found.masked)
-    assert row["unpruned"][0] == words.accuracy(found.baseline)
+    (rows,) = (one.value for one in app.dataframe if "task" in one.value.columns and "p" in one.value.columns)
+    assert list(rows["task"]) == ["int-sum"]
+    row = rows.iloc[0]
+    for side, one in (("masked", found.masked), ("unpruned", found.baseline)):
+        bounds = [100 * bound for bound in one.accuracy_interval]
+        assert row[f"{side} accuracy"] == pytest.approx(100 * one.accuracy)
+        assert (row[f"{side} low"], row[f"{side} high"]) == pytest.approx(bounds)
+    assert (row["repaired"], row["broken"]) == (found.accuracy_test.repaired, found.accuracy_test.broken)
+    assert (row["loss low"], row["loss high"]) == pytest.approx(found.loss_interval())
     (refused,) = sentences(app)  # the bundled tokenizer knows other numbers only
     assert "the tokenizer does not know all of the answer" in refused
 

@@ -171,7 +171,7 @@ def test_spectra_starts_with_the_worst_matrix_and_compares(engine: Engine, score
         d_in, d_out = found.u.shape[0], found.vh.shape[1]
         summary = summarise(found.s, d_in, d_out)
         row = table.loc[str(key)]
-        assert row["shape"] == f"{d_in} x {d_out}"
+        assert (row["d_in"], row["d_out"]) == (d_in, d_out)
         assert row["stable rank"] == pytest.approx(summary.stable_rank)
         assert row["effective rank"] == pytest.approx(summary.effective_rank)
         assert row["null"] == summary.null_count

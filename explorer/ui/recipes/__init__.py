@@ -12,7 +12,8 @@ from explorer.ui.recipes.looking import activations, against, readout, spectra
 from explorer.ui.recipes.measuring import controls, curve, damage, evaluate, own_damage, pair
 from explorer.ui.recipes.scoring import effects, lowest, ranking, study
 from explorer.ui.recipes.searching import combine, search
-from explorer.ui.recipes.setting import Recipe, Setting, is_file_task
+from explorer.ui.recipes.setting import Recipe, Setting, is_file_task, needs_data
+from explorer.ui.recipes.transferring import transfer
 
 __all__ = [
     "RECIPES",
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "is_file_task",
     "lowest",
+    "needs_data",
     "own_damage",
     "pair",
     "ranking",
@@ -35,6 +37,7 @@ __all__ = [
     "search",
     "spectra",
     "study",
+    "transfer",
 ]
 
 RECIPES: dict[str, Callable[..., Recipe | None]] = {
@@ -54,4 +57,5 @@ RECIPES: dict[str, Callable[..., Recipe | None]] = {
     "search": search,
     "spectra": spectra,
     "study": study,
+    "transfer": transfer,
 }
