@@ -48,6 +48,7 @@ def transfer(
     out: Annotated[Path | None, typer.Option("--out", help="Write the transferred mask to this file.")] = None,
     split: options.Split = "test",
     shots: options.Shots = 0,
+    template: options.Template = None,
     data: options.Data = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
@@ -73,7 +74,7 @@ def transfer(
     if out is not None:
         refuse_unwritable(out)
     seed = seed_or_default(seed)
-    opened = open_tasks(task, seed, split, limit, Asked(shots, None, data))
+    opened = open_tasks(task, seed, split, limit, Asked(shots, template, data))
     from explorer.damage import damage
     from explorer.masks import load_mask
     from explorer.svd_cache import default_cache

@@ -10,13 +10,9 @@ TRANSFERRED = "transferred.mask.json"
 
 
 def transfer(given: Setting, mask: Path, *, sibling: bool) -> Recipe:
-    """A mask carried over to the setting's task and, if that is a sibling of its own, model; and what it does there.
-
-    The command asks several tasks, so it takes no template.
-    """
-    how = "--to-sibling" if sibling else "--new-means"
-    words = ["--mask", str(mask), "--task", given.task.name, *given.asking_words(), how, "--out", TRANSFERRED]
-    examples = given.examples_words(given.limit)
+    """A mask carried over to the setting's task and, if that is a sibling of its own, model; and what it does there."""
+    how = ["--to-sibling" if sibling else "--new-means", "--out", TRANSFERRED]
+    words = ["--mask", str(mask), *how, *given.examples_words(given.limit)]
     carry = "transfer" if sibling else "refreeze"
     python = code(
         "import json",
@@ -27,5 +23,5 @@ def transfer(given: Setting, mask: Path, *, sibling: bool) -> Recipe:
         f"found = damage(view, mask, svds, [task], split={given.split!r}{limit_argument(given.limit)})",
         "print(json.dumps(found.as_dict(), indent=1))",
     )
-    command = given.command("mask", "transfer", given.model_words(), words, examples)
-    return Recipe("The mask on its target", python, None if given.task.template else command)
+    command = given.command("mask", "transfer", given.model_words(), given.task_words(), words)
+    return Recipe("The mask on its target", python, command)

@@ -42,6 +42,7 @@ from explorer.search.report import Report, search
 from explorer.study import study_scorers
 from explorer.svd_cache import SvdCache
 from explorer.tasks import load_task
+from explorer.transfer import refreeze, transfer
 from explorer.ui import recipes
 from explorer.ui.recipes import RECIPES, Recipe, Setting, is_file_task
 from explorer.ui.searching import Asked
@@ -85,6 +86,7 @@ class Engine:
         self.first.scaled(GAIN).save(soft)
         self.softer = replace(self.setting, mask=soft, gain=GAIN)
         self.tuned = tuned_bundled(folder / "tuned")
+        self.superglue = _copa(folder / "super glue")
 
     def score(self, kinds: tuple[Kind, ...] | None, **further: Any) -> Scores:
         keys = matrices(self.view, kinds)
@@ -98,6 +100,16 @@ class Engine:
         found = evaluate(self.view, self.task, "validation", limit=LIMIT)
         apply(self.view, mask.without_all(), self.svds)
         return found
+
+
+def _copa(folder: Path) -> Path:
+    """A folder of SuperGLUE's data that holds some of COPA."""
+    row = {"choice1": "w2", "choice2": "w3", "question": "cause", "label": 0}
+    (folder / "copa").mkdir(parents=True)
+    for split in ("train", "validation"):
+        lines = [json.dumps({**row, "premise": f"{split} {n}"}) for n in range(20)]
+        (folder / "copa" / f"{split}.jsonl").write_text("\n".join(lines))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +135,9 @@ def every(engine: Engine) -> dict[str, Recipe]:
         "curve": recipes.curve(bare, COUNTS, EXAMPLES),
         "curve, softer": recipes.curve(bare_soft, COUNTS, EXAMPLES),
         "damage": recipes.damage(given, both[0], ["int-sum", "int-mult"], LIMIT, text=False),
+        "damage, from a folder": recipes.damage(
+            given, both[0], ["copa", "int-sum"], LIMIT, text=False, data=engine.superglue
+        ),
         "effects": recipes.effects(bare, VALUES),
         "effects, at the mask": recipes.effects(given, VALUES),
         "effects, at the mask, softer": recipes.effects(soft, VALUES),
@@ -146,6 +161,8 @@ def every(engine: Engine) -> dict[str, Recipe]:
         ),
         "spectra": recipes.spectra(bare, KEYS),
         "study": recipes.study(replace(bare, kinds=(Kind.Q,), score_limit=8)),
+        "transfer": recipes.transfer(replace(bare, task=ANOTHER_WAY), both[0], sibling=False),
+        "transfer, to a sibling": recipes.transfer(replace(bare, model=str(engine.tuned)), both[0], sibling=True),
     }
     return {name: recipe for name, recipe in found.items() if recipe is not None}
 
@@ -259,6 +276,7 @@ def test_the_curve_along_the_ranking(
 def test_damage(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
     for name, tasks in (
         ("damage", [load_task("int-sum"), load_task("int-mult")]),
+        ("damage, from a folder", [load_task("copa", data=engine.superglue), load_task("int-sum")]),
         ("own damage", [engine.task]),
         ("own damage, in other words", [ANOTHER_WAY]),
     ):
@@ -279,6 +297,22 @@ def test_two_masks(engine: Engine, printed: dict[str, str], commanded: Any) -> N
     assert f"loss {found[0].mean_loss.value} -> {found[1].mean_loss.value}, {both.loss_interval()}" in text
     assert f"McNemar p = {both.accuracy_test.p}" in text
     assert numbers(text, r"(\d+) in both") == [each.both for each in sets.values()]
+
+
+def test_transferred_masks(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+    sibling, svds = load(str(engine.tuned)).view(), engine.svds
+    anew = refreeze(engine.view, engine.first, svds, ANOTHER_WAY, limit=LIMIT)
+    carried = transfer(sibling, engine.first, svds, engine.task, limit=LIMIT)
+    for name, view, task, made in (
+        ("transfer", engine.view, ANOTHER_WAY, anew),
+        ("transfer, to a sibling", sibling, engine.task, carried),
+    ):
+        found = damage(view, made, svds, [task], split="validation", limit=LIMIT)
+        expected = json.loads(json.dumps(found.as_dict()))
+        assert json.loads(printed[name])["tasks"] == expected["tasks"]
+        (report,) = commanded(name)
+        assert report["tasks"] == expected["tasks"]
+        assert load_mask(Path(report["out"])) == made
 
 
 def test_combined_masks(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
