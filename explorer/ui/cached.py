@@ -48,12 +48,14 @@ class Wait:
         urgent: go before everything that is not; for short work on a click.
         shown: show a progress bar then, or why there is no result.
         again: offer to start again what failed; not where that would fail for the same reason.
+        narrow: stack what is shown, as in the sidebar.
     """
 
     seconds: float = PATIENCE
     urgent: bool = False
     shown: bool = True
     again: bool = True
+    narrow: bool = False
 
 
 USUAL = Wait()
@@ -108,7 +110,7 @@ def compute(
     if job.wait(wait.seconds) and job.state is State.DONE:
         return job.result
     if wait.shown:
-        _show(job, again=wait.again)
+        _show(job, wait)
     return None
 
 
@@ -139,7 +141,7 @@ def progress_text(job: Job) -> str:
     return f"{job.state}, {100 * min(job.done / max(job.total, 1), 1.0):.0f} %{rest}"
 
 
-def _show(job: Job, *, again: bool) -> None:
+def _show(job: Job, wait: Wait) -> None:
     """How a job stands that has no result yet; once per run, wherever else the page asks for it.
 
     Jobs that failed for the same reason say it once: two masks on a task that refuses the model.
@@ -149,17 +151,17 @@ def _show(job: Job, *, again: bool) -> None:
     name = "-".join(map(str, (job.key[0], abs(hash(what)) % 10**8)))
     with suppress(StreamlitDuplicateElementKey):
         if job.active:
-            _watch(job, name)
+            _watch(job, name, wait.narrow)
         elif job.state is State.DONE:
             st.rerun()
-        elif job.state is State.FAILED and not again:
+        elif job.state is State.FAILED and not wait.again:
             st.error(literal(job.error or ""), icon=":material/error:")
         else:
-            _ended(job, name)
+            _ended(job, name, wait.narrow)
 
 
-def _ended(job: Job, name: str) -> None:
-    with st.container(horizontal=True, vertical_alignment="center"):
+def _ended(job: Job, name: str, narrow: bool) -> None:
+    with st.container(horizontal=not narrow, vertical_alignment="center"):
         place = st.container()
         again = st.button("Start again", key=f"again-{name}", on_click=_forget, args=(job,))
         if job.state is State.FAILED:
@@ -178,10 +180,10 @@ def _forget(job: Job) -> None:
 
 
 @st.fragment(run_every=0.5)
-def _watch(job: Job, name: str) -> None:
+def _watch(job: Job, name: str, narrow: bool) -> None:
     if not job.active:
         st.rerun()
-    with suppress(StreamlitDuplicateElementKey), st.container(horizontal=True, vertical_alignment="center"):
+    with suppress(StreamlitDuplicateElementKey), st.container(horizontal=not narrow, vertical_alignment="center"):
         place = st.container()
         st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)
         left = job.seconds_left

@@ -49,9 +49,9 @@ class Reading:
         return ("task", self.name, settings().seed, self.shots, self.template, source)
 
     def task(self) -> Task | None:
-        """The task; None while it is read, or if it cannot be, which is shown in this place."""
+        """The task; None while it is read, or if it cannot be, which is shown in this place of the sidebar."""
         where = " from the hub" if self.fetched else ""
-        wait = Wait(urgent=not self.fetched, again=self.fetched)
+        wait = Wait(urgent=not self.fetched, again=self.fetched, narrow=True)
         return cast("Task | None", compute(self.key, f"Reading {self.name}{where}", self._work, wait))
 
     @property
