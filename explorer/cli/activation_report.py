@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-from explorer.batches import token_texts
-
 if TYPE_CHECKING:
     from explorer.activations import Contrast, Reading, Written
     from explorer.models import View
@@ -89,6 +87,8 @@ class ActivationsReport(TypedDict):
 
 def next_tokens(view: View, reading: Reading, k: int) -> list[NextToken]:
     """The k most likely next tokens."""
+    from explorer.batches import token_texts
+
     likely = reading.top(k)
     texts = token_texts(view.model.tokenizer, [token for token, _ in likely])
     return [
@@ -100,6 +100,7 @@ def next_tokens(view: View, reading: Reading, k: int) -> list[NextToken]:
 def lens(view: View, contrast: Contrast, tokens: Sequence[int]) -> list[LensToken]:
     """Some next tokens through the layers."""
     from explorer.activations import answer_lens
+    from explorer.batches import token_texts
 
     return [
         {
