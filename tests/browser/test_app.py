@@ -99,6 +99,9 @@ def test_nothing_is_clipped_and_nothing_scrolls_sideways(page: Page, url: str) -
                 assert page.evaluate(_WIDE) == [], where
                 assert page.evaluate(_CLIPPED) == [], where
                 expect(page.locator("[data-testid=stException]")).to_have_count(0)
+            look(page, SIZES[0], SCHEMES[0])
+            if count:
+                popovers_fit(page, title)
     go(page, "Prune")
     assert figure(page, "control").endswith("%")
 
@@ -110,6 +113,25 @@ def look(page: Page, size: tuple[int, int], scheme: Literal["light", "dark"]) ->
     expect(page.locator("[data-testid=stApp]")).to_have_css("color-scheme", scheme)
     page.wait_for_timeout(200)
     wait_until_idle(page)
+
+
+def popovers_fit(page: Page, where: str) -> None:
+    """Open every popover of the page: all of it is within the window, and nothing in it is clipped."""
+    buttons = page.locator("[data-testid=stMain] [data-testid=stPopover] button:visible:enabled")
+    for button in buttons.all():
+        name = f"{where}: {button.inner_text()}"
+        button.click()
+        body = page.locator("[data-testid=stPopoverBody]")
+        expect(body).to_be_visible()
+        settle(page)
+        box, size = body.bounding_box(), page.viewport_size
+        assert box is not None
+        assert size is not None
+        assert box["x"] >= 0, name
+        assert box["x"] + box["width"] <= size["width"], name
+        assert page.evaluate(_CLIPPED) == [], name
+        page.keyboard.press("Escape")
+        expect(body).to_have_count(0)
 
 
 def test_metrics_plot_and_table_stay_where_they_are(page: Page, url: str) -> None:
