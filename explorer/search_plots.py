@@ -13,12 +13,11 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from explorer.plots import AFTER, BEFORE, HARMFUL
+from explorer.plots import AFTER, BEFORE, ORANGE, SKY
 from explorer.search.report_file import SearchFile
 
 CLEAR = "rgba(0,0,0,0)"
 RANDOM_CONTROL = "random-count"  # removes as many values as the mask, so it has the mask's place on the curve
-SEEN = "#3A8DCB"  # can be told from black and from white
 FORMATS = {"loss": ".3f", "accuracy": ".1%"}
 TITLES = {"loss": "loss, nats per example", "accuracy": "accuracy"}
 
@@ -72,7 +71,7 @@ def search_curve(
         _draw_test(figure, chosen.removed, on_test, measure)
     best = _frontier(points, measure)
     symbols = ["circle" if point.within else "triangle-up-open" for point in points]
-    for name, colour, symbol, size in (("train", SEEN, "circle-open", 11), ("validation", HARMFUL, symbols, 7)):
+    for name, colour, symbol, size in (("train", SKY, "circle-open", 11), ("validation", ORANGE, symbols, 7)):
         figure.add_scatter(
             x=[point.removed for point in points],
             y=[getattr(point, name) for point in points],
