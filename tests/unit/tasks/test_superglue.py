@@ -14,6 +14,7 @@ import pytest
 from explorer import tasks
 from explorer.errors import TaskError
 from explorer.tasks import Example, load_task
+from explorer.tasks.superglue import in_folder
 
 PAIR = {"premise": "It rained.", "hypothesis": "It was wet."}
 COPA = {"premise": "The man woke.", "choice1": "It rang.", "choice2": "He slept.", "question": "cause"}
@@ -151,3 +152,12 @@ def test_a_hub_out_of_reach_is_one_sentence() -> None:
 def test_a_template_may_use_the_published_placeholders(tmp_path: Path) -> None:
     task = load_task("copa", data=save(tmp_path, "copa", numbers=False), template="{premise}|{choice_1}|{choice_2}")
     assert any(one.prompt == "The man woke.|It rang.|He slept." for one in task.test)
+
+
+def test_a_folder_has_the_tasks_that_lie_under_their_names(tmp_path: Path) -> None:
+    save(tmp_path, "cb", numbers=True, inner="CB", validation="val")
+    save(tmp_path, "copa", numbers=True)
+    (tmp_path / "copa" / "validation.jsonl").unlink()
+    assert [name for name in NAMES if in_folder(name, tmp_path)] == ["cb"]
+    assert [name for name in NAMES if in_folder(name, tmp_path / "CB")] == ["cb"]  # those lines are not RTE's
+    assert not [name for name in NAMES if in_folder(name, tmp_path / "nowhere")]
