@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import streamlit as st
@@ -43,25 +43,29 @@ def choose_matrix(keys: Sequence[AnyKey], start: MatrixKey, boxes: Sequence[Delt
     """Pick one of `keys` by layer, kind or product, and head or stacked, in three boxes."""
     layer_box, kind_box, head_box = boxes
     layers = sorted({key.layer for key in keys})
-    layer = layer_box.selectbox(
-        "Layer", layers, index=layers.index(start.layer), key="spectra-layer", persist_state="session"
-    )
+    _start("spectra-layer", layers, start.layer)
+    layer = layer_box.selectbox("Layer", layers, key="spectra-layer", persist_state="session")
     existing = {_sort(key) for key in keys}
     kinds = [kind for kind in (*Kind, *Circuit) if kind in existing]
-    kind = kind_box.segmented_control(
-        "Kind", kinds, default=start.kind, required=True, key="spectra-kind", persist_state="session"
-    )
+    _start("spectra-kind", kinds, start.kind)
+    kind = kind_box.segmented_control("Kind", kinds, required=True, key="spectra-kind", persist_state="session")
     heads = [key.head for key in keys if key.layer == layer and _sort(key) is kind]
+    _start(f"spectra-head-{kind}", heads, start.head)
     head = head_box.selectbox(
         "Head",
         heads,
-        index=heads.index(start.head) if start.head in heads else 0,
         format_func=lambda one: "stacked" if one is None else f"head {one}",
         key=f"spectra-head-{kind}",
         persist_state="session",
         disabled=len(heads) == 1,
     )
     return next(key for key in keys if (key.layer, _sort(key), key.head) == (layer, kind, head))
+
+
+def _start(key: str, options: Sequence[Hashable], first: Hashable) -> None:
+    """Have a widget begin at `first`, unless it holds one of its options; one of another model must not linger."""
+    if key not in st.session_state or st.session_state[key] not in options:
+        st.session_state[key] = first if first in options else options[0]
 
 
 def chosen_matrix(keys: Sequence[AnyKey]) -> AnyKey | None:

@@ -27,7 +27,10 @@ QUIET_FLAGS = (  # keep the browser from calling home
     "--disable-sync",
     "--no-first-run",
 )
-BAD_LOG = re.compile(r"Traceback \(most recent call last\)|deprecat|will be removed|Uncaught app ex", re.IGNORECASE)
+BAD_LOG = re.compile(
+    r"Traceback \(most recent call last\)|deprecat|will be removed|Uncaught app ex|created with a default value",
+    re.IGNORECASE,
+)
 HARMLESS = (
     "Failed to load resource",  # deep links: 404s
     "Client Error in reaching server endpoint",  # a page looks for a server that is being started again
