@@ -32,13 +32,13 @@ worst = scores.ranking()[0][1] if scores is not None else keys[0]
 plot_key = f"matrices-{bench.model.digest[7:15]}-{bench.kinds}-{bench.per_head}-{scores is None}"
 if scores is not None and (asked := links.asked_matrices("plot", set(map(str, keys)))) is not None:
     st.session_state[plot_key] = list(asked) or [str(worst)]
+st.session_state.setdefault(plot_key, [str(worst)])
 left, right = st.columns([3, 2])
 with left:
     row = st.container(horizontal=True, vertical_alignment="bottom")
     chosen = row.multiselect(
         f"Matrices: click a point to {words.verb(bench.mask).lower()} or restore it",
         [str(key) for key in keys],
-        default=[str(worst)],
         persist_state="session",
         key=plot_key,
         help="Starts with the matrix that holds the lowest score. Box and lasso take many points at once.",

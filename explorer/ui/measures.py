@@ -22,7 +22,7 @@ from explorer.ui.work import Controls
 
 _FIRST = "panel-first"
 GLANCE = Wait(0.15, urgent=True, shown=False)  # a browser draws one batch of figures faster than two
-FILL_EVERY = 0.5  # seconds after which the figures show what more has been measured
+FILL_EVERY = 1.0  # seconds after which the figures show what more has been measured
 BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
 WAITING, MEASURING = "…", "measuring  \n "
@@ -94,7 +94,7 @@ def _panel(now: Bench) -> Measured:
     with status:
         sample, whole = measured(now)
     found = Measured(scores, sample, whole=whole)
-    filling = whole is None and work.measuring(now)
+    filling = whole is None and work.fills_in(now)
     st.fragment(_performance, run_every=FILL_EVERY if filling else None)(now, found, boxes[1], boxes[2])
     with boxes[3], st.container(key="metric-control"):
         return replace(found, controls=_control(now, found, status))

@@ -171,6 +171,11 @@ def measuring(bench: Bench) -> bool:
     return job is not None and job.active
 
 
+def fills_in(bench: Bench) -> bool:
+    """Whether that has parts, so that there is something to show before it is done."""
+    return measuring(bench) and min(bench.eval_limit or bench.total, bench.total) > PORTION
+
+
 def so_far(bench: Bench) -> Comparison | None:
     """The mask on what has been measured of the bench's split: its first examples, or all of them."""
     job, baseline = runner().find(_evaluation_key(bench)), held(_baseline_key(bench))

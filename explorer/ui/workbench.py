@@ -171,10 +171,8 @@ def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
 def actions(bench: Bench, scores: Scores) -> None:
     """Remove (or scale) the k lowest-scored values, restore all."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if st.session_state.get("k", 0) > scores.size:
-            st.session_state["k"] = scores.size
-        start = min(START_COUNT, scores.size)
-        count = st.number_input("Lowest-scored", 1, scores.size, start, key="k", persist_state="session", width=110)
+        st.session_state["k"] = min(st.session_state.get("k", START_COUNT), scores.size)
+        count = st.number_input("Lowest-scored", 1, scores.size, key="k", persist_state="session", width=110)
 
         def remove() -> None:
             remove_lowest(bench, scores, int(st.session_state["k"]))
