@@ -20,6 +20,7 @@ CONFIG = {"displaylogo": False, "showSendToCloud": False, "toImageButtonOptions"
 NOTHING = 1e-6
 LABELLED_LAYERS = 12  # more would run into each other
 MANY = 6  # curves that are told apart by hue
+WEBGL_FROM = 3_000  # points that SVG would draw slowly
 _MARGIN = {"l": 10, "r": 10, "t": 36, "b": 10}
 
 
@@ -33,9 +34,10 @@ def energy(curves: Mapping[str, NDArray[np.float64]], quantiles: Sequence[float]
     """
     many = len(curves) > MANY
     colours = sample_colorscale("Viridis", np.linspace(0, 0.9, len(curves))) if many else [None] * len(curves)
+    line = go.Scatter if sum(map(len, curves.values())) < WEBGL_FROM else go.Scattergl
     figure = go.Figure(
         [
-            go.Scatter(
+            line(
                 x=np.arange(1, len(values) + 1),
                 y=values,
                 name=escape(name),

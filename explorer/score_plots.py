@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from explorer.plots import BEFORE
+from explorer.plots import BEFORE, WEBGL_FROM
 
 # Vermilion - grey - blue as in the plot of singular values, told apart in every common form of colour blindness.
 SCALES = {
@@ -26,7 +26,7 @@ KINDS = {
     "GATE": ("#66CCEE", "star"),
     "OUT": ("#999999", "x"),
 }
-POINTS, WEBGL_FROM = 20_000, 3_000
+POINTS = 20_000
 GAP = 0.8  # columns between kinds
 ROWS_HEIGHT, ROW, SMALLEST, LARGEST = (170, 720), 24, 6, 26  # pixels
 _TICKS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)

@@ -77,8 +77,8 @@ with left:
 with right:
     candidates = contrast.next_tokens(TOP)
     if answer is not None:
-        first = encode(bench.model.tokenizer, example, bos=bench.task.bos).answer[0]
-        candidates = list(dict.fromkeys((first, *candidates)))
+        right_one = encode(bench.model.tokenizer, example, bos=bench.task.bos).answer[0]
+        candidates = list(dict.fromkeys((right_one, *candidates)))
     names = dict(zip(candidates, token_texts(bench.model.tokenizer, candidates), strict=True))
     token = st.selectbox(
         "Next token", candidates, format_func=lambda one: repr(names[one]), key="lens-token",

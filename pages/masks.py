@@ -3,7 +3,7 @@
 import streamlit as st
 
 from explorer.library import Library
-from explorer.ui import mask_actions, mask_compare, mask_library, mask_transfer, pages, session
+from explorer.ui import guide, mask_actions, mask_compare, mask_library, mask_transfer, pages, session
 
 pages.require_entry()
 bench = session.current()
@@ -29,7 +29,7 @@ if not entries:
 
 chosen = mask_library.table(bench, entries)
 if not chosen:
-    st.caption("Select a row to open, rename, export or delete it; select two or more to compare and combine them.")
+    guide.explain("Select a row to open, rename, export or delete it; select two or more to compare and combine them.")
 elif len(chosen) == 1:
     entry = chosen[0]
     mask_actions.one(bench, library, entry)

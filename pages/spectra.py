@@ -41,6 +41,7 @@ others = compare.multiselect(
     key=links.compare_key(bench.model.digest),
     max_selections=spectra.MOST_OTHERS,
     placeholder="Type to search, such as L3.K.H1",
+    help="Further matrices, stacked or per head, and products QK and OV: drawn together, and measured side by side.",
 )
 selected = tuple(dict.fromkeys((first, *map(parse_key, others))))
 if ranked is not None:

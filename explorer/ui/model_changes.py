@@ -11,7 +11,7 @@ from explorer import diff_plots
 from explorer.keys import AnyKey
 from explorer.spectrum import QUANTILES
 from explorer.spectrum_diff import Overlap, SpectrumDiff
-from explorer.ui import figures, recipes, second_model, share
+from explorer.ui import figures, guide, recipes, second_model, share
 from explorer.ui.second_model import Common
 from explorer.ui.session import Bench
 from explorer.ui.words import literal, percent
@@ -59,7 +59,7 @@ def draw(bench: Bench, other: Bench, found: Common) -> None:
         st.markdown(_told(changes[first], first, changes[first].overlap(int(k))))
     _figures(changes[first], first, int(k))
     st.dataframe(pd.DataFrame(_rows(changes, int(k))), hide_index=True, column_config=_COLUMNS, key="changes")
-    st.caption(
+    guide.explain(
         "W is the matrix in the first model, W' in the second. Small changes of singular values can hide large "
         "rotations of their directions, which the overlap shows; chance is what random directions give."
     )

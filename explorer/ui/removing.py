@@ -92,7 +92,10 @@ def whole(bench: Bench, scores: Scores) -> None:
     places = {f"layer {layer}": tuple(key for key in scores.matrices if key.layer == layer) for layer in layers}
     places |= {str(key): (key,) for key in scores.matrices}
     with st.popover("Whole matrices", icon=":material/select_all:", key="whole-popover"):
-        chosen = st.selectbox("Matrix or layer", list(places), key="whole", persist_state="session")
+        chosen = st.selectbox(
+            "Matrix or layer", list(places), key="whole", persist_state="session",
+            help="All values of one scored matrix, or of all of a layer's, at once.",
+        )  # fmt: skip
         keys = places[chosen]
         size = sum(len(scores.matrices[key].s) for key in keys)
         gone = sum(len(bench.mask.indices(key)) for key in keys)

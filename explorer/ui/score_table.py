@@ -93,12 +93,16 @@ def choose_filters(table: pd.DataFrame) -> Filters:
 
     def pick(box: Any, label: str, options: Sequence[Any]) -> tuple[Any, ...]:
         key = f"score-{label.lower()}"
-        chosen = tuple(box.multiselect(label, options, key=key, persist_state="session", placeholder="all"))
+        about = f"Only values of these {label.lower()}; all if none is chosen."
+        chosen = tuple(box.multiselect(label, options, key=key, persist_state="session", placeholder="all", help=about))
         links.keep(key, chosen, (), links.joined_texts)
         return chosen
 
     boxes = st.columns(6, vertical_alignment="bottom")
-    sign = boxes[3].selectbox("Sign", SIGNS, key="score-sign", persist_state="session")
+    sign = boxes[3].selectbox(
+        "Sign", SIGNS, key="score-sign", persist_state="session",
+        help="Negative: removing the value is predicted to lower the loss.",
+    )  # fmt: skip
     doubt = boxes[4].selectbox(
         "Score is", DOUBTS, key="score-doubt", persist_state="session",
         help="Doubtful: so large a change that a linear score is likely to be wrong.",

@@ -13,7 +13,7 @@ from explorer.search import SUMMARIES
 from explorer.search.anchor import HELD
 from explorer.search.controls import DRAWS
 from explorer.search.options import USUAL
-from explorer.ui import plain_text, search_options, searching
+from explorer.ui import guide, plain_text, search_options, searching
 from explorer.ui.search_cost import cost
 from explorer.ui.searching import Asked
 from explorer.ui.session import Bench
@@ -87,7 +87,7 @@ def _choose_search(bench: Bench, before: Asked | None) -> tuple[str, Where]:
         key=f"search-layers-{n_layers}", persist_state="session", placeholder="all",
         help="Only values of these layers may be removed; all layers if none is chosen.",
     )  # fmt: skip
-    st.caption(literal(SUMMARIES[strategy]))
+    guide.explain(literal(SUMMARIES[strategy]))
     chosen, among = tuple(kind for kind in existing if kind in picked) or bench.kinds, tuple(sorted(layers)) or None
     keys = searching.keys_of(bench, chosen, among)
     with bench.views.borrow() as view:

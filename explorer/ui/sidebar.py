@@ -91,7 +91,9 @@ def _choose_settings(model: Model, views: ViewPool, task: Task, existing: tuple[
     chosen, per_head = _choose_matrices(existing)
     _choose_mode(model)
     scorer = _choose_scorer()
-    score_limit = _choose_limit("Train examples to score on", "score_limit", model)
+    score_limit = _choose_limit(
+        "Train examples to score on", "score_limit", model, "The first ones. Scores and frozen means come from them."
+    )
     split = st.segmented_control(
         "Measure on",
         ["validation", "test"],
@@ -101,7 +103,12 @@ def _choose_settings(model: Model, views: ViewPool, task: Task, existing: tuple[
         bind="query-params",
         help="Choose on validation examples, look at test ones at the end: clicking while you watch is a search too.",
     )
-    eval_limit = _choose_limit("Examples to measure on", "eval_limit", model)
+    eval_limit = _choose_limit(
+        "Examples to measure on",
+        "eval_limit",
+        model,
+        "The first ones of the split: a random sample, as it is shuffled.",
+    )
     return Bench(
         model=model,
         views=views,
@@ -130,8 +137,9 @@ def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool
     )
     links.restore("granularity", "granularity", PER_HEAD, links.one_of(GRANULARITIES))
     granularity = st.segmented_control(
-        "Attention matrices", GRANULARITIES, required=True, key="granularity", persist_state="session"
-    )
+        "Attention matrices", GRANULARITIES, required=True, key="granularity", persist_state="session",
+        help="Decompose each head's part of Q, K, V and O on its own, or the matrices of all heads stacked.",
+    )  # fmt: skip
     chosen = tuple(kind for kind in existing if kind in picked) or USUAL_KINDS
     links.keep("kinds", chosen, USUAL_KINDS, links.joined_texts)
     links.keep("granularity", granularity, PER_HEAD)
@@ -152,12 +160,12 @@ def _scorers_help(names: list[str]) -> str:
     return "  \n".join(f"**{name}**: {SCORERS[name].summary}" for name in names)
 
 
-def _choose_limit(label: str, name: str, model: Model) -> int | None:
+def _choose_limit(label: str, name: str, model: Model, about: str) -> int | None:
     """How many examples of a split, None for all; by default as many as take about a click."""
     usual: int | str = ALL if model.parameters_count <= SMALL_MODEL else 64
     key = f"{name}-{usual}"
     links.restore(name, key, usual, links.one_of(LIMITS))
-    chosen = st.select_slider(label, LIMITS, key=key, persist_state="session")
+    chosen = st.select_slider(label, LIMITS, key=key, persist_state="session", help=about)
     links.keep(name, chosen, usual)
     return chosen if isinstance(chosen, int) else None
 

@@ -124,6 +124,7 @@ def choose_axis(keys: tuple[str, str], *, scored: bool) -> tuple[Literal["sigma"
         required=True,
         key=keys[0],
         persist_state="session",
+        help="What the height of a point is; its colour is the score either way.",
     )
     by_score = height == "score"
     log_y = st.toggle("Log axis", key=keys[1], persist_state="session", disabled=by_score)

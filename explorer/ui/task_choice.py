@@ -27,7 +27,10 @@ _FILE_HELP = (
 def choose() -> tuple[Task | None, str]:
     """Draw the choice; the task, or None and what to do next (a reason is on the page if there is one)."""
     names = [*TASKS, UPLOADED]
-    name = st.selectbox("Task", names, index=names.index(DEFAULT), key="task", bind="query-params")
+    name = st.selectbox(
+        "Task", names, index=names.index(DEFAULT), key="task", bind="query-params",
+        help="What scores and accuracies are of. Examples are split into train, validation and test by a fixed seed.",
+    )  # fmt: skip
     uploaded = name == UPLOADED
     needs_data = not uploaded and TASKS[name].needs_data
     upload, folder = None, None

@@ -12,7 +12,7 @@ from explorer.attribution import Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
 from explorer.search import lowest, mask_of
-from explorer.ui import recipes, session, share, spectra, words
+from explorer.ui import guide, recipes, session, share, spectra, words
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 
@@ -132,10 +132,8 @@ def table(bench: Bench, scores: Scores) -> None:
         disabled=[name for name in frame.columns if name != "removed"],
         column_config={**_COLUMNS, "removed": st.column_config.CheckboxColumn(past, width=80)},
     )
-    st.caption(
-        f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all {past} ones. "
-        "Scores in nats; negative = removing it helps; ? = likely to be wrong, measure it."
-    )
+    st.caption(f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all {past} ones.")
+    guide.explain("Scores in nats; negative = removing it helps; ? = likely to be wrong, measure it.")
 
 
 def _editing(bench: Bench, scores: Scores) -> _Editing:

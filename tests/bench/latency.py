@@ -6,6 +6,7 @@
    most, so that every mask is new and nothing can come from a cache.
 3. The page's own clock runs from the press to the frame that shows the new text; beside it, the longest task that kept
    the page's main thread busy until it was at rest again.
+4. The app of one plot and one text is clicked with 20,000 points, too, against itself with 32.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.browser import app, chart
 from tests.browser.conftest import StartServer, launch, open_app, wait_until_idle
 
 FLOOR = Path(__file__).with_name("floor.py")
+FEW, MANY = 32, 20_000  # points of the app of one plot
 VALUES = 10  # as many values are toggled: enough for 1,023 masks
 P95_RATIO, SAMPLE_SECONDS = 1.5, 3.0
 LONG_TASK = 50.0  # milliseconds
@@ -93,13 +95,18 @@ def measure_in(browser: Browser, model: str, clicks: int) -> list[Row]:
         for page in pages:
             page.set_default_timeout(TIMEOUT)
         ours = _prune(pages[0], start(app.APP, _folders(Path(name))), model)
-        floor = _floor(pages[1], start(FLOOR), len(ours.values))
+        address = start(FLOOR)
+        floor = _floor(pages[1], address, len(ours.values))
         for number in range(1, clicks + 1):
             floor.click(number)
             ours.click(number)
+        rows = _rows(ours, floor, clicks, small=model == "bundled")
+        if model == "bundled":
+            many = _floor(pages[0], address, len(ours.values), MANY)
+            rows.append(_many_points(many, floor, clicks))
         for page in pages:
             page.close()
-    return _rows(ours, floor, clicks, small=model == "bundled")
+    return rows
 
 
 def _folders(root: Path) -> dict[str, str]:
@@ -119,11 +126,26 @@ def _prune(page: Page, url: str, model: str) -> Clicked:
     return Clicked(page, app.CHART, matrix, values, app.settle)
 
 
-def _floor(page: Page, url: str, count: int) -> Clicked:
-    open_app(page, f"{url}/?n=32")
+def _floor(page: Page, url: str, count: int, points: int = FEW) -> Clicked:
+    open_app(page, f"{url}/?n={points}")
     chart.graph(page, "floor").wait_for()
     page.evaluate(_WATCH, [".st-key-text"])
     return Clicked(page, "floor", "L0.Q.H0", range(count), wait_until_idle)
+
+
+def _many_points(many: Clicked, few: Clicked, clicks: int) -> Row:
+    """The plot alone with very many points, beside few: clicked in turn."""
+    start = len(few.took)
+    for number in range(1, clicks + 1):
+        few.click(number)
+        many.click(number)
+    one = row(
+        f"{MANY:,} points: click to new text, p95",
+        f"{FEW} points",
+        _quantiles(many.took, few.took[start:], 0.95),
+        None,
+    )
+    return _noted(one, clicks)
 
 
 def _rows(ours: Clicked, floor: Clicked, clicks: int, *, small: bool) -> list[Row]:
@@ -137,9 +159,11 @@ def _rows(ours: Clicked, floor: Clicked, clicks: int, *, small: bool) -> list[Ro
         limit = [1000 * SAMPLE_SECONDS] * clicks
         sample = _quantiles(ours.took, limit, 0.95)
         rows.append(row("click to live sample painted, p95", f"{SAMPLE_SECONDS:g} s", sample, 1.0))
-    for one in rows:
-        one["note"] = f"{one['ours_ms']:.0f} ms against {one['reference_ms']:.0f} ms, {clicks} clicks each"
-    return rows
+    return [_noted(one, clicks) for one in rows]
+
+
+def _noted(one: Row, clicks: int) -> Row:
+    return {**one, "note": f"{one['ours_ms']:.0f} ms against {one['reference_ms']:.0f} ms, {clicks} clicks each"}
 
 
 def _long(clicked: Clicked) -> list[float]:

@@ -209,20 +209,20 @@ def test_what_cannot_be_predicted_has_a_mark(page: Page, url: str) -> None:
     expect(page.locator(".spectrum-chart__key")).not_to_contain_text("not predictable")
 
 
-def test_ten_thousand_points_use_webgl_and_travel_once(page: Page, url: str) -> None:
+def test_twenty_thousand_points_use_webgl_and_travel_once(page: Page, url: str) -> None:
     received: list[int] = []
     page.on("websocket", lambda ws: ws.on("framereceived", lambda data: received.append(len(data))))
-    open_demo(page, url, "n=5000")
+    open_demo(page, url, "n=10000")
     assert chart.view(page, KEY)["traces"] == ["scattergl", "scattergl"]
-    chart.click_point(page, KEY, MATRIX, 4900)
+    chart.click_point(page, KEY, MATRIX, 9900)
     wait_for_picks(page, 1)
     received.clear()
-    chart.click_point(page, KEY, OTHER, 4000)
+    chart.click_point(page, KEY, OTHER, 8000)
     history, removed = wait_for_picks(page, 2)
     assert [points[0][0] for _, _, points in history] == [MATRIX, OTHER]
     assert sum(len(indices) for indices in removed.values()) == 2
     assert chart.displayed_state(page, KEY)[OTHER]["removed"] == removed[OTHER]
-    assert sum(received) < 80_000  # the arrays alone are 160,000 bytes in base64
+    assert sum(received) < 80_000  # the arrays alone are 320,000 bytes in base64
 
 
 def test_colours_follow_the_theme_without_a_reload(page: Page, url: str) -> None:

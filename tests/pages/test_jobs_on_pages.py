@@ -248,3 +248,46 @@ def mask_digest(content: bytes) -> str:
     from explorer.masks import parse_mask
 
     return parse_mask(content).digest
+
+
+@pytest.mark.parametrize("title", ["Overview", "Scores"])
+def test_pages_stand_while_scores_are_made_stopped_and_failed(monkeypatch: pytest.MonkeyPatch, title: str) -> None:
+    original = work.score
+    slow = Slow(original)
+    monkeypatch.setattr(work, "score", slow)
+    app = until_slow(go_unsettled(title), slow)
+    assert "Scoring Q, K on int-mult" in app.get("progress")[0].proto.text.replace("\\", "")
+    (stop,) = stop_buttons(app)
+    app = click(app, stop)
+    assert "Scoring Q, K on int-mult: stopped." in [info.value.replace("\\", "") for info in app.info]
+    slow.gate.set()
+    monkeypatch.setattr(work, "score", refuse)
+    (again,) = again_buttons(app)
+    app = click(app, again)
+    assert REFUSED in sentences(app)
+    assert app.title[0].value == ("Eigenpruning" if title == "Overview" else title)
+    monkeypatch.setattr(work, "score", original)
+    (again,) = again_buttons(app)
+    app = click(app, again)
+    assert not again_buttons(app)
+    assert not sentences(app)
+
+
+@pytest.mark.parametrize("name", ["score", "decomposed"])
+def test_spectra_stands_when_its_work_fails(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(work, name, refuse)
+        app = open_page("Spectra")
+        assert set(sentences(app)) == {REFUSED}
+        assert app.title[0].value == "Spectra"
+        assert app.selectbox(key="spectra-layer").value == 0
+    app = click(app, again_buttons(app)[0])
+    assert not again_buttons(app)
+    assert not sentences(app)
+
+
+REFUSED = "the task's words are unknown: choose another task."
+
+
+def refuse(*args: Any, **options: Any) -> Any:
+    raise TaskError(REFUSED)

@@ -38,6 +38,11 @@ def test_energy_holds_each_curve_over_the_number_of_values() -> None:
     assert not plots.energy({"L0.K": np.array([1.0])}).layout.showlegend
 
 
+@pytest.mark.parametrize(("count", "kind"), [(20, "scatter"), (3_000, "scattergl")])
+def test_webgl_draws_many_points(count: int, kind: str) -> None:
+    assert {one.type for one in plots.energy({"L0.Q": np.linspace(0.1, 1.0, count)}).data} == {kind}
+
+
 def test_energy_marks_where_each_curve_reaches_a_share() -> None:
     curves = {"L0.Q.H0": np.array([0.5, 0.9, 1.0]), "L0.K": np.array([0.7, 1.0])}
     figure = plots.energy(curves, (0.5, 0.9, 0.99))
