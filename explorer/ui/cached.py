@@ -114,6 +114,17 @@ def compute(
     return None
 
 
+def only(slot: str, key: Key) -> None:
+    """Make `key` the session's one job in a slot: what it replaces there is stopped, if it still waits or runs.
+
+    For work that a newer choice outdates. The key must hold the session's token: other sessions want theirs.
+    """
+    before = cast("Key | None", st.session_state.get(slot))
+    st.session_state[slot] = key
+    if before is not None and before != key and (job := runner().find(before)) is not None and job.active:
+        runner().drop(before)
+
+
 def start_page() -> None:
     """Forget which jobs the page of the run before has shown."""
     st.session_state["jobs-shown"] = set()

@@ -9,15 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
-import streamlit as st
-
 from explorer.edit import apply
 from explorer.evaluate import Comparison
 from explorer.progress import Progress
 from explorer.sampling import Sample, draw_sample
 from explorer.ui import session, words
-from explorer.ui.cached import Wait, compute, runner
-from explorer.ui.jobs import Key
+from explorer.ui.cached import Wait, compute, only
 from explorer.ui.session import Bench
 
 SOON = Wait(1.5, urgent=True)  # then the page draws the rest
@@ -52,13 +49,6 @@ def comparison(bench: Bench, drawn: Sample, wait: Wait = SOON) -> Comparison | N
 
     setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
     key = ("live", bench.mask.digest, setting, session.token())
-    _stop_outdated(key)
+    only("live-measuring", key)
     label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values on {len(drawn.examples):,} examples"
     return cast("Comparison | None", compute(key, label, work, wait))
-
-
-def _stop_outdated(key: Key) -> None:
-    before = cast("Key | None", st.session_state.get("live-measuring"))
-    st.session_state["live-measuring"] = key
-    if before is not None and before != key and (job := runner().find(before)) is not None and job.active:
-        runner().drop(before)

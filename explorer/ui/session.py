@@ -23,7 +23,6 @@ from explorer.tasks import Task
 from explorer.ui import autosave
 from explorer.ui.cached import notices
 from explorer.ui.history import History, Lines
-from explorer.ui.jobs import Key
 
 SAVED_SESSIONS = 100
 _TOKEN = re.compile(r"[0-9a-f]{12}")
@@ -178,13 +177,6 @@ def complain(sentence: str) -> None:
 def problem() -> str | None:
     """Why the last change was refused, if it was."""
     return cast("str | None", st.session_state.get("problem"))
-
-
-def replaced_job(key: Key) -> Key | None:
-    """Note `key` as the session's measurement under way; gives the one that it replaces, if it is another."""
-    before = cast("Key | None", st.session_state.get("measuring"))
-    st.session_state["measuring"] = key
-    return before if before != key else None
 
 
 def token() -> str:

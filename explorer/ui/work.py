@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from explorer.keys import AnyKey, MatrixKey
 from explorer.masks import Mask
 from explorer.metrics import Mean
 from explorer.model_diff import decomposed
-from explorer.models import Model, ViewPool, fetch, load
+from explorer.models import Model, View, ViewPool, fetch, load
 from explorer.progress import Progress, part
 from explorer.readout import Readout, readouts
 from explorer.registry import matrices
@@ -26,11 +26,12 @@ from explorer.residuals import Kept, keep
 from explorer.search import mask_of, random_count
 from explorer.svd import Decomposition
 from explorer.ui import words
-from explorer.ui.cached import USUAL, Wait, compute, notices, runner, svds
+from explorer.ui.cached import USUAL, Wait, compute, notices, only, runner, svds
 from explorer.ui.jobs import Key, State, tell
-from explorer.ui.session import Bench, replaced_job, token
+from explorer.ui.session import Bench, token
 
 CONTROL_DRAWS = 20
+Wanted = Callable[[View], tuple[MatrixKey, ...]]  # the matrices of a view that are to be scored
 KEPT_BYTES = 1 << 28  # residual streams of one split
 PORTION = 64  # a split is measured in portions of so many examples, each a random sample
 
@@ -87,26 +88,55 @@ def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
 
 def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | None:
     """Scores of some matrices: by default of the bench's whole set."""
-    setting = (bench.model.digest, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
-    chosen = (bench.kinds, bench.per_head) if keys is None else keys
-    names = ", ".join(bench.kinds if keys is None else map(str, keys))
+    if keys is None:
+        return _scored(bench, (bench.kinds, bench.per_head), ", ".join(bench.kinds), _usual(bench))
+    return _scored(bench, keys, ", ".join(map(str, keys)), lambda view: keys)
+
+
+def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Scores | None:
+    """Scores as the ranking shows them.
+
+    Args:
+        bench: what is scored.
+        every: all kinds of the model instead of the bench's.
+        bootstrap: resamples for standard errors, 0 for none.
+        mask: score what flipping each value does from here; None for the unpruned model.
+    """
+    if not every and not bootstrap and mask is None:
+        return scores(bench)
+    chosen = ("every" if every else bench.kinds, bench.per_head, bootstrap, None if mask is None else mask.digest)
+    what = ("all kinds" if every else ", ".join(bench.kinds)) + ("" if mask is None else " at the mask")
+    wanted = (lambda view: matrices(view, per_head=bench.per_head)) if every else _usual(bench)
+    return _scored(bench, chosen, what, wanted, bootstrap, mask)
+
+
+def _usual(bench: Bench) -> Wanted:
+    return lambda view: matrices(view, bench.kinds, per_head=bench.per_head)
+
+
+def _scored(
+    bench: Bench, chosen: Hashable, what: str, wanted: Wanted, bootstrap: int = 0, mask: Mask | None = None
+) -> Scores | None:
+    """Scores of the `wanted` matrices, which `chosen` stands for in the job's key."""
 
     def work(progress: Progress) -> Scores:
         with bench.views.borrow() as view:
-            wanted = keys or matrices(view, bench.kinds, per_head=bench.per_head)
             return score(
                 view,
                 bench.task,
                 bench.svds,
-                wanted,
+                wanted(view),
                 scorer=bench.scorer,
                 mode=bench.mode,
                 limit=bench.score_limit,
                 seed=bench.task.seed,
+                mask=mask,
+                options=Options(bootstrap=bootstrap),
                 progress=progress,
             )
 
-    return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {names} on {bench.task.name}", work))
+    setting = (bench.model.digest, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
+    return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {what} on {bench.task.name}", work))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +176,7 @@ def _baseline_key(bench: Bench) -> Key:
 
 def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | None:
     key = _evaluation_key(bench)
-    outdated = replaced_job(key)
-    if outdated is not None and (job := runner().find(outdated)) is not None and job.active:
-        runner().drop(outdated)
+    only("measuring", key)
 
     def work(progress: Progress) -> Evaluation:
         with bench.views.borrow() as view:
@@ -276,41 +304,6 @@ def _reading(bench: Bench, mask: Mask, prompt: str) -> Reading | None:
 
     key = ("reading", bench.model.digest, mask.digest, bench.task.bos, prompt)
     return cast("Reading | None", compute(key, "Reading the prompt", work))
-
-
-def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Scores | None:
-    """Scores as the ranking shows them.
-
-    Args:
-        bench: what is scored.
-        every: all kinds of the model instead of the bench's.
-        bootstrap: resamples for standard errors, 0 for none.
-        mask: score what flipping each value does from here; None for the unpruned model.
-    """
-    if not every and not bootstrap and mask is None:
-        return scores(bench)
-    setting = (bench.model.digest, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
-    chosen = ("every" if every else bench.kinds, bench.per_head, bootstrap, None if mask is None else mask.digest)
-    what = ("all kinds" if every else ", ".join(bench.kinds)) + ("" if mask is None else " at the mask")
-
-    def work(progress: Progress) -> Scores:
-        with bench.views.borrow() as view:
-            wanted = matrices(view, per_head=bench.per_head) if every else None
-            return score(
-                view,
-                bench.task,
-                bench.svds,
-                wanted or matrices(view, bench.kinds, per_head=bench.per_head),
-                scorer=bench.scorer,
-                mode=bench.mode,
-                limit=bench.score_limit,
-                seed=bench.task.seed,
-                mask=mask,
-                options=Options(bootstrap=bootstrap),
-                progress=progress,
-            )
-
-    return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {what} on {bench.task.name}", work))
 
 
 def known(bench: Bench, keys: tuple[MatrixKey, ...], mask: Mask) -> dict[Value, Mean] | None:

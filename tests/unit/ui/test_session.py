@@ -245,12 +245,6 @@ def test_another_mode_is_another_mask(browser: Browser) -> None:
     assert session.in_mode(zero, "freeze").digest == frozen.digest
 
 
-def test_only_another_measurement_replaces_the_one_under_way(browser: Browser) -> None:
-    assert session.replaced_job(("evaluation", 1)) is None
-    assert session.replaced_job(("evaluation", 1)) is None
-    assert session.replaced_job(("evaluation", 2)) == ("evaluation", 1)
-
-
 @pytest.mark.parametrize(
     ("model", "name"),
     [
