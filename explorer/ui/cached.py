@@ -121,7 +121,7 @@ def only(slot: str, key: Key) -> None:
     """
     before = cast("Key | None", st.session_state.get(slot))
     st.session_state[slot] = key
-    if before is not None and before != key and (job := runner().find(before)) is not None and job.active:
+    if before is not None and before != key and runner().under_way(before):
         runner().drop(before)
 
 
@@ -147,9 +147,13 @@ def progress_text(job: Job) -> str:
     """`waiting`, or `running, 40 %, about 12 s left`."""
     if job.state is State.WAITING:
         return str(job.state)
+    return f"{job.state}, {100 * job.share:.0f} %{_time_left(job)}"
+
+
+def _time_left(job: Job) -> str:
+    """`, about 12 s left`, as soon as that can be told."""
     left = job.seconds_left
-    rest = "" if left is None else f", about {left:.0f} s left"
-    return f"{job.state}, {100 * min(job.done / max(job.total, 1), 1.0):.0f} %{rest}"
+    return "" if left is None else f", about {left:.0f} s left"
 
 
 def _show(job: Job, wait: Wait) -> None:
@@ -197,6 +201,4 @@ def _watch(job: Job, name: str, narrow: bool) -> None:
     with suppress(StreamlitDuplicateElementKey), st.container(horizontal=not narrow, vertical_alignment="center"):
         place = st.container()
         st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)
-        left = job.seconds_left
-        rest = "" if left is None else f", about {left:.0f} s left"
-        place.progress(min(job.done / max(job.total, 1), 1.0), text=literal(f"{job.label} ({job.state}{rest})"))
+        place.progress(job.share, text=literal(f"{job.label} ({job.state}{_time_left(job)})"))

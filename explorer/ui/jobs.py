@@ -29,8 +29,8 @@ from explorer.progress import Progress
 from explorer.ui.turns import Turns
 
 Key = tuple[Hashable, ...]
-_AT_WORK: ContextVar[Job] = ContextVar("at-work")  # the job of this thread
 LONGEST_PAUSE = 5.0  # seconds per step that a job waits for urgent ones at most
+_AT_WORK: ContextVar[Job] = ContextVar("at-work")  # the job of this thread
 
 
 class State(StrEnum):
@@ -88,6 +88,11 @@ class Job:
     def active(self) -> bool:
         """Whether it still waits or runs."""
         return self.state in (State.WAITING, State.RUNNING)
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, 0 to 1."""
+        return min(self.done / max(self.total, 1), 1.0)
 
     @property
     def seconds_left(self) -> float | None:
@@ -214,6 +219,11 @@ class JobRunner:
         """The job with this key, if it was submitted and not forgotten."""
         with self._lock:
             return self._jobs.get(key)
+
+    def under_way(self, key: Key) -> bool:
+        """Whether the job with this key waits or runs."""
+        job = self.find(key)
+        return job is not None and job.active
 
     def of(self, owner: Hashable) -> list[Job]:
         """The jobs that an owner has asked for, the last one last."""

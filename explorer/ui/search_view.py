@@ -97,7 +97,7 @@ def _watch(started: Started) -> None:
     seconds = job.seconds_left
     left = "" if seconds is None or seconds < 1 or live.stopping else f", about {seconds:.0f} s left"
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(job.done / max(job.total, 1), 1.0), text=words.literal(f"{doing.capitalize()}{left}"))
+        st.progress(job.share, text=words.literal(f"{doing.capitalize()}{left}"))
         again = live.stopping or live.measuring
         st.button(
             "Stop now, without test figures" if again else "Stop",

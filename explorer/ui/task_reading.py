@@ -57,8 +57,7 @@ class Reading:
     @property
     def under_way(self) -> bool:
         """Whether it is being read, or waits for that."""
-        job = runner().find(self.key)
-        return job is not None and job.active
+        return runner().under_way(self.key)
 
     def _work(self, progress: Progress) -> Task:
         seed = settings().seed

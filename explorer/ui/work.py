@@ -195,8 +195,7 @@ def _evaluation_key(bench: Bench) -> Key:
 
 def measuring(bench: Bench) -> bool:
     """Whether the mask is being measured on the bench's split."""
-    job = runner().find(_evaluation_key(bench))
-    return job is not None and job.active
+    return runner().under_way(_evaluation_key(bench))
 
 
 def fills_in(bench: Bench) -> bool:
