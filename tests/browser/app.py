@@ -12,6 +12,12 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
+from explorer.edit import apply
+from explorer.evaluate import evaluate
+from explorer.masks import Mask
+from explorer.models import Model
+from explorer.svd_cache import SvdCache
+from explorer.tasks import load_task
 from explorer.ui import words
 from tests.browser import chart
 from tests.browser.conftest import ROOT, open_app, wait_until_idle
@@ -96,6 +102,13 @@ def cli_eval(mask: Path, root: Path, split: str = "validation") -> dict[str, Any
     assert result.returncode == 0, result.stderr
     report: dict[str, Any] = json.loads(result.stdout)
     return report
+
+
+def measured(model: Model, mask: Mask, svds: SvdCache, task: str = "int-mult") -> dict[str, Any]:
+    """The mask on the validation split, without the app."""
+    view = model.view()
+    apply(view, mask, svds)
+    return evaluate(view, load_task(task), "validation").as_dict()
 
 
 def shown(report: dict[str, Any]) -> dict[str, str]:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from explorer.edit import apply
-from explorer.evaluate import evaluate
-from explorer.masks import Mask, load_mask
+from explorer.masks import load_mask
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
-from explorer.tasks import load_task
 from tests.browser import app, chart
 from tests.browser.app import (
     APP,
@@ -162,14 +158,7 @@ def test_a_box_takes_what_it_encloses_and_its_figures_are_the_masks(
     assert chart.displayed_state(page, CHART)[matrix]["removed"] == [3, 4, 5, 6]
     mask = load_mask(download(page, tmp_path))
     assert [(one.matrix, one.index) for one in mask.removed] == [(matrix, index) for index in (3, 4, 5, 6)]
-    assert figures(page) == shown(measured(bundled, mask, svds))
-
-
-def measured(model: Model, mask: Mask, svds: SvdCache) -> dict[str, Any]:
-    """The mask on the validation split, without the app."""
-    view = model.view()
-    apply(view, mask, svds)
-    return evaluate(view, load_task("int-mult"), "validation").as_dict()
+    assert figures(page) == shown(app.measured(bundled, mask, svds))
 
 
 def test_bad_uploads_say_why_and_keep_the_mask(page: Page, url: str, tmp_path: Path) -> None:
@@ -225,7 +214,7 @@ def test_two_browsers_do_not_disturb_each_other(
         mask = load_mask(download(one, folder))
         assert len(mask) == count
         found.append(figures(one))
-        assert found[-1] == shown(measured(bundled, mask, svds))
+        assert found[-1] == shown(app.measured(bundled, mask, svds))
     for one, count, before in zip(pages, counts, found, strict=True):
         one.reload()
         removed(one, count)

@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from explorer.edit import apply
-from explorer.evaluate import evaluate
 from explorer.masks import load_mask
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
-from explorer.tasks import load_task
 from tests.bench import latency
 from tests.browser import app, chart
 from tests.browser.conftest import StartServer, open_app
@@ -44,9 +41,8 @@ def test_the_sample_comes_first_and_the_split_fills_in(
     labels = page.evaluate("window.__labels")
     assert "Loss, live sample" in labels
     assert labels[-1] == "Loss, validation"
-    view = bundled.view()
-    apply(view, load_mask(app.download(page, tmp_path)), svds)
-    assert app.figures(page) == app.shown(evaluate(view, load_task("int-sum"), "validation").as_dict())
+    mask = load_mask(app.download(page, tmp_path))
+    assert app.figures(page) == app.shown(app.measured(bundled, mask, svds, "int-sum"))
 
 
 def test_the_latency_bench_counts_every_click(browser: Browser) -> None:

@@ -9,12 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from explorer.edit import apply
-from explorer.evaluate import evaluate
 from explorer.masks import load_mask
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
-from explorer.tasks import load_task
 from tests.browser import app, chart
 from tests.browser.app import APP, CHART, figures, go, open_prune, press, settle, shown
 from tests.browser.app import wait_for_removed as removed
@@ -67,9 +64,7 @@ def test_a_long_job_holds_up_no_click_of_others_and_outlasts_its_page(
         chart.click_point(quick, CHART, matrix, index)
         removed(quick, 1 if index == 3 else 2)
     expect(bar).to_contain_text("running")  # while the other had its figures twice
-    view = bundled.view()
-    apply(view, load_mask(app.download(quick, tmp_path)), svds)
-    assert figures(quick) == shown(evaluate(view, load_task("int-mult"), "validation").as_dict())
+    assert figures(quick) == shown(app.measured(bundled, load_mask(app.download(quick, tmp_path)), svds))
 
     share = done(bar)
     go(busy, "Overview")
@@ -98,9 +93,7 @@ def test_two_sessions_that_click_in_turn_get_what_each_gets_alone(
         folder.mkdir()
         mask = load_mask(app.download(page, folder))
         assert sorted(one.index for one in mask.removed) == sorted(own)
-        view = bundled.view()
-        apply(view, mask, svds)
-        assert figures(page) == shown(evaluate(view, load_task("int-mult"), "validation").as_dict())
+        assert figures(page) == shown(app.measured(bundled, mask, svds))
 
 
 def test_a_page_outlasts_a_restart_of_the_server(page: Page, streamlit_server: StartServer, tmp_path: Path) -> None:

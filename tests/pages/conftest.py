@@ -11,6 +11,7 @@ import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1.element_tree import Selectbox
 
+from explorer.attribution import Scores
 from explorer.config import settings
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
@@ -52,3 +53,18 @@ def _typed_options(monkeypatch: pytest.MonkeyPatch) -> None:
 def engine(bundled: Model, svds: SvdCache) -> Engine:
     """The engine on the bundled model, on a view that no page uses."""
     return Engine(bundled.view(), svds)
+
+
+@pytest.fixture(scope="session")
+def scores(engine: Engine) -> Scores:
+    """The bundled model's usual scores."""
+    return engine.scores()
+
+
+@pytest.fixture
+def empty_library(isolated_folders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A workspace that no other test has saved masks in."""
+    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path / "workspace"))
+    settings.cache_clear()
+    yield
+    settings.cache_clear()

@@ -21,11 +21,6 @@ TASK = load_task("int-mult")
 COUNT = 4
 
 
-@pytest.fixture(scope="module")
-def scores(engine: Engine) -> Scores:
-    return engine.scores()
-
-
 def pruned() -> AppTest:
     return go(click(open_page("Prune"), "remove-lowest"), "Activations")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from statistics import median
 
-import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
@@ -15,11 +14,6 @@ from explorer.ui.work import CONTROL_DRAWS
 from tests.pages.app import Engine, captions, click, figures, go, mask_in, open_page, settled, token, upload
 from tests.pages.test_prune import CHART, check_figures
 from tests.picks import send_pick
-
-
-@pytest.fixture(scope="module")
-def scores(engine: Engine) -> Scores:
-    return engine.scores()
 
 
 def slide(app: AppTest, gain: float) -> AppTest:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.config import settings
 from explorer.errors import TaskError
 from explorer.library import Library
 from explorer.ui import cached, mask_work, work
 from tests.pages.app import APP, SECONDS, Engine, click, figures, go, mask_in, open_page, sentences, settled
+from tests.pages.slow import SOON, Slow
 from tests.pages.test_masks import select
-
-SOON = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -27,27 +24,6 @@ def _fresh_runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(cached.compute, "__defaults__", (cached.Wait(0.3),))
     yield
     cached.runner.clear()
-
-
-class Slow:
-    """Stands in for a piece of work: goes half way, waits to be released, then does the real work."""
-
-    def __init__(self, original: Any) -> None:
-        self.original = original
-        self.gate = threading.Event()
-        self.started = threading.Event()
-        self.calls = 0
-
-    def __call__(self, *args: Any, progress: Any = None, **options: Any) -> Any:
-        self.calls += 1
-        progress(1, 2)
-        self.started.set()
-        deadline = SOON
-        while not self.gate.wait(0.02):
-            progress(1, 2)
-            deadline -= 0.02
-            assert deadline > 0
-        return self.original(*args, progress=progress, **options)
 
 
 def run_once(app: AppTest) -> AppTest:
@@ -157,11 +133,8 @@ def test_failed_work_is_its_sentence_and_can_be_started_again(monkeypatch: pytes
     assert figures(app)["Accuracy, validation"].endswith("%")
 
 
-def test_what_failed_for_one_reason_starts_again_together(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path))
-    settings.cache_clear()
+@pytest.mark.usefixtures("empty_library")
+def test_what_failed_for_one_reason_starts_again_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     for count in (2, 3):
         Library.default().save(engine.lowest(engine.scores(), count), f"lowest {count}")
 

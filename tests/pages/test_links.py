@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.config import settings
 from explorer.keys import Kind
 from explorer.ui import session
 from tests.commands import run
@@ -173,11 +172,8 @@ def every_view(engine: Engine) -> Iterator[AppTest]:
     yield select(app, 0, 1)
 
 
-def test_every_action_is_offered_as_command_and_as_python(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path))
-    settings.cache_clear()
+@pytest.mark.usefixtures("empty_library")
+def test_every_action_is_offered_as_command_and_as_python(engine: Engine) -> None:
     found: dict[str, Copied] = {}
     for app in every_view(engine):
         found |= every_copied(app)

@@ -31,8 +31,7 @@ from tests.pages.app import (
     settled,
     upload_task,
 )
-
-SOON = 20.0
+from tests.pages.slow import SOON, Slow
 
 
 @pytest.fixture
@@ -48,14 +47,8 @@ def test_the_sample_is_shown_as_such_until_the_split_is_measured(
     engine: Engine, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_page("Prune")
-    gate = threading.Event()
-
-    def late(*args: Any, progress: Any = None, **options: Any) -> Any:
-        while not gate.wait(0.02):
-            progress(1, 2)
-        return evaluate_kept(*args, progress=progress, **options)
-
-    monkeypatch.setattr(work, "evaluate_kept", late)
+    slow = Slow(evaluate_kept)
+    monkeypatch.setattr(work, "evaluate_kept", slow)
     app.button(key="remove-lowest").click().run()
     mask = engine.lowest(engine.scores(), 4)
     whole = engine.compare(mask)
@@ -67,7 +60,7 @@ def test_the_sample_is_shown_as_such_until_the_split_is_measured(
     assert [metric.delta for metric in app.metric][2] == words.spread(change, signed=True)
     assert f"n = {few}" in captions(app)
     assert "Measuring 4 removed values" in app.get("progress")[0].proto.text
-    gate.set()
+    slow.gate.set()
     app = settled(app)
     assert figures(app)["Loss, validation"] == f"{now.mean_loss.value:.3f} nats"
     assert f"n = {now.n}" in captions(app)
@@ -104,14 +97,8 @@ def test_the_split_fills_in_with_its_interval(engine: Engine, few: int, monkeypa
 
 def test_scores_tells_prediction_and_sample_too(engine: Engine, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page("Prune")
-    gate = threading.Event()
-
-    def late(*args: Any, progress: Any = None, **options: Any) -> Any:
-        while not gate.wait(0.02):
-            progress(1, 2)
-        return evaluate_kept(*args, progress=progress, **options)
-
-    monkeypatch.setattr(work, "evaluate_kept", late)
+    slow = Slow(evaluate_kept)
+    monkeypatch.setattr(work, "evaluate_kept", slow)
     app.button(key="remove-lowest").click().run()
     app.switch_page("pages/scores.py")
     app.run()
@@ -123,7 +110,7 @@ def test_scores_tells_prediction_and_sample_too(engine: Engine, few: int, monkey
     line = mask_line(app)
     assert line.startswith(f"{predicted} Accuracy, live sample: **{now} [")
     assert line.endswith(f"n = {few} of {whole.masked.n}**; unpruned {before}")
-    gate.set()
+    slow.gate.set()
     line = mask_line(settled(app))
     assert line.startswith(f"{predicted} Accuracy, validation: **{words.accuracy(whole.masked)}**")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
-from explorer.config import settings
 from explorer.edit import apply, identity
 from explorer.evaluate import evaluate
 from explorer.library import Library, id_of
@@ -27,18 +25,7 @@ from tests.pages.app import Engine, captions, choose, click, copied, open_page, 
 from tests.pages.test_masks import filled, names, select
 from tests.siblings import tuned_bundled
 
-
-@pytest.fixture(scope="module")
-def scores(engine: Engine) -> Scores:
-    return engine.scores()
-
-
-@pytest.fixture(autouse=True)
-def _empty_library(isolated_folders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path / "workspace"))
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("empty_library")
 
 
 @pytest.fixture(scope="module")

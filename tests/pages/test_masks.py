@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
-from explorer.config import settings
 from explorer.library import ABOUT, Library, id_of
 from explorer.mask_links import INLINE, link_text
 from explorer.masks import Mask, load_mask
@@ -39,20 +37,9 @@ from tests.pages.app import (
     settled,
 )
 
+pytestmark = pytest.mark.usefixtures("empty_library")
+
 ROOT = Path(APP).parent
-
-
-@pytest.fixture(scope="module")
-def scores(engine: Engine) -> Scores:
-    return engine.scores()
-
-
-@pytest.fixture(autouse=True)
-def _empty_library(isolated_folders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path / "workspace"))
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 def filled(engine: Engine, scores: Scores, *counts: int) -> list[Mask]:

@@ -32,11 +32,6 @@ from tests.picks import send_pick
 CHART = "prune-chart"
 
 
-@pytest.fixture(scope="module")
-def scores(engine: Engine) -> Scores:
-    return engine.scores()
-
-
 def places(mask: Mask) -> list[tuple[str, int]]:
     return [(one.matrix, one.index) for one in mask.removed]
 

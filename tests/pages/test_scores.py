@@ -30,11 +30,6 @@ from tests.pages.app import Engine, click, copied, go, mask_in, open_page, sente
 TASK = load_task("int-mult")
 
 
-@pytest.fixture(scope="module")
-def scores(engine: Engine) -> Scores:
-    return engine.scores()
-
-
 @pytest.fixture(autouse=True)
 def _nothing_measured(isolated_folders: object) -> Iterator[None]:
     """Exact effects of other tests are forgotten: on disk, and in the process's results."""

@@ -43,11 +43,6 @@ from tests.pages.app import (
 LINES = [json.dumps({"prompt": f"{i} x {j} =", "answer": f" {i * j}"}) for i in range(2, 8) for j in range(2, 8)]
 
 
-@pytest.fixture(scope="module")
-def scores(engine: Engine) -> Scores:
-    return engine.scores()
-
-
 def encoded(mask: Mask) -> bytes:
     return EXPORTS["mask"].encode(mask)
 

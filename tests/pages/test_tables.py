@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.config import settings
 from explorer.library import Library
 from tests.pages.app import Engine, click, go, look, open_page, settled, upload_task
 from tests.pages.test_masks import select
+
+pytestmark = pytest.mark.usefixtures("empty_library")
 
 # A number that stands alone, or before a unit, an error or an interval; such a column would sort as text.
 NUMBER = re.compile(r"\s*[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?=$|[\s%\[±])")
@@ -49,14 +49,6 @@ def numbers_as_text(frame: pd.DataFrame) -> list[str]:
 )
 def test_the_rule(cells: list[object], text: bool) -> None:
     assert numbers_as_text(pd.DataFrame({"cells": cells})) == (["cells"] if text else [])
-
-
-@pytest.fixture(autouse=True)
-def _own_library(isolated_folders: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path / "workspace"))
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 def overview(engine: Engine) -> AppTest:

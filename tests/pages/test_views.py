@@ -26,11 +26,6 @@ from explorer.ui import words
 from tests.pages.app import PAGES, Engine, choose, click, go, mask_in, open_page, plain, sentences, settled
 
 
-@pytest.fixture(scope="module")
-def scores(engine: Engine) -> Scores:
-    return engine.scores()
-
-
 @pytest.mark.parametrize("title", PAGES)
 def test_every_page_stands_unpruned_and_pruned(title: str) -> None:
     app = open_page(title)
