@@ -2,14 +2,16 @@
 
 The component is not in a shadow root. Its host is ``[data-testid=spectrum-chart][data-chart-key=<key>]``, its
 graph ``.spectrum-chart__plot`` is plotly's own graph div. Pixels come from plotly's axes (``_fullLayout``), the
-displayed state from the symbols that plotly draws (100 and above are hollow).
+displayed state from the marks: a trace of them for each matrix, and a shape for each value that changed since.
 """
 
 from __future__ import annotations
 
 import time
+from io import BytesIO
 from typing import Any
 
+from PIL import Image, ImageColor
 from playwright.sync_api import Locator, Page
 
 _SETTLED = """([gd, rest]) => {
@@ -115,15 +117,28 @@ def displayed_state(page: Page, chart_key: str) -> dict[str, dict[str, list[int]
         page,
         chart_key,
         """const state = {};
-        for (const { meta, marker } of gd._fullData) {
+        const shapes = new Set((gd.layout.shapes ?? []).map((shape) => shape.name));
+        for (const { meta, x } of gd._fullData) {
             if (!meta?.matrix) continue;
-            const removed = [], kept = [];
-            marker.symbol.forEach((symbol, i) => (symbol >= 100 ? removed : kept).push(i));
-            state[meta.matrix] = { removed, kept };
+            const marked = gd._fullData.find((trace) => trace.meta?.marks === meta.matrix).x;
+            const chosen = (i) => marked.includes(i) !== shapes.has(`${meta.matrix} ${i}`);
+            const indices = Array.from(x);
+            state[meta.matrix] = { removed: indices.filter(chosen), kept: indices.filter((i) => !chosen(i)) };
         }
         return state;""",
     )
     return state
+
+
+def drawn_hollow(page: Page, chart_key: str, matrix: str, index: int) -> bool:
+    """Whether the middle of a point has the plot's background, by its pixels."""
+    settle(page, chart_key)
+    page.mouse.move(1, 1)
+    page.wait_for_timeout(100)
+    x, y = pixel(page, chart_key, matrix, index)
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    background = evaluate(page, chart_key, "return gd._fullLayout.paper_bgcolor;")
+    return picture.getpixel((round(x), round(y))) == ImageColor.getrgb(background)
 
 
 def view(page: Page, chart_key: str) -> dict[str, Any]:

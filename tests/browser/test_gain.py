@@ -27,15 +27,12 @@ def slide(page: Page, key: str, times: int) -> None:
         page.keyboard.press(key)
 
 
-def symbols(page: Page) -> set[int]:
-    """The forms of the chosen points in the plot: from 100 on hollow, from 300 on hollow with a dot."""
-    found: list[int] = chart.evaluate(
-        page,
-        CHART,
-        """return gd._fullData.filter((one) => one.meta?.matrix)
-            .flatMap((one) => Array.from(one.marker.symbol)).filter((symbol) => symbol >= 100);""",
-    )
-    return {symbol // 100 for symbol in found}
+def hollow(page: Page) -> set[bool]:
+    """Whether the chosen points are hollow: removed ones are, scaled ones have a dot."""
+    state = chart.displayed_state(page, CHART)
+    chosen = [(matrix, index) for matrix, one in state.items() for index in one["removed"]]
+    assert chosen
+    return {chart.drawn_hollow(page, CHART, matrix, index) for matrix, index in chosen}
 
 
 def test_the_figures_are_the_commands_and_the_plot_says_scaled(
@@ -46,7 +43,7 @@ def test_the_figures_are_the_commands_and_the_plot_says_scaled(
     wait_for_state(page, "removed")
     pruned, legend = figures(page), page.locator(f".st-key-{CHART} .spectrum-chart__key")
     expect(legend).to_contain_text("removed")
-    assert symbols(page) == {1}
+    assert hollow(page) == {True}
 
     slide(page, "ArrowRight", STEPS)
     wait_for_state(page, "scaled to 50 %")
@@ -57,7 +54,7 @@ def test_the_figures_are_the_commands_and_the_plot_says_scaled(
     assert figures(page)["loss"] != pruned["loss"]
     expect(legend).to_contain_text("scaled to 50 %")
     expect(legend).not_to_contain_text("removed")
-    assert symbols(page) == {3}
+    assert hollow(page) == {False}
     assert "Enter or Space scales or restores one" in str(
         page.locator(f".st-key-{CHART} [role=application]").get_attribute("aria-label")
     )
@@ -66,4 +63,4 @@ def test_the_figures_are_the_commands_and_the_plot_says_scaled(
     wait_for_state(page, "removed")
     assert figures(page) == pruned
     expect(legend).to_contain_text("removed")
-    assert symbols(page) == {1}
+    assert hollow(page) == {True}

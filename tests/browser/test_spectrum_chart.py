@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser import chart
 from tests.browser.conftest import StartServer, open_app, wait_until_idle
@@ -106,6 +106,54 @@ def test_the_plot_recolours_before_python_answers(page: Page, url: str) -> None:
     _, removed = wait_for_picks(page, 2)
     assert removed == {MATRIX: [2, 3]}
     assert removed_in_plot(page) == [2, 3]
+
+
+@pytest.mark.parametrize("query", ["n=32", "n=600&series=1", "n=4000&series=1"])
+def test_a_removed_value_is_hollow_above_its_neighbours(page: Page, url: str, query: str) -> None:
+    open_demo(page, url, query)
+    index = 20 if "n=32" in query else 200
+
+    def hollow() -> bool:
+        return chart.drawn_hollow(page, KEY, MATRIX, index)
+
+    assert not hollow()
+    chart.click_point(page, KEY, MATRIX, index)
+    wait_for_picks(page, 1)
+    assert removed_in_plot(page) == [index]
+    assert hollow()
+    for _ in range(2):  # the plot is drawn anew: its mark is part of a trace now
+        page.get_by_text("log axis").click()
+        wait_until_idle(page)
+    assert hollow()
+    chart.click_point(page, KEY, MATRIX, index)
+    wait_for_picks(page, 2)
+    assert removed_in_plot(page) == []
+    assert not hollow()
+
+
+def test_many_values_at_once(page: Page, url: str) -> None:
+    open_demo(page, url, "n=600&series=1")
+    everything = list(range(600))
+    for count, expected in enumerate((everything, [], everything), start=1):
+        chart.box_select(page, KEY, MATRIX, 0, 599)
+        wait_for_picks(page, count)
+        assert removed_in_plot(page) == expected
+        assert chart.drawn_hollow(page, KEY, MATRIX, 599) == bool(expected)  # no later ring covers it
+        assert chart.evaluate(page, KEY, "return gd.layout.shapes.length") == 0  # as traces, which draw them faster
+
+
+def test_marks_are_hidden_with_their_series(page: Page, url: str) -> None:
+    open_demo(page, url)
+    shapes = "return (gd.layout.shapes ?? []).map((one) => one.name)"
+    chart.click_point(page, KEY, MATRIX, 3)
+    chart.click_point(page, KEY, OTHER, 4)
+    assert chart.evaluate(page, KEY, shapes) == [f"{MATRIX} 3", f"{OTHER} 4"]
+    chart.graph(page, KEY).locator(".legendtoggle").first.click()
+    page.wait_for_timeout(600)
+    assert chart.evaluate(page, KEY, shapes) == [f"{OTHER} 4"]
+    chart.graph(page, KEY).locator(".legendtoggle").first.click()
+    page.wait_for_timeout(600)
+    assert chart.evaluate(page, KEY, shapes) == [f"{MATRIX} 3", f"{OTHER} 4"]
 
 
 def test_zoom_and_tool_survive_clicks(page: Page, url: str) -> None:
@@ -238,6 +286,24 @@ def test_colours_follow_the_theme_without_a_reload(page: Page, url: str) -> None
     assert dark[0] != light[0]
     assert dark[1] != light[1]
     assert removed_in_plot(page) == [3]
+
+
+def test_a_plot_library_that_did_not_come_is_asked_for_again(page: Page, url: str) -> None:
+    failed: list[str] = []
+
+    def fail_twice(route: Route) -> None:
+        if len(failed) == 2:
+            route.continue_()
+        else:
+            failed.append(route.request.url)
+            route.abort()
+
+    page.route("**/plotly.min.js*", fail_twice)
+    open_demo(page, url)
+    assert len(failed) == 2
+    expect(page.locator(".spectrum-chart__key")).to_contain_text("kept")
+    chart.click_point(page, KEY, MATRIX, 2)
+    assert wait_for_picks(page, 1)[1] == {MATRIX: [2]}
 
 
 def test_the_tip_tells_what_is_under_the_pointer(page: Page, url: str) -> None:

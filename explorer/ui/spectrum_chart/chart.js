@@ -1,6 +1,8 @@
 // One mounted chart: draws, listens to the pointer and the keyboard, talks to Python.
 
 const DOUBLE_CLICK_MS = 400;
+const RETRY_MS = 500; // twice as long after each failure
+const MAX_FAILURES = 6;
 const CHARTS = new WeakMap();
 
 function element(parent, name, tag = "div") {
@@ -25,6 +27,7 @@ class SpectrumChart {
     this.root.setAttribute("role", "application");
     this.stop = new AbortController();
     this.drawing = Promise.resolve();
+    this.failures = 0;
     this.listen();
   }
 
@@ -32,10 +35,18 @@ class SpectrumChart {
 
   update(component) {
     this.component = component;
-    this.drawing = this.drawing.then(() => this.draw(component)).catch((error) => {
+    clearTimeout(this.retry);
+    this.drawing = this.drawing.then(() => this.draw(component)).then(() => { this.failures = 0; }).catch((error) => {
       this.key.textContent = error.message;
-      console.error(error);
+      if (component === this.component) this.failed(component, error);
     });
+  }
+
+  // What failed may succeed soon: a server that is busy, or that starts again.
+  failed(component, error) {
+    const again = this.failures < MAX_FAILURES && !this.stop.signal.aborted;
+    console[again ? "warn" : "error"](error);
+    if (again) this.retry = setTimeout(() => this.update(component), RETRY_MS * 2 ** this.failures++);
   }
 
   async draw(component) {
@@ -51,7 +62,7 @@ class SpectrumChart {
       data.series.map((one) => [one.matrix, one.s, one.score, one.blocks, one.null_from, one.edge]),
       data.y, data.log_y, data.height, data.interactive, theme,
     ]);
-    if (shape !== this.shape) this.model = { data, series: data.series.map((one) => buildSeries(one, data)) };
+    if (shape !== this.shape) this.model = buildModel(data);
     this.model.data = data;
     this.byMatrix = new Map(this.model.series.map((one) => [one.matrix, one]));
     const changed = this.replay();
@@ -82,6 +93,7 @@ class SpectrumChart {
     this.root.style.height = `${data.height}px`;
     this.name(data.state);
     const traces = buildTraces(this.model, theme);
+    this.marked = data.state;
     const { model } = this;
     await this.Plotly.react(this.plot, traces, buildLayout(model, theme), plotConfig(model, this.Plotly, this.plot));
     this.drawn = model;
@@ -123,8 +135,14 @@ class SpectrumChart {
   recolour() {
     this.late = this.drawn !== this.model; // the new traces are still being drawn
     if (this.late) return;
-    const symbols = this.model.series.map((one, k) => symbolsOf(one, k, this.model.data));
-    this.Plotly.restyle(this.plot, { "marker.symbol": symbols }, symbols.map((_, k) => k + FIRST_SERIES));
+    const changed = changedMarks(this.model, this.visible());
+    if (changed.length > MAX_SHAPES || this.marked !== this.model.data.state) {
+      const [update, traces] = marksUpdate(this.model);
+      this.marked = this.model.data.state;
+      this.Plotly.update(this.plot, update, { shapes: [] }, traces);
+    } else if (changed.length || this.plot.layout.shapes?.length) {
+      this.Plotly.relayout(this.plot, { shapes: changed.map((one) => shapeOf(...one, this.model)) });
+    }
     if (this.at && !this.tip.hidden) this.show(this.at);
   }
 
@@ -164,7 +182,8 @@ class SpectrumChart {
 
   wire() {
     this.wired = true;
-    this.plot.on("plotly_relayout", () => this.hide());
+    this.plot.on("plotly_relayout", (change) => { if (!change.shapes) this.hide(); });
+    this.plot.on("plotly_restyle", () => this.recolour()); // the legend shows and hides series
     this.plot.on("plotly_selected", (event) => this.selected(event));
   }
 
@@ -293,6 +312,7 @@ class SpectrumChart {
 
   destroy() {
     this.stop.abort();
+    clearTimeout(this.retry);
     this.observer.disconnect();
     if (this.Plotly) this.Plotly.purge(this.plot);
     this.root.remove();

@@ -18,7 +18,7 @@ OnPick = Callable[[tuple[Pick, ...]], None]
 
 _HERE = Path(__file__).parent
 # Joined in this order: an inline module cannot import a file.
-_SCRIPTS = ("load.js", "model.js", "table.js", "figure.js", "geometry.js", "chart.js")
+_SCRIPTS = ("load.js", "model.js", "table.js", "figure.js", "marks.js", "geometry.js", "chart.js")
 
 # plotly.js puts its style sheet into the document's head, out of reach of a shadow root.
 _MOUNT = st.components.v2.component(

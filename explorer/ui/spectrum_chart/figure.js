@@ -1,8 +1,9 @@
 // The plotly figure, the theme, and the words of the tip.
 
-const SYMBOLS = [0, 1, 2, 5, 13, 6, 17, 14]; // circle, square, diamond, ...; + 100 is the hollow form
-const HOLLOW = 100;
-const DOTTED = 300; // hollow with a dot
+const SYMBOLS = [0, 1, 2, 5, 13, 6, 17, 14]; // circle, square, diamond, ...
+const DOTTED = 200; // added to a symbol: with a dot
+const RIM = 1.8; // pixels between points that touch
+const RING = 1.6; // line of a hollow mark
 const DASHES = ["solid", "dot", "dash", "dashdot", "longdash", "longdashdot"];
 const WEBGL_FROM = 3000; // points
 const FIRST_SERIES = 1; // trace 0 draws the blocks
@@ -37,23 +38,22 @@ function isSoft(data) {
   return data.state !== "removed";
 }
 
-function symbolsOf(series, position, data) {
-  const symbol = SYMBOLS[position % SYMBOLS.length];
-  const chosen = symbol + (isSoft(data) ? DOTTED : HOLLOW);
-  return Array.from(series.shown, (removed) => (removed ? chosen : symbol));
-}
-
 function markerSize(total) {
   return total <= 150 ? 10 : total <= 800 ? 8 : total <= WEBGL_FROM ? 6 : 5;
 }
 
-function seriesTrace(series, position, model, style) {
+// Of the points of the `position`-th series; angular symbols look smaller than circles.
+function sizeOf(position, { size, dense }) {
+  return size + (position && !dense ? 3 : 0);
+}
+
+function seriesTrace(series, position, model) {
+  const { style } = model;
   const several = model.series.length > 1;
   const colour = series.score ? { color: series.score, coloraxis: "coloraxis" } : { color: style.theme.neutral };
-  const rim = style.dense ? colour : { color: style.theme.background }; // rims would hide a dense cloud
   const marker = {
-    symbol: symbolsOf(series, position, model.data), size: style.size + (position && !style.dense ? 3 : 0),
-    ...colour, line: { width: style.dense ? 1 : 1.8, ...rim },
+    symbol: SYMBOLS[position % SYMBOLS.length], size: sizeOf(position, style),
+    ...colour, line: { width: style.dense ? 0 : RIM, color: style.theme.background }, // rims would hide a dense cloud
   };
   if (series.nullFrom < series.n) {
     marker.opacity = Array.from({ length: series.n }, (_, i) => (i < series.nullFrom ? 1 : 0.35));
@@ -68,7 +68,8 @@ function seriesTrace(series, position, model, style) {
   };
 }
 
-function blockTrace(model, style) {
+function blockTrace(model) {
+  const { style } = model;
   const x = [];
   const y = [];
   for (const series of model.series) {
@@ -117,17 +118,13 @@ function uncertainTrace(series, style) {
   };
 }
 
-function scoreLimit(model) {
-  const sizes = model.series.flatMap((one) => (one.score ? Array.from(one.score, Math.abs).filter(Number.isFinite) : []));
-  sizes.sort((a, b) => a - b);
-  return sizes[Math.floor(0.99 * (sizes.length - 1))] || sizes[sizes.length - 1] || 1; // one outlier must not grey the rest
-}
-
 function buildTraces(model, theme) {
   const total = model.series.reduce((sum, one) => sum + one.n, 0);
   const type = total > WEBGL_FROM && hasWebGL() ? "scattergl" : "scatter";
   const style = { type, size: markerSize(total), dense: total > 150, theme };
-  const traces = [blockTrace(model, style), ...model.series.map((one, k) => seriesTrace(one, k, model, style))];
+  model.style = style;
+  const each = (build) => model.series.map((one, k) => build(one, k, model));
+  const traces = [blockTrace(model), ...each(seriesTrace), ...each(marksTrace)];
   if (model.series.length > 1) traces.push(...model.series.map((one, k) => legendTrace(one, k, style)));
   if (model.data.y !== "score") {
     traces.push(...model.series.filter((one) => one.edge).map((one) => edgeTrace(one, style)));
@@ -138,7 +135,6 @@ function buildTraces(model, theme) {
 
 function buildLayout(model, theme) {
   const { data } = model;
-  const limit = scoreLimit(model);
   const several = model.series.length > 1;
   const axis = {
     gridcolor: theme.grid, zerolinecolor: theme.grid, linecolor: theme.grid, automargin: true,
@@ -164,7 +160,7 @@ function buildLayout(model, theme) {
     },
     legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { size: 12 } },
     coloraxis: {
-      colorscale: theme.dark ? SCALES.dark : SCALES.light, cmin: -limit, cmax: limit,
+      colorscale: theme.dark ? SCALES.dark : SCALES.light, cmin: -model.limit, cmax: model.limit,
       showscale: model.series.some((one) => one.score),
       colorbar: { title: { text: "score (nats)", side: "right", font: { size: 12 } }, thickness: 10, outlinewidth: 0, tickfont: { size: 11 }, nticks: 7 },
     },
@@ -181,7 +177,8 @@ function plotConfig({ data, series }, Plotly, gd) {
   const picking = data.interactive ? ["select2d", "lasso2d"] : [];
   return {
     displaylogo: false, showSendToCloud: false, plotlyServerURL: "", displayModeBar: true, scrollZoom: false,
-    doubleClick: false, showTips: false, showAxisRangeEntryBoxes: false,
+    doubleClick: false, doubleClickDelay: 0, // a second quick click would draw every point anew
+    showTips: false, showAxisRangeEntryBoxes: false,
     modeBarButtons: [[...picking, "zoom2d", "pan2d"], ["resetScale2d"], ["toImage", svg, csv]],
     toImageButtonOptions: { format: "png", scale: 2, filename: name },
   };

@@ -66,8 +66,20 @@ function buildSeries(one, data) {
   return {
     matrix: one.matrix, n: one.n, s, score, blocks, members: membersOf(blocks), nullFrom, edge: one.edge,
     uncertain: new Set(one.uncertain),
-    ys: heights(s, score, nullFrom, data), shown: new Uint8Array(one.n),
+    ys: heights(s, score, nullFrom, data), shown: new Uint8Array(one.n), marked: null,
   };
+}
+
+// Where the colours end: one outlier must not grey the rest.
+function scoreLimit(series) {
+  const sizes = series.flatMap((one) => (one.score ? Array.from(one.score, Math.abs).filter(Number.isFinite) : []));
+  sizes.sort((a, b) => a - b);
+  return sizes[Math.floor(0.99 * (sizes.length - 1))] || sizes[sizes.length - 1] || 1;
+}
+
+function buildModel(data) {
+  const series = data.series.map((one) => buildSeries(one, data));
+  return { data, series, limit: scoreLimit(series) };
 }
 
 function blockOf(series, index) {
