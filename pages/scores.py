@@ -45,13 +45,14 @@ with left:
     chosen = score_table.ranking(shown, len(table))
 with right:
     ask = st.container()
-    score_check.compare(shown)
+    chosen += score_check.compare(shown)
 
 offenders = score_rows.offenders(shown, OFFENDERS)
 if len(offenders):
     with left:
         st.subheader("Furthest off", divider="gray", anchor=False)
-        chosen = tuple(dict.fromkeys((*chosen, *score_table.worst(offenders))))
+        chosen += score_table.worst(offenders)
+chosen = tuple(dict.fromkeys(chosen))
 with buttons:
     score_table.actions(bench, scores if at_mask is None else at_mask, chosen)
 with ask:

@@ -66,6 +66,7 @@ def elsewhere(bench: Bench) -> None:
         key="damage",
         disabled=not possible,
         on_click=lambda: st.session_state.update({"damage-asked": asked}),
+        help=f"With the mask and without it, on up to {LIMIT} examples of each task and on the text.",
     )
 
     def code() -> share.Recipes:

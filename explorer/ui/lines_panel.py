@@ -10,6 +10,8 @@ from explorer.ui.history import MAX_NAME, History, Lines
 from explorer.ui.words import literal
 
 HEIGHT = 320
+_STEPS = "All steps of the mask: click one to go there."
+_FORKS = "Try something else in a line of steps of its own."
 
 
 def choose_line(model: Model) -> None:
@@ -32,7 +34,7 @@ def steps(model: Model) -> None:
     history = lines.history
     # A new widget for every state: one in a closed popover keeps, and sends, the choice that was made in it last.
     key = f"history-step-{lines.current}-{history.position}-{len(history.steps)}"
-    with st.popover("History", icon=":material/history:", width="stretch", key="history-popover"):
+    with st.popover("History", icon=":material/history:", width="stretch", key="history-popover", help=_STEPS):
         st.session_state[key] = history.position
 
         def jump() -> None:
@@ -57,7 +59,7 @@ def _text(history: History, at: int) -> str:
 def forks(model: Model) -> None:
     """Go on in a new line, close the current one, open the last one again."""
     now = session.lines(model)
-    with st.popover("Fork", icon=":material/call_split:", width="stretch", key="fork-popover"):
+    with st.popover("Fork", icon=":material/call_split:", width="stretch", key="fork-popover", help=_FORKS):
         st.markdown("A fork goes on from here in a line of its own; this line stays as it is.")
         st.text_input("Name", placeholder=now.free_name, key="fork-name", max_chars=MAX_NAME)
 

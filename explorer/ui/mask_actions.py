@@ -92,7 +92,10 @@ def several(bench: Bench, library: Library, entries: tuple[Entry, ...]) -> None:
 
     with st.container(horizontal=True, vertical_alignment="bottom", key="combine"):
         key = f"combine-{min(len(entries), 3)}"
-        how = st.selectbox("Combine into a new mask", list(ways), key=key, width=220)
+        how = st.selectbox(
+            "Combine into a new mask", list(ways), key=key, width=220,
+            help="Union: values that any of them removes. Intersection: that all remove. Majority: more than half.",
+        )  # fmt: skip
         st.text_input("Name", placeholder=_proposed(how, entries), key="combine-name", max_chars=MAX_NAME, width=320)
         st.button("Combine", key="combine-go", type="primary", on_click=combine)
         files = [entry.mask for entry in entries]

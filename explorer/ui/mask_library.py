@@ -98,7 +98,8 @@ def _importer(library: Library) -> None:
         if done := len(files) - len(problems):
             st.toast(f"{done:,} imported.", icon=":material/check:")
 
-    with st.popover("Import", icon=":material/upload:", key="import-popover"), st.container(key="import"):
+    about = "Mask files, from here or from a colleague; each becomes an entry."
+    with st.popover("Import", icon=":material/upload:", key="import-popover", help=about), st.container(key="import"):
         st.file_uploader("Mask files", type=["json"], accept_multiple_files=True, key=key, on_change=take)
 
 
@@ -108,7 +109,9 @@ def _trash(library: Library) -> None:
     def restore(id: str) -> None:
         attempt(lambda: library.restore([id]))
 
-    with st.popover("Deleted", icon=":material/delete:", key="trash-popover", disabled=not gone):
+    with st.popover(
+        "Deleted", icon=":material/delete:", key="trash-popover", disabled=not gone, help="Masks to restore."
+    ):
         for entry in gone:
             st.button(
                 literal(f"Restore {entry.name} ({len(entry.mask):,} {entry.mask.state})"),

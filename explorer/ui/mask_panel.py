@@ -102,6 +102,7 @@ def _download(model: Model, mask: Mask) -> None:
         on_click="ignore",
         width="stretch",
         key="download",
+        help="The mask as JSON, with what it was made from. The command line and Python read it.",
     )
 
 
@@ -136,4 +137,7 @@ def _uploader(model: Model) -> None:
             offer(file.name, mask, f"uploaded {file.name}")
 
     with st.container(key="upload"):
-        st.file_uploader("Upload a mask", type=["json"], key=key, on_change=take)
+        st.file_uploader(
+            "Upload a mask", type=["json"], key=key, on_change=take,
+            help="A mask file for this model; it becomes a step of the history.",
+        )  # fmt: skip

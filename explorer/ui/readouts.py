@@ -34,7 +34,12 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
     choice, effect = st.columns([1, 4], vertical_alignment="bottom")
     index_key = f"readout-index-{key}"
     links.restore("value", index_key, 0, links.one_of(range(found.rank)))
-    index = int(choice.number_input("Singular value", 0, found.rank - 1, key=index_key, persist_state="session"))
+    index = int(
+        choice.number_input(
+            "Singular value", 0, found.rank - 1, key=index_key, persist_state="session",
+            help="Index in the spectrum, 0 for the largest.",
+        )
+    )  # fmt: skip
     links.keep("value", index, 0)
     with effect:
         if isinstance(key, MatrixKey):

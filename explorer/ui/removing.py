@@ -34,7 +34,10 @@ def along(bench: Bench, scores: Scores) -> None:
         workbench.remove_lowest(bench, scores, wanted)
 
     left, right = st.columns([5, 2], vertical_alignment="bottom")
-    left.select_slider("Lowest-scored, along the ranking", counts, key="k-slider", on_change=move)
+    left.select_slider(
+        "Lowest-scored, along the ranking", counts, key="k-slider", on_change=move,
+        help="Replaces the current mask by so many values with the most negative scores.",
+    )  # fmt: skip
     wanted = right.toggle(
         "Curve", key="curve", persist_state="session", help="Measures the live sample at every stop of the slider."
     )
@@ -91,7 +94,8 @@ def whole(bench: Bench, scores: Scores) -> None:
     layers = sorted({key.layer for key in scores.matrices})
     places = {f"layer {layer}": tuple(key for key in scores.matrices if key.layer == layer) for layer in layers}
     places |= {str(key): (key,) for key in scores.matrices}
-    with st.popover("Whole matrices", icon=":material/select_all:", key="whole-popover"):
+    about = "Remove or restore all values of a matrix, or of a layer."
+    with st.popover("Whole matrices", icon=":material/select_all:", key="whole-popover", help=about):
         chosen = st.selectbox(
             "Matrix or layer", list(places), key="whole", persist_state="session",
             help="All values of one scored matrix, or of all of a layer's, at once.",

@@ -15,6 +15,7 @@ from explorer.masks import Mask
 from explorer.metrics import Mean
 from explorer.study import Trust
 from explorer.ui import figures, guide, recipes, score_rows, share, work
+from explorer.ui.selection import selected_ids
 from explorer.ui.session import Bench
 
 START, MOST = 8, 500
@@ -53,8 +54,9 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
     """'Measure these N exactly': the selected rows, or N of those shown."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         count = st.number_input(
-            "How many", 1, MOST, START, key="measure-count", persist_state="session", width=110, disabled=bool(chosen)
-        )
+            "How many", 1, MOST, START, key="measure-count", persist_state="session", width=110, disabled=bool(chosen),
+            help=f"At most {MOST:,} at a time.",
+        )  # fmt: skip
         which = st.segmented_control(
             "Which", [LOWEST, SPREAD], default=LOWEST, required=True, key="measure-which", persist_state="session",
             disabled=bool(chosen), help="The first rows of the table, or rows from its top to its bottom.",
@@ -71,7 +73,7 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
             type="primary",
             disabled=not wanted,
             on_click=lambda: st.session_state.update({"effects-asked": (place, wanted)}),
-            help="Each by itself; what was measured once is kept. Select rows to measure those.",
+            help="Each by itself; what was measured once is kept. Select rows or points to measure those.",
         )
 
         def code() -> share.Recipes:
@@ -85,33 +87,46 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
     )
 
 
-def compare(shown: pd.DataFrame) -> None:
-    """Scatter of predicted against exact for the measured rows, and the agreement per kind."""
+def compare(shown: pd.DataFrame) -> tuple[Value, ...]:
+    """Plot predicted against exact effects, with the agreement per kind; gives the values selected in the plot."""
     found = score_rows.measured(shown)
     if found.empty:
         st.info("None of these values has been measured yet: measure some to see how far their scores can be trusted.")
-        return
+        return ()
     log = st.toggle(
         "Log axes", value=True, key="pairs-log", persist_state="session", help="Linear below a thousandth of a nat."
     )
     figure = score_plots.predicted_exact(pairs(found), log=log)
-    figures.draw(figure, "pairs", alt="Exact effects over predicted ones")
+    event = figures.draw(
+        figure,
+        "pairs",
+        on_select="rerun",
+        selection_mode=("points", "box", "lasso"),
+        alt="Exact effects over predicted ones",
+    )
+    guide.explain("Click a point, or draw a box around many, to act on them: those far off the line were mispredicted.")
     table = pd.DataFrame([_line(name, one) for name, one in score_rows.agreement(shown).items()])
     st.dataframe(table, hide_index=True, column_config=_AGREEMENT, key="agreement")
     if len(found) > score_plots.POINTS:
         st.caption(f"The plot shows {score_plots.POINTS:,} of {len(found):,} measured values, at even distances.")
+    chosen = set(selected_ids(event))
+    return score_rows.values(found[[name in chosen for name in _names(found)]])
 
 
 def pairs(found: pd.DataFrame) -> score_plots.Pairs:
     """Measured rows as the plot takes them."""
     return score_plots.Pairs(
-        names=[f"{matrix} {index}" for matrix, index in zip(found["matrix"], found["index"], strict=True)],
+        names=_names(found),
         kinds=found["kind"].tolist(),
         predicted=found["predicted"].to_numpy(),
         exact=found["exact"].to_numpy(),
         predicted_stderr=found["stderr"].to_numpy(),
         exact_stderr=found["exact_stderr"].to_numpy(),
     )
+
+
+def _names(found: pd.DataFrame) -> list[str]:
+    return [f"{matrix} {index}" for matrix, index in zip(found["matrix"], found["index"], strict=True)]
 
 
 def _line(name: str, one: Trust) -> dict[str, object]:

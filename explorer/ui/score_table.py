@@ -208,7 +208,7 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
             on_click=opening.want,
             args=chosen[0] if chosen else (),
         )
-        st.caption(f"{len(chosen):,} selected" if chosen else "Select rows to act on them.")
+        st.caption(f"{len(chosen):,} selected" if chosen else "Select rows or points to act on them.")
 
 
 def _removed(bench: Bench, scores: Scores, mask: Mask, chosen: Sequence[Value]) -> Mask:

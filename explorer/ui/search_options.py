@@ -57,7 +57,7 @@ def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
         members = most = int(
             third.number_input(
                 "Searches", 2, MOST_MEMBERS, before.members or usual.resamples, key="search-members",
-                persist_state="session",
+                persist_state="session", help="How many masks it combines; each costs a search.",
             )
         )  # fmt: skip
     at_least = fourth.number_input(

@@ -17,11 +17,14 @@ from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
 Recipes = Iterable[Recipe | None]
+_LINK = "A link to this view, and the mask's figures as command and as Python."
 
 
 def draw(bench: Bench) -> None:
     """The sidebar's popover; what it holds is made when it is open."""
-    with st.popover("Share", icon=":material/share:", width="stretch", key="share", on_change="rerun") as popover:
+    with st.popover(
+        "Share", icon=":material/share:", width="stretch", key="share", on_change="rerun", help=_LINK
+    ) as popover:
         if popover.open:
             _link(bench)
             _tabs(bench, lambda: [evaluate(setting(bench)), own_damage(setting(bench))])

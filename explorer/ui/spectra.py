@@ -44,11 +44,14 @@ def choose_matrix(keys: Sequence[AnyKey], start: MatrixKey, boxes: Sequence[Delt
     layer_box, kind_box, head_box = boxes
     layers = sorted({key.layer for key in keys})
     _start("spectra-layer", layers, start.layer)
-    layer = layer_box.selectbox("Layer", layers, key="spectra-layer", persist_state="session")
+    layer = layer_box.selectbox("Layer", layers, key="spectra-layer", persist_state="session", help="Counted from 0.")
     existing = {_sort(key) for key in keys}
     kinds = [kind for kind in (*Kind, *Circuit) if kind in existing]
     _start("spectra-kind", kinds, start.kind)
-    kind = kind_box.segmented_control("Kind", kinds, required=True, key="spectra-kind", persist_state="session")
+    kind = kind_box.segmented_control(
+        "Kind", kinds, required=True, key="spectra-kind", persist_state="session",
+        help="Attention's Q, K, V and O, the MLP's IN, GATE and OUT; QK and OV are products of a head's two matrices.",
+    )  # fmt: skip
     heads = [key.head for key in keys if key.layer == layer and _sort(key) is kind]
     _start(f"spectra-head-{kind}", heads, start.head)
     head = head_box.selectbox(
@@ -58,6 +61,7 @@ def choose_matrix(keys: Sequence[AnyKey], start: MatrixKey, boxes: Sequence[Delt
         key=f"spectra-head-{kind}",
         persist_state="session",
         disabled=len(heads) == 1,
+        help="One head's part of the matrix, or all heads stacked: other singular values.",
     )
     return next(key for key in keys if (key.layer, _sort(key), key.head) == (layer, kind, head))
 
@@ -127,7 +131,10 @@ def choose_axis(keys: tuple[str, str], *, scored: bool) -> tuple[Literal["sigma"
         help="What the height of a point is; its colour is the score either way.",
     )
     by_score = height == "score"
-    log_y = st.toggle("Log axis", key=keys[1], persist_state="session", disabled=by_score)
+    log_y = st.toggle(
+        "Log axis", key=keys[1], persist_state="session", disabled=by_score,
+        help="Logarithmic height; scores have two signs and are always linear.",
+    )  # fmt: skip
     links.keep(keys[0], height, heights[0])
     links.keep(keys[1], log_y, True)
     return "score" if by_score and scored else "sigma", log_y

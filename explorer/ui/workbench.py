@@ -190,6 +190,7 @@ def actions(bench: Bench, scores: Scores) -> None:
             key="restore-all",
             disabled=not len(bench.mask),
             on_click=restore,
+            help="Empties the mask: the unpruned model. Undo brings it back.",
         )
 
 

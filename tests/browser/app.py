@@ -117,5 +117,8 @@ def shown(report: dict[str, Any]) -> dict[str, str]:
 
 
 def figures(page: Page) -> dict[str, str]:
-    """Accuracy and loss as the page shows them."""
+    """Accuracy and loss as the page shows them once the whole split has been measured."""
+    for name in ("accuracy", "loss"):
+        card = page.locator(f".st-key-metric-{name}")
+        expect(card).not_to_contain_text(re.compile("…|so far|live sample"), timeout=SECONDS)
     return {name: figure(page, name) for name in ("accuracy", "loss")}

@@ -18,6 +18,7 @@ from tests.browser.app import wait_for_removed as removed
 from tests.browser.conftest import NewPage, StartServer, open_app
 
 pytestmark = pytest.mark.browser
+HAND_MS = 150  # from one press to the next
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,7 @@ def test_back_while_something_runs_goes_back_one_view_in_one_press(page: Page, u
         page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=title, exact=True).click()
         heading(page, heading_text)  # the page has only begun
     page.locator(".st-key-every-kind label").click()  # all kinds are scored from now on
+    page.wait_for_timeout(HAND_MS)  # the server hears of a click some frames after it
     page.go_back()
     heading(page, "Spectra")
     page.go_back()

@@ -34,26 +34,26 @@ def plot(page: Page, key: str) -> Locator:
     return page.locator(f".st-key-{key} .js-plotly-plot")
 
 
-def cell(page: Page, matrix: str) -> tuple[float, float]:
-    """Pixel of a cell of the map."""
-    plot(page, MAP).scroll_into_view_if_needed()
+def place(page: Page, key: str, name: str) -> tuple[float, float]:
+    """Pixel of a plot's point with an id."""
+    plot(page, key).scroll_into_view_if_needed()
     page.wait_for_timeout(300)
-    x, y = plot(page, MAP).evaluate(
-        """(gd, matrix) => {
-            const trace = gd._fullData[0];
-            const index = Array.from(trace.ids).indexOf(matrix);
+    x, y = plot(page, key).evaluate(
+        """(gd, name) => {
+            const trace = gd._fullData.find((one) => Array.from(one.ids ?? []).includes(name));
+            const index = Array.from(trace.ids).indexOf(name);
             const { xaxis, yaxis } = gd._fullLayout;
             const box = gd.getBoundingClientRect();
             return [box.left + xaxis._offset + xaxis.d2p(trace.x[index]),
                     box.top + yaxis._offset + yaxis.d2p(trace.y[index])];
         }""",
-        matrix,
+        name,
     )
     return float(x), float(y)
 
 
-def click_cell(page: Page, matrix: str) -> None:
-    x, y = cell(page, matrix)
+def click_place(page: Page, key: str, name: str) -> None:
+    x, y = place(page, key, name)
     page.mouse.move(x, y)
     page.wait_for_timeout(300)  # plotly's hover throttle
     page.mouse.down()
@@ -98,7 +98,7 @@ def test_a_click_on_the_map_opens_the_matrix_and_coming_back_does_not(page: Page
     open_app(page, url)
     settle(page)
     for matrix in ("L2.K.H1", "L1.Q.H0"):
-        click_cell(page, matrix)
+        click_place(page, MAP, matrix)
         expect(page.get_by_role("heading", name="Spectra", exact=True)).to_be_visible(timeout=app.SECONDS)
         settle(page)
         assert list(chart.displayed_state(page, "spectra-chart")) == [matrix]
@@ -129,10 +129,19 @@ def test_filter_measure_compare_and_remove_the_worst(page: Page, streamlit_serve
     assert len(names) == 8
     assert {MatrixKey.parse(name.split()[0]).layer for name in names} == {0}
 
+    actions = page.locator(".st-key-score-actions")
+    for name in (names[0], names[-1]):
+        click_place(page, "pairs", name)
+        expect(actions).to_contain_text("1 selected")
+        settle(page)
+    click_place(page, "pairs", names[-1])  # once more: no longer
+    expect(actions).to_contain_text("Select rows or points")
+    settle(page)
+
     for row in (0, 1):
         select_row(page, "offenders", row)
         settle(page)
-    expect(page.locator(".st-key-score-actions")).to_contain_text("2 selected")
+    expect(actions).to_contain_text("2 selected")
     press(page, "remove-selected")
     removed(page, 2)
     expect(state).to_contain_text("2 removed", timeout=app.SECONDS)
@@ -140,7 +149,7 @@ def test_filter_measure_compare_and_remove_the_worst(page: Page, streamlit_serve
     now, before = percent(state.inner_text())
     assert before == unpruned
     assert now > unpruned + 50
-    expect(page.locator(".st-key-score-actions")).to_contain_text("Restore 2")  # still selected
+    expect(actions).to_contain_text("Restore 2")  # still selected
 
     page.locator(".st-key-score-at-mask label").first.click()
     settle(page)

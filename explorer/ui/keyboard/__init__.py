@@ -24,7 +24,7 @@ _GUARD = st.components.v2.component(
 
 def draw() -> None:
     """The list in a popover."""
-    with st.popover("Keys", icon=":material/keyboard:", width="stretch", key="keys"):
+    with st.popover("Keys", icon=":material/keyboard:", width="stretch", key="keys", help="What the keyboard does."):
         rows = "\n".join(f"| {keys} | {what} |" for keys, what in KEYS)
         st.markdown(f"| key | what it does |\n|---|---|\n{rows}")
         st.caption("Keys do nothing while you type in a field.")

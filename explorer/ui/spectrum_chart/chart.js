@@ -90,7 +90,7 @@ class SpectrumChart {
     this.asked = null;
     this.hide();
     this.root.dataset.chartKey = data.key;
-    this.root.style.height = `${data.height}px`;
+    this.plot.style.height = `${data.height}px`;
     this.name(data.state);
     const traces = buildTraces(this.model, theme);
     this.marked = data.state;

@@ -45,8 +45,8 @@ function isTiny(plot, { x, y }) {
 // Put ring and tip at a point; false if it has no place on the axes.
 function placeTip(root, plot, ring, tip, { series, index }, data) {
   const { xaxis, yaxis } = plot._fullLayout;
-  const left = xaxis._offset + xaxis.d2p(index);
-  const top = yaxis._offset + yaxis.d2p(series.ys[index]);
+  const left = plot.offsetLeft + xaxis._offset + xaxis.d2p(index);
+  const top = plot.offsetTop + yaxis._offset + yaxis.d2p(series.ys[index]);
   if (!Number.isFinite(left + top)) return false;
   tip.replaceChildren(...describePoint(series, index, data).map((text) => {
     const line = document.createElement("div");
