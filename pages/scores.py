@@ -19,7 +19,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     every = score_map.choose_every(bench)
     resamples, mask = score_table.choose_scores(bench)
     score_table.code(bench, every=every, resamples=resamples, at_mask=mask is not None)
-    state_box = st.container()
+    state_box = st.container(width="content")
 with status:
     scores = work.ranked(bench, every=every, bootstrap=resamples if mask is None else 0)
 with state_box:

@@ -1,11 +1,13 @@
 """Pictures of every page, to be looked at: light and dark, 1280x800 and 1920x1080, unpruned and pruned.
 
-`make screenshots` writes them to build/screenshots; with `ARGS=--readme` also the README's picture.
+Pruned, the scores have been checked, a search has run, and the library holds masks. `make screenshots` writes them to
+build/screenshots; with `ARGS=--readme` also the README's pictures.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Iterator
 from itertools import product
@@ -17,15 +19,16 @@ from tests.browser import app
 from tests.browser.conftest import ROOT, StartServer, launch
 
 FOLDER = ROOT / "build" / "screenshots"
-README = ROOT / "assets" / "screenshot.png"
+README = ROOT / "assets" / "screenshots"
 SIZES = ((1280, 800), (1920, 1080))
 SCHEMES = ("light", "dark")
+SEARCH_MS = 300_000
 
 
 def main() -> None:
     """Start the app on the bundled model and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--readme", action="store_true", help="also write assets/screenshot.png")
+    parser.add_argument("--readme", action="store_true", help="also write assets/screenshots")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
@@ -37,10 +40,10 @@ def main() -> None:
                 for path in pictures(browser, url, size, scheme):
                     print(path.relative_to(ROOT))
             if options.readme:
-                page = open_page(browser, url, SIZES[0], "light")
-                prune(page)
-                page.screenshot(path=README)
-                print(README.relative_to(ROOT))
+                README.mkdir(parents=True, exist_ok=True)
+                for title, size in (("prune", SIZES[0]), ("search", SIZES[1]), ("activations", SIZES[1])):
+                    name = f"{title}-pruned-{size[0]}x{size[1]}-light.png"
+                    print(shutil.copy(FOLDER / name, README / f"{title}.png"))
         finally:
             browser.close()
             start.stop_all()
@@ -53,6 +56,7 @@ def pictures(browser: Browser, url: str, size: tuple[int, int], scheme: str) -> 
         if state == "pruned":
             app.go(page, "Prune")
             prune(page)
+            work(page)
         for title in app.PAGES:
             app.go(page, title)
             page.wait_for_timeout(500)  # plots fade in
@@ -82,6 +86,29 @@ def prune(page: Page) -> None:
         app.settle(page)
     page.mouse.move(0, 0)
     page.wait_for_timeout(1000)
+
+
+def work(page: Page) -> None:
+    """Keep the mask and a larger one, measure scores, search: what other sessions have done is there already."""
+    for count in (9, 4):
+        app.go(page, "Prune")
+        page.locator(".st-key-k input").fill(str(count))
+        page.keyboard.press("Enter")
+        app.settle(page)
+        app.press(page, "remove-lowest")
+        app.wait_for_removed(page, count)
+        app.go(page, "Masks")
+        if page.locator(".st-key-save button:enabled").count():
+            app.press(page, "save")
+            app.settle(page)
+    app.go(page, "Scores")
+    app.press(page, "measure-these")
+    app.settle(page)
+    app.go(page, "Search")
+    app.press(page, "search-start")
+    page.locator(".st-key-search-open button").first.wait_for(timeout=SEARCH_MS)
+    app.settle(page)
+    page.mouse.move(0, 0)
 
 
 def height(page: Page) -> int:

@@ -24,7 +24,7 @@ _COLUMNS = {
     "model": st.column_config.TextColumn("model", width=84),
     "task": st.column_config.TextColumn("task", help="what it was scored on, where that is known", width=84),
     "when": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm", width=122),
-    "notes": st.column_config.TextColumn("notes", width=140),
+    "notes": st.column_config.TextColumn("notes", width=104),
     "from": st.column_config.TextColumn("made from", help="the saved mask before it", width=110),
     "id": st.column_config.TextColumn("id", help="the mask's id in links and file names", width="small"),
 }

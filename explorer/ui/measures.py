@@ -121,7 +121,7 @@ def line(bench: Bench, found: Measured) -> None:
         now, before = found.best.masked, found.best.baseline
         text += f". {_label('Accuracy', bench, found)}: **{words.accuracy(now, bench.total)}**"
         text += f"; unpruned {words.percent(before.accuracy)}" if len(bench.mask) else ""
-    with st.container(key="mask-line"):
+    with st.container(key="mask-line", width="content"):
         st.markdown(text.replace(" %", "\u00a0%"))  # a line does not end between them
 
 
@@ -272,7 +272,6 @@ def _flips(comparison: Comparison) -> None:
     st.dataframe(
         pd.DataFrame(rows[:MANY_FLIPS]),
         hide_index=True,
-        height=min(38 + 35 * len(rows), 320),
         column_config={"loss change (nats)": st.column_config.NumberColumn(format="%+.3f")},
     )
     if len(rows) > MANY_FLIPS:

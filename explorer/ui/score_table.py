@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pandas as pd
 import streamlit as st
@@ -153,12 +153,13 @@ def ranking(shown: pd.DataFrame, total: int) -> tuple[Value, ...]:
 
 def worst(offenders: pd.DataFrame) -> tuple[Value, ...]:
     """The table of the predictions that are furthest off; gives the selected values."""
-    height = min(38 + 35 * len(offenders), 318)
     order = ["matrix", "index", "predicted", "exact", "exact_stderr", "error", "doubt", "removed"]
-    return _select(offenders, "offenders", "multi-row", height=height, order=order)
+    return _select(offenders, "offenders", "multi-row", height="auto", order=order)
 
 
-def _select(table: pd.DataFrame, name: str, mode: Any, height: int, order: list[str] | None) -> tuple[Value, ...]:
+def _select(
+    table: pd.DataFrame, name: str, mode: Any, height: int | Literal["auto"], order: list[str] | None
+) -> tuple[Value, ...]:
     """A table whose rows can be selected; other rows make it another table, since it knows them by position only."""
     columns = dict(_COLUMNS)
     if order is None:

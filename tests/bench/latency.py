@@ -143,7 +143,7 @@ def _many_points(many: Clicked, few: Clicked, clicks: int) -> Row:
         f"{MANY:,} points: click to new text, p95",
         f"{FEW} points",
         _quantiles(many.took, few.took[start:], 0.95),
-        None,
+        P95_RATIO,
     )
     return _noted(one, clicks)
 
@@ -153,7 +153,7 @@ def _rows(ours: Clicked, floor: Clicked, clicks: int, *, small: bool) -> list[Ro
     rows = [
         row(f"{what}, p50", against, _quantiles(ours.took, floor.took, 0.50), None),
         row(f"{what}, p95", against, _quantiles(ours.took, floor.took, 0.95), P95_RATIO if small else None),
-        row("longest task until at rest, p95", against, _quantiles(_long(ours), _long(floor), 0.95), None),
+        row("longest task until at rest, p95", against, _quantiles(_long(ours), _long(floor), 0.95), 1.0),
     ]
     if not small:
         limit = [1000 * SAMPLE_SECONDS] * clicks

@@ -109,12 +109,15 @@ function edgeTrace(series, style) {
 }
 
 // A question mark above each value whose score is likely to be wrong.
-function uncertainTrace(series, style) {
+function uncertainTrace(series, position, model) {
+  const { style } = model;
   const at = [...series.uncertain];
   return {
-    type: "scatter", mode: "text", x: at, y: at.map((i) => series.ys[i]), text: at.map(() => "<b>?</b>"),
+    type: "scatter", mode: "markers+text", x: at, y: at.map((i) => series.ys[i]), text: at.map(() => "<b>?</b>"),
+    marker: { size: sizeOf(position, style), opacity: 0 }, // keeps the text clear of the point
     textposition: "top center", textfont: { size: 12, color: style.theme.text }, meta: "uncertain",
-    showlegend: false, legendgroup: series.matrix, hoverinfo: "skip",
+    unselected: { marker: { opacity: 0 } }, showlegend: false, legendgroup: series.matrix, hoverinfo: "skip",
+    zorder: model.series.length + 2,
   };
 }
 
@@ -129,7 +132,7 @@ function buildTraces(model, theme) {
   if (model.data.y !== "score") {
     traces.push(...model.series.filter((one) => one.edge).map((one) => edgeTrace(one, style)));
   }
-  traces.push(...model.series.filter((one) => one.uncertain.size).map((one) => uncertainTrace(one, style)));
+  traces.push(...each(uncertainTrace).filter((trace) => trace.x.length));
   return traces;
 }
 
