@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,29 @@ def test_a_removed_value_is_hollow_above_its_neighbours(page: Page, url: str, qu
     wait_for_picks(page, 2)
     assert removed_in_plot(page) == []
     assert not hollow()
+
+
+POINT_AND_MARK = """const [matrix, index] = argument;
+    const { uid } = gd._fullData.find((one) => one.meta?.matrix === matrix);
+    const point = gd.querySelectorAll(`.trace${uid} path.point`)[index];
+    const place = gd.layout.shapes.findIndex((one) => one.name === `${matrix} ${index}`);
+    const mark = gd.querySelectorAll(".shapelayer path")[place];
+    const colours = [getComputedStyle(point).fill, getComputedStyle(mark).stroke];
+    const sizes = [point, mark].map((one) => one.getBBox()).map(({ width, height }) => [width, height]);
+    return [...colours, ...sizes];"""
+
+
+def test_a_mark_has_its_points_form_and_colour(page: Page, url: str) -> None:
+    open_demo(page, url, "n=24&series=8&y=score")
+    for number in range(8):
+        matrix = f"L0.Q.H{number}"
+        for index in (2, 3):
+            chart.click_point(page, KEY, matrix, index)
+            assert removed_in_plot(page, matrix)[-1] == index
+            fill, stroke, point, mark = chart.evaluate(page, KEY, POINT_AND_MARK, [matrix, index])
+            channels = [[int(one) for one in re.findall(r"\d+", colour)] for colour in (fill, stroke)]
+            assert channels[1] == pytest.approx(channels[0], abs=1)
+            assert mark == pytest.approx(point, abs=0.3)
 
 
 def test_many_values_at_once(page: Page, url: str) -> None:

@@ -2,7 +2,7 @@
 
 How one click travels:
 
-1. The browser finds the point under the pointer, recolours it at once, and appends a pick with the next
+1. The browser finds the point under the pointer, marks it at once, and appends a pick with the next
    sequence number to its log, which is component *state*. A trigger would be lost when clicks are fast.
 2. Python takes the picks above the last handled number, drops what does not fit what was shown, and hands the
    rest to ``on_pick`` before the script body runs: one click, one rerun.
