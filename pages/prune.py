@@ -9,6 +9,7 @@ from explorer.ui import (
     matrix_steps,
     measures,
     pages,
+    painting,
     recipes,
     removing,
     session,
@@ -65,7 +66,9 @@ with right:
             removing.gain(bench)
         with whole:
             removing.whole(bench, scores)
+        painting.pause()
         workbench.table(bench, scores)
+        painting.pause()
         workbench.copy(bench)
 
 

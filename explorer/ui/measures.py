@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, cast
@@ -15,7 +14,7 @@ from explorer import plots
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
 from explorer.search.controls import beaten
-from explorer.ui import figures, live, pages, words, work
+from explorer.ui import figures, live, pages, painting, words, work
 from explorer.ui.cached import Wait
 from explorer.ui.session import Bench
 from explorer.ui.work import Controls
@@ -66,7 +65,7 @@ def panel_first() -> None:
     if now.mask.digest == before.mask.digest or now.mode != before.mode:  # another mode has other scores
         return
     st.session_state[_FIRST] = (now, _panel(now))
-    time.sleep(BREATH)
+    painting.pause(BREATH)
 
 
 def panel(bench: Bench) -> Measured:
