@@ -1,7 +1,7 @@
 """Keep the browser answering while a page is drawn.
 
-React renders in one task all elements that arrive together, and answers nobody meanwhile. What follows a pause is a task
-of its own.
+React renders in one task all elements that arrive together, and answers nobody meanwhile. What follows a pause is a
+task of its own.
 """
 
 from __future__ import annotations
