@@ -96,7 +96,8 @@ def compare(shown: pd.DataFrame) -> tuple[Value, ...]:
     log = st.toggle(
         "Log axes", value=True, key="pairs-log", persist_state="session", help="Linear below a thousandth of a nat."
     )
-    figure = score_plots.predicted_exact(pairs(found), log=log)
+    drawn = pairs(found)
+    figure = score_plots.predicted_exact(drawn, log=log)
     event = figures.draw(
         figure,
         "pairs",
@@ -110,23 +111,19 @@ def compare(shown: pd.DataFrame) -> tuple[Value, ...]:
     if len(found) > score_plots.POINTS:
         st.caption(f"The plot shows {score_plots.POINTS:,} of {len(found):,} measured values, at even distances.")
     chosen = set(selected_ids(event))
-    return score_rows.values(found[[name in chosen for name in _names(found)]])
+    return score_rows.values(found[[name in chosen for name in drawn.names]])
 
 
 def pairs(found: pd.DataFrame) -> score_plots.Pairs:
     """Measured rows as the plot takes them."""
     return score_plots.Pairs(
-        names=_names(found),
+        names=[f"{matrix} {index}" for matrix, index in zip(found["matrix"], found["index"], strict=True)],
         kinds=found["kind"].tolist(),
         predicted=found["predicted"].to_numpy(),
         exact=found["exact"].to_numpy(),
         predicted_stderr=found["stderr"].to_numpy(),
         exact_stderr=found["exact_stderr"].to_numpy(),
     )
-
-
-def _names(found: pd.DataFrame) -> list[str]:
-    return [f"{matrix} {index}" for matrix, index in zip(found["matrix"], found["index"], strict=True)]
 
 
 def _line(name: str, one: Trust) -> dict[str, object]:

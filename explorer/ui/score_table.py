@@ -135,7 +135,7 @@ def _least(text: str) -> float | None:
 def ranking(shown: pd.DataFrame, total: int) -> tuple[Value, ...]:
     """The table of all rows that passed the filters; gives the selected values."""
     cut = shown.head(ROWS)
-    chosen = _select(cut, "ranking", "multi-row", height=420, order=None)
+    chosen = _select(cut, "ranking", height=420, order=None)
     more = f" The table holds the {ROWS:,} lowest of them; filter to see others." if len(shown) > ROWS else ""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"{len(shown):,} of {total:,} values, most harmful first. Nats per example.{more}")
@@ -154,11 +154,11 @@ def ranking(shown: pd.DataFrame, total: int) -> tuple[Value, ...]:
 def worst(offenders: pd.DataFrame) -> tuple[Value, ...]:
     """The table of the predictions that are furthest off; gives the selected values."""
     order = ["matrix", "index", "predicted", "exact", "exact_stderr", "error", "doubt", "removed"]
-    return _select(offenders, "offenders", "multi-row", height="auto", order=order)
+    return _select(offenders, "offenders", height="auto", order=order)
 
 
 def _select(
-    table: pd.DataFrame, name: str, mode: Any, height: int | Literal["auto"], order: list[str] | None
+    table: pd.DataFrame, name: str, height: int | Literal["auto"], order: list[str] | None
 ) -> tuple[Value, ...]:
     """A table whose rows can be selected; other rows make it another table, since it knows them by position only."""
     columns = dict(_COLUMNS)
@@ -175,7 +175,7 @@ def _select(
         column_order=order,
         column_config=columns,
         on_select="rerun",
-        selection_mode=mode,
+        selection_mode="multi-row",
         placeholder="",
     )
     places = [row for row in cast("Any", event)["selection"]["rows"] if 0 <= row < len(table)]
