@@ -25,8 +25,7 @@ from explorer.ui.tabs import tabs
 pages.require_entry()
 bench = session.current()
 
-found = measures.panel(bench)
-scores, comparison = found.scores, found.best
+scores = measures.panel(bench).scores
 
 keys = spectra.scored_keys(bench)
 worst = scores.ranking()[0][1] if scores is not None else keys[0]
@@ -77,19 +76,29 @@ def changed() -> share.Recipes:
     return [recipes.evaluate(given), recipes.controls(given, work.CONTROL_DRAWS) if given.mask else None]
 
 
-changes, elsewhere, example = tabs(
+tab_changes, tab_elsewhere, tab_example = tabs(
     "section", {"changes": "What changed", "elsewhere": "Elsewhere", "example": "Inside one example"}
 )
-if elsewhere.open:
-    with elsewhere:
+if tab_elsewhere.open:
+    with tab_elsewhere:
         consequences.elsewhere(bench)
-elif comparison is None:
-    (changes if changes.open else example).caption("Waits for the measurement.")
-elif changes.open:
-    with changes:
-        measures.changes(comparison, found.controls)
-        consequences.by_answer(comparison)
+
+
+@st.fragment(key=measures.CONSEQUENCES)
+def of_measured() -> None:
+    """What is seen of the measured examples."""
+    if tab_elsewhere.open:
+        return
+    found = measures.known(bench, scores)
+    if found.best is None:
+        st.caption("Waits for the measurement.")
+    elif tab_changes.open:
+        measures.changes(found.best, found.controls)
+        consequences.by_answer(found.best)
         share.copy("changes", bench, changed)
-else:
-    with example:
-        inside(bench, comparison)
+    else:
+        inside(bench, found.best)
+
+
+with tab_changes if tab_changes.open else tab_example:
+    of_measured()

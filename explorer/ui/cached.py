@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
 import streamlit as st
-from streamlit.errors import StreamlitDuplicateElementKey
+from streamlit.errors import StreamlitAPIException, StreamlitDuplicateElementKey
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.models import Model, ViewPool
 from explorer.progress import Progress
 from explorer.svd_cache import SvdCache, default_cache
-from explorer.ui import pauses
+from explorer.ui import pauses, ticker
 from explorer.ui.jobs import Job, JobRunner, Key, State
 from explorer.ui.notices import Notices
 from explorer.ui.words import literal
@@ -49,6 +49,8 @@ class Wait:
         shown: show a progress bar then, or why there is no result.
         again: offer to start again what failed; not where that would fail for the same reason.
         narrow: stack what is shown, as in the sidebar.
+        takers: keys of the fragments that take the result, and what has been found so far; otherwise the whole page
+            takes the result.
     """
 
     seconds: float = PATIENCE
@@ -56,6 +58,7 @@ class Wait:
     shown: bool = True
     again: bool = True
     narrow: bool = False
+    takers: tuple[str, ...] = ()
 
 
 USUAL = Wait()
@@ -165,14 +168,12 @@ def _show(job: Job, wait: Wait) -> None:
     what = job.error if job.state is State.FAILED else job.key
     name = "-".join(map(str, (job.key[0], abs(hash(what)) % 10**8)))
     with suppress(StreamlitDuplicateElementKey):
-        if job.active:
-            _watch(job, name, wait.narrow)
-        elif job.state is State.DONE:
-            st.rerun()
-        elif job.state is State.FAILED and not wait.again:
+        if job.state is State.FAILED and not wait.again:
             st.error(literal(job.error or ""), icon=":material/error:")
-        else:
+        elif job.state in (State.FAILED, State.STOPPED):
             _ended(job, name, wait.narrow)
+        else:  # also where it has just been done: the next look finds that
+            _watch(job, name, wait)
 
 
 def _ended(job: Job, name: str, narrow: bool) -> None:
@@ -194,11 +195,20 @@ def _forget(job: Job) -> None:
         runner().forget(one.key)
 
 
-@st.fragment(run_every=0.5)
-def _watch(job: Job, name: str, narrow: bool) -> None:
-    if not job.active:
-        st.rerun()
-    with suppress(StreamlitDuplicateElementKey), st.container(horizontal=not narrow, vertical_alignment="center"):
-        place = st.container()
+@st.fragment
+def _watch(job: Job, name: str, wait: Wait) -> None:
+    seen = job.so_far
+    with suppress(StreamlitDuplicateElementKey), st.container(horizontal=not wait.narrow, vertical_alignment="center"):
+        place = st.container(gap=None)
         st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)
         place.progress(job.share, text=literal(f"{job.label} ({job.state}{_time_left(job)})"))
+        with place:
+            ticker.mount(f"look-{name}", lambda: _pass_on(job, seen, wait.takers))
+
+
+def _pass_on(job: Job, seen: object, takers: Sequence[str]) -> None:
+    """Run anew what shows the result, or what has been found since `seen`; otherwise the bar alone."""
+    if job.active and (not takers or job.so_far is seen):
+        return
+    with suppress(StreamlitAPIException):  # takers may have gone with their page
+        st.rerun(takers or "app")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, cast
@@ -20,8 +21,10 @@ from explorer.ui.session import Bench
 from explorer.ui.work import Controls
 
 _FIRST = "panel-first"
+FIGURES, CONSEQUENCES = "figures", "consequences"  # keys of the fragments that show what has been measured
 GLANCE = Wait(0.15, urgent=True, shown=False)  # a browser draws one batch of figures faster than two
-FILL_EVERY = 1.0  # seconds after which the figures show what more has been measured
+UNSEEN = Wait(0.0, urgent=True, shown=False)
+FILLING = replace(UNSEEN, shown=True, takers=(FIGURES, CONSEQUENCES))
 BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
 WAITING, MEASURING = "…", "measuring  \n "
@@ -34,9 +37,9 @@ class Measured:
     Attributes:
         scores: of the bench's matrices.
         sample: the mask on the live sample; None too where the sample is the whole split.
-        part: the mask on the first examples of the split, as many as have been measured.
+        part: the mask on the first examples of the split, as many as have been measured by now.
         whole: the mask on the whole split.
-        controls: random masks of its size on the whole split, if they are wanted.
+        controls: random masks of its size on the whole split, if they are wanted, and once the mask is measured on it.
     """
 
     scores: Scores | None
@@ -90,13 +93,27 @@ def _panel(now: Bench) -> Measured:
         scores = work.scores(now)
     with boxes[0], st.container(key="metric-predicted"):
         _predicted(now, scores)
-    with status:
-        sample, whole = measured(now)
-    found = Measured(scores, sample, whole=whole)
-    filling = whole is None and work.fills_in(now)
-    st.fragment(_performance, run_every=FILL_EVERY if filling else None)(now, found, boxes[1], boxes[2])
-    with boxes[3], st.container(key="metric-control"):
-        return replace(found, controls=_control(now, found, status))
+    measured(now, replace(live.SOON, shown=False))
+    return _figures(now, scores, status, boxes[1:])
+
+
+@st.fragment(key=FIGURES)
+def _figures(bench: Bench, scores: Scores | None, status: DeltaGenerator, boxes: Sequence[DeltaGenerator]) -> Measured:
+    """Accuracy, loss and random control, with progress bars for what is still being measured."""
+    with status, st.container():  # of this fragment, so that it goes with its next run
+        found = known(bench, scores, FILLING)
+    for box, name, draw in zip(boxes, ("accuracy", "loss", "control"), (_accuracy, _loss, _control), strict=True):
+        with box, st.container(key=f"metric-{name}"):
+            draw(bench, found)
+    return found
+
+
+def known(bench: Bench, scores: Scores | None, wait: Wait = UNSEEN) -> Measured:
+    """What has been measured by now; what has not been is started."""
+    sample, whole = measured(bench, wait)
+    part = work.so_far(bench) if whole is None else None
+    controls = work.controls(bench, scores, wait) if scores is not None and _controlled(bench) else None
+    return Measured(scores, sample, part, whole, None if whole is None else controls)
 
 
 def measured(bench: Bench, wait: Wait = live.SOON) -> tuple[Comparison | None, Comparison | None]:
@@ -122,18 +139,6 @@ def line(bench: Bench, found: Measured) -> None:
         text += f"; unpruned {words.percent(before.accuracy)}" if len(bench.mask) else ""
     with st.container(key="mask-line", width="content"):
         st.markdown(text.replace(" %", "\u00a0%"))  # a line does not end between them
-
-
-def _performance(bench: Bench, found: Measured, left: DeltaGenerator, right: DeltaGenerator) -> None:
-    """Accuracy and loss, with what has been measured meanwhile."""
-    if found.whole is None:
-        growing = work.measuring(bench)
-        known = work.so_far(bench)
-        found = replace(found, part=known) if growing else replace(found, whole=known)
-    with left, st.container(key="metric-accuracy"):
-        _accuracy(bench, found)
-    with right, st.container(key="metric-loss"):
-        _loss(bench, found)
 
 
 def _predicted(bench: Bench, scores: Scores | None) -> None:
@@ -205,15 +210,19 @@ def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "of
     return ("normal" if good > 0 else "inverse"), "auto"
 
 
-def _control(bench: Bench, measured: Measured, status: DeltaGenerator) -> Controls | None:
-    scores, comparison = measured.scores, measured.whole
+def _controlled(bench: Bench) -> bool:
+    """Whether random masks are to be measured, and there is a mask to compare with."""
+    return bool(len(bench.mask)) and bool(st.session_state.setdefault("controls_wanted", False))
+
+
+def _control(bench: Bench, found: Measured) -> None:
     label = "Random masks, same size"
     about = f"A control: as many values of the scored matrices, {bench.mask.state} by chance. Median accuracy."
-    if not len(bench.mask) or scores is None:
+    if not len(bench.mask) or found.scores is None:
         st.metric(label, "-", help=about)
         st.caption(f"{words.verb(bench.mask).lower()} something to compare  \nwith chance")
-        return None
-    if not st.session_state.setdefault("controls_wanted", False):
+        return
+    if not _controlled(bench):
         st.metric(label, "-", help=about)
         st.button(
             "Measure",
@@ -221,21 +230,18 @@ def _control(bench: Bench, measured: Measured, status: DeltaGenerator) -> Contro
             help="Runs on every change from now on.",
             on_click=lambda: st.session_state.update(controls_wanted=True),
         )
-        return None
-    with status:
-        found = work.controls(bench, scores)
-    if found is None or comparison is None:
+        return
+    if found.controls is None or found.whole is None:
         st.metric(label, WAITING, help=about)
         st.caption(MEASURING)
-        return None
-    own = comparison.masked.accuracy
-    count = sum(accuracy < own for accuracy in found.accuracy)
-    st.metric(label, words.percent(median(found.accuracy)), help=about)
+        return
+    own, chance = found.whole.masked.accuracy, found.controls.accuracy
+    count = sum(accuracy < own for accuracy in chance)
+    st.metric(label, words.percent(median(chance)), help=about)
     st.caption(
-        f"range {100 * min(found.accuracy):.1f} to {100 * max(found.accuracy):.1f} %  \n"
-        f"this mask beats {count} of {len(found.accuracy)}, percentile {beaten(own, found.accuracy):.0f}"
+        f"range {100 * min(chance):.1f} to {100 * max(chance):.1f} %  \n"
+        f"this mask beats {count} of {len(chance)}, percentile {beaten(own, chance):.0f}"
     )
-    return found
 
 
 def changes(comparison: Comparison, controls: Controls | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from explorer.activations import Contrast, Reading, read_prompt
@@ -193,16 +193,6 @@ def _evaluation_key(bench: Bench) -> Key:
     return "evaluation", bench.mask.digest, setting, token()
 
 
-def measuring(bench: Bench) -> bool:
-    """Whether the mask is being measured on the bench's split."""
-    return runner().under_way(_evaluation_key(bench))
-
-
-def fills_in(bench: Bench) -> bool:
-    """Whether that has parts, so that there is something to show before it is done."""
-    return measuring(bench) and min(bench.eval_limit or bench.total, bench.total) > PORTION
-
-
 def so_far(bench: Bench) -> Comparison | None:
     """The mask on what has been measured of the bench's split: its first examples, or all of them."""
     job, baseline = runner().find(_evaluation_key(bench)), held(_baseline_key(bench))
@@ -212,7 +202,7 @@ def so_far(bench: Bench) -> Comparison | None:
     return None if found is None else Comparison(found, baseline.evaluation.first(found.n))
 
 
-def controls(bench: Bench, scored: Scores) -> Controls | None:
+def controls(bench: Bench, scored: Scores, wait: Wait = USUAL) -> Controls | None:
     """Random masks of the mask's size and gain over the scored matrices, measured as the mask is."""
     count, gain = len(bench.mask), bench.mask.gain
     setting = (bench.kinds, bench.per_head, bench.mode, bench.score_limit, bench.split, bench.eval_limit)
@@ -228,7 +218,8 @@ def controls(bench: Bench, scored: Scores) -> Controls | None:
                 found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit, progress=piece))
         return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
 
-    return cast("Controls | None", compute(key, f"{CONTROL_DRAWS} random masks of {count:,} values", work))
+    label = f"{CONTROL_DRAWS} random masks of {count:,} values"
+    return cast("Controls | None", compute(key, label, work, replace(wait, urgent=False)))
 
 
 def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from explorer.masks import load_mask
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
+from explorer.ui import ticker
 from tests.bench import latency
 from tests.browser import app, chart
 from tests.browser.conftest import StartServer, open_app
@@ -43,6 +45,35 @@ def test_the_sample_comes_first_and_the_split_fills_in(
     assert labels[-1] == "Loss, validation"
     mask = load_mask(app.download(page, tmp_path))
     assert app.figures(page) == app.shown(app.measured(bundled, mask, svds, "int-sum"))
+
+
+def test_what_shows_the_split_takes_it_without_another_run_of_the_page(
+    page: Page, streamlit_server: StartServer, tmp_path: Path, bundled: Model, svds: SvdCache
+) -> None:
+    runs: list[str] = []
+
+    def count(data: str | bytes) -> None:
+        message = ForwardMsg.FromString(data) if isinstance(data, bytes) else ForwardMsg()
+        if message.WhichOneof("type") == "script_finished":
+            runs.append("page" if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY else "fragments")
+
+    page.on("websocket", lambda socket: socket.on("framereceived", count))
+    url = streamlit_server(app.APP, app.folders(tmp_path))
+    open_app(page, f"{url}/prune?task=int-sum")
+    chart.graph(page, app.CHART).wait_for(timeout=app.SECONDS)
+    app.settle(page)
+    runs.clear()
+    matrix = chart.evaluate(page, app.CHART, "return gd._fullData.find((one) => one.meta?.matrix).meta.matrix;")
+    chart.click_point(page, app.CHART, str(matrix), 3)
+    app.wait_for_removed(page, 1)
+    whole = app.measured(bundled, load_mask(app.download(page, tmp_path)), svds, "int-sum")
+    assert app.figures(page) == app.shown(whole)
+    expect(page.get_by_role("tabpanel").first).to_contain_text(f"of {whole['n']:,} examples")
+    page.wait_for_timeout(3000 * ticker.EVERY)
+    assert runs.count("page") == 1
+    count_then = len(runs)
+    page.wait_for_timeout(3000 * ticker.EVERY)
+    assert len(runs) == count_then  # nothing is looked for any more
 
 
 def test_the_latency_bench_counts_every_click(browser: Browser) -> None:
