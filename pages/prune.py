@@ -7,6 +7,7 @@ from explorer.ui import (
     consequences,
     links,
     matrix_steps,
+    measured,
     measures,
     pages,
     painting,
@@ -25,7 +26,8 @@ from explorer.ui.tabs import tabs
 pages.require_entry()
 bench = session.current()
 
-scores = measures.panel(bench).scores
+panel = measures.panel(bench)
+scores = panel.found.scores
 
 keys = spectra.scored_keys(bench)
 worst = scores.ranking()[0][1] if scores is not None else keys[0]
@@ -76,6 +78,7 @@ def changed() -> share.Recipes:
     return [recipes.evaluate(given), recipes.controls(given, work.CONTROL_DRAWS) if given.mask else None]
 
 
+measures.finish(bench, panel)
 tab_changes, tab_elsewhere, tab_example = tabs(
     "section", {"changes": "What changed", "elsewhere": "Elsewhere", "example": "Inside one example"}
 )
@@ -89,7 +92,7 @@ def of_measured() -> None:
     """What is seen of the measured examples."""
     if tab_elsewhere.open:
         return
-    found = measures.known(bench, scores)
+    found = measured.known(bench, scores)
     if found.best is None:
         st.caption("Waits for the measurement.")
     elif tab_changes.open:
@@ -101,4 +104,5 @@ def of_measured() -> None:
 
 
 with tab_changes if tab_changes.open else tab_example:
+    painting.pause()
     of_measured()

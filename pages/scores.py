@@ -3,8 +3,8 @@
 import streamlit as st
 
 from explorer.edit import empty_mask
-from explorer.ui import measures, opening, pages, score_check, score_map, score_rows, score_table, session, work
-from explorer.ui.measures import Measured
+from explorer.ui import opening, pages, score_check, score_map, score_rows, score_table, session, work
+from explorer.ui.measured import Measured, line, sample_and_split
 
 OFFENDERS = 50
 
@@ -14,7 +14,7 @@ bench = session.current()
 
 status = pages.heading("Scores")
 with status:
-    sample, whole = measures.measured(bench)
+    sample, whole = sample_and_split(bench)
 with st.container(horizontal=True, vertical_alignment="center"):
     every = score_map.choose_every(bench)
     resamples, mask = score_table.choose_scores(bench)
@@ -23,7 +23,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
 with status:
     scores = work.ranked(bench, every=every, bootstrap=resamples if mask is None else 0)
 with state_box:
-    measures.line(bench, Measured(scores, sample, whole=whole))
+    line(bench, Measured(scores, sample, whole=whole))
 with status:
     at_mask = None if mask is None else work.ranked(bench, every=every, bootstrap=resamples, mask=mask)
 if scores is None or (mask is not None and at_mask is None):

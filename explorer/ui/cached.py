@@ -20,6 +20,7 @@ from explorer.ui.notices import Notices
 from explorer.ui.words import literal
 
 PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
+WORTH = 1.0  # seconds left from which on it is worth while to show what has been found so far
 _KEEP = {
     "task": 24,
     "model": 2,
@@ -51,6 +52,7 @@ class Wait:
         narrow: stack what is shown, as in the sidebar.
         takers: keys of the fragments that take the result, and what has been found so far; otherwise the whole page
             takes the result.
+        look: seconds after which to look at the job again for the first time.
     """
 
     seconds: float = PATIENCE
@@ -59,6 +61,7 @@ class Wait:
     again: bool = True
     narrow: bool = False
     takers: tuple[str, ...] = ()
+    look: float = ticker.EVERY
 
 
 USUAL = Wait()
@@ -203,12 +206,13 @@ def _watch(job: Job, name: str, wait: Wait) -> None:
         st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)
         place.progress(job.share, text=literal(f"{job.label} ({job.state}{_time_left(job)})"))
         with place:
-            ticker.mount(f"look-{name}", lambda: _pass_on(job, seen, wait.takers))
+            ticker.mount(f"look-{name}", lambda: _pass_on(job, seen, wait.takers), wait.look)
 
 
 def _pass_on(job: Job, seen: object, takers: Sequence[str]) -> None:
     """Run anew what shows the result, or what has been found since `seen`; otherwise the bar alone."""
-    if job.active and (not takers or job.so_far is seen):
+    news = bool(takers) and job.so_far is not seen and (job.seconds_left or 0) > WORTH
+    if job.active and not news:
         return
     with suppress(StreamlitAPIException):  # takers may have gone with their page
         st.rerun(takers or "app")

@@ -15,44 +15,58 @@ from explorer import plots
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
 from explorer.search.controls import beaten
-from explorer.ui import figures, live, pages, painting, words, work
+from explorer.ui import figures, live, pages, painting, ticker, words, work
 from explorer.ui.cached import Wait
+from explorer.ui.measured import UNSEEN, Measured, controlled, known, sample_and_split, titled
 from explorer.ui.session import Bench
 from explorer.ui.work import Controls
 
 _FIRST = "panel-first"
 FIGURES, CONSEQUENCES = "figures", "consequences"  # keys of the fragments that show what has been measured
 GLANCE = Wait(0.15, urgent=True, shown=False)  # a browser draws one batch of figures faster than two
-UNSEEN = Wait(0.0, urgent=True, shown=False)
+REST = 2.0  # seconds that the page's own run waits for the split: a browser draws what comes in one run faster
 FILLING = replace(UNSEEN, shown=True, takers=(FIGURES, CONSEQUENCES))
 BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
-WAITING, MEASURING = "…", "measuring  \n "
+WAITING, MEASURING = "…", "measuring  \n "  # of two lines, as all captions are
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What is known of the mask so far.
+class Face:
+    """What a card of figures says: a metric with its change, and the caption below it."""
 
-    Attributes:
-        scores: of the bench's matrices.
-        sample: the mask on the live sample; None too where the sample is the whole split.
-        part: the mask on the first examples of the split, as many as have been measured by now.
-        whole: the mask on the whole split.
-        controls: random masks of its size on the whole split, if they are wanted, and once the mask is measured on it.
-    """
+    label: str
+    about: str
+    value: str = WAITING
+    change: str = WAITING
+    colour: Literal["normal", "inverse", "off"] = "off"
+    arrow: Literal["auto", "off"] = "off"
+    caption: str = MEASURING
 
-    scores: Scores | None
-    sample: Comparison | None = None
-    part: Comparison | None = None
-    whole: Comparison | None = None
-    controls: Controls | None = None
 
-    @property
-    def best(self) -> Comparison | None:
-        """The split if it is measured, otherwise as much of it as there is beyond the sample, otherwise the sample."""
-        known = [one for one in (self.whole, self.part, self.sample) if one is not None]
-        return max(known, key=lambda one: one.masked.n, default=None)
+@dataclass(frozen=True)
+class Card:
+    """Where a face is drawn: in a container at first, then in the place of the face before, which changes in one go."""
+
+    metric: DeltaGenerator
+    caption: DeltaGenerator
+
+    def show(self, face: Face) -> Card:
+        """Draw a face; gives the card that draws in its place."""
+        metric = self.metric.metric(
+            face.label, face.value, face.change, delta_color=face.colour, delta_arrow=face.arrow, help=face.about
+        )
+        return Card(metric, self.caption.caption(face.caption))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The panel as the page's run has drawn it: what it shows, its progress bars, and the cards of what it measures."""
+
+    found: Measured
+    progress: DeltaGenerator
+    accuracy: Card
+    loss: Card
 
 
 def panel_first() -> None:
@@ -71,13 +85,13 @@ def panel_first() -> None:
     painting.pause(BREATH)
 
 
-def panel(bench: Bench) -> Measured:
+def panel(bench: Bench) -> Panel:
     """The page's title, progress bars and figures: predicted change, measured accuracy and loss, random control.
 
     Each figure is drawn as soon as it can be: the prediction, then the live sample, then the whole split, which fills
     in. Cards are of one height whatever they hold.
     """
-    first = cast("tuple[Bench, Measured] | None", st.session_state.pop(_FIRST, None))
+    first = cast("tuple[Bench, Panel] | None", st.session_state.pop(_FIRST, None))
     if first is None:
         return _panel(bench)
     if not first[0].agrees(bench):
@@ -85,60 +99,49 @@ def panel(bench: Bench) -> Measured:
     return first[1]
 
 
-def _panel(now: Bench) -> Measured:
-    measured(now, GLANCE)
+def finish(bench: Bench, drawn: Panel) -> None:
+    """Wait a little for the whole split, at the end of the page's run, and show it."""
+    if drawn.found.whole is not None or controlled(bench):
+        return
+    found = painting.awaited(lambda: known(bench, drawn.found.scores), lambda one: one.whole is not None, REST)
+    if found is not None:
+        drawn.progress.empty()
+        drawn.accuracy.show(_accuracy(bench, found))
+        drawn.loss.show(_loss(bench, found))
+
+
+def _panel(now: Bench) -> Panel:
+    sample_and_split(now, GLANCE)
     status = pages.heading("Prune")
     boxes = st.columns(4, border=True)
     with status:
         scores = work.scores(now)
     with boxes[0], st.container(key="metric-predicted"):
         _predicted(now, scores)
-    measured(now, replace(live.SOON, shown=False))
-    return _figures(now, scores, status, boxes[1:])
+    sample_and_split(now, replace(live.SOON, shown=False))
+    return _measurements(now, scores, status.empty(), boxes[1:])
 
 
 @st.fragment(key=FIGURES)
-def _figures(bench: Bench, scores: Scores | None, status: DeltaGenerator, boxes: Sequence[DeltaGenerator]) -> Measured:
+def _measurements(
+    bench: Bench, scores: Scores | None, progress: DeltaGenerator, boxes: Sequence[DeltaGenerator]
+) -> Panel:
     """Accuracy, loss and random control, with progress bars for what is still being measured."""
-    with status, st.container():  # of this fragment, so that it goes with its next run
-        found = known(bench, scores, FILLING)
-    for box, name, draw in zip(boxes, ("accuracy", "loss", "control"), (_accuracy, _loss, _control), strict=True):
-        with box, st.container(key=f"metric-{name}"):
-            draw(bench, found)
-    return found
+    wait = FILLING if controlled(bench) else replace(FILLING, look=REST + ticker.EVERY)  # the page looks until then
+    with progress.container():
+        found = known(bench, scores, wait)
+    with boxes[0]:
+        accuracy = _card("metric-accuracy").show(_accuracy(bench, found))
+    with boxes[1]:
+        loss = _card("metric-loss").show(_loss(bench, found))
+    with boxes[2], st.container(key="metric-control"):
+        _control(bench, found)
+    return Panel(found, progress, accuracy, loss)
 
 
-def known(bench: Bench, scores: Scores | None, wait: Wait = UNSEEN) -> Measured:
-    """What has been measured by now; what has not been is started."""
-    sample, whole = measured(bench, wait)
-    part = work.so_far(bench) if whole is None else None
-    controls = work.controls(bench, scores, wait) if scores is not None and _controlled(bench) else None
-    return Measured(scores, sample, part, whole, None if whole is None else controls)
-
-
-def measured(bench: Bench, wait: Wait = live.SOON) -> tuple[Comparison | None, Comparison | None]:
-    """The mask on the live sample, unless it is the whole split, and on the whole split."""
-    drawn = live.sample(bench, wait)
-    if drawn is not None and drawn.whole:
-        return None, work.comparison(bench, wait)
-    sample = None if drawn is None else live.comparison(bench, drawn, wait)
-    return sample, work.comparison(bench, replace(wait, seconds=0.0, urgent=False))
-
-
-def line(bench: Bench, found: Measured) -> None:
-    """What the mask does in one line, for pages about something else: predicted change and measured accuracy."""
-    predicted = None if found.scores is None or not len(bench.mask) else found.scores.predicted(bench.mask)
-    text = f"{len(bench.mask):,} {bench.mask.state}" + (
-        "" if predicted is None else f", predicted {words.nats(predicted)}"
-    )
-    if found.best is None:
-        text += f". Accuracy, {bench.split}: measuring"
-    else:
-        now, before = found.best.masked, found.best.baseline
-        text += f". {_label('Accuracy', bench, found)}: **{words.accuracy(now, bench.total)}**"
-        text += f"; unpruned {words.percent(before.accuracy)}" if len(bench.mask) else ""
-    with st.container(key="mask-line", width="content"):
-        st.markdown(text.replace(" %", "\u00a0%"))  # a line does not end between them
+def _card(key: str) -> Card:
+    place = st.container(key=key)
+    return Card(place, place)
 
 
 def _predicted(bench: Bench, scores: Scores | None) -> None:
@@ -160,47 +163,24 @@ def _predicted(bench: Bench, scores: Scores | None) -> None:
         st.caption(f"sum of {len(bench.mask):,} scores{share},  \nfrom {scores.n:,} train examples")
 
 
-def _accuracy(bench: Bench, found: Measured) -> None:
-    label, about = _label("Accuracy", bench, found), "Exact match; 95 % Wilson interval."
+def _accuracy(bench: Bench, found: Measured) -> Face:
+    label, about = titled("Accuracy", bench, found), "Exact match; 95 % Wilson interval."
     if found.best is None:
-        _measuring(label, about)
-        return
-    now, before = found.best.masked, found.best.baseline
-    colour, arrow = _look(found.best.accuracy_change.value, good=1)
-    change = words.points(found.best.accuracy_change)
-    st.metric(label, words.percent(now.accuracy), change, delta_color=colour, delta_arrow=arrow, help=about)
-    st.caption(f"{words.interval(now, bench.total)}  \nunpruned {words.percent(before.accuracy)}")
+        return Face(label, about)
+    now, before, change = found.best.masked, found.best.baseline, found.best.accuracy_change
+    caption = f"{words.interval(now, bench.total)}  \nunpruned {words.percent(before.accuracy)}"
+    return Face(label, about, words.percent(now.accuracy), words.points(change), *_look(change.value, good=1), caption)
 
 
-def _loss(bench: Bench, found: Measured) -> None:
-    label = _label("Loss", bench, found)
+def _loss(bench: Bench, found: Measured) -> Face:
+    label = titled("Loss", bench, found)
     about = "Mean over examples, summed over answer tokens; the change is paired, with its standard error."
     if found.best is None:
-        _measuring(label, about)
-        return
+        return Face(label, about)
     now, before, change = found.best.masked.mean_loss, found.best.baseline.mean_loss, found.best.loss_change
-    colour, arrow = _look(change.value, good=-1)
-    st.metric(
-        label,
-        f"{now.value:.3f} nats",
-        words.spread(change, signed=True),
-        delta_color=colour,
-        delta_arrow=arrow,
-        help=about,
-    )
-    st.caption(f"per example {words.spread(now)}  \nunpruned {words.spread(before)}")
-
-
-def _label(what: str, bench: Bench, found: Measured) -> str:
-    """What is shown, and on which examples."""
-    if found.best is not None and found.best is found.sample:
-        return f"{what}, live sample"
-    return f"{what}, {bench.split}" + (" so far" if found.best is not None and found.best is found.part else "")
-
-
-def _measuring(label: str, about: str) -> None:
-    st.metric(label, WAITING, WAITING, delta_color="off", delta_arrow="off", help=about)
-    st.caption(MEASURING)
+    caption = f"per example {words.spread(now)}  \nunpruned {words.spread(before)}"
+    value, spread = f"{now.value:.3f} nats", words.spread(change, signed=True)
+    return Face(label, about, value, spread, *_look(change.value, good=-1), caption)
 
 
 def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "off"], Literal["auto", "off"]]:
@@ -210,11 +190,6 @@ def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "of
     return ("normal" if good > 0 else "inverse"), "auto"
 
 
-def _controlled(bench: Bench) -> bool:
-    """Whether random masks are to be measured, and there is a mask to compare with."""
-    return bool(len(bench.mask)) and bool(st.session_state.setdefault("controls_wanted", False))
-
-
 def _control(bench: Bench, found: Measured) -> None:
     label = "Random masks, same size"
     about = f"A control: as many values of the scored matrices, {bench.mask.state} by chance. Median accuracy."
@@ -222,7 +197,7 @@ def _control(bench: Bench, found: Measured) -> None:
         st.metric(label, "-", help=about)
         st.caption(f"{words.verb(bench.mask).lower()} something to compare  \nwith chance")
         return
-    if not _controlled(bench):
+    if not controlled(bench):
         st.metric(label, "-", help=about)
         st.button(
             "Measure",

@@ -11,7 +11,7 @@ from explorer.keys import Kind
 from explorer.models import NAMED, Basis, Model, ViewPool, available
 from explorer.registry import kinds
 from explorer.tasks import Task
-from explorer.ui import cached, guide, keyboard, links, mask_panel, painting, session, task_choice, tasks_at_hand, work
+from explorer.ui import cached, guide, keyboard, links, mask_panel, session, task_choice, tasks_at_hand, work
 from explorer.ui.model_choice import fetch
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
@@ -49,7 +49,6 @@ def bench() -> Bench | None:
     links.follow(model)
     with settings_box:
         bench = _choose_settings(model, views, task, existing) if task is not None else None
-    painting.pause()
     with st.sidebar:
         mask_panel.draw(model, bench)
         keyboard.draw()
