@@ -50,5 +50,5 @@ def comparison(bench: Bench, drawn: Sample, wait: Wait = SOON) -> Comparison | N
     setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
     key = ("live", bench.mask.digest, setting, session.token())
     only("live-measuring", key)
-    label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values on {len(drawn.examples):,} examples"
+    label = f"Measuring {words.chosen(bench.mask)} on {words.count(len(drawn.examples), 'example')}"
     return cast("Comparison | None", compute(key, label, work, wait))

@@ -50,7 +50,7 @@ def take_upload(model: Model, views: ViewPool) -> None:
         session.complain(checked.problem)
     else:
         session.change_mask(model, lambda _: mask, label)
-        st.toast(words.literal(f"{name}: {len(mask):,} {words.past(mask)} values."), icon=":material/check:")
+        st.toast(words.literal(f"{name}: {words.chosen(mask)}."), icon=":material/check:")
 
 
 def offer(name: str, mask: Mask, label: str) -> None:
@@ -63,7 +63,7 @@ def _state(mask: Mask) -> None:
     more = len(mask.by_matrix) - PLACES
     count = len(mask.by_matrix)
     with st.container(key="mask-state"):
-        where = f" in {count:,} {'matrix' if count == 1 else 'matrices'}" if count else ""
+        where = f" in {words.count(count, 'matrix', 'matrices')}" if count else ""
         st.markdown(f"**{len(mask):,} {mask.state}**{where}")
         st.caption(
             (places + (f" and {more:,} more" if more > 0 else ""))

@@ -33,7 +33,7 @@ def transferred(bench: Bench, mask: Mask, task: Task, *, sibling: bool) -> Mask 
             return carry(view, mask, bench.svds, task, limit=bench.eval_limit, progress=progress)
 
     key = ("transfer", bench.model.digest, mask.digest, task.digest, bench.eval_limit, sibling)
-    return cast("Mask | None", compute(key, f"Carrying {len(mask):,} values over to {task.name}", work))
+    return cast("Mask | None", compute(key, f"Carrying {words.count(len(mask), 'value')} over to {task.name}", work))
 
 
 def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
@@ -43,6 +43,4 @@ def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
             return evaluate(view, task, bench.split, limit=bench.eval_limit, progress=progress)
 
     key = ("evaluation", bench.model.digest, mask.digest, task.digest, bench.split, bench.eval_limit)
-    return cast(
-        "Evaluation | None", compute(key, f"Measuring {len(mask):,} {words.past(mask)} values on {task.name}", work)
-    )
+    return cast("Evaluation | None", compute(key, f"Measuring {words.chosen(mask)} on {task.name}", work))

@@ -160,7 +160,7 @@ def _predicted(bench: Bench, scores: Scores | None) -> None:
     elif value is None:
         st.caption("the mask holds values  \nof matrices that are not scored")
     else:
-        st.caption(f"sum of {len(bench.mask):,} scores{share},  \nfrom {scores.n:,} train examples")
+        st.caption(f"sum of {words.count(len(bench.mask), 'score')}{share},  \nfrom {scores.n:,} train examples")
 
 
 def _accuracy(bench: Bench, found: Measured) -> Face:

@@ -19,7 +19,7 @@ from explorer.model_diff import check_both, check_shapes, compare_matrix
 from explorer.models import NAMED, ViewPool, available, load
 from explorer.progress import Progress, track
 from explorer.spectrum_diff import SpectrumDiff
-from explorer.ui import links, spectra, work
+from explorer.ui import links, spectra, words, work
 from explorer.ui.cached import compute
 from explorer.ui.model_choice import fetch
 from explorer.ui.session import Bench
@@ -104,7 +104,7 @@ def changes(bench: Bench, other: Bench, keys: tuple[AnyKey, ...]) -> dict[AnyKey
             return {key: compare_matrix(base, second, key, bench.svds) for key in track(keys, progress)}
 
     key = ("changes", bench.model.digest, other.model.digest, keys)
-    label = f"Comparing {len(keys):,} {'matrix' if len(keys) == 1 else 'matrices'}"
+    label = f"Comparing {words.count(len(keys), 'matrix', 'matrices')}"
     return cast("dict[AnyKey, SpectrumDiff] | None", compute(key, label, compare))
 
 

@@ -116,7 +116,7 @@ def _remove(bench: Bench, scores: Scores | None, comparison: Comparison | None) 
                 f"**{words.percent(after.accuracy)}** of {before.n:,} {bench.split} examples. " + _example(comparison)
             )
     elif len(bench.mask):
-        text = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values."
+        text = f"Measuring {words.chosen(bench.mask)}."
     ready = scores is not None and scores.size >= START_COUNT
     return _Step("Remove", text, f"Remove these {START_COUNT}", act, ready, ("Choose by hand", "pages/prune.py"))
 

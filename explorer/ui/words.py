@@ -52,6 +52,16 @@ def spread(mean: Mean, *, signed: bool = False) -> str:
     return f"{value} ± {mean.stderr:.3f}" if math.isfinite(mean.stderr) else value
 
 
+def count(n: int, one: str, many: str | None = None) -> str:
+    """`1 value`, `2,000 values`; `many` where the plural has more than an s."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def chosen(mask: Mask) -> str:
+    """`4 removed values`, or `1 scaled value`."""
+    return count(len(mask), f"{past(mask)} value")
+
+
 def past(mask: Mask) -> str:
     """What its values are, in a word: `removed`, or `scaled` where it has a gain; `Mask.state` says how far."""
     return "scaled" if mask.gain else "removed"

@@ -183,7 +183,7 @@ def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | No
             apply(view, bench.mask, bench.svds)
             return evaluate_kept(view, baseline.evaluation.examples, baseline.kept, progress=progress, so_far=tell)
 
-    label = f"Measuring {len(bench.mask):,} {words.past(bench.mask)} values"
+    label = f"Measuring {words.chosen(bench.mask)}"
     return cast("Evaluation | None", compute(key, label, work, wait))
 
 
@@ -218,7 +218,7 @@ def controls(bench: Bench, scored: Scores, wait: Wait = USUAL) -> Controls | Non
                 found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit, progress=piece))
         return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
 
-    label = f"{CONTROL_DRAWS} random masks of {count:,} values"
+    label = f"{CONTROL_DRAWS} random masks of {words.count(count, 'value')}"
     return cast("Controls | None", compute(key, label, work, replace(wait, urgent=False)))
 
 
@@ -321,4 +321,6 @@ def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, 
         return dict(found.values)
 
     key = ("effects", bench.model.digest, bench.task.digest, bench.score_limit, mask.digest, values)
-    return cast("dict[Value, Mean] | None", compute(key, f"Measuring {len(values):,} values one by one", work))
+    return cast(
+        "dict[Value, Mean] | None", compute(key, f"Measuring {words.count(len(values), 'value')} one by one", work)
+    )

@@ -66,3 +66,9 @@ def test_foreign_text_says_the_same_after_markdown_has_read_it(text: str) -> Non
         plain, escaped = plain + letter, False
     assert not escaped
     assert plain == " ".join(text.split())
+
+
+@pytest.mark.parametrize(("n", "text"), [(0, "0 matrices"), (1, "1 matrix"), (2000, "2,000 matrices")])
+def test_one_is_singular(n: int, text: str) -> None:
+    assert words.count(n, "matrix", "matrices") == text
+    assert words.count(n, "value") == text.replace("matrices", "values").replace("matrix", "value")
