@@ -60,7 +60,7 @@ def known(bench: Bench, scores: Scores | None, wait: Wait = UNSEEN) -> Measured:
 
 def controlled(bench: Bench) -> bool:
     """Whether random masks are to be measured, and there is a mask to compare with."""
-    return bool(len(bench.mask)) and bool(st.session_state.setdefault("controls_wanted", False))
+    return bool(len(bench.mask) and st.session_state.get("controls_wanted"))
 
 
 def line(bench: Bench, found: Measured) -> None:

@@ -92,8 +92,10 @@ def _watch(started: Started) -> None:
         doing = "measuring the mask and its controls on the test split"
     elif seen is None:
         doing = "waiting for its turn" if job.state is State.WAITING else "decomposing, measuring the unpruned model"
+    elif live.stopping:
+        doing = "stopping after the step under way"
     else:
-        doing = "stopping after the step under way" if live.stopping else f"{_masks(len(seen.curve))} measured"
+        doing = f"{words.count(len(seen.curve), 'mask')} measured"
     seconds = job.seconds_left
     left = "" if seconds is None or seconds < 1 or live.stopping else f", about {seconds:.0f} s left"
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -253,10 +255,6 @@ def _controls(file: SearchFile) -> None:
         for name, one in file.controls.items()
     ]
     st.caption(f"Draws that the mask beats, ties counted half: {'; '.join(lines)}.")
-
-
-def _masks(count: int) -> str:
-    return f"{count:,} mask" + "s" * (count != 1)
 
 
 def _told(point: Point) -> str:

@@ -11,6 +11,7 @@ import streamlit as st
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
 from explorer.ui import words, work
+from explorer.ui.measured import controlled
 from explorer.ui.session import Bench, change_mask
 from explorer.ui.workbench import START_COUNT, mask_of_lowest
 
@@ -39,7 +40,7 @@ def draw(bench: Bench, scores: Scores | None, comparison: Comparison | None) -> 
     st.markdown(_HIDDEN if planted else _GENERAL)
     place = (bench.model.digest, bench.task.digest)
     state = st.session_state.setdefault("tour", {})
-    found, checked = state.get("found") == place, bool(len(bench.mask) and st.session_state.get("controls_wanted"))
+    found, checked = state.get("found") == place, controlled(bench)
     current = 0 if not found and not len(bench.mask) else 1 if not len(bench.mask) else 3 if checked else 2
     with st.container(key="tour"):
         boxes = st.columns(3, border=True)
