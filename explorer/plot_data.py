@@ -33,9 +33,9 @@ def table(figure: Any) -> pd.DataFrame:
     return pd.concat(named, ignore_index=True).dropna(axis="columns", how="all") if named else pd.DataFrame()
 
 
-def csv(figure: Any) -> bytes:
-    """`table` as CSV in UTF-8."""
-    return table(figure).to_csv(index=False).encode()
+def csv(figure: Any) -> str:
+    """`table` as CSV."""
+    return table(figure).to_csv(index=False)
 
 
 def _trace(figure: Any, trace: Any) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def test_a_plot_is_downloaded_as_png_svg_and_csv(page: Page, url: str, scheme: s
     assert "Cumulative energy" in picture
     background = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     assert background in picture  # in the page's own theme
-    rows = list(csv.reader(take(page, "energy", "CSV").read_text().splitlines()))
+    rows = list(csv.reader(take(page, "energy", "Download as CSV").read_text().splitlines()))
     curves = drawn.evaluate(
         "(gd) => gd._fullData.filter((one) => one.mode === 'lines').map((one) => [one.name, [...one.y]])"
     )

@@ -20,7 +20,7 @@ TOKENS = ["<b>", " x", "\n"]
 
 
 def read_back(figure: go.Figure) -> pd.DataFrame:
-    return pd.read_csv(io.BytesIO(csv(figure)), keep_default_na=False, na_values=[""])
+    return pd.read_csv(io.StringIO(csv(figure)), keep_default_na=False, na_values=[""])
 
 
 def test_curves_are_told_apart_and_named_by_the_axes() -> None:
@@ -83,7 +83,7 @@ def test_error_bars_labels_and_gaps() -> None:
         "label": ["a", "c"],
     }  # fmt: skip
     assert table(go.Figure()).empty
-    assert csv(go.Figure()).strip() == b'""' or csv(go.Figure()).strip() == b""
+    assert csv(go.Figure()).strip() in ("", '""')
 
 
 def figures() -> dict[str, tuple[go.Figure, int]]:

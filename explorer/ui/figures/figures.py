@@ -13,14 +13,14 @@ from streamlit.delta_generator import DeltaGenerator
 
 from explorer import plots
 from explorer.plot_data import csv
-from explorer.ui.spectrum_chart import LOAD_PLOTLY, ensure_plotly_js
+from explorer.ui.spectrum_chart import LOAD_PLOTLY, SAVE_TEXT, ensure_plotly_js
 
 _HERE = Path(__file__).parent
-_IMAGES = st.components.v2.component(
-    "eigenprune_figure_images",
-    html='<button type="button" data-format="png">PNG</button><button type="button" data-format="svg">SVG</button>',
-    js=f"{LOAD_PLOTLY}\n{(_HERE / 'images.js').read_text(encoding='utf-8')}",
-    css=(_HERE / "images.css").read_text(encoding="utf-8"),
+_FILES = st.components.v2.component(
+    "eigenprune_figure_files",
+    html="".join(f'<button type="button" data-format="{one.lower()}">{one}</button>' for one in ("PNG", "SVG", "CSV")),
+    js="\n".join([LOAD_PLOTLY, SAVE_TEXT, (_HERE / "files.js").read_text(encoding="utf-8")]),
+    css=(_HERE / "files.css").read_text(encoding="utf-8"),
 )
 
 
@@ -65,13 +65,10 @@ def draw(
 
 
 def _files(figure: Any, key: str) -> None:
+    # The table goes along: a `st.download_button` that is clicked while the page runs anew may find no file.
     name = _class_name(key)
-    with st.container(horizontal=True, gap="small"):
-        _IMAGES(key=f"images-{key}", data={"plotly": ensure_plotly_js(), "plot": name, "name": name}, width="content")
-        st.download_button(
-            "CSV", data=lambda: csv(figure), file_name=f"{name}.csv", mime="text/csv", on_click="ignore",
-            key=f"csv-{key}",
-        )  # fmt: skip
+    data = {"plotly": ensure_plotly_js(), "name": name, "csv": csv(figure)}
+    _FILES(key=f"formats-{key}", data=data, width="content")
 
 
 def _class_name(key: str) -> str:

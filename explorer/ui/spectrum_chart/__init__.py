@@ -20,7 +20,11 @@ from __future__ import annotations
 
 from explorer.ui.spectrum_chart.chart import spectrum_chart
 from explorer.ui.spectrum_chart.picks import Pick, PickKind, PickLog, apply_picks
-from explorer.ui.spectrum_chart.plotly_js import LOAD_PLOTLY, ensure_plotly_js
+from explorer.ui.spectrum_chart.plotly_js import ensure_plotly_js
+from explorer.ui.spectrum_chart.scripts import LOAD_PLOTLY, SAVE_TEXT
 from explorer.ui.spectrum_chart.series import Series
 
-__all__ = ["LOAD_PLOTLY", "Pick", "PickKind", "PickLog", "Series", "apply_picks", "ensure_plotly_js", "spectrum_chart"]
+__all__ = [
+    "LOAD_PLOTLY", "SAVE_TEXT", "Pick", "PickKind", "PickLog", "Series", "apply_picks", "ensure_plotly_js",
+    "spectrum_chart",
+]  # fmt: skip

@@ -12,19 +12,17 @@ import streamlit as st
 from explorer.ui.spectrum_chart.payload import describe, held_by_browser
 from explorer.ui.spectrum_chart.picks import Pick, PickLog
 from explorer.ui.spectrum_chart.plotly_js import ensure_plotly_js
+from explorer.ui.spectrum_chart.scripts import CHART
 from explorer.ui.spectrum_chart.series import Series
 
 OnPick = Callable[[tuple[Pick, ...]], None]
 
-_HERE = Path(__file__).parent
-# Joined in this order: an inline module cannot import a file.
-_SCRIPTS = ("load.js", "model.js", "table.js", "figure.js", "marks.js", "geometry.js", "chart.js")
 
 # plotly.js puts its style sheet into the document's head, out of reach of a shadow root.
 _MOUNT = st.components.v2.component(
     "eigenprune_spectrum_chart",
-    js="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-    css=(_HERE / "chart.css").read_text(encoding="utf-8"),
+    js=CHART,
+    css=(Path(__file__).parent / "chart.css").read_text(encoding="utf-8"),
     isolate_styles=False,
 )
 

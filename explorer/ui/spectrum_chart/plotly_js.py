@@ -22,7 +22,6 @@ import streamlit as st
 from streamlit.components.v2.get_bidi_component_manager import get_bidi_component_manager
 from streamlit.components.v2.manifest_scanner import ComponentConfig, ComponentManifest
 
-LOAD_PLOTLY = (Path(__file__).parent / "load.js").read_text(encoding="utf-8")  # `loadPlotly(url)`, in JavaScript
 _PACKAGE, _COMPONENT, _FILE = "eigenprune", "plotly_js", "plotly.min.js"
 
 

@@ -10,11 +10,3 @@ function tableOf(series) {
   ]));
   return [["matrix", "index", "singular value", "score (nats)", "state", "block", "null"], ...rows].map((row) => row.join(",")).join("\n") + "\n";
 }
-
-function saveText(name, text) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}

@@ -1,9 +1,9 @@
-// PNG and SVG of a plot that Streamlit drew, as it stands on the screen: zoomed, and in its theme.
+// A plot that Streamlit drew as PNG and SVG, as it stands on the screen: zoomed, and in its theme; its data as CSV.
 
 const FILL = { png: 2, svg: 1 }; // pixels of the file per pixel of the screen
 
-async function save(data, format) {
-  const drawn = document.querySelector(`.st-key-figure-${data.plot} .js-plotly-plot`);
+async function saveImage(data, format) {
+  const drawn = document.querySelector(`.st-key-figure-${data.name} .js-plotly-plot`);
   const Plotly = await loadPlotly(data.plotly);
   const { width, height, paper_bgcolor: paper } = drawn._fullLayout;
   const page = getComputedStyle(document.querySelector("[data-testid=stApp]")).backgroundColor;
@@ -14,7 +14,8 @@ async function save(data, format) {
 
 export default function ({ data, parentElement }) {
   for (const button of parentElement.querySelectorAll("button")) {
-    button.setAttribute("aria-label", `Download as ${button.dataset.format.toUpperCase()}`);
-    button.onclick = () => save(data, button.dataset.format);
+    const { format } = button.dataset;
+    button.setAttribute("aria-label", `Download as ${format.toUpperCase()}`);
+    button.onclick = () => format === "csv" ? saveText(`${data.name}.csv`, data.csv) : saveImage(data, format);
   }
 }
