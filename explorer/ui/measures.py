@@ -9,7 +9,6 @@ from typing import Literal, cast
 
 import pandas as pd
 import streamlit as st
-from streamlit import runtime
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer import plots
@@ -104,7 +103,7 @@ def finish(bench: Bench, drawn: Panel) -> None:
     """Wait a little for the whole split, at the end of the page's run, and show it."""
     if drawn.found.whole is not None or controlled(bench):
         return
-    if work.comparison(bench, Wait(REST if runtime.exists() else 0.0, shown=False)) is not None:
+    if work.comparison(bench, Wait(REST if painting.watched() else 0.0, shown=False)) is not None:
         found = known(bench, drawn.found.scores)
         drawn.progress.empty()
         drawn.accuracy.show(_accuracy(bench, found))

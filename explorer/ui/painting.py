@@ -13,7 +13,12 @@ from streamlit import runtime
 MOMENT = 0.04  # seconds in which a browser renders a dozen elements
 
 
+def watched() -> bool:
+    """Whether a browser may be showing what is drawn."""
+    return runtime.exists()
+
+
 def pause(seconds: float = MOMENT) -> None:
     """Let the browser render what has been drawn so far, if there is a browser."""
-    if runtime.exists():
+    if watched():
         time.sleep(seconds)

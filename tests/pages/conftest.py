@@ -15,6 +15,7 @@ from explorer.attribution import Scores
 from explorer.config import settings
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
+from explorer.ui import painting
 from tests.pages.app import Engine
 
 
@@ -32,6 +33,12 @@ def _own_folders(isolated_folders: Path) -> Iterator[None]:
     """Cache and workspace of their own; the process-wide parts of the app are kept, since models load slowly."""
     yield
     settings.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest has no browser that needs time to draw."""
+    monkeypatch.setattr(painting, "watched", lambda: False)
 
 
 @pytest.fixture(autouse=True)
