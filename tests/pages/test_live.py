@@ -68,17 +68,19 @@ def test_the_sample_is_shown_as_such_until_the_split_is_measured(
 
 def test_the_split_fills_in_with_its_interval(engine: Engine, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_page("Prune")
-    gate, count = threading.Event(), 24
+    told, gate, count = threading.Event(), threading.Event(), 24
 
     def late(*args: Any, progress: Any = None, so_far: Any = None, **options: Any) -> Any:
         whole = evaluate_kept(*args, **options)
         so_far(whole.first(count))
+        told.set()
         while not gate.wait(0.02):
             progress(1, 2)
         return whole
 
     monkeypatch.setattr(work, "evaluate_kept", late)
     app.button(key="remove-lowest").click().run()
+    assert told.wait(SOON)
     app.run()
     whole = engine.compare(engine.lowest(engine.scores(), 4))
     now, before = whole.masked.first(count), whole.baseline.first(count)
