@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -114,5 +115,14 @@ def copy_bridge(bridge: Any) -> Any:
     memo: dict[int, Any] = {id(bridge.tokenizer): bridge.tokenizer}
     for module in (bridge, bridge.original_model):
         memo.update((id(tensor), tensor) for tensor in (*module.parameters(), *module.buffers()))
+        memo.update(_empty_copies(module))
     with _COPYING:
         return copy.deepcopy(bridge, memo)
+
+
+def _empty_copies(root: torch.nn.Module) -> Iterator[tuple[int, Any]]:
+    """A new one for every empty collection: each module has a dozen for its hooks, and `deepcopy` is slow with them."""
+    for module in root.modules():
+        for value in vars(module).values():
+            if type(value) in (OrderedDict, dict, set) and not value:
+                yield id(value), type(value)()
