@@ -63,6 +63,19 @@ def test_a_plot_is_downloaded_as_png_svg_and_csv(page: Page, url: str, scheme: s
     assert [name for name, _ in curves] == ["L0.K.H1", "L1.OUT"]
 
 
+def test_the_data_are_in_the_menu_whatever_the_server_does(page: Page, url: str) -> None:
+    open_app(page, f"{url}/spectra?matrix=L0.Q.H0")
+    settle(page)
+    page.locator(".st-key-files-energy button").first.click()
+    button = page.get_by_test_id("stPopoverBody").get_by_role("button", name="Download as CSV")
+    expect(button).to_be_visible()
+    settle(page)
+    page.context.set_offline(True)
+    with page.expect_download() as found:
+        button.click()
+    assert Path(found.value.path()).read_text().startswith("series,")
+
+
 def test_every_plot_has_its_menu_clear_of_plotlys_bar(page: Page, url: str) -> None:
     open_prune(page, url)
     press(page, "remove-lowest")
