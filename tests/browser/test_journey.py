@@ -54,7 +54,7 @@ def worst(page: Page) -> tuple[str, int]:
 
 
 def test_prune_by_clicking_save_restart_restore(
-    new_page: NewPage, streamlit_server: StartServer, tmp_path: Path, bundled: Model, svds: SvdCache
+    new_page: NewPage, streamlit_server: StartServer, tmp_path: Path
 ) -> None:
     first = streamlit_server(APP, app.folders(tmp_path / "first"))
     page = new_page()
@@ -69,7 +69,7 @@ def test_prune_by_clicking_save_restart_restore(
     assert chart.displayed_state(page, CHART)[matrix]["removed"] == [index]
     clicked = download(page, tmp_path)
     assert [(one.matrix, one.index) for one in load_mask(clicked).removed] == [(matrix, index)]
-    assert figures(page) == shown(app.measured(bundled, load_mask(clicked), svds))
+    assert figures(page) == shown(cli_eval(clicked, tmp_path / "first"))
     assert figures(page)["loss"] != unpruned["loss"]
 
     press(page, "remove-lowest")
