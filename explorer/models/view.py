@@ -113,16 +113,16 @@ class ViewPool:
 def copy_bridge(bridge: Any) -> Any:
     """Deep copy of a TransformerLens bridge that shares all parameters, buffers and the tokenizer."""
     memo: dict[int, Any] = {id(bridge.tokenizer): bridge.tokenizer}
-    for module in (bridge, bridge.original_model):
-        memo.update((id(tensor), tensor) for tensor in (*module.parameters(), *module.buffers()))
+    for root in (bridge, bridge.original_model):
+        memo.update((id(tensor), tensor) for tensor in (*root.parameters(), *root.buffers()))
+    for module in {*bridge.modules(), *bridge.original_model.modules()}:  # nearly all belong to both
         memo.update(_empty_copies(module))
     with _COPYING:
         return copy.deepcopy(bridge, memo)
 
 
-def _empty_copies(root: torch.nn.Module) -> Iterator[tuple[int, Any]]:
-    """A new one for every empty collection: each module has a dozen for its hooks, and `deepcopy` is slow with them."""
-    for module in root.modules():
-        for value in vars(module).values():
-            if type(value) in (OrderedDict, dict, set) and not value:
-                yield id(value), type(value)()
+def _empty_copies(module: torch.nn.Module) -> Iterator[tuple[int, Any]]:
+    """A new one for every empty collection of a module: it has a dozen for hooks, and `deepcopy` is slow with them."""
+    for value in vars(module).values():
+        if type(value) in (OrderedDict, dict, set) and not value:
+            yield id(value), type(value)()

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import app, chart
 from tests.browser.app import APP, go, open_prune, press, settle
@@ -27,14 +27,19 @@ def url(streamlit_server: StartServer, tmp_path_factory: pytest.TempPathFactory)
     return streamlit_server(APP, app.folders(tmp_path_factory.mktemp("figures")))
 
 
-def take(page: Page, key: str, name: str) -> Path:
-    """Choose a format from a plot's menu."""
+def offered(page: Page, key: str, format: str) -> Locator:
+    """The button of a format, in a plot's menu, which it opens."""
     page.locator(f".st-key-files-{key} button").first.click()
-    button = page.get_by_test_id("stPopoverBody").get_by_role("button", name=name)
+    return page.get_by_test_id("stPopoverBody").get_by_role("button", name=f"Download as {format}")
+
+
+def take(page: Page, key: str, format: str) -> Path:
+    """Choose a format from a plot's menu."""
+    button = offered(page, key, format)
     with page.expect_download(timeout=app.SECONDS) as found:
         button.click()
     path = Path(found.value.path())
-    assert found.value.suggested_filename == f"{key}.{name.split()[-1].lower()}"
+    assert found.value.suggested_filename == f"{key}.{format.lower()}"
     page.keyboard.press("Escape")
     expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
     return path
@@ -47,13 +52,13 @@ def test_a_plot_is_downloaded_as_png_svg_and_csv(page: Page, url: str, scheme: s
     expect(page.get_by_role("heading", name="Spectra", exact=True)).to_be_visible(timeout=app.SECONDS)
     settle(page)
     drawn = page.locator(".st-key-figure-energy .js-plotly-plot")
-    assert take(page, "energy", "Download as PNG").read_bytes().startswith(b"\x89PNG")
-    picture = take(page, "energy", "Download as SVG").read_text()
+    assert take(page, "energy", "PNG").read_bytes().startswith(b"\x89PNG")
+    picture = take(page, "energy", "SVG").read_text()
     assert picture.lstrip().startswith("<svg")
     assert "Cumulative energy" in picture
     background = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     assert background in picture  # in the page's own theme
-    rows = list(csv.reader(take(page, "energy", "Download as CSV").read_text().splitlines()))
+    rows = list(csv.reader(take(page, "energy", "CSV").read_text().splitlines()))
     curves = drawn.evaluate(
         "(gd) => gd._fullData.filter((one) => one.mode === 'lines').map((one) => [one.name, [...one.y]])"
     )
@@ -66,8 +71,7 @@ def test_a_plot_is_downloaded_as_png_svg_and_csv(page: Page, url: str, scheme: s
 def test_the_data_are_in_the_menu_whatever_the_server_does(page: Page, url: str) -> None:
     open_app(page, f"{url}/spectra?matrix=L0.Q.H0")
     settle(page)
-    page.locator(".st-key-files-energy button").first.click()
-    button = page.get_by_test_id("stPopoverBody").get_by_role("button", name="Download as CSV")
+    button = offered(page, "energy", "CSV")
     expect(button).to_be_visible()
     settle(page)
     page.context.set_offline(True)

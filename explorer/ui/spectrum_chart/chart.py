@@ -17,7 +17,6 @@ from explorer.ui.spectrum_chart.series import Series
 
 OnPick = Callable[[tuple[Pick, ...]], None]
 
-
 # plotly.js puts its style sheet into the document's head, out of reach of a shadow root.
 _MOUNT = st.components.v2.component(
     "eigenprune_spectrum_chart",
