@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` atomically as indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def repeated_key(text: str | bytes) -> str | None:
+    """A key that an object in this JSON names twice, of which readers silently take the last; None if there is none.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    repeated: list[str] = []
+
+    def names(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(name for name, _ in pairs)
+        repeated.extend(name for name, count in counts.items() if count > 1)
+
+    json.loads(text, object_pairs_hook=names)
+    return repeated[0] if repeated else None
 
 
 def digest(parts: Iterable[bytes | memoryview]) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from explorer.errors import MaskError, MatrixError
-from explorer.files import digest, write_text
+from explorer.files import digest, repeated_key, write_text
 from explorer.keys import MatrixKey
 
 FORMAT: Literal["eigenprune-mask"] = "eigenprune-mask"
@@ -263,9 +263,12 @@ def parse_mask(text: str | bytes, *, name: str = "the mask") -> Mask:
     if len(text) > MAX_BYTES:
         raise MaskError(f"{name} has {len(text):,} bytes: mask files have at most {MAX_BYTES:,}; is it another file?")
     try:
-        return Mask.model_validate_json(text)
+        mask = Mask.model_validate_json(text)
     except ValidationError as error:
         raise MaskError(f"{name} is not a usable mask file: {_sentence(error)}; export it again.") from None
+    if (key := repeated_key(text)) is not None:
+        raise MaskError(f"{name} is not a usable mask file: it names {key[:40]!r} twice in one place; export it again.")
+    return mask
 
 
 def load_mask(path: Path) -> Mask:

@@ -14,6 +14,7 @@ from explorer.config import DTYPES, settings
 from explorer.errors import MaskError, SettingsError
 from explorer.keys import Kind, parse_kinds
 from explorer.tasks import Task, load_task
+from explorer.tasks.template import typed
 
 if TYPE_CHECKING:
     from explorer.masks import Mode
@@ -86,8 +87,12 @@ def wording(task: Task) -> Wording:
 
 def read_task(name: str, seed: int, asked: Asked = ZERO_SHOT) -> Task:
     """Load a task as it is to be asked; a backslash and an n in a template are a line break."""
-    template = None if asked.template is None else asked.template.replace("\\n", "\n")
-    return load_task(name, seed, shots=asked.shots, template=template, data=asked.data)
+    template = None if asked.template is None else typed(asked.template)
+    with working(f"Reading {name}") as progress:
+        task = load_task(name, seed, shots=asked.shots, template=template, data=asked.data, progress=progress)
+    for sentence in task.notices:
+        notice(f"{task.name}: {sentence}")
+    return task
 
 
 def open_task(name: str, seed: int, split: str, limit: int | None, asked: Asked = ZERO_SHOT) -> Task:

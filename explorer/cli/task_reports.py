@@ -75,7 +75,9 @@ class Problem(TypedDict):
 
 
 class ValidateReport(TypedDict):
-    """`tasks validate`: `seen` counts prompts that an earlier split has; the last keys are null without a model.
+    """`tasks validate`: `seen` counts prompts that an earlier split has, `notices` says what is probably not meant.
+
+    The last keys are null without a model.
 
     `longest` is the longest example in tokens, of which the model reads `context`.
     """
@@ -91,6 +93,7 @@ class ValidateReport(TypedDict):
     with_choices: dict[str, int]
     with_distractor: dict[str, int]
     answers: dict[str, Answers | None]
+    notices: list[str]
     longest: int | None
     context: int | None
     problems: list[Problem] | None

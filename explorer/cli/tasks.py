@@ -208,6 +208,7 @@ def _validated(task: Task, view: View | None, seed: int) -> ValidateReport:
         "with_choices": {split: sum(bool(one.choices) for one in part) for split, part in parts.items()},
         "with_distractor": {split: sum(one.distractor is not None for one in part) for split, part in parts.items()},
         "answers": {split: _answers(part) for split, part in parts.items()},
+        "notices": list(task.notices),
         "longest": None if view is None else max(length for _, _, length, _ in checked),
         "context": None if view is None else int(view.config.n_ctx),
         "problems": None if view is None else problems,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from explorer.errors import TaskError
 from explorer.files import typed_path
+from explorer.progress import Progress
 from explorer.tasks.arithmetic import INT_MULT, INT_MULT_12, INT_SUM
 from explorer.tasks.base import SPLITS, Example, Task
 from explorer.tasks.capitals import COUNTRY_CAPITALS
@@ -38,7 +39,13 @@ TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _SPECS}
 
 
 def load_task(
-    name: str, seed: int = 0, *, shots: int = 0, template: str | None = None, data: Path | None = None
+    name: str,
+    seed: int = 0,
+    *,
+    shots: int = 0,
+    template: str | None = None,
+    data: Path | None = None,
+    progress: Progress | None = None,
 ) -> Task:
     """The built-in task `name`, or the task in the JSONL or CSV file at that path, split by `seed`.
 
@@ -48,6 +55,7 @@ def load_task(
         shots: how many solved train examples stand in front of every prompt.
         template: another prompt, with the task's placeholders (`{prompt}` for a file).
         data: folder of SuperGLUE's JSON lines, for CB, COPA and RTE; without it they come from the hub.
+        progress: told (lines read, lines) of a file.
 
     Raises:
         TaskError: neither a built-in task nor a readable, valid file; a template, a number of shots or a data folder
@@ -60,7 +68,7 @@ def load_task(
     if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file()):
         if data is not None:
             raise TaskError(f"{path.name} holds its own examples: leave out the data folder {str(data)[:80]!r}.")
-        return with_shots(read_file(path, seed, template), shots)
+        return with_shots(read_file(path, seed, template, progress), shots)
     raise TaskError(
         f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl or .csv file."
     )

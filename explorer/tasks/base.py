@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from explorer.files import digest
 
 SPLITS = ("train", "validation", "test")
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
+FEW = 0.25  # of the answers: so many or fewer that begin otherwise are probably slips
 T = TypeVar("T")
 Splits = tuple[tuple[T, ...], tuple[T, ...], tuple[T, ...]]  # train, validation, test
 
@@ -36,15 +38,20 @@ class Example:
     distractor: str | None = None
 
     def __post_init__(self) -> None:
-        if self.choices and self.answer not in self.choices:
+        if self.choices:
+            self._check_choices()
+        if self.distractor == self.answer:
+            raise TaskError(f"the distractor {self.answer[:40]!r} is the answer itself: give a wrong answer.")
+
+    def _check_choices(self) -> None:
+        shown = ", ".join(map(repr, self.choices))[:80]
+        if self.answer not in self.choices:
             raise TaskError(
-                f"answer {self.answer[:40]!r} is not among the choices {', '.join(map(repr, self.choices))[:80]}: "
+                f"answer {self.answer[:40]!r} is not among the choices {shown}: "
                 "write it exactly as one of them, its leading space included."
             )
         if len(set(self.choices)) < len(self.choices):
-            raise TaskError(f"a choice comes twice in {', '.join(map(repr, self.choices))[:80]}: name each one once.")
-        if self.distractor == self.answer:
-            raise TaskError(f"the distractor {self.answer[:40]!r} is the answer itself: give a wrong answer.")
+            raise TaskError(f"a choice comes twice in {shown}: name each one once.")
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,23 @@ class Task:
         ]
         return digest([json.dumps([self.bos, splits]).encode()])
 
+    @cached_property
+    def notices(self) -> tuple[str, ...]:
+        """What is probably not meant in its texts, in sentences: a model reads every blank."""
+        examples = [example for split in SPLITS for example in getattr(self, split)]
+        answers = [answer for example in examples for answer in (example.choices or (example.answer,))]
+        doubled = [one for one in examples if one.prompt[-1:].isspace() and one.answer[:1].isspace()]
+        returns = [one for one in examples if "\r" in one.prompt or "\r" in one.answer]
+        return tuple(
+            sentence
+            for sentence in (
+                _uneven(answers),
+                _counted(doubled, examples, "end with a blank, and their answers begin with one: the model reads both"),
+                _counted(returns, examples, "hold carriage returns (\\r), as Windows ends lines: the model reads them"),
+            )
+            if sentence
+        )
+
     def split(self, name: str, limit: int | None = None) -> tuple[Example, ...]:
         """The examples of one split, or its first `limit` (splits are shuffled, so that is a random sample).
 
@@ -96,13 +120,31 @@ class Task:
         return examples[:limit]
 
     def seen(self, name: str) -> int:
-        """How many examples of a split have a prompt that an earlier one (train, validation, test) has, too.
+        """How many examples of a split have a prompt that an earlier split has, too, compared as `same_text`.
 
         0 for every built-in task; a file that names its splits can be otherwise.
         """
         place = SPLITS.index(name)
-        earlier = {one.prompt for split in SPLITS[:place] for one in getattr(self, split)}
-        return sum(one.prompt in earlier for one in getattr(self, name))
+        earlier = {same_text(one.prompt) for split in SPLITS[:place] for one in getattr(self, split)}
+        return sum(same_text(one.prompt) in earlier for one in getattr(self, name))
+
+
+def _uneven(answers: Sequence[str]) -> str | None:
+    """Says which few answers do not begin as the others do, with a space or without."""
+    spaced = [answer for answer in answers if answer.startswith(" ")]
+    bare = [answer for answer in answers if not answer.startswith(" ")]
+    few, begin = (bare, "without the leading space") if len(bare) < len(spaced) else (spaced, "with a leading space")
+    if not few or len(few) > max(1, FEW * len(answers)) or len(answers) < 3:
+        return None
+    others = "that the others have" if few is bare else "that the others do not have"
+    verb = "begins" if len(few) == 1 else "begin"
+    return f"{len(few):,} of {len(answers):,} answers {verb} {begin} {others}, such as {few[0][:40]!r}."
+
+
+def _counted(some: Sequence[Example], examples: Sequence[Example], what: str) -> str | None:
+    if not some:
+        return None
+    return f"{len(some):,} of {len(examples):,} prompts {what}; the first is {some[0].prompt[-40:]!r}."
 
 
 def split_items(items: Sequence[T], seed: int, key: Callable[[T], object]) -> Splits[T]:
@@ -110,19 +152,31 @@ def split_items(items: Sequence[T], seed: int, key: Callable[[T], object]) -> Sp
 
     Items with the same `key` stay together, so that none of them is in two splits.
     """
+    keys = list(map(key, items))
+    if len(set(keys)) == len(keys):  # nothing to keep together
+        return _cut(list(items), seed)
     groups: dict[object, list[T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    order = list(groups.values())
+    for item, name in zip(items, keys, strict=True):
+        groups.setdefault(name, []).append(item)
+    train, validation, test = _cut(list(groups.values()), seed)
+    return _flat(train), _flat(validation), _flat(test)
+
+
+def _cut(order: list[T], seed: int) -> Splits[T]:
     random.Random(seed).shuffle(order)
     n_test, n_validation = round(TEST_SHARE * len(order)), round(VALIDATION_SHARE * len(order))
     held_out = n_test + n_validation
-    return _flat(order[held_out:]), _flat(order[n_test:held_out]), _flat(order[:n_test])
+    return tuple(order[held_out:]), tuple(order[n_test:held_out]), tuple(order[:n_test])
 
 
 def split_examples(examples: Sequence[Example], seed: int) -> Splits[Example]:
-    """`split_items` for examples: those with the same prompt stay together."""
-    return split_items(examples, seed, lambda example: example.prompt)
+    """`split_items` for examples: those whose prompts read the same stay together."""
+    return split_items(examples, seed, lambda example: same_text(example.prompt))
+
+
+def same_text(text: str) -> str:
+    """The text as all that reads the same has it (Unicode's NFKC): `é` in one character or in two, `２` or `2`."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
 def _flat(groups: Sequence[Sequence[T]]) -> tuple[T, ...]:

@@ -9,27 +9,29 @@ Lines that are no examples are all counted, and the first LISTED of them named w
 
 from __future__ import annotations
 
-import csv
-import json
+import gc
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from explorer.errors import TaskError
+from explorer.progress import Progress
 from explorer.tasks import template as templates
 from explorer.tasks.base import SPLITS, Example, Task, split_examples
+from explorer.tasks.lines import Fields, Row, csv_rows, json_rows
 
-MAX_BYTES, MAX_CHOICES, LISTED = 50_000_000, 100, 5
+MAX_BYTES, MAX_CHOICES, LISTED = 200_000_000, 100, 5
+TOLD = 20_000  # lines between two reports of progress
 SUFFIXES = (".jsonl", ".csv")
 FIELDS = ("prompt", "answer", "choices", "distractor", "split")
 _SAMPLE = '{"prompt": "2 + 2 =", "answer": " 4"}'
 _Parsed = tuple[Example, str | None]
-_Line = tuple[int, dict[str, Any] | str]  # its number, and its fields or what is wrong with it
+_FIELDS = frozenset(FIELDS)
 
 
-def read_file(path: Path, seed: int, template: str | None = None) -> Task:
+def read_file(path: Path, seed: int, template: str | None = None, progress: Progress | None = None) -> Task:
     """Read a task file, CSV if it is named so, else JSONL; see `parse`.
 
     Raises:
@@ -42,55 +44,89 @@ def read_file(path: Path, seed: int, template: str | None = None) -> Task:
         content = path.read_bytes()
     except OSError as error:
         raise TaskError(f"{path} cannot be read ({error.strerror}): check the path.") from None
-    return parse(content, name=path.name, seed=seed, template=template)
+    return parse(content, name=path.name, seed=seed, template=template, progress=progress)
 
 
-def parse(content: bytes, *, name: str, seed: int, template: str | None = None) -> Task:
+def parse(
+    content: bytes, *, name: str, seed: int, template: str | None = None, progress: Progress | None = None
+) -> Task:
     """Build a task from the bytes of a file called `name`; `template` may put `{prompt}` into other words.
 
-    Either all lines name their split or none does; in the second case the lines are split by `seed`.
+    Either all lines name their split or none does; in the second case the lines are split by `seed`. `progress` is told
+    (lines read, lines).
     """
     kind = "CSV" if name.lower().endswith(".csv") else "JSON lines"
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise TaskError(f"{name} is not UTF-8 text: save it as UTF-8 {kind}.") from None
-    task = (
-        parse_csv(text, name=name, seed=seed) if kind == "CSV" else parse_jsonl(text.split("\n"), name=name, seed=seed)
-    )
+    rows = csv_rows(text, name) if kind == "CSV" else json_rows(text.split("\n"))
+    task = _task(_told(rows, text.count("\n") + 1, progress), name, seed)
     return task if template is None else _in_words(task, template)
 
 
 def parse_jsonl(lines: Iterable[str], *, name: str, seed: int) -> Task:
     """Build a task from JSON lines; blank lines are passed over."""
-    return _task(((n, _object(line)) for n, line in enumerate(lines, start=1) if line.strip()), name, seed)
+    return _task(json_rows(lines), name, seed)
 
 
-def parse_csv(text: str, *, name: str, seed: int) -> Task:
-    """Build a task from CSV with a header line; quoted cells may hold commas and line breaks."""
-    return _task(_records(text, name), name, seed)
+def _told(rows: Iterator[Row], lines: int, progress: Progress | None) -> Iterator[Row]:
+    """The rows, telling `progress` now and then how far they are."""
+    if progress is None:
+        return rows
+    return _telling(rows, lines, progress)
 
 
-def _task(lines: Iterable[_Line], name: str, seed: int) -> Task:
+def _telling(rows: Iterator[Row], lines: int, progress: Progress) -> Iterator[Row]:
+    progress(0, lines)
+    for count, row in enumerate(rows, start=1):
+        if count % TOLD == 0:
+            progress(min(row[0], lines), lines)
+        yield row
+    progress(lines, lines)
+
+
+def _task(rows: Iterable[Row], name: str, seed: int) -> Task:
+    with _no_collection():
+        parsed, wrong = _examples(rows)
+        if wrong:
+            raise TaskError(_all_wrong(wrong, name))
+        if not parsed:
+            raise TaskError(f"{name} holds no examples: add lines such as {_SAMPLE}.")
+        named = sum(split is not None for _, split in parsed)
+        if 0 < named < len(parsed):
+            raise TaskError(
+                f"{name} names a split on {named} of {len(parsed)} lines: name it on all of them or on none."
+            )
+        description = f"{len(parsed):,} examples from {name}"
+        if not named:
+            return Task(name, description, *split_examples([example for example, _ in parsed], seed), seed)
+        train, validation, test = (tuple(example for example, split in parsed if split == wanted) for wanted in SPLITS)
+        return Task(name, description, train, validation, test, seed)
+
+
+def _examples(rows: Iterable[Row]) -> tuple[list[_Parsed], list[tuple[int, str]]]:
+    """What could be read, and what is wrong on which line."""
     parsed: list[_Parsed] = []
     wrong: list[tuple[int, str]] = []
-    for number, row in lines:
+    for number, row in rows:
         try:
             parsed.append(_example(row))
         except TaskError as error:
             wrong.append((number, str(error)))
-    if wrong:
-        raise TaskError(_all_wrong(wrong, name))
-    if not parsed:
-        raise TaskError(f"{name} holds no examples: add lines such as {_SAMPLE}.")
-    named = sum(split is not None for _, split in parsed)
-    if 0 < named < len(parsed):
-        raise TaskError(f"{name} names a split on {named} of {len(parsed)} lines: name it on all of them or on none.")
-    description = f"{len(parsed):,} examples from {name}"
-    if not named:
-        return Task(name, description, *split_examples([example for example, _ in parsed], seed), seed)
-    train, validation, test = (tuple(example for example, split in parsed if split == wanted) for wanted in SPLITS)
-    return Task(name, description, train, validation, test, seed)
+    return parsed, wrong
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without garbage collection, which would look through all examples again and again while they are made."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _all_wrong(wrong: list[tuple[int, str]], name: str) -> str:
@@ -103,61 +139,15 @@ def _all_wrong(wrong: list[tuple[int, str]], name: str) -> str:
     return " ".join([*said, f"And {more:,} more."] if more > 0 else said)
 
 
-def _object(line: str) -> dict[str, Any] | str:
-    try:
-        row: Any = json.loads(line)
-    except (ValueError, RecursionError):  # ValueError also for a number of too many digits
-        return 'not a JSON object; expected {"prompt": ..., "answer": ...}.'
-    if not isinstance(row, dict):
-        return f"a {type(row).__name__} instead of an object with `prompt` and `answer`."
-    return row
-
-
-def _records(text: str, name: str) -> Iterator[_Line]:
-    csv.field_size_limit(MAX_BYTES)
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = _header([cell.strip() for cell in cells], f"{name}, line {reader.line_num}")
-                continue
-            if len(cells) != len(header):
-                what = f"{len(cells)} cells where the header has {len(header)}; quote cells with commas."
-                yield reader.line_num, what
-                continue
-            row: dict[str, Any] = {field: cell for field, cell in zip(header, cells, strict=True) if cell}
-            if "choices" in row:
-                row["choices"] = _listed(row["choices"])
-            yield reader.line_num, row
-    except csv.Error as error:  # where a quote is wrong, what follows cannot be told apart
-        yield reader.line_num, f"not CSV ({error}); check its quotes."
-
-
-def _header(cells: list[str], where: str) -> list[str]:
-    if not {"prompt", "answer"} <= set(cells) or len(set(cells)) < len(cells):
-        raise TaskError(f"{where}: the header must name the columns, `prompt` and `answer` among them, each one once.")
-    return cells
-
-
-def _listed(cell: str) -> Any:
-    if cell.lstrip().startswith("["):
-        try:
-            return json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-    return cell.split("|")
-
-
-def _example(row: dict[str, Any] | str) -> _Parsed:
+def _example(row: Fields | str) -> _Parsed:
     if isinstance(row, str):
         raise TaskError(row)
-    unknown = sorted(set(row) - set(FIELDS))
-    if unknown:
-        raise TaskError(f"unknown field {unknown[0][:40]!r}; the fields are {', '.join(FIELDS)}.")
-    prompt, answer = (_text(row.get(field), field) for field in ("prompt", "answer"))
+    if len(row) == 2 and _plain(row.get("prompt")) and _plain(row.get("answer")):  # nearly every line of a long file
+        return Example(row["prompt"], row["answer"]), None
+    if not row.keys() <= _FIELDS:
+        unknown = min(row.keys() - _FIELDS)
+        raise TaskError(f"unknown field {unknown[:40]!r}; the fields are {', '.join(FIELDS)}.")
+    prompt, answer = _text(row.get("prompt"), "prompt"), _text(row.get("answer"), "answer")
     distractor = row.get("distractor")
     if distractor is not None:
         distractor = _text(distractor, "distractor")
@@ -172,10 +162,19 @@ def _example(row: dict[str, Any] | str) -> _Parsed:
     return Example(prompt, answer, choices or (), distractor), split
 
 
+def _plain(value: Any) -> bool:
+    return type(value) is str and value.isascii() and bool(value.strip())
+
+
 def _text(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if isinstance(value, bool | int | float):
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)
+        raise TaskError(
+            f'the {field} {shown[:40]} is no text; write it in quotes, with its leading space: " {shown[:40]}".'
+        )
+    if not isinstance(value, str) or not value or value.isspace():
         raise TaskError(f"no {field}; give a non-empty text for `{field}`.")
-    if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
         raise TaskError(f"{field} holds half of a surrogate pair; write the whole character.")
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from explorer.errors import TaskError
-from explorer.tasks.base import Example, Task
+from explorer.tasks.base import Example, Task, same_text
 
 MOST_SHOTS = 64
 
@@ -31,7 +31,7 @@ def with_shots(task: Task, count: int) -> Task:
     between = "\n\n" if several else "\n"
 
     def ask(example: Example) -> Example:
-        solved = [one for one in shown if one.prompt != example.prompt][:count]
+        solved = [one for one in shown if same_text(one.prompt) != same_text(example.prompt)][:count]
         front = "".join(one.prompt + one.answer + between for one in solved)
         return replace(example, prompt=front + example.prompt)
 
@@ -41,11 +41,11 @@ def with_shots(task: Task, count: int) -> Task:
 
 def _candidates(task: Task, count: int) -> list[Example]:
     """One more than are shown, so that each of them has a stand-in."""
-    held_out = {example.prompt for example in (*task.validation, *task.test)}
+    held_out = {same_text(example.prompt) for example in (*task.validation, *task.test)}
     found: dict[str, Example] = {}
     for example in task.train:
-        if example.prompt not in held_out:
-            found.setdefault(example.prompt, example)
+        if same_text(example.prompt) not in held_out:
+            found.setdefault(same_text(example.prompt), example)
         if len(found) > count:
             return list(found.values())
     raise TaskError(

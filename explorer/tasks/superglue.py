@@ -7,7 +7,6 @@ JSON lines or, without one, from the hub; labels may be words or numbers.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping
 from os.path import isfile  # unlike `Path.is_file`, False for what no file can be called
@@ -16,6 +15,7 @@ from typing import Any
 
 from explorer.errors import TaskError
 from explorer.tasks.base import Splits
+from explorer.tasks.lines import json_rows
 from explorer.tasks.spec import Row, TaskSpec
 
 HUB_ID = "aps/super_glue"
@@ -89,16 +89,10 @@ def _records(path: Path) -> list[tuple[Mapping[str, Any], str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"{path} cannot be read ({error}): it should be UTF-8 JSON lines.") from None
     records: list[tuple[Mapping[str, Any], str]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, record in json_rows(lines):
         where = f"{shown}, line {number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if not isinstance(record, dict):
-            raise TaskError(f"{where}: not a JSON object; SuperGLUE's files have one per line.")
+        if isinstance(record, str):
+            raise TaskError(f"{where}: not a JSON object that names each field once; SuperGLUE's have one per line.")
         records.append((record, where))
     if not records:
         raise TaskError(f"{shown} is empty: SuperGLUE's files have one JSON object per line.")

@@ -6,11 +6,14 @@ else. A brace that is meant is written twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from string import Formatter
 
 from explorer.errors import TaskError
+
+_ESCAPE = re.compile(r"\\([n\\])")
 
 
 def check(template: str, placeholders: Sequence[str]) -> None:
@@ -38,6 +41,16 @@ def check(template: str, placeholders: Sequence[str]) -> None:
 def fill(template: str, values: Mapping[str, str]) -> str:
     """The text of a template with its placeholders replaced by `values`; `check` it first."""
     return "".join(literal + (values[field] if field is not None else "") for literal, field, _, _ in _parts(template))
+
+
+def typed(text: str) -> str:
+    r"""A template as it was typed in one line of a shell: `\n` is a line break, two backslashes are one."""
+    return _ESCAPE.sub(lambda match: {"n": "\n", "\\": "\\"}[match[1]], text)
+
+
+def as_typed(template: str) -> str:
+    """What to type in one line for a template: `typed` gives it back."""
+    return template.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 @lru_cache(maxsize=64)

@@ -51,6 +51,8 @@ def choose() -> tuple[Task | None, str]:
         return None, READING_HINT if reading.under_way else hint
     sizes = ", ".join(f"{len(getattr(task, split)):,} {split}" for split in SPLITS)
     st.caption(f"{literal(task.description)}: {sizes}")
+    for sentence in task.notices:
+        st.warning(literal(sentence), icon=":material/help:")
     return task, hint
 
 

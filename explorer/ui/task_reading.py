@@ -9,7 +9,7 @@ from typing import cast
 
 from explorer.config import settings
 from explorer.files import digest
-from explorer.progress import Progress
+from explorer.progress import Progress, part
 from explorer.tasks import TASKS, Task, load_task, parse, with_shots
 from explorer.tasks.superglue import stamps
 from explorer.ui.cached import Wait, compute, runner
@@ -62,11 +62,12 @@ class Reading:
     def _work(self, progress: Progress) -> Task:
         seed = settings().seed
         if self.content is not None:
-            task = parse(self.content, name=self.name, seed=seed, template=self.template)
+            reading = part(progress, 0.0, 0.7)
+            task = parse(self.content, name=self.name, seed=seed, template=self.template, progress=reading)
         else:
             task = load_task(self.name, seed, template=self.template, data=self.folder)
-        progress(1, 3)
+        progress(7, 10)
         task = with_shots(task, self.shots)
-        progress(2, 3)
-        _ = task.digest  # worked out here once: every page asks for it
+        progress(8, 10)
+        _ = task.digest, task.notices  # worked out here once: every page asks for them
         return task

@@ -176,3 +176,18 @@ def test_places_that_cannot_be_read_or_written_are_sentences(tmp_path: Path) -> 
     with pytest.raises(MaskError, match=r"cannot be written \(Is a directory\)"):
         mask.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+REPEATED = {
+    "removed": lambda text: text[:-1] + ', "removed": []}',
+    "digest": lambda text: text.replace('"digest"', '"digest": "sha256:0", "digest"', 1),
+    "index": lambda text: text.replace('"index"', '"index": 7, "index"', 1),
+}
+
+
+@pytest.mark.parametrize("key", sorted(REPEATED))
+def test_a_file_that_names_a_key_twice_is_refused_by_that_key(key: str) -> None:
+    text = REPEATED[key](json.dumps(VALID))
+    json.loads(text)
+    with pytest.raises(MaskError, match=f"^upload.json is not a usable mask file: it names '{key}' twice in one place"):
+        parse_mask(text, name="upload.json")

@@ -11,6 +11,7 @@ from explorer.config import settings
 from explorer.keys import Kind
 from explorer.masks import Mode
 from explorer.tasks import TASKS, Task
+from explorer.tasks.template import as_typed
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Setting:
 
     def task_words(self) -> list[str]:
         """The task, and how it is asked."""
-        template = self.task.template and self.task.template.replace("\n", "\\n")
+        template = self.task.template and as_typed(self.task.template)
         return ["--task", self.task.name, *self.asking_words(), *(["--template", template] if template else [])]
 
     def asking_words(self) -> Iterator[str]:

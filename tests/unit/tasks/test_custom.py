@@ -11,7 +11,7 @@ import pytest
 
 from explorer.errors import TaskError
 from explorer.tasks import Example, parse, parse_jsonl, read_file
-from explorer.tasks.custom import LISTED, MAX_BYTES, MAX_CHOICES
+from explorer.tasks.custom import LISTED, MAX_BYTES, MAX_CHOICES, TOLD
 
 GOOD = '{"prompt": "2 + 2 =", "answer": " 4"}'
 
@@ -56,7 +56,11 @@ BAD_LINES = {
     '{"prompt": "2 + 2 ="}': "no answer; give a non-empty text for `answer`",
     '{"prompt": "2 + 2 =", "answer": ""}': "no answer; give a non-empty text",
     '{"prompt": "2 + 2 =", "answer": "  "}': "no answer; give a non-empty text",
-    '{"prompt": "2 + 2 =", "answer": 4}': "no answer; give a non-empty text",
+    '{"prompt": "2 + 2 =", "answer": 4}': 'the answer 4 is no text; write it in quotes, with its leading space: " 4".',
+    '{"prompt": "2 + 2 =", "answer": true}': "the answer true is no text; write it in quotes",
+    '{"prompt": 2.5, "answer": " 4"}': "the prompt 2.5 is no text; write it in quotes",
+    '{"prompt": "a", "answer": " 4", "answer": " 5"}': "the field 'answer' comes twice; name it once",
+    '{"prompt": "a", "answer": " b"}{}': "not a JSON object; expected",
     '{"answer": " 4"}': "no prompt; give a non-empty text for `prompt`",
     '{"prompt": null, "answer": " 4"}': "no prompt; give a non-empty text",
     '{"prompt": "a", "answer": " b"': "not a JSON object; expected",
@@ -68,11 +72,11 @@ BAD_LINES = {
     '{"prompt": "a", "answer": " b", "label": 1}': "unknown field 'label'; the fields are prompt, answer, choices, dis",
     '{"prompt": "a", "answer": " b", "choices": " b"}': f"must be a list of 2 to {MAX_CHOICES} texts, the answer among",
     '{"prompt": "a", "answer": " b", "choices": [" b"]}': f"must be a list of 2 to {MAX_CHOICES} texts",
-    '{"prompt": "a", "answer": " b", "choices": [" b", 3]}': "no choices; give a non-empty text for `choices`",
+    '{"prompt": "a", "answer": " b", "choices": [" b", 3]}': "the choices 3 is no text; write it in quotes",
     '{"prompt": "a", "answer": " b", "choices": [" b", " b"]}': "a choice comes twice in ' b', ' b': name",
     '{"prompt": "a", "answer": " b", "choices": ["b", "c"]}': "answer ' b' is not among the choices 'b', 'c': write it",
     '{"prompt": "a", "answer": " b", "distractor": " b"}': "the distractor ' b' is the answer itself: give a",
-    '{"prompt": "a", "answer": " b", "distractor": 2}': "no distractor; give a non-empty text for `distractor`",
+    '{"prompt": "a", "answer": " b", "distractor": 2}': "the distractor 2 is no text; write it in quotes",
     '{"prompt": "a", "answer": " b", "split": "dev"}': "split 'dev' is not known; use one of train, validation, test",
     '{"prompt": "a", "answer": " b", "split": ["test"]}': "is not known; use one of train, validation, test",
     '{"prompt": "a\\ud800", "answer": " b"}': "prompt holds half of a surrogate pair; write the whole character",
@@ -133,7 +137,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_an_oversized_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.jsonl").open("wb") as stream:
         stream.truncate(MAX_BYTES + 1)
-    with pytest.raises(TaskError, match="has 50,000,001 bytes: task files may have up to 50,000,000"):
+    with pytest.raises(TaskError, match="has 200,000,001 bytes: task files may have up to 200,000,000"):
         read_file(tmp_path / "huge.jsonl", seed=0)
 
 
@@ -170,6 +174,8 @@ BAD_CSV = {
     'prompt,answer\n"a\nb", c\nd,\n': "line 4: no answer; give a non-empty text for `answer`",
     "prompt,answer,choices\na, b,[1\n": "line 2: `choices` must be a list of 2 to",
     'prompt,answer\n"a"b, c\n': "line 2: not CSV (",
+    "prompt,answer\na, b\n'2 + 2 =', 4\n": "line 3: a cell in single quotes: CSV has double quotes",
+    "prompt,answer\n2 + 2 =, '4'": "line 2: a cell in single quotes: CSV has double quotes",
     "prompt,answer,label\na, b,1\n": "line 2: unknown field 'label'",
     "prompt,answer\n": "holds no examples",
     "a\0b": "line 1: the header must name the columns",
@@ -202,3 +208,101 @@ def test_a_template_puts_prompts_into_other_words() -> None:
     assert task.template == "Q: {prompt} {{?}}\nA:"
     with pytest.raises(TaskError, match=r"asks for \{answer\}: this task has \{prompt\}"):
         parse(content, name="own.jsonl", seed=0, template="{answer}")
+
+
+PROMPTS_IN_CSV = {
+    "2 + 2 =, 4": ("2 + 2 =", " 4"),
+    '"2 + 2 =", 4': ("2 + 2 =", " 4"),
+    ' "2 + 2 ="," 4"': ("2 + 2 =", " 4"),
+    '"2 + 2 =", " 4"': ("2 + 2 =", " 4"),
+    '\t"2 + 2 =",\u00a0" 4"': ("2 + 2 =", " 4"),
+    ' "2, 2\n\nand ""2"" =", " 4"': ('2, 2\n\nand "2" =', " 4"),
+    '"say ""2"", \n ""3"" =", 4': ('say "2", \n "3" =', " 4"),
+    '" ""2"" =", 4': (' "2" =', " 4"),
+    "\"'2 + 2 ='\", 4": ("'2 + 2 ='", " 4"),
+    "'tis 2 + 2 =, 4": ("'tis 2 + 2 =", " 4"),
+    "2'6\" wide ='?, 4'": ("2'6\" wide ='?", " 4'"),
+    '"2 +\r\n2 =", 4': ("2 +\n2 =", " 4"),
+    '"2 +\r2 =", 4': ("2 +\n2 =", " 4"),
+}
+
+
+@pytest.mark.parametrize("line", sorted(PROMPTS_IN_CSV))
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_no_quote_and_no_windows_line_end_of_csv_becomes_part_of_a_text(line: str, end: str) -> None:
+    content = end.join(["prompt,answer", line, "other, 5", ""])
+    task = parse(content.encode(), name="own.csv", seed=0)
+    prompt, answer = PROMPTS_IN_CSV[line]
+    assert Example(prompt, answer) in (*task.train, *task.validation, *task.test)
+
+
+CHOICES_IN_CSV = {
+    '"["" b"", "" c""]"': (" b", " c"),
+    " b| c": (" b", " c"),
+    "[b]|[c]| b": ("[b]", "[c]", " b"),
+    '"[""b""]|[""c""]| b"': ('["b"]', '["c"]', " b"),
+    "[1]|[2]| b": ("[1]", "[2]", " b"),
+}
+
+
+@pytest.mark.parametrize("cell", sorted(CHOICES_IN_CSV))
+def test_choices_in_csv_may_begin_with_a_bracket(cell: str) -> None:
+    task = parse(f"prompt,answer,choices\na, b,{cell}\n".encode(), name="own.csv", seed=0)
+    assert task.train[0].choices == CHOICES_IN_CSV[cell]
+
+
+EQUAL_PROMPTS = ["caf\u00e9 =", "cafe\u0301 =", "caf\u00e9\u00a0=", "\uff43af\u00e9 ="]
+
+
+def test_prompts_that_read_the_same_are_never_in_two_splits() -> None:
+    rows = [{"prompt": f"{prompt} {i}", "answer": f" {i}"} for i in range(10) for prompt in EQUAL_PROMPTS]
+    for seed in range(5):
+        task = parse_jsonl(map(json.dumps, rows), name="own", seed=seed)
+        split_of = {one.prompt[-1]: set() for one in task.train}
+        for split in ("train", "validation", "test"):
+            for one in getattr(task, split):
+                split_of.setdefault(one.prompt[-1], set()).add(split)
+        assert all(len(splits) == 1 for splits in split_of.values())
+        assert len(task.train) + len(task.validation) + len(task.test) == 40
+        assert [task.seen(split) for split in ("train", "validation", "test")] == [0, 0, 0]
+    named = [{**rows[0], "split": "train"}, {**rows[1], "split": "test"}]
+    assert parse_jsonl(map(json.dumps, named), name="own", seed=0).seen("test") == 1
+
+
+def noticed(*pairs: tuple[str, str]) -> tuple[str, ...]:
+    rows = [{"prompt": prompt, "answer": answer} for prompt, answer in pairs]
+    return parse_jsonl(map(json.dumps, rows), name="own", seed=0).notices
+
+
+def test_answers_that_begin_otherwise_than_the_others_are_noticed() -> None:
+    spaced = [(f"p{i}", f" {i}") for i in range(9)]
+    assert noticed(*spaced) == ()
+    (said,) = noticed(*spaced, ("p9", "nine"))
+    assert said == "1 of 10 answers begins without the leading space that the others have, such as 'nine'."
+    (said,) = noticed(*[(prompt, answer.strip()) for prompt, answer in spaced], ("p9", " nine"), ("p10", " ten"))
+    assert said.startswith("2 of 11 answers begin with a leading space that the others do not have, such as ' ")
+    assert noticed(*spaced[:4], *[(f"q{i}", f"{i}") for i in range(4)]) == ()  # as many of both: a choice, no slip
+
+
+def test_choices_that_begin_otherwise_than_the_others_are_noticed() -> None:
+    lists = [[" yes", " no", "maybe"], [" yes", " no", "maybe"], [" yes", " no"]]
+    rows = [{"prompt": f"p{i}", "answer": " yes", "choices": choices} for i, choices in enumerate(lists)]
+    (said,) = parse_jsonl(map(json.dumps, rows), name="own", seed=0).notices
+    assert said.startswith("2 of 8 answers begin without the leading space that the others have, such as 'maybe'")
+
+
+def test_doubled_blanks_and_carriage_returns_are_noticed() -> None:
+    (said,) = noticed(("2 + 2 = ", " 4"), ("2 + 3 =", " 5"))
+    assert said.startswith("1 of 2 prompts end with a blank, and their answers begin with one")
+    (said,) = noticed(("one\r\ntwo =", " 4"), ("2 + 3 =", " 5"))
+    assert said.startswith("1 of 2 prompts hold carriage returns")
+
+
+def test_reading_a_long_file_tells_its_progress() -> None:
+    lines = "".join(f'{{"prompt": "p{i}", "answer": " {i}"}}\n' for i in range(3 * TOLD))
+    told: list[tuple[int, int]] = []
+    parse(lines.encode(), name="own.jsonl", seed=0, progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (0, 3 * TOLD + 1)
+    assert told[-1] == (3 * TOLD + 1, 3 * TOLD + 1)
+    assert told == sorted(told)
+    assert len(told) == 5

@@ -62,3 +62,16 @@ def test_a_template_that_hides_what_tells_examples_apart_is_refused() -> None:
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_default_template_can_be_filled(name: str) -> None:
     templates.check(TASKS[name].template, TASKS[name].placeholders)
+
+
+@pytest.mark.parametrize("text", ["{a}\nb", r"{a}\nb", r"C:\new {a}", "\\", r"\\n{a}", "{a}\\\n", r"\t{a}", ""])
+def test_a_template_survives_being_typed_in_one_line(text: str) -> None:
+    line = templates.as_typed(text)
+    assert "\n" not in line
+    assert templates.typed(line) == text
+
+
+def test_a_backslash_and_an_n_typed_in_one_line_are_a_line_break() -> None:
+    assert templates.typed(r"Q: {a}\nA:") == "Q: {a}\nA:"
+    assert templates.typed(r"Q: {a}\\nA:") == r"Q: {a}\nA:"
+    assert templates.typed(r"\d{a}\t") == r"\d{a}\t"

@@ -19,6 +19,7 @@ from explorer.activations import Contrast, answer_lens, read_prompt, written
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects
 from explorer.batches import batches
+from explorer.cli import setup
 from explorer.composed import decompose_circuit
 from explorer.config import settings
 from explorer.damage import damage
@@ -564,3 +565,10 @@ def test_every_python_is_python_and_formatted(engine: Engine) -> None:
 def test_a_task_from_a_file_is_known() -> None:
     assert not is_file_task(PLAIN.task)
     assert is_file_task(replace(PLAIN.task, name="own.jsonl"))
+
+
+@pytest.mark.parametrize("template", [r"{i}\n* {j} =", "{i}\n* {j} =", "C:\\{i} \\\\n\n{j}", "'{i}' \"{j}\" $x"])
+def test_a_copied_command_asks_with_the_very_template(template: str) -> None:
+    copied = words(recipes.evaluate(replace(PLAIN, task=load_task("int-mult", template=template))).command)
+    typed = copied[copied.index("--template") + 1]
+    assert setup.read_task("int-mult", 0, setup.Asked(template=typed)).template == template
