@@ -172,13 +172,13 @@ def lens(before: Sequence[float], after: Sequence[float], token: str) -> go.Figu
     return figure
 
 
-def controls(draws: Sequence[float], masked: float, baseline: float) -> go.Figure:
-    """Accuracies of random masks as points on a line, beside the mask's and the unpruned model's."""
+def controls(draws: Sequence[float], masked: float, baseline: float, name: str = "random masks") -> go.Figure:
+    """Accuracies of the masks of a control, `name`, as points on a line, beside the mask's and the unpruned model's."""
     figure = go.Figure(
         [
             go.Scatter(
                 x=list(draws),
-                y=["random masks"] * len(draws),
+                y=[name] * len(draws),
                 mode="markers",
                 marker={"color": BEFORE, "opacity": 0.5, "size": 11},
                 name="random",

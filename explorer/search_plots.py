@@ -14,10 +14,10 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from explorer.plots import AFTER, BEFORE, ORANGE, SKY
+from explorer.search.controls import DEFAULT
 from explorer.search.report_file import SearchFile
 
 CLEAR = "rgba(0,0,0,0)"
-RANDOM_CONTROL = "random-count"  # removes as many values as the mask, so it has the mask's place on the curve
 FORMATS = {"loss": ".3f", "accuracy": ".1%"}
 TITLES = {"loss": "loss, nats per example", "accuracy": "accuracy"}
 
@@ -52,7 +52,7 @@ class HeldOut:
 
 def held_out(report: SearchFile, measure: str) -> HeldOut:
     """What a report says of the test split."""
-    drawn = report.controls.get(RANDOM_CONTROL)
+    drawn = report.controls.get(DEFAULT)
     return HeldOut(
         getattr(report.test, measure), getattr(report.baseline, measure), getattr(drawn, measure) if drawn else ()
     )
@@ -114,7 +114,8 @@ def explain_curve(points: Sequence[Measured], on_test: HeldOut | None) -> str:
     if any(not point.within for point in points):
         said.append("Open triangles are beyond the budget.")
     if on_test is not None:
-        random = ", and masks with as many values in each matrix, drawn at random (grey dots)" if on_test.random else ""
+        drawn = f", and masks with as many values in each matrix, drawn at random ({DEFAULT}, grey dots)"
+        random = drawn if on_test.random else ""
         said.append(
             "On the test split, which no search sees: the chosen mask (open diamond), the unpruned model (grey x)"
             f"{random}."
@@ -130,7 +131,7 @@ def _draw_test(figure: go.Figure, removed: int, on_test: HeldOut, measure: str) 
     marks = [("unpruned, test", 0, [on_test.unpruned], {"color": BEFORE, "symbol": "x", "size": 9})]
     if removed:
         drawn = list(on_test.random)
-        marks.insert(0, ("random masks, test", removed, drawn, {"color": BEFORE, "opacity": 0.35, "size": 9}))
+        marks.insert(0, (f"{DEFAULT}, test", removed, drawn, {"color": BEFORE, "opacity": 0.35, "size": 9}))
         marks.append(
             ("chosen, test", removed, [on_test.masked], {"color": AFTER, "symbol": "diamond-open", "size": 13})
         )

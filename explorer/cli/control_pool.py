@@ -1,10 +1,12 @@
-"""What the random masks of `eval` are drawn from."""
+"""Which control masks `eval` draws, and from what."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from explorer.cli.setup import kinds_or_all
+from explorer.errors import SettingsError
 from explorer.keys import Kind, MatrixKey
 
 if TYPE_CHECKING:
@@ -14,22 +16,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ControlPool:
-    """Matrices to draw from, and examples for frozen means.
+    """A control, matrices to draw from, and examples for frozen means.
 
     Attributes:
+        control: its name.
         kinds, per_head: no kinds for the mask's own, taken per head or stacked as the mask is; `every` for all of them.
         examples: number of train examples; None for as many as the mask's own means come from.
     """
 
+    control: str
     kinds: tuple[Kind, ...] = ()
     every: bool = False
     per_head: bool = True
     examples: int | None = None
 
-    def keys(self, view: View, mask: Mask) -> tuple[MatrixKey, ...]:
-        """All matrices to draw from, in canonical order."""
-        from explorer.registry import matrices
+    @classmethod
+    def asked(cls, control: str | None, kinds: str | None, examples: int | None, *, stacked: bool) -> ControlPool:
+        """As the command line asks for it; kinds to draw from, or stacked ones, are those of `random-pool`.
 
+        Raises:
+            SettingsError: no such control or kinds, or kinds for a control that draws from the mask's matrices.
+        """
+        from explorer.search.controls import DEFAULT, POOL, check_control
+
+        pooled = kinds is not None or stacked
+        name = control or (POOL if pooled else DEFAULT)
+        check_control(name)
+        if pooled and name != POOL:
+            raise SettingsError(f"--control-kinds and --control-stacked belong to --control {POOL}, not to {name}.")
+        some = () if kinds is None else kinds_or_all(kinds)
+        return cls(name, some or (), some is None, not stacked, examples)
+
+    def keys(self, view: View, mask: Mask) -> tuple[MatrixKey, ...]:
+        """All matrices to draw from, in canonical order: the mask's own, unless the control has a pool."""
+        from explorer.registry import matrices
+        from explorer.search.controls import POOL
+
+        if self.control != POOL:
+            return tuple(mask.by_matrix)
         if self.every or self.kinds:
             return matrices(view, None if self.every else self.kinds, per_head=self.per_head)
         per_head: dict[Any, bool] = {}

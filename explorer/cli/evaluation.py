@@ -24,7 +24,7 @@ from explorer.cli.console import (
 )
 from explorer.cli.control_pool import ControlPool
 from explorer.cli.reports import Change, Controls, EvalReport, Figures
-from explorer.cli.setup import Asked, identity, kinds_or_all, open_task, open_view, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.tasks import Task
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from explorer.models import View
     from explorer.scoring import Alternatives
     from explorer.svd_cache import SvdCache
-
-CONTROL_STRATEGY = "random-count"
 
 
 def evaluate(
@@ -53,12 +51,21 @@ def evaluate(
         typer.Option(
             "--controls",
             min=0,
-            help="Also measure N random masks of the same size, drawn from all matrices of the mask's kinds, per head "
-            "or stacked as the mask is; draw i uses seed + i.",
+            help="Also measure N control masks of the same size; draw i uses seed + i.",
         ),
     ] = 0,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            "--control",
+            help="Which: random-per-matrix (as many in each matrix as the mask has; the default), random-pool (drawn "
+            "from all matrices of the mask's kinds, per head or stacked as the mask is, or of --control-kinds), "
+            "random-energy, smallest or largest (the last two are one mask each).",
+        ),
+    ] = None,
     control_kinds: Annotated[
-        str | None, typer.Option("--control-kinds", help="Draw them from these kinds instead, as --kinds of `score`.")
+        str | None,
+        typer.Option("--control-kinds", help="The pool of random-pool, which this implies, as --kinds of `score`."),
     ] = None,
     control_stacked: Annotated[
         bool, typer.Option("--control-stacked", help="With --control-kinds: attention matrices whole.")
@@ -88,10 +95,9 @@ def evaluate(
     given = _read(mask, opened) if mask is not None else None
     if controls and not given:
         raise SettingsError("--controls needs something to compare with: give a --mask that removes at least 1 value.")
+    pool = ControlPool.asked(control, control_kinds, control_limit, stacked=control_stacked)
     run = _Run.open(open_view(model, dtype, device, basis), opened, split, limit)
     comparison, answers = run.compare(given)
-    kinds = () if control_kinds is None else kinds_or_all(control_kinds)
-    pool = ControlPool(kinds or (), kinds is None, not control_stacked, control_limit)
     drawn = run.controls(given, controls, seed, comparison, pool) if given and controls else None
     report = _report(run, given, comparison, answers, drawn, seed)
     if json:
@@ -161,44 +167,27 @@ class _Run:
             return evaluate(self.view, self.task, self.split, limit=self.limit, progress=progress)
 
     def controls(self, mask: Mask, draws: int, seed: int, comparison: Comparison, pool: ControlPool) -> Controls:
-        """Random masks of the same size, mode and gain from a pool of matrices."""
-        from explorer.attribution import score
-        from explorer.search import STRATEGIES, mask_of
-        from explorer.search.controls import beaten
+        """Masks of one control, as large and as soft as the mask, measured as it is."""
+        from explorer.search.control_runs import ControlRuns
+        from explorer.search.controls import draws as drawn_masks
+        from explorer.search.controls import means_of
 
-        made = mask.provenance
-        # The frozen means come from as many train examples as the mask's own, where it says how many these were.
-        examples = pool.examples or (made.examples if made.task == self.task.name else None)
-        with working("Frozen means of the controls") as progress:
-            scores = score(
-                self.view,
-                self.task,
-                self.svds,
-                pool.keys(self.view, mask),
-                scorer="random",
-                mode=mask.mode,
-                limit=examples,
-                seed=seed,
-                progress=progress,
-            )
         seeds = [seed + draw for draw in range(draws)]
-        found = []
-        for draw, draw_seed in enumerate(seeds, start=1):
-            chosen = STRATEGIES[CONTROL_STRATEGY](scores, len(mask), draw_seed)
-            control = mask_of(self.view, scores, chosen, gain=mask.gain)
-            found.append(self.exact(control, f"Random mask {draw} of {draws}"))
-        accuracy = [one.accuracy for one in found]
-        loss = [one.mean_loss.value for one in found]
+        keys = pool.keys(self.view, mask)
+        with working("Frozen means of the controls") as progress:
+            scores = means_of(
+                self.view, self.task, self.svds, mask, pool=keys, examples=pool.examples, progress=progress
+            )
+        masks = drawn_masks(scores, mask, pool.control, seeds)
+        runs = tuple(self.exact(one, f"Control mask {i} of {len(masks)}") for i, one in enumerate(masks, start=1))
+        found = ControlRuns.against(comparison.masked, runs).as_dict()
         return {
-            "strategy": CONTROL_STRATEGY,
-            "draws": draws,
-            "seeds": seeds,
-            "accuracy": accuracy,
-            "loss": loss,
-            "percentile": {
-                "accuracy": beaten(comparison.masked.accuracy, accuracy),
-                "loss": beaten(-comparison.masked.mean_loss.value, [-value for value in loss]),
-            },
+            "strategy": pool.control,
+            "draws": found["draws"],
+            "seeds": seeds[: len(masks)],
+            "accuracy": found["accuracy"],
+            "loss": found["loss"],
+            "percentile": found["percentile"],
         }
 
 
@@ -275,7 +264,7 @@ def _show(report: EvalReport, mask: Mask | None) -> None:
 def _show_controls(controls: Controls) -> None:
     accuracy, loss = controls["accuracy"], controls["loss"]
     say(
-        f"{controls['draws']} random masks of this size: accuracy {range_text(accuracy)}, "
+        f"{controls['draws']} masks of the control {controls['strategy']}: accuracy {range_text(accuracy)}, "
         f"loss {median(loss):.3f} nats ({min(loss):.3f} to {max(loss):.3f}); median and range"
     )
     beats = controls["percentile"]

@@ -13,7 +13,6 @@ from explorer.cli.console import say, show_json, show_table
 from explorer.cli.reports import PruneReport, ScoredValue, ScoreEntry, ScoreReport
 from explorer.cli.scoring import ScoringRequest, scoring
 from explorer.cli.setup import Asked, checked_gain, command, refuse_unwritable
-from explorer.errors import SettingsError
 from explorer.keys import MatrixKey
 
 if TYPE_CHECKING:
@@ -93,7 +92,8 @@ def prune(
     count: Annotated[int, typer.Option("--count", min=0, help="How many singular values to remove.")],
     out: options.MaskOut,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="lowest (lowest scores) or random-count (control).")
+        str,
+        typer.Option("--strategy", help="lowest (lowest scores) or random-pool (a control, drawn from all of them)."),
     ] = "lowest",
     scorer: options.Scorer = "gradient",
     mode: options.Mode = "freeze",
@@ -144,10 +144,9 @@ def prune(
 
 
 def _choose(request: ScoringRequest, strategy: str, count: int, gain: float) -> tuple[View, Scores, Mask]:
-    from explorer.search import STRATEGIES, mask_of
+    from explorer.search import STRATEGIES, check_strategy, mask_of
 
-    if strategy not in STRATEGIES:
-        raise SettingsError(f"{strategy[:40]!r} is not a strategy: choose one of {', '.join(STRATEGIES)}.")
+    check_strategy(strategy)
     view, scores = request.run(count)
     chosen = STRATEGIES[strategy](scores, count, scores.seed)
     return view, scores, mask_of(view, scores, chosen, task=request.opened, strategy=strategy, gain=gain)

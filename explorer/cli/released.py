@@ -21,8 +21,8 @@ from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.models import View
+    from explorer.search.control_runs import ControlRuns
     from explorer.search.released import ReleasedReport
-    from explorer.search.report import ControlRuns
     from explorer.tasks import Task
 
 

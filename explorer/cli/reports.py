@@ -194,7 +194,7 @@ class Percentile(TypedDict):
 
 
 class Controls(TypedDict):
-    """Masks of the same size drawn at random from all matrices of the mask's kinds; one entry per draw."""
+    """Masks of the control that `strategy` names (`explorer.search.controls`); one entry per draw."""
 
     strategy: str
     draws: int

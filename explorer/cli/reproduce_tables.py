@@ -10,6 +10,7 @@ from explorer.cli.console import accuracy_text, loss_text, percent, range_text
 from explorer.reproduce.cells import Cell, Control, Figures
 from explorer.reproduce.recipe import Published, Recipe
 from explorer.reproduce.verdict import recovered, verdict
+from explorer.search.controls import DEFAULT
 
 NONE = "-"
 WHO = ("model", "task", "strategy")
@@ -23,7 +24,7 @@ SECTIONS = (
     ("loss per example", ("loss before", "loss after")),
     (
         "accuracy of controls of the same size",
-        ("random draws", "smallest", "largest", "controls, as released", "controls, corrected"),
+        (DEFAULT, "smallest", "largest", "controls, as released", "controls, corrected"),
     ),
     ("all answer tokens; unpruned with shots", ("all answer tokens", "with shots", "ability recovered")),
     ("known harmful values among the removed", ("precision", "recall")),
@@ -217,9 +218,9 @@ def _whole(cell: Cell | None) -> str:
 def _control_columns(cell: Cell | None) -> Row:
     """Median and range of the random masks with as many values in each matrix, and the two masks without chance."""
     controls: Mapping[str, Control] = {} if cell is None else cell.controls
-    found = {"random draws": NONE, "smallest": NONE, "largest": NONE}
-    if "random-count" in controls:
-        found["random draws"] = range_text(controls["random-count"].accuracy)
+    found = {DEFAULT: NONE, "smallest": NONE, "largest": NONE}
+    if DEFAULT in controls:
+        found[DEFAULT] = range_text(controls[DEFAULT].accuracy)
     return found | {name: percent(controls[name].median) for name in ("smallest", "largest") if name in controls}
 
 

@@ -47,7 +47,7 @@ def search(
         str,
         typer.Option(
             "--strategy",
-            help="paper, adaptive, verified, learned, laser, ensemble, or a control: random-count, random-energy, "
+            help="paper, adaptive, verified, learned, laser, ensemble, or a control: random-search, random-energy, "
             "smallest, largest.",
         ),
     ] = "verified",

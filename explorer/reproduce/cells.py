@@ -10,12 +10,13 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from explorer.errors import SettingsError
 from explorer.files import write_text
 from explorer.masks import Mask
 from explorer.reproduce.recipe import Recipe
+from explorer.search.controls import by_today
 
 SCHEMA_VERSION: Literal[1] = 1
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -118,6 +119,11 @@ class Cell(_Frozen):
     forwards: int
     seconds: float
     versions: dict[str, str]
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _renamed(cls, controls: Any) -> Any:
+        return by_today(controls)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     name = "gpt2-int-mult-as-released"      # lower case; the result file is called so
     seed = 0
     control_draws = 20                      # of each random control, and which controls:
-    controls = ["random-count", "smallest", "largest"]
+    controls = ["random-per-matrix", "smallest", "largest"]
     note = "..."                            # for the reader
 
     [model]     name, source, revision (hub ids only), label, dtype
@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from explorer.errors import MatrixError, SettingsError
 from explorer.files import digest
 from explorer.keys import Kind, MatrixKey, parse_kinds
+from explorer.search.controls import EARLIER, PER_MATRIX
 from explorer.tasks import TASKS, Task, load_task
 
 AS_RELEASED = "as-released"
@@ -186,7 +187,7 @@ class Recipe(_Frozen):
     note: str = ""
     seed: int = Field(default=0, ge=0)
     control_draws: int = Field(default=20, ge=0, le=1000)
-    controls: Annotated[tuple[Slug, ...], Field(strict=False)] = ("random-count", "smallest", "largest")
+    controls: Annotated[tuple[Slug, ...], Field(strict=False)] = (PER_MATRIX, "smallest", "largest")
     model: ModelPart
     task: TaskPart
     strategy: Strategy
@@ -212,6 +213,8 @@ class Recipe(_Frozen):
         decides = self.model_dump(mode="json", exclude={"name": True, "note": True, "published": True, "truth": True})
         for words in ("name", "label"):
             del decides["model"][words]
+        # What was measured under the earlier name stays: in recipes it always was this control.
+        decides["controls"] = [EARLIER if name == PER_MATRIX else name for name in decides["controls"]]
         return digest([json.dumps(decides, sort_keys=True).encode()])
 
     def load_task(self, data: Path | None, *, shots: int = 0) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from explorer.reproduce.models import Models, NotHadError
 from explorer.reproduce.recipe import Recipe, Released, Searched
 from explorer.search import SEARCHES
 from explorer.search.anchor import anchor_blocks
-from explorer.search.controls import CONTROLS
+from explorer.search.control_runs import ControlRuns
+from explorer.search.controls import check_control, refuse_earlier
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
 from explorer.search.released import ReleasedSettings, run_released
-from explorer.search.report import ControlRuns, search
+from explorer.search.report import search
 from explorer.svd_cache import SvdCache
 from explorer.tasks import TASKS, Task
 
@@ -130,10 +131,9 @@ def check(recipes: Sequence[Recipe]) -> None:
     for one in recipes:
         given = one.strategy
         for name in one.controls:
-            if name not in CONTROLS:
-                choices = ", ".join(CONTROLS)
-                raise SettingsError(f"{one.name}: controls: {name!r} is not known: choose from {choices}.")
+            _named(one, "controls", name, check_control)
         if isinstance(given, Searched):
+            _named(one, "strategy.name", given.name, refuse_earlier)
             if given.name not in SEARCHES:
                 choices = ", ".join(("as-released", *SEARCHES))
                 raise SettingsError(f"{one.name}: strategy.name {given.name!r} is not known: choose one of {choices}.")
@@ -142,6 +142,14 @@ def check(recipes: Sequence[Recipe]) -> None:
                 raise SettingsError(
                     f"{one.name}: strategy.scorer {given.scorer!r} is not known: choose one of {choices}."
                 )
+
+
+def _named(recipe: Recipe, field: str, name: str, checked: Callable[[str], None]) -> None:
+    """Say which recipe and field a name stands in, if it is refused."""
+    try:
+        checked(name)
+    except SettingsError as error:
+        raise SettingsError(f"{recipe.name}: {field}: {error}") from None
 
 
 def in_order(recipes: Sequence[Recipe]) -> list[Recipe]:

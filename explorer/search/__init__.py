@@ -15,19 +15,29 @@ from explorer.progress import Progress
 from explorer.registry import matrices
 from explorer.search.chance import CHANCE
 from explorer.search.chance import SUMMARIES as OF_CHANCE
+from explorer.search.controls import POOL, random_pool, refuse_earlier
 from explorer.search.ensemble import BASES, ensemble
 from explorer.search.lowest import lowest
 from explorer.search.problem import Search
 from explorer.search.provenance import provenance
-from explorer.search.random_count import random_count
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["METHODS", "SEARCHES", "STRATEGIES", "SUMMARIES", "lowest", "mask_of", "prune", "random_count"]
+__all__ = [
+    "METHODS",
+    "SEARCHES",
+    "STRATEGIES",
+    "SUMMARIES",
+    "check_strategy",
+    "lowest",
+    "mask_of",
+    "prune",
+    "random_pool",
+]
 
 # Chooses `count` of the scored values; the seed matters to random strategies only.
 Strategy = Callable[[Scores, int, int], tuple[Removed, ...]]
-STRATEGIES: dict[str, Strategy] = {"lowest": lowest, "random-count": random_count}
+STRATEGIES: dict[str, Strategy] = {"lowest": lowest, POOL: random_pool}
 
 # Searches of any number of rounds, each measured on the validation split; controls among them.
 METHODS: dict[str, Search] = {**BASES, "ensemble": ensemble}
@@ -64,11 +74,17 @@ def prune(
         MaskError: a gain outside of [0, 1).
         MatrixError, TaskError, ModelError: a kind, the examples or the weights cannot be used.
     """
-    if strategy not in STRATEGIES:
-        raise SettingsError(f"{strategy!r} is not a strategy: choose one of {', '.join(STRATEGIES)}.")
+    check_strategy(strategy)
     keys = matrices(view, tuple(kinds), per_head=per_head)
     scores = score(view, task, svds, keys, scorer=scorer, mode=mode, limit=limit, seed=seed, progress=progress)
     return mask_of(view, scores, STRATEGIES[strategy](scores, count, seed), task=task, strategy=strategy, gain=gain)
+
+
+def check_strategy(strategy: str) -> None:
+    """Raise SettingsError unless there is such a strategy in STRATEGIES."""
+    refuse_earlier(strategy)
+    if strategy not in STRATEGIES:
+        raise SettingsError(f"{strategy[:40]!r} is not a strategy: choose one of {', '.join(STRATEGIES)}.")
 
 
 def mask_of(

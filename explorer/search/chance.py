@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from explorer.search.controls import CONTROLS, DRAWS, draws
+from explorer.search.controls import DRAWS, PER_MATRIX, RANDOM_SEARCH, draws
 from explorer.search.paper import counts
 from explorer.search.problem import Problem, Search
 
@@ -30,9 +30,10 @@ def _drawn(problem: Problem, control: str) -> None:
                 problem.measure(mask)
 
 
-CHANCE: dict[str, Search] = {name: partial(_drawn, control=name) for name in CONTROLS}
+DRAWN = {RANDOM_SEARCH: PER_MATRIX, "random-energy": "random-energy", "smallest": "smallest", "largest": "largest"}
+CHANCE: dict[str, Search] = {name: partial(_drawn, control=control) for name, control in DRAWN.items()}
 SUMMARIES = {
-    "random-count": "Control: as many values as `paper` takes, drawn at random in the same matrices.",
+    RANDOM_SEARCH: "Control: the best of many draws of as many values as `paper` takes from each matrix.",
     "random-energy": "Control: values drawn at random in the matrices that `paper` takes from, with as much energy.",
     "smallest": "Control: as many values as `paper` takes from each matrix, its smallest.",
     "largest": "Control: as many values as `paper` takes from each matrix, its largest.",

@@ -2,27 +2,57 @@
 
 | control | matches | chosen |
 |---|---|---|
-| random-count | number of values in each matrix | at random |
+| random-pool | number of values | at random among all values of the pool: all matrices of some kinds |
+| random-per-matrix | number of values in each matrix | at random |
 | random-energy | removed energy, the sum of s_i^2, over the mask's matrices | at random |
 | smallest | number of values in each matrix | the smallest singular values |
 | largest | number of values in each matrix | the largest singular values |
+
+DEFAULT is what every page, command and report compares a mask with unless another one is asked for. It needs nothing
+but the mask, so that one mask and one seed have one null wherever it is measured; a pool would depend on which kinds
+were looked at. It is also the harder rival: it knows how many values were taken from which matrix.
+
+`random-search` is no control of a mask but a strategy (`explorer.search.chance`): the best of many draws of
+random-per-matrix, chosen with the validation split's help.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from explorer.attribution import Scores
+from explorer.attribution import Scores, score
 from explorer.errors import SettingsError
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Removed
+from explorer.models import View
+from explorer.progress import Progress
+from explorer.search.lowest import check_count
+from explorer.svd_cache import SvdCache
+from explorer.tasks import Task
 
 DRAWS = 20  # of a random control, unless another number is asked for
+POOL, PER_MATRIX, RANDOM_SEARCH = "random-pool", "random-per-matrix", "random-search"
+DEFAULT = PER_MATRIX
+EARLIER = "random-count"  # named all three
+TIE = 1e-6  # losses that are closer than this share of them are equal: runs of one mask differ by so much
 Control = Callable[[Scores, Mask, int], tuple[Removed, ...]]
 
 
-def random_count(scores: Scores, mask: Mask, seed: int) -> tuple[Removed, ...]:
+def random_pool(scores: Scores, count: int, seed: int = 0) -> tuple[Removed, ...]:
+    """`count` values drawn without replacement from all scored ones by `seed`; scores play no part.
+
+    Raises:
+        SettingsError: a count below 0 or above the number of scored values.
+    """
+    check_count(scores, count)
+    places = [(key, index) for key in sorted(scores.matrices) for index in range(len(scores.matrices[key].s))]
+    return tuple(scores.removed(key, index) for key, index in random.Random(seed).sample(places, count))
+
+
+def random_per_matrix(scores: Scores, mask: Mask, seed: int) -> tuple[Removed, ...]:
     """As many values in each matrix, drawn without replacement by `seed`."""
     generator = random.Random(seed)
     return _per_matrix(scores, mask, lambda rank, count: generator.sample(range(rank), count))
@@ -56,32 +86,89 @@ def largest(scores: Scores, mask: Mask, seed: int = 0) -> tuple[Removed, ...]:
 
 
 CONTROLS: dict[str, Control] = {
-    "random-count": random_count,
+    POOL: lambda scores, mask, seed: random_pool(scores, len(mask), seed),
+    PER_MATRIX: random_per_matrix,
     "random-energy": random_energy,
     "smallest": smallest,
     "largest": largest,
 }
-RANDOM = frozenset({"random-count", "random-energy"})  # differ from seed to seed; the others have one draw
+RANDOM = frozenset({POOL, PER_MATRIX, "random-energy"})  # differ from seed to seed; the others have one draw
+OF_THE_MASK = tuple(name for name in CONTROLS if name != POOL)  # need nothing but the mask; what reports hold
+
+
+def check_control(name: str) -> None:
+    """Raise SettingsError unless there is such a control."""
+    refuse_earlier(name)
+    if name not in CONTROLS:
+        raise SettingsError(f"{name[:40]!r} is not a control: choose one of {', '.join(CONTROLS)}.")
+
+
+def refuse_earlier(name: str) -> None:
+    """Raise SettingsError for the name that three controls had."""
+    if name == EARLIER:
+        raise SettingsError(
+            f"{EARLIER} was the name of three controls: say {POOL} (drawn from all values of the chosen kinds), "
+            f"{PER_MATRIX} (as many in each matrix as the mask has) or {RANDOM_SEARCH} (a search strategy: the best of "
+            "many draws on the validation split)."
+        )
+
+
+def by_today(controls: Any) -> Any:
+    """What was saved by the names of controls, under today's; the earlier one was random-per-matrix there."""
+    if not isinstance(controls, Mapping):
+        return controls
+    return {PER_MATRIX if name == EARLIER else name: value for name, value in controls.items()}
 
 
 def draws(scores: Scores, mask: Mask, control: str, seeds: Iterable[int]) -> tuple[Mask, ...]:
     """Masks of one control, one per seed (a single one for controls that know no chance).
 
+    `scores` are those of the pool, whose values `random-pool` draws; other controls look at the mask's matrices only.
+
     Raises:
         SettingsError: no such control, or a mask with matrices that were not scored.
     """
-    if control not in CONTROLS:
-        raise SettingsError(f"{control!r} is not a control: choose one of {', '.join(CONTROLS)}.")
-    unscored = [str(key) for key in mask.by_matrix if key not in scores.matrices]
+    check_control(control)
+    unscored = [] if control == POOL else [str(key) for key in mask.by_matrix if key not in scores.matrices]
     if unscored:
         raise SettingsError(f"{unscored[0]} was not scored: score all matrices of the mask before drawing controls.")
     chosen = list(seeds) if control in RANDOM else [0]
     return tuple(mask.without_all().with_removed(CONTROLS[control](scores, mask, seed)) for seed in chosen)
 
 
+def means_of(
+    view: View,
+    task: Task,
+    svds: SvdCache,
+    mask: Mask,
+    *,
+    pool: Sequence[MatrixKey] = (),
+    examples: int | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Frozen means for `draws` to draw with: of the mask's matrices, or of a pool.
+
+    They come from so many train examples as the mask's own, where it says how many of this task these were; otherwise
+    from all, unless `examples` says another number. The view must be free for them: it is left as they need it.
+
+    Raises:
+        TaskError, MatrixError, ModelError: the examples, a matrix or its weights cannot be used.
+    """
+    made = mask.provenance
+    limit = examples or (made.examples if made.task == task.name else None)
+    keys = tuple(pool) or tuple(mask.by_matrix)
+    return score(view, task, svds, keys, scorer="random", mode=mask.mode, limit=limit, progress=progress)
+
+
 def beaten(value: float, others: Sequence[float]) -> float:
-    """Percent of the others that are lower than value, ties counted half."""
-    return 100 * sum((value > other) + 0.5 * (value == other) for other in others) / len(others)
+    """Percent of the others that are lower than value, ties counted half; what is not finite is lower than all else."""
+    return 100 * sum(_beats(value, other) for other in others) / len(others)
+
+
+def _beats(value: float, other: float) -> float:
+    if not (math.isfinite(value) and math.isfinite(other)):
+        return 0.5 * (1 + math.isfinite(value) - math.isfinite(other))
+    return 0.5 if math.isclose(value, other, rel_tol=TIE) else float(value > other)
 
 
 def _per_matrix(scores: Scores, mask: Mask, choose: Callable[[int, int], Iterable[int]]) -> tuple[Removed, ...]:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from explorer.errors import SettingsError
 from explorer.search import SEARCHES
+from explorer.search.controls import refuse_earlier
 from explorer.search.ensemble import EnsembleSettings, Over, ensemble
 from explorer.search.paper import paper
 from explorer.search.problem import Search
@@ -71,6 +72,7 @@ class StrategyOptions:
         Raises:
             SettingsError: no such strategy, an option of another one, or a value that cannot be used.
         """
+        refuse_earlier(strategy)
         if strategy not in SEARCHES:
             raise SettingsError(f"{strategy[:40]!r} is not a search strategy: choose one of {', '.join(SEARCHES)}.")
         for name in self.given:

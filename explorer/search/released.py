@@ -41,10 +41,10 @@ from explorer.models import View
 from explorer.positionwise import PositionMeans
 from explorer.progress import Progress, part
 from explorer.registry import matrices
-from explorer.search.controls import CONTROLS
+from explorer.search.control_runs import ControlRuns
+from explorer.search.controls import OF_THE_MASK
 from explorer.search.provenance import provenance
 from explorer.search.released_measures import Evaluations, Measures
-from explorer.search.report import ControlRuns
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
@@ -168,7 +168,7 @@ def run_released(
     test_limit: int | None = None,
     seed: int = 0,
     control_draws: int = 20,
-    control_names: Sequence[str] = tuple(CONTROLS),
+    control_names: Sequence[str] = OF_THE_MASK,
     allow_raw: bool = False,
     progress: Progress | None = None,
 ) -> ReleasedReport:

@@ -19,8 +19,8 @@ from explorer.metrics import run_all
 from explorer.models import View
 from explorer.positionwise import PositionMeans, frozen_by_position
 from explorer.progress import Progress, track
-from explorer.search.controls import CONTROLS, beaten, draws
-from explorer.search.report import ControlRuns
+from explorer.search.control_runs import ControlRuns
+from explorer.search.controls import OF_THE_MASK, draws
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
@@ -108,7 +108,7 @@ class Measures:
         means: PositionMeans,
         test: Evaluation,
         seeds: range,
-        names: Sequence[str] = tuple(CONTROLS),
+        names: Sequence[str] = OF_THE_MASK,
         progress: Progress | None = None,
     ) -> dict[str, ControlRuns]:
         """Masks of the same size, chosen without the score, frozen by position, beside the mask on the test split."""
@@ -118,16 +118,8 @@ class Measures:
         runs: dict[str, list[Evaluation]] = {name: [] for name in names}
         for name, drawn in track(masks, progress):
             runs[name].append(self.measure("test", drawn, means))
-        return {name: _against(test, tuple(evaluations)) for name, evaluations in runs.items()}
+        return {name: ControlRuns.against(test, tuple(evaluations)) for name, evaluations in runs.items()}
 
     def _batches(self, split: str, *, exact: bool = False) -> tuple[Batch, ...]:
         given = batches(self.view, self.task, self.task.split(split, self.splits[split]))
         return given if exact else tuple(one_token(batch, self.options.answer_token) for batch in given)
-
-
-def _against(test: Evaluation, runs: tuple[Evaluation, ...]) -> ControlRuns:
-    return ControlRuns(
-        runs=runs,
-        accuracy_percentile=beaten(test.accuracy, [run.accuracy for run in runs]),
-        loss_percentile=beaten(-test.mean_loss.value, [-run.mean_loss.value for run in runs]),
-    )

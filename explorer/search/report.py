@@ -7,40 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.attribution import score
 from explorer.damage import Damage, damage
 from explorer.edit import apply
 from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.masks import Mask
 from explorer.progress import Progress, part, track
-from explorer.search.controls import CONTROLS, DRAWS, beaten, draws
+from explorer.search.control_runs import ControlRuns
+from explorer.search.controls import DRAWS, OF_THE_MASK, POOL, draws, means_of
 from explorer.search.outcome import Found, Point
 from explorer.search.problem import Problem, Search, solve
 from explorer.search.provenance import provenance
 from explorer.tasks import Task
-
-
-@dataclass(frozen=True)
-class ControlRuns:
-    """One control of a mask, measured on the same examples.
-
-    Attributes:
-        runs: one evaluation per draw.
-        accuracy_percentile, loss_percentile: percent of the draws that the mask beats, ties counted half.
-    """
-
-    runs: tuple[Evaluation, ...]
-    accuracy_percentile: float
-    loss_percentile: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Draws, accuracies, losses and the mask's percentiles."""
-        return {
-            "draws": len(self.runs),
-            "accuracy": [run.accuracy for run in self.runs],
-            "loss": [run.mean_loss.value for run in self.runs],
-            "percentile": {"accuracy": self.accuracy_percentile, "loss": self.loss_percentile},
-        }
 
 
 @dataclass(frozen=True)
@@ -131,7 +108,7 @@ def search(
     *,
     options: Mapping[str, Any] | None = None,
     control_draws: int = DRAWS,
-    control_names: Sequence[str] = tuple(CONTROLS),
+    control_names: Sequence[str] = OF_THE_MASK,
     test_limit: int | None = None,
     others: Sequence[Task] = (),
     text: str | None = None,
@@ -148,7 +125,7 @@ def search(
         strategy: what chooses the mask.
         options: of the strategy that are not its defaults, as plain values for the report.
         control_draws: draws of each random control; 0 for no controls.
-        control_names: which controls.
+        control_names: which controls; `random-pool` draws from the problem's matrices.
         test_limit: measure mask, baseline and controls on the first so many test examples only.
         others: tasks to measure the damage on, on as many test examples.
         text: plain text to measure the damage on.
@@ -220,10 +197,8 @@ def _controls(
 ) -> dict[str, ControlRuns]:
     if not len(mask) or count < 1:
         return {}
-    keys = tuple(mask.by_matrix)
-    scores = score(
-        problem.view, problem.task, problem.svds, keys, scorer="random", mode=problem.mode, limit=problem.limit
-    )
+    pool = problem.keys if POOL in names else ()
+    scores = means_of(problem.view, problem.task, problem.svds, mask, pool=pool)
     masks = [
         (name, drawn)
         for name in names
@@ -232,15 +207,7 @@ def _controls(
     runs: dict[str, list[Evaluation]] = {name: [] for name in names}
     for name, drawn in track(masks, progress):
         runs[name].append(_measure(problem, drawn, task, "test", test_limit))
-    return {name: _against(test, tuple(evaluations)) for name, evaluations in runs.items()}
-
-
-def _against(test: Evaluation, runs: tuple[Evaluation, ...]) -> ControlRuns:
-    return ControlRuns(
-        runs=runs,
-        accuracy_percentile=beaten(test.accuracy, [run.accuracy for run in runs]),
-        loss_percentile=beaten(-test.mean_loss.value, [-run.mean_loss.value for run in runs]),
-    )
+    return {name: ControlRuns.against(test, tuple(evaluations)) for name, evaluations in runs.items()}
 
 
 def _compared(comparison: Comparison) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from explorer.errors import SettingsError
 from explorer.files import write_text
 from explorer.masks import Mask, Mode
+from explorer.search.controls import EARLIER, RANDOM_SEARCH, by_today
 
 FORMAT: Literal["eigenprune-search-report"] = "eigenprune-search-report"
 VERSION: Literal[1] = 1
@@ -208,6 +209,16 @@ class SearchFile(_Part):
     seconds: float = Field(ge=0)
     versions: dict[str, str]
     mask: Mask
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _renamed(cls, controls: Any) -> Any:
+        return by_today(controls)
+
+    @field_validator("strategy")
+    @classmethod
+    def _renamed_strategy(cls, strategy: str) -> str:
+        return RANDOM_SEARCH if strategy == EARLIER else strategy
 
     @model_validator(mode="after")
     def _about_one_mask(self) -> SearchFile:

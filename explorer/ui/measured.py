@@ -25,7 +25,7 @@ class Measured:
         sample: the mask on the live sample; None too where the sample is the whole split.
         part: the mask on the first examples of the split, as many as have been measured by now.
         whole: the mask on the whole split.
-        controls: random masks of its size on the whole split, if they are wanted, and once the mask is measured on it.
+        controls: masks of the default control on the whole split, if they are wanted, once the mask is measured.
     """
 
     scores: Scores | None
@@ -54,7 +54,7 @@ def known(bench: Bench, scores: Scores | None, wait: Wait = UNSEEN) -> Measured:
     """What has been measured by now; what has not been is started."""
     sample, whole = sample_and_split(bench, wait)
     part = work.so_far(bench) if whole is None else None
-    controls = work.controls(bench, scores, wait) if scores is not None and controlled(bench) else None
+    controls = work.controls(bench, wait) if controlled(bench) else None
     return Measured(scores, sample, part, whole, None if whole is None else controls)
 
 

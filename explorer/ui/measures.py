@@ -14,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 from explorer import plots
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
-from explorer.search.controls import beaten
+from explorer.search.controls import DEFAULT, beaten
 from explorer.ui import figures, live, pages, painting, ticker, words, work
 from explorer.ui.cached import Wait
 from explorer.ui.measured import UNSEEN, Measured, controlled, known, sample_and_split, titled
@@ -192,7 +192,7 @@ def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "of
 
 def _control(bench: Bench, found: Measured) -> None:
     label = "Random masks, same size"
-    about = f"A control: as many values of the scored matrices, {bench.mask.state} by chance. Median accuracy."
+    about = f"The control {DEFAULT}: in each matrix as many values, {bench.mask.state} by chance. Median accuracy."
     if not len(bench.mask) or found.scores is None:
         st.metric(label, "-", help=about)
         st.caption(f"{words.verb(bench.mask).lower()} something to compare  \nwith chance")
@@ -214,7 +214,7 @@ def _control(bench: Bench, found: Measured) -> None:
     count = sum(accuracy < own for accuracy in chance)
     st.metric(label, words.percent(median(chance)), help=about)
     st.caption(
-        f"range {100 * min(chance):.1f} to {100 * max(chance):.1f} %  \n"
+        f"{DEFAULT}, range {100 * min(chance):.1f} to {100 * max(chance):.1f} %  \n"
         f"this mask beats {count} of {len(chance)}, percentile {beaten(own, chance):.0f}"
     )
 
@@ -227,7 +227,7 @@ def changes(comparison: Comparison, controls: Controls | None) -> None:
     left, right = st.columns([3, 2])
     with left:
         _flips(comparison)
-    figure = plots.controls(controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy)
+    figure = plots.controls(controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy, DEFAULT)
     figures.draw(figure, "controls-figure", box=right)
 
 

@@ -113,7 +113,7 @@ def _choose_limits(bench: Bench, where: Where, before: Asked | None) -> Limits:
     draws = next(places).number_input(
         "Control draws", 0, MOST_DRAWS, before.controls if before else DRAWS, key="search-controls",
         persist_state="session",
-        help="Masks of the same size, drawn at random by count and by energy; the smallest and the largest once each. "
+        help="Masks of the same size, drawn at random per matrix and by energy; the smallest and the largest once. "
         "What chance does, to compare the result with.",
     )  # fmt: skip
     seed = next(places).number_input(

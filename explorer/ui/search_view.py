@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.evaluate import Evaluation
+from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
 from explorer.search_page import search_page
@@ -150,8 +151,11 @@ def _figures(outcome: Outcome) -> None:
 
 
 def _chance(file: SearchFile) -> None:
-    control = file.controls.get("random-count")
-    about = "Masks with as many values in each matrix, drawn at random: how many of them the mask beats in accuracy."
+    control = file.controls.get(DEFAULT)
+    about = (
+        f"The control {DEFAULT}: masks with as many values in each matrix, drawn at random. How many of them the mask "
+        "beats in accuracy."
+    )
     if control is None:
         st.metric("Random masks beaten", "-", help=about)
         st.caption("nothing is removed" if not file.removed else "no controls were drawn")
@@ -159,7 +163,7 @@ def _chance(file: SearchFile) -> None:
     st.metric("Random masks beaten", f"{control.percentile.accuracy:.0f} %", help=about)
     low, high = min(control.accuracy), max(control.accuracy)
     st.caption(
-        f"{control.draws} draws: median {words.percent(median(control.accuracy))}  \n"
+        f"{control.draws} draws of {DEFAULT}: median {words.percent(median(control.accuracy))}  \n"
         f"range {100 * low:.1f} to {100 * high:.1f} %"
     )
 

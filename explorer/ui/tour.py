@@ -141,17 +141,18 @@ def _check(bench: Bench, scores: Scores | None, comparison: Comparison | None, *
     def act() -> None:
         st.session_state["controls_wanted"] = True
 
-    text = "An edit this small could be luck: remove as many values by chance, twenty times, and compare."
+    text = "An edit this small could be luck: remove as many of the same matrices by chance, twenty times, and compare."
     ready = scores is not None and comparison is not None and bool(len(bench.mask))
     if checked and scores is not None and comparison is not None:
-        controls = work.controls(bench, scores)
+        controls = work.controls(bench)
         text = "Measuring random masks."
         if controls is not None:
-            beaten = sum(one < comparison.masked.accuracy for one in controls.accuracy)
-            low, high = (words.percent(end) for end in (min(controls.accuracy), max(controls.accuracy)))
+            drawn = controls.accuracy
+            beaten = sum(one < comparison.masked.accuracy for one in drawn)
+            low, high = (words.percent(end) for end in (min(drawn), max(drawn)))
             text = (
-                f"Random masks of {len(bench.mask):,} reach {words.percent(median(controls.accuracy))} ({low} to "
+                f"Random masks of as many in each matrix reach {words.percent(median(drawn))} ({low} to "
                 f"{high}): look how this mask's **{words.percent(comparison.masked.accuracy)}** beats **{beaten} of "
-                f"{len(controls.accuracy)}**."
+                f"{len(drawn)}**."
             )
     return _Step("Check", text, "Check against chance", act, ready, ("Look inside", "pages/activations.py"))

@@ -19,11 +19,11 @@ from explorer.masks import Mask
 from explorer.metrics import Mean
 from explorer.model_diff import decomposed
 from explorer.models import Model, View, ViewPool, fetch, load
-from explorer.progress import Progress, part
+from explorer.progress import Progress, track
 from explorer.readout import Readout, readouts
 from explorer.registry import matrices
 from explorer.residuals import Kept, keep
-from explorer.search import mask_of, random_count
+from explorer.search.controls import DEFAULT, draws, means_of
 from explorer.svd import Decomposition
 from explorer.ui import words
 from explorer.ui.cached import USUAL, Wait, compute, notices, only, runner, svds
@@ -45,7 +45,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Controls:
-    """Accuracy and mean loss under random masks of one size."""
+    """Accuracy and mean loss under the default control's masks."""
 
     accuracy: tuple[float, ...]
     loss: tuple[float, ...]
@@ -202,23 +202,23 @@ def so_far(bench: Bench) -> Comparison | None:
     return None if found is None else Comparison(found, baseline.evaluation.first(found.n))
 
 
-def controls(bench: Bench, scored: Scores, wait: Wait = USUAL) -> Controls | None:
-    """Random masks of the mask's size and gain over the scored matrices, measured as the mask is."""
-    count, gain = len(bench.mask), bench.mask.gain
-    setting = (bench.kinds, bench.per_head, bench.mode, bench.score_limit, bench.split, bench.eval_limit)
-    key = ("controls", bench.model.digest, bench.task.digest, setting, count, gain)
+def controls(bench: Bench, wait: Wait = USUAL) -> Controls | None:
+    """Masks of the default control of the bench's mask, measured as the mask is."""
+    made = bench.mask.provenance
+    setting = (bench.split, bench.eval_limit, made.task, made.examples)
+    key = ("controls", bench.model.digest, bench.task.digest, setting, bench.mask.digest)
 
     def work(progress: Progress) -> Controls:
         found = []
+        seeds = range(bench.task.seed, bench.task.seed + CONTROL_DRAWS)
         with bench.views.borrow() as view:
-            for draw in range(CONTROL_DRAWS):
-                mask = mask_of(view, scored, random_count(scored, count, seed=bench.task.seed + draw), gain=gain)
+            scores = means_of(view, bench.task, bench.svds, bench.mask)
+            for mask in track(draws(scores, bench.mask, DEFAULT, seeds), progress):
                 apply(view, mask, bench.svds)
-                piece = part(progress, draw / CONTROL_DRAWS, (draw + 1) / CONTROL_DRAWS)
-                found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit, progress=piece))
+                found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit))
         return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
 
-    label = f"{CONTROL_DRAWS} random masks of {words.count(count, 'value')}"
+    label = f"{CONTROL_DRAWS} {DEFAULT} masks of {words.count(len(bench.mask), 'value')}"
     return cast("Controls | None", compute(key, label, work, replace(wait, urgent=False)))
 
 

@@ -20,7 +20,7 @@ from explorer.keys import Kind, MatrixKey
 from explorer.masks import Mask, Mode, load_mask
 from explorer.models import Model, View
 from explorer.registry import matrices
-from explorer.search import lowest, mask_of, prune, random_count
+from explorer.search import lowest, mask_of, prune, random_pool
 from explorer.svd_cache import SvdCache
 from explorer.tasks import SPLITS, Task, load_task
 
@@ -107,7 +107,7 @@ def test_random_masks_of_that_size_do_not(
 ) -> None:
     found = {}
     for seed in range(20):
-        mask = mask_of(view, scores["freeze"], random_count(scores["freeze"], COUNT, seed))
+        mask = mask_of(view, scores["freeze"], random_pool(scores["freeze"], COUNT, seed))
         assert len(mask) == COUNT
         found[seed] = measured(view, mask, tasks["INT-MULT"], svds).accuracy
     assert max(found.values()) <= 0.15, found

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from streamlit.proto.WidgetStates_pb2 import WidgetState
@@ -19,7 +20,7 @@ from explorer.keys import Kind
 from explorer.masks import Mask, Mode
 from explorer.models import View
 from explorer.registry import matrices
-from explorer.search import lowest, mask_of, random_count
+from explorer.search import lowest, mask_of
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task, load_task
 from explorer.ui.task_choice import UPLOADED
@@ -201,9 +202,13 @@ class Engine:
         """The mask of the `count` lowest-scored values."""
         return mask_of(self.view, scores, lowest(scores, count))
 
-    def random(self, scores: Scores, count: int, seed: int) -> Mask:
-        """A random mask of `count` of the scored values."""
-        return mask_of(self.view, scores, random_count(scores, count, seed))
+    def random(self, scores: Scores, mask: Mask, seed: int) -> Mask:
+        """A random mask with as many values in each matrix as a mask has."""
+        lots = Random(seed)
+        drawn = {key: lots.sample(range(len(scores.matrices[key].s)), len(of)) for key, of in mask.by_matrix.items()}
+        return mask_of(
+            self.view, scores, [scores.removed(key, index) for key, indices in drawn.items() for index in indices]
+        )
 
     def compare(self, mask: Mask, task: Task | str = "int-mult", split: str = "validation") -> Comparison:
         """The mask's evaluation beside the unpruned model's."""

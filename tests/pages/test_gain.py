@@ -91,7 +91,7 @@ def test_random_masks_are_scaled_as_the_mask_is(engine: Engine, scores: Scores) 
     app = click(click(open_page("Prune"), "remove-lowest"), "controls")
     for gain in (0.0, 0.5):
         app = slide(app, gain)
-        drawn = [engine.random(scores, 4, seed).scaled(gain) for seed in range(CONTROL_DRAWS)]
+        drawn = [engine.random(scores, engine.lowest(scores, 4), seed).scaled(gain) for seed in range(CONTROL_DRAWS)]
         found = [engine.compare(mask).masked.accuracy for mask in drawn]
         assert figures(app)["Random masks, same size"] == words.percent(median(found))
 

@@ -162,7 +162,8 @@ def test_a_broken_file_is_a_sentence_and_the_rest_works(engine: Engine, scores: 
 
 @pytest.mark.parametrize("how", ["union", "intersection", "first without second", "second without first"])
 def test_two_masks_combine_into_a_new_one(engine: Engine, scores: Scores, how: str) -> None:
-    first, second = engine.lowest(scores, 6), engine.random(scores, 6, seed=1)
+    first = engine.lowest(scores, 6)
+    second = engine.random(scores, first, seed=1)
     second = second.with_removed(first.removed[:2])
     for name, mask in (("b", second), ("a", first)):
         Library.default().save(mask, name)

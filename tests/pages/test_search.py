@@ -241,14 +241,14 @@ def test_a_finished_search_is_the_engines_and_its_points_open_in_the_workbench(e
     found = expected.comparison
     assert shown["Accuracy, test"] == words.percent(found.masked.accuracy)
     assert shown["Loss, test"] == f"{found.masked.mean_loss.value:.3f} nats"
-    assert shown["Random masks beaten"] == f"{expected.controls['random-count'].accuracy_percentile:.0f} %"
+    assert shown["Random masks beaten"] == f"{expected.controls['random-per-matrix'].accuracy_percentile:.0f} %"
     assert shown["Removed"] == f"{len(expected.mask):,}"
     assert f"{expected.forwards:,} forward passes" in captions(app)
     assert charts(app) == 4  # loss and accuracy, on the way and of the controls
     loss, accuracy = (drawn(app, place) for place in (0, 1))
-    runs = expected.controls["random-count"].runs
-    assert loss["random masks, test"] == [(len(expected.mask), run.mean_loss.value) for run in runs]
-    assert accuracy["random masks, test"] == [(len(expected.mask), run.accuracy) for run in runs]
+    runs = expected.controls["random-per-matrix"].runs
+    assert loss["random-per-matrix, test"] == [(len(expected.mask), run.mean_loss.value) for run in runs]
+    assert accuracy["random-per-matrix, test"] == [(len(expected.mask), run.accuracy) for run in runs]
     assert accuracy["chosen, test"] == [(len(expected.mask), found.masked.accuracy)]
     assert loss["unpruned, test"] == [(0, found.baseline.mean_loss.value)]
     assert "drawn at random (grey dots)" in captions(app)

@@ -98,7 +98,7 @@ def test_the_tour_finds_removes_and_checks_with_the_engines_figures(engine: Engi
     assert f"With 4 values removed: **{words.accuracy(found.masked)}**" in [text.value for text in app.markdown]
     app = click(app, "tour-3")
     assert next_step(app) == []
-    draws = [engine.compare(engine.random(scores, 4, seed)).masked.accuracy for seed in range(20)]
+    draws = [engine.compare(engine.random(scores, mask, seed)).masked.accuracy for seed in range(20)]
     beaten = sum(one < found.masked.accuracy for one in draws)
     assert f"beats {beaten} of 20" in said(app)
     assert f"reach {words.percent(median(draws))} ({words.percent(min(draws))} to {words.percent(max(draws))})" in said(

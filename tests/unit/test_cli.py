@@ -483,6 +483,7 @@ def test_eval_of_a_softer_mask_and_its_controls(
     mask = load_mask(mask_file).scaled(0.5)
     mask.save(tmp_path / "half.json")
     words = ("eval", *common, "--mask", tmp_path / "half.json", "--controls", 1, "--seed", 11)
+    words += ("--control", "random-pool")
     found = report(*words)
     wanted = comparison(model, tiny_file, mask, split="test")
     assert (found["loss"], found["gain"], found["removed"]) == (wanted.masked.mean_loss.value, 0.5, 3)
@@ -490,7 +491,7 @@ def test_eval_of_a_softer_mask_and_its_controls(
     assert "3 scaled to 50 % (freeze)" in run(*words).stdout
     view, svds, task = model.view(), SvdCache(None), load_task(str(tiny_file))
     scores = score(view, task, svds, matrices(view, {one.key.kind for one in mask.removed}), scorer="random")
-    apply(view, mask_of(view, scores, STRATEGIES["random-count"](scores, 3, 11), gain=0.5), svds)
+    apply(view, mask_of(view, scores, STRATEGIES["random-pool"](scores, 3, 11), gain=0.5), svds)
     assert found["controls"]["loss"] == [evaluate(view, task).mean_loss.value]
 
 
@@ -511,21 +512,21 @@ def test_the_standard_error_of_one_example_is_null(common: tuple[str, ...], mask
 def test_controls_are_random_masks_of_the_same_size(
     model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path
 ) -> None:
-    words = ("eval", *common, "--mask", mask_file, "--controls", 3, "--seed", 11)
+    words = ("eval", *common, "--mask", mask_file, "--controls", 3, "--control", "random-pool", "--seed", 11)
     controls = report(*words)["controls"]
-    assert (controls["strategy"], controls["draws"], controls["seeds"]) == ("random-count", 3, [11, 12, 13])
+    assert (controls["strategy"], controls["draws"], controls["seeds"]) == ("random-pool", 3, [11, 12, 13])
     view, svds, task = model.view(), SvdCache(None), load_task(str(tiny_file))
     keys = matrices(view, {one.key.kind for one in load_mask(mask_file).removed})
     scores = score(view, task, svds, keys, scorer="random")
     wanted = []
     for seed in controls["seeds"]:
-        apply(view, mask_of(view, scores, STRATEGIES["random-count"](scores, 3, seed)), svds)
+        apply(view, mask_of(view, scores, STRATEGIES["random-pool"](scores, 3, seed)), svds)
         wanted.append(evaluate(view, task))
     assert controls["loss"] == [one.mean_loss.value for one in wanted]
     assert controls["accuracy"] == [one.accuracy for one in wanted]
     assert len(set(controls["loss"])) == 3
     text = run(*words).stdout
-    assert "3 random masks of this size: accuracy" in text
+    assert "3 masks of the control random-pool: accuracy" in text
     assert "The mask beats" in text
 
 
@@ -533,7 +534,7 @@ def test_controls_are_as_the_mask_is_per_head_or_stacked(model: Model) -> None:
     view = model.view()
     removed = [{"matrix": name, "index": 0, "sigma": 1.0} for name in ("L0.K.H1", "L1.Q", "L1.OUT")]
     mask = Mask.model_validate({**empty_mask(model).model_dump(), "removed": removed}, strict=False)
-    found = set(ControlPool().keys(view, mask))
+    found = set(ControlPool("random-pool").keys(view, mask))
     assert found == {
         *matrices(view, (Kind.K,)),
         *matrices(view, (Kind.Q,), per_head=False),
@@ -780,15 +781,15 @@ def test_controls_are_drawn_from_the_kinds_asked_for(
     common: tuple[str, ...], mask_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[set[str]] = []
-    from explorer.search import STRATEGIES
+    from explorer.search import controls
 
-    chance = STRATEGIES["random-count"]
+    chance = controls.CONTROLS["random-pool"]
 
-    def watched(scores: Any, count: int, seed: int) -> Any:
+    def watched(scores: Any, mask: Any, seed: int) -> Any:
         drawn.append({str(key) for key in scores.matrices})
-        return chance(scores, count, seed)
+        return chance(scores, mask, seed)
 
-    monkeypatch.setitem(STRATEGIES, "random-count", watched)
+    monkeypatch.setitem(controls.CONTROLS, "random-pool", watched)
     words = ("eval", *common, "--mask", mask_file, "--controls", 1)
     report(*words, "--control-kinds", "V", "--control-stacked", "--control-limit", 2)
     report(*words, "--control-kinds", "V")

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from explorer.search.controls import DEFAULT
 from explorer.ui.recipes.setting import Recipe, Setting, code, limit_argument, mask_call, needs_data
 
 
@@ -33,21 +34,18 @@ def evaluate(given: Setting) -> Recipe:
 
 
 def controls(given: Setting, draws: int) -> Recipe:
-    """Random masks of the mask's size over the scored matrices, beside the mask."""
+    """Masks of the default control, beside the mask."""
     assert given.mask is not None
-    drawn = ["--controls", str(draws), "--control-kinds", ",".join(given.kinds)]
-    drawn += [*(() if given.per_head else ("--control-stacked",)), "--control-limit", str(given.train)]
+    drawn = ["--controls", str(draws), "--control", DEFAULT]
     words = given.mask_words(), given.examples_words(given.limit), drawn
-    seed = f"{given.task.seed} + draw" if given.task.seed else "draw"
+    first = given.task.seed
+    seeds = f"range({first}, {first + draws})" if first else f"range({draws})"
     python = code(
-        given.opening(
-            "Kind apply evaluate load_mask matrices score", "from explorer.search import mask_of, random_count"
-        ),
+        given.opening("apply evaluate load_mask", "from explorer.search.controls import draws, means_of"),
         f"mask = {mask_call(given.mask)}",
-        f"scores = score(view, task, svds, {given.keys_call()}, {given.scoring_arguments()})",
+        "means = means_of(view, task, svds, mask)",
         "",
-        f"for draw in range({draws}):",
-        f"    drawn = mask_of(view, scores, random_count(scores, len(mask), seed={seed}), gain=mask.gain)",
+        f'for draw, drawn in enumerate(draws(means, mask, "{DEFAULT}", {seeds})):',
         "    apply(view, drawn, svds)",
         f"    found = evaluate(view, task, {given.where()})",
         '    print(f"{draw}: accuracy {found.accuracy}, loss {found.mean_loss.value}")',

@@ -41,7 +41,7 @@ def read(tmp_path: Path, text: str = QUICK, **replaced: str) -> Recipe:
 def test_a_recipe_says_what_its_file_says(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert (found.name, found.seed, found.control_draws) == ("quick", 0, 2)
-    assert found.controls == ("random-count", "smallest", "largest")
+    assert found.controls == ("random-per-matrix", "smallest", "largest")
     assert (found.model.located, found.model.title) == ("bundled", "Small | one")
     assert isinstance(found.strategy, Searched)
     assert found.strategy.chosen == (Kind.Q, Kind.K)

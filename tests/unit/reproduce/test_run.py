@@ -75,8 +75,8 @@ def test_a_search_cell_is_what_search_and_evaluate_give(
     assert cell.before.model_dump(mode="json") == evaluate(view, task, "test", limit=12).as_dict()
     apply(view, mask, svds)
     assert cell.after.model_dump(mode="json") == evaluate(view, task, "test", limit=12).as_dict()
-    assert set(cell.controls) == {"random-count", "smallest", "largest"}
-    assert (cell.controls["random-count"].draws, cell.controls["largest"].draws) == (2, 1)
+    assert set(cell.controls) == {"random-per-matrix", "smallest", "largest"}
+    assert (cell.controls["random-per-matrix"].draws, cell.controls["largest"].draws) == (2, 1)
     assert cell.found is not None
     assert cell.found.hits == sum((one.matrix, one.index) == ("L0.K.H3", 0) for one in mask.removed)
 
@@ -98,7 +98,8 @@ def test_a_released_cell_is_what_the_released_preset_gives(runner: Runner, tmp_p
     assert cell.after.model_dump(mode="json") == wanted.test.as_dict()
     assert cell.averaged is not None
     assert cell.averaged.model_dump(mode="json") == wanted.averaged_test.as_dict()
-    assert cell.controls["random-count"].accuracy == [one.accuracy for one in wanted.controls["random-count"].runs]
+    runs = wanted.controls["random-per-matrix"].runs
+    assert cell.controls["random-per-matrix"].accuracy == [one.accuracy for one in runs]
 
 
 def test_shots_are_measured_on_the_unpruned_model(runner: Runner, tmp_path: Path, bundled: Model) -> None:
@@ -270,7 +271,7 @@ def test_markdown_json_and_text_say_what_is_kept(tmp_path: Path, offline: None) 
         figures = kept[name][which]
         low, high = (f"{100 * bound:.1f}" for bound in figures["accuracy_interval"])
         assert quick[column] == f"{100 * figures['accuracy']:.1f} % [{low}, {high}] (n = 12)"
-    draws = sorted(kept["a-quick"]["controls"]["random-count"]["accuracy"])
+    draws = sorted(kept["a-quick"]["controls"]["random-per-matrix"]["accuracy"])
     assert f"({100 * draws[0]:.1f} % to {100 * draws[-1]:.1f} %)" in quick["controls, corrected"]
     assert {value for column, value in gone.items() if column not in ("model", "published")} == {"-"}
     cells = {one["recipe"]: one for one in report("reproduce", folder, "--out", out, "--show")["cells"]}
@@ -286,7 +287,7 @@ def test_several_strategies_of_one_task_have_a_row_each(tmp_path: Path) -> None:
     write(folder, name="b", max_removed="max_removed = 1", test_limit="test_limit = 12\nreference_shots = 1")
     columns, _, *rows = command("reproduce", folder, "--out", tmp_path / "out", "--markdown").stdout.splitlines()
     assert columns == (
-        "| strategy | removed | before | after | loss before | loss after | random draws | smallest | "
+        "| strategy | removed | before | after | loss before | loss after | random-per-matrix | smallest | "
         "largest | with shots | ability recovered | precision | recall |"
     )
     assert len(rows) == 2

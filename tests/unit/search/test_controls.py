@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from random import Random
 
 import pytest
 
 from explorer.attribution import Scores, score
+from explorer.cli.control_pool import ControlPool
 from explorer.edit import check_mask
 from explorer.errors import SettingsError
 from explorer.keys import Kind
 from explorer.masks import Mask
 from explorer.models import View
 from explorer.registry import matrices
-from explorer.search import mask_of
-from explorer.search.controls import CONTROLS, RANDOM, draws
+from explorer.search import check_strategy, mask_of
+from explorer.search.controls import CONTROLS, RANDOM, beaten, draws
+from explorer.search.options import StrategyOptions
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
@@ -44,7 +48,7 @@ def test_controls_of_a_softer_mask_are_as_soft(scores: Scores, mask: Mask, contr
     assert {(one.gain, one.mode) for one in soft} == {(0.4, mask.mode)}
 
 
-@pytest.mark.parametrize("control", ["random-count", "smallest", "largest"])
+@pytest.mark.parametrize("control", ["random-per-matrix", "smallest", "largest"])
 def test_counts_match_in_every_matrix(scores: Scores, mask: Mask, control: str) -> None:
     for drawn in draws(scores, mask, control, range(5)):
         assert per_matrix(drawn) == per_matrix(mask)
@@ -90,3 +94,41 @@ def test_refusals(view: View, tiny_task: Task, svds: SvdCache, scores: Scores, m
     others = score(view, tiny_task, svds, matrices(view, [Kind.V]))
     with pytest.raises(SettingsError, match="was not scored"):
         draws(others, mask, "smallest", [0])
+
+
+def test_the_pool_is_everything_that_is_scored(scores: Scores, mask: Mask) -> None:
+    places = [(str(key), index) for key in sorted(scores.matrices) for index in range(len(scores.matrices[key].s))]
+    for seed, drawn in enumerate(draws(scores, mask, "random-pool", range(3))):
+        assert {(one.matrix, one.index) for one in drawn.removed} == set(Random(seed).sample(places, len(mask)))
+
+
+def test_the_name_that_three_controls_had_names_the_three(scores: Scores, mask: Mask) -> None:
+    three = "random-pool .*random-per-matrix .*random-search"
+    for refused in (
+        lambda: draws(scores, mask, "random-count", [0]),
+        lambda: check_strategy("random-count"),
+        lambda: StrategyOptions().choose("random-count", lambda name: None),  # type: ignore[arg-type, return-value]
+        lambda: ControlPool.asked("random-count", None, None, stacked=False),
+    ):
+        with pytest.raises(SettingsError, match=three):
+            refused()
+
+
+def test_kinds_to_draw_from_are_those_of_the_pool() -> None:
+    assert ControlPool.asked(None, None, None, stacked=False).control == "random-per-matrix"
+    assert ControlPool.asked(None, "Q", None, stacked=False).control == "random-pool"
+    with pytest.raises(SettingsError, match="belong to --control random-pool, not to random-per-matrix"):
+        ControlPool.asked("random-per-matrix", "Q", None, stacked=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "others", "percent"),
+    [
+        (math.nan, [1.0, 2.0], 0),
+        (-math.inf, [math.nan, 1.0], 25),
+        (0.5, [math.nan, -math.inf, math.inf], 100),
+        (-1.0, [-1.0000000001, -2.0], 75),
+    ],
+)
+def test_what_is_not_finite_beats_nothing(value: float, others: list[float], percent: float) -> None:
+    assert beaten(value, others) == percent

@@ -12,7 +12,7 @@ from explorer.keys import Kind
 from explorer.models import Model
 from explorer.registry import matrices
 from explorer.search import METHODS, SEARCHES
-from explorer.search.controls import CONTROLS
+from explorer.search.chance import CHANCE
 from explorer.search.ensemble import BASES, EnsembleSettings, ensemble, halves
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
@@ -42,7 +42,7 @@ def places(mask) -> set[tuple[str, int]]:
 
 def test_the_table_has_every_base_the_ensemble_and_the_controls() -> None:
     assert list(METHODS) == [*BASES, "ensemble"]
-    assert list(SEARCHES) == [*METHODS, *CONTROLS]
+    assert list(SEARCHES) == [*METHODS, *CHANCE]
 
 
 def test_halves_part_the_examples_anew_for_every_seed_and_number() -> None:

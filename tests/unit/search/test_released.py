@@ -218,12 +218,12 @@ def test_controls_are_frozen_by_position_too(folded: Model, level_task: Task, sv
     first = run_released(view, level_task, svds, [Kind.K], settings, control_draws=3, seed=4)
     again = run_released(view, level_task, svds, [Kind.K], settings, control_draws=3, seed=4)
     assert {name: len(runs.runs) for name, runs in first.controls.items()} == {
-        "random-count": 3, "random-energy": 3, "smallest": 1, "largest": 1
+        "random-per-matrix": 3, "random-energy": 3, "smallest": 1, "largest": 1
     }  # fmt: skip
     assert first.controls == again.controls
     assert first.mask == again.mask
     whole = run_released(view, level_task, svds, [Kind.K], replace(settings, fraction=1.0), control_draws=1)
-    for name in ("random-count", "smallest", "largest"):  # all values of every matrix: nothing is left to choose
+    for name in ("random-per-matrix", "smallest", "largest"):  # all values of every matrix: nothing is left to choose
         assert whole.controls[name].runs[0].loss == pytest.approx(whole.test.loss, abs=1e-9)
 
 
@@ -237,7 +237,7 @@ def test_limits_hold_and_the_report_is_plain(folded: Model, level_task: Task, sv
     assert said["batch_size"] == SIZE
     assert said["removed"] == len(report.mask) == sum(said["removed_by_kind"].values())
     assert said["test"]["n"] == said["baseline"]["n"] == said["averaged"]["test"]["n"] == 1
-    assert said["controls"]["random-count"]["draws"] == 2
+    assert said["controls"]["random-per-matrix"]["draws"] == 2
     assert said["forwards"] == 4 * 3 + 1
 
 

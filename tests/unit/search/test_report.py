@@ -311,7 +311,7 @@ def test_the_chosen_mask_stands_among_its_random_controls() -> None:
         return {one.name: (list(one.x), list(one.y)) for one in figure.data if (one.name or "").endswith("test")}
 
     assert on(points[1], on_test) == {
-        "random masks, test": ([4, 4, 4], [3.2, None, 2.9]),
+        "random-per-matrix, test": ([4, 4, 4], [3.2, None, 2.9]),
         "unpruned, test": ([0], [3.1]),
         "chosen, test": ([4], [2.6]),
     }
@@ -322,7 +322,7 @@ def test_the_chosen_mask_stands_among_its_random_controls() -> None:
 
 
 def test_what_was_measured_on_test_is_the_reports(file: SearchFile) -> None:
-    control = file.controls["random-count"]
+    control = file.controls["random-per-matrix"]
     assert held_out(file, "accuracy") == HeldOut(file.test.accuracy, file.baseline.accuracy, control.accuracy)
     assert held_out(file, "loss").random == control.loss
     assert held_out(file.model_copy(update={"controls": {}}), "loss").random == ()
@@ -364,7 +364,7 @@ def test_the_command_writes_the_report_and_shows_it_again(tmp_path: Path, isolat
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--strategy", "random-count"), {}),
+        (("--strategy", "random-search"), {}),
         (("--strategy", "paper", "--per-kind"), {"per_kind": True}),
         (
             ("--strategy", "ensemble", "--over", "seeds", "--base", "adaptive", "--members", "2", "--at-least", "1"),

@@ -14,7 +14,7 @@ from explorer.keys import Kind, MatrixKey
 from explorer.masks import Removed
 from explorer.models import View
 from explorer.registry import matrices
-from explorer.search import STRATEGIES, lowest, prune, random_count
+from explorer.search import STRATEGIES, lowest, prune, random_pool
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
@@ -58,18 +58,18 @@ def test_all_values_can_be_chosen_and_no_more(scores: Scores, name: str) -> None
 
 
 def test_random_masks_follow_their_seed_and_spread_evenly(scores: Scores) -> None:
-    assert random_count(scores, 6, 1) == random_count(scores, 6, 1)
-    drawn = [frozenset(places(random_count(scores, 6, seed))) for seed in range(200)]
+    assert random_pool(scores, 6, 1) == random_pool(scores, 6, 1)
+    drawn = [frozenset(places(random_pool(scores, 6, seed))) for seed in range(200)]
     assert all(len(draw) == 6 for draw in drawn)
     assert len(set(drawn)) > 190
-    counted = [sum(place in draw for draw in drawn) for place in places(random_count(scores, scores.size, 0))]
+    counted = [sum(place in draw for draw in drawn) for place in places(random_pool(scores, scores.size, 0))]
     expected = 200 * 6 / scores.size
     assert max(abs(n - expected) for n in counted) < 6 * expected**0.5
 
 
 def test_random_masks_take_no_notice_of_the_scores(view: View, tiny_task: Task, svds: SvdCache, scores: Scores) -> None:
     others = score(view, tiny_task, svds, matrices(view, [Kind.Q, Kind.K]), scorer="random", seed=3)
-    assert places(random_count(scores, 9, 4)) == places(random_count(others, 9, 4))
+    assert places(random_pool(scores, 9, 4)) == places(random_pool(others, 9, 4))
 
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
@@ -111,7 +111,7 @@ def test_pruning_is_repeatable(view: View, tiny_task: Task, svds: SvdCache) -> N
 
 
 def test_what_cannot_be_pruned_is_refused(view: View, tiny_task: Task, svds: SvdCache) -> None:
-    with pytest.raises(SettingsError, match="'best' is not a strategy: choose one of lowest, random-count"):
+    with pytest.raises(SettingsError, match="'best' is not a strategy: choose one of lowest, random-pool"):
         prune(view, tiny_task, svds, kinds=[Kind.Q], count=1, strategy="best")
     with pytest.raises(SettingsError, match="'best' is not a scorer"):
         prune(view, tiny_task, svds, kinds=[Kind.Q], count=1, scorer="best")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ from explorer.models import Model, View, load
 from explorer.readout import readouts
 from explorer.registry import matrices
 from explorer.sampling import draw_sample
-from explorer.search import lowest, mask_of, random_count
+from explorer.search import lowest, mask_of
 from explorer.search.anchor import anchor_blocks
 from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
@@ -59,7 +60,7 @@ VALUES: tuple[Value, ...] = tuple((MatrixKey.parse(key), index) for key, index i
 KEYS = [parse_key(one) for one in ("L0.K.H1", "L1.OUT", "L0.QK.H2")]
 COUNTS, EXAMPLES, DRAWS, LIMIT = (1, 4), 16, 3, 24
 ASKED = Asked("paper", (Kind.Q,), (0, 1), True, "freeze", "gradient", LIMIT, 4, None, 0, 2, 20)
-RESEEDED = replace(ASKED, strategy="random-count", seed=5)  # than that of the splits
+RESEEDED = replace(ASKED, strategy="random-search", seed=5)  # than that of the splits
 PER_KIND = replace(ASKED, kinds=(Kind.Q, Kind.K), options=StrategyOptions(per_kind=True))
 LIMITED = replace(ASKED, kinds=(Kind.Q, Kind.K), layers=None, most=16, growth=0.01)
 ANOTHER_WAY = load_task("int-mult", template="{j} x {i} =")
@@ -240,7 +241,13 @@ def test_accuracy_and_loss(engine: Engine, printed: dict[str, str], commanded: A
 
 @GAINS
 def test_random_masks(engine: Engine, printed: dict[str, str], commanded: Any, gain: float, end: str) -> None:
-    drawn = [random_count(engine.scores, len(engine.first), seed) for seed in range(DRAWS)]
+    ranks = {key: len(one.s) for key, one in engine.scores.matrices.items()}
+    lots = [Random(seed) for seed in range(DRAWS)]
+    places = [
+        [(key, index) for key, of in engine.first.by_matrix.items() for index in one.sample(range(ranks[key]), len(of))]
+        for one in lots
+    ]
+    drawn = [[engine.scores.removed(*place) for place in one] for one in places]
     expected = [engine.evaluate(mask_of(engine.view, engine.scores, one, gain=gain)) for one in drawn]
     assert numbers(printed[f"controls{end}"], LOSS) == [one.mean_loss.value for one in expected]
     (report,) = commanded(f"controls{end}")
