@@ -16,7 +16,6 @@ Singular values are those of the loaded model within 1e-6 of their own size.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,9 +33,8 @@ from torch import Tensor
 from explorer.architectures import architecture
 from explorer.errors import MatrixError, ModelError
 from explorer.keys import Kind, MatrixKey
-from explorer.models import Source, read_config
+from explorer.models import Source, model_files, read_config
 
-INDEX = "model.safetensors.index.json"
 PIECE = 16 << 20  # bytes of float64 read at a time
 _GRAM_LIMIT = 1e-4  # as in explorer.svd, whose values these are
 
@@ -77,9 +75,10 @@ class Checkpoint:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.class_name, config = read_config(source)
+        files = model_files(source)
+        self.class_name, config = read_config(source, files)
         self._stored = architecture(source.name, self.class_name)
-        self._files = _files(source)
+        self._files = {name: tensor.path for name, tensor in files.tensors.items()}
         self._layers = int(config.num_hidden_layers)
         self._q_heads = int(config.num_attention_heads)
         self._kv_heads = _kv_heads(config)
@@ -166,32 +165,6 @@ class Checkpoint:
         if len(shape) != 2:
             raise ModelError(f"{tensor} of {self.source.name} has {len(shape)} axes instead of 2: is it packed?")
         return (shape[0], shape[1]) if self._stored.conv1d else (shape[1], shape[0])
-
-
-def _files(source: Source) -> dict[str, Path]:
-    """The file of every tensor."""
-    index = source.folder / INDEX
-    if index.is_file():
-        try:
-            listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
-            names = {str(tensor): str(file) for tensor, file in listed}
-        except (ValueError, KeyError, AttributeError, TypeError, OSError):
-            raise ModelError(f"{source.name} has an {INDEX} without a usable weight_map: get it again.") from None
-        if any(Path(file).name != file for file in names.values()):
-            raise ModelError(f"{source.name} has an {INDEX} that names files outside its folder: get it again.")
-        return {tensor: source.folder / file for tensor, file in names.items()}
-    found: dict[str, Path] = {}
-    for path in sorted(source.folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt") as opened:
-                found.update(dict.fromkeys(opened.keys(), path))
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} cannot be read ({error}): check that it is complete.") from None
-    if not found:
-        raise ModelError(
-            f"{source.name} has no safetensors weights in {source.folder}: save it with `save_pretrained`."
-        )
-    return found
 
 
 def _kv_heads(config: Any) -> int:

@@ -1,17 +1,18 @@
-"""`models list`, `models fetch`: the models that there are to work with."""
+"""`models list`, `models fetch`, `models convert`: the models that there are to work with."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from explorer.cli import options
 from explorer.cli.console import say, show_json, show_table, working
-from explorer.cli.reports import ModelEntry, ModelsReport, keys
+from explorer.cli.reports import ConvertedReport, ModelEntry, ModelsReport, keys
 from explorer.config import settings
 
-models_app = typer.Typer(help="Models with a short name: list them, fetch one.")
+models_app = typer.Typer(help="Models: list those with a short name, fetch one, convert .bin files.")
 
 
 @models_app.command("list", epilog=keys(ModelsReport))
@@ -57,3 +58,25 @@ def models_fetch(
     if json:
         return show_json(entry)
     say(f"{name} is in {entry['folder']}")
+
+
+@models_app.command("convert", epilog=keys(ConvertedReport))
+def models_convert(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A Hugging Face folder with pytorch_model.bin.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not be there yet.")],
+    json: options.Json = False,
+) -> None:
+    """Turn pickled weights (pytorch_model.bin, in shards too) into a safetensors folder that every command loads.
+
+    Only tensors are taken from the files; code in them is never run. Values stay as they are stored.
+
+    Example: `eigenprune models convert ./old-model --out ./old-model-safetensors`
+    """
+    with working(f"Converting {folder}") as progress:
+        from explorer.models import convert_bin
+
+        tensors = convert_bin(folder, out, progress)
+    report: ConvertedReport = {"folder": str(out), "tensors": tensors}
+    if json:
+        return show_json(report)
+    say(f"{tensors:,} tensors are in {out}")

@@ -17,6 +17,13 @@ class ModelEntry(TypedDict):
     folder: str
 
 
+class ConvertedReport(TypedDict):
+    """`models convert`: the new folder, and how many tensors it holds."""
+
+    folder: str
+    tensors: int
+
+
 class ModelsReport(TypedDict):
     """`models list`."""
 

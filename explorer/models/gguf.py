@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,22 @@ from safetensors import SafetensorError
 
 from explorer.errors import ModelError
 from explorer.files import file_digest, write_json
+from explorer.models.gguf_header import MAGIC, check_header, check_magic
+from explorer.models.hub import reason
 from explorer.progress import Progress, part
 
-_MAGIC = b"GGUF"
+_ALONE = "model.gguf"
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a path means a GGUF file: by its name, in capitals or not, or by how the file begins."""
+    if path.suffix.lower() == ".gguf":
+        return True
+    try:
+        with path.open("rb") if path.is_file() else nullcontext() as stream:
+            return stream is not None and stream.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def converted(path: Path, models_dir: Path, progress: Progress | None = None) -> Path:
@@ -26,11 +40,10 @@ def converted(path: Path, models_dir: Path, progress: Progress | None = None) ->
     """
     if not path.is_file():
         raise ModelError(f"there is no file {path}: check the path of the .gguf file.")
-    with path.open("rb") as stream:
-        if stream.read(len(_MAGIC)) != _MAGIC:
-            raise ModelError(
-                f"{path} is not a GGUF file (it does not begin with {_MAGIC.decode()}): check the download."
-            )
+    try:
+        check_magic(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): check the path of the .gguf file.") from None
     size, read = path.stat().st_size, 0
     report = part(progress, 0.0, 0.1)
 
@@ -61,8 +74,8 @@ def convert(path: Path, folder: Path, record: dict[str, Any], progress: Progress
             if not (folder / "config.json").is_file():
                 _convert(path, folder, record, progress)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"{folder.parent} cannot be written ({reason}): set EIGENPRUNE_CACHE elsewhere.") from None
+        why = getattr(error, "strerror", None) or error
+        raise ModelError(f"{folder.parent} cannot be written ({why}): set EIGENPRUNE_CACHE elsewhere.") from None
 
 
 def _convert(path: Path, folder: Path, record: dict[str, Any], progress: Progress | None) -> None:
@@ -81,16 +94,29 @@ def _write(path: Path, folder: Path, progress: Progress | None) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    check_header(path)
+    model: Any
+    found: Any
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(folder), "gguf_file": _ALONE}
+    alone = folder / _ALONE  # in a folder of its own: nothing that lies beside the file is read with it
+    alone.symlink_to(path.resolve())
     try:
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, output_loading_info=True)
+        model, found = loaded
         tokenizer = AutoTokenizer.from_pretrained(**where)
-    except (ValueError, KeyError, OSError, RuntimeError, NotImplementedError, TypeError, IndexError) as error:
+    except Exception as error:  # readers of metadata fail in their own ways on what they do not expect
         logging.getLogger(__name__).debug("GGUF conversion failed", exc_info=True)
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ModelError(
-            f"{path} cannot be converted ({reason}): check that it is a complete causal LM file."
+            f"{path} cannot be converted ({reason(error)}): check that it is a complete causal LM file."
         ) from None
+    finally:
+        alone.unlink()
+    for what, names in (("lacks", found["missing_keys"]), ("holds unknown", found["unexpected_keys"])):
+        if names:
+            raise ModelError(
+                f"{path} cannot be converted (it {what} weights, such as {min(map(str, names))[:80]}): "
+                "check that it is a complete causal LM file."
+            )
     if progress is not None:
         progress(60, 100)
     # transformers refuses to save a model that it believes quantised, so its tensors move to one that is not.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -15,10 +14,14 @@ from explorer.config import DTYPES, settings
 from explorer.errors import ModelError, SettingsError
 from explorer.files import digest
 from explorer.models.bridge import hooked
+from explorer.models.fields import check_fields
+from explorer.models.files import ModelFiles, model_files
 from explorer.models.folding import fold
 from explorer.models.hub import reason
 from explorer.models.sources import Source, locate
+from explorer.models.tokenizer_files import read_tokenizer
 from explorer.models.view import View, copy_bridge
+from explorer.models.weights import read_weights
 from explorer.progress import Progress, part
 from explorer.tensors import tensor_bytes
 
@@ -145,57 +148,61 @@ def weights_digest(weights: dict[str, Tensor], basis: Basis = "raw") -> str:
     return digest(parts())
 
 
-def read_config(source: Source) -> tuple[str, Any]:
-    """The Hugging Face class and configuration of a model, from its config.json alone.
+def read_config(source: Source, files: ModelFiles | None = None) -> tuple[str, Any]:
+    """The Hugging Face class and configuration of a model, from its config.json and the headers of its weights.
+
+    Args:
+        source: where it is.
+        files: its files, if they are known already.
 
     Raises:
         ModelError: it cannot be used, or describes no causal language model whose matrices can be reached.
     """
     from transformers import AutoConfig
 
+    check_fields(source.name, files or model_files(source))
     try:
-        config = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # besides ValueError and OSError, each library's own validation errors
         raise ModelError(f"{source.name} has a config.json that transformers cannot use ({reason(error)}).") from None
     return _check_causal(source, config), config
 
 
 def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = str(source.folder)
-    model: Any
-    report: Any
-    config = read_config(source)[1]
-    if not list(source.folder.glob("*.safetensors")):
-        raise ModelError(f"{source.name} has no safetensors weights in {folder}: save it with `save_pretrained` first.")
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        model, report = loaded
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # the readers raise their own types, SafetensorError among them
-        logging.getLogger(__name__).debug("loading failed", exc_info=True)
-        raise ModelError(
-            f"{source.name} cannot be read ({reason(error)}): check that its files are complete."
-        ) from None
-    _check_complete(source, report, tokenizer)
+    check_device(source.name, device)
+    files = model_files(source)
+    class_name, config = read_config(source, files)
+    tokenizer = read_tokenizer(source)
+    model = read_weights(source, files, config, class_name, dtype)
     try:
         return model.to(device).eval().requires_grad_(False), tokenizer
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"{source.name} cannot be put on device {device!r} ({reason(error)}): set another.") from None
 
 
+def check_device(name: str, device: str) -> None:
+    """Refuse a device on which no numbers can be computed here.
+
+    Args:
+        name: the model's name, for the message.
+        device: torch device, such as `cpu` or `cuda:1`.
+
+    Raises:
+        ModelError: unknown, not on this machine, or one such as `meta` that holds no numbers.
+    """
+    try:
+        if float(torch.ones((), device=device) + 1) == 2:
+            return
+        why = "it computes wrongly"
+    except Exception as error:  # each backend that is not there fails in its own way
+        why = reason(error)
+    raise ModelError(f"{name} cannot be put on device {device[:40]!r} ({why}): set another, such as cpu.")
+
+
 def _check_causal(source: Source, config: Any) -> str:
     """The class that the configuration builds, if it is one that can be used."""
-    names = list(config.architectures or [])
-    if not names:
+    names = config.architectures or []
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
         raise ModelError(
             f"{source.name} does not name its architecture in config.json: expected a causal language model."
         )
@@ -216,16 +223,6 @@ def _class_name(config: Any) -> str | None:
         return None
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return str((found[0] if isinstance(found, tuple) else found).__name__)
-
-
-def _check_complete(source: Source, report: Any, tokenizer: Any) -> None:
-    missing = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-    if missing:
-        raise ModelError(
-            f"{source.name} lacks {len(missing)} of its weights, such as {missing[0]}: check that it is complete."
-        )
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes up an empty one without a word
-        raise ModelError(f"{source.name} has no tokenizer in {source.folder}: save the tokenizer there too.")
 
 
 def _distinct(model: Any) -> dict[str, Tensor]:

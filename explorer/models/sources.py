@@ -94,12 +94,12 @@ def locate(name: str, progress: Progress | None = None) -> Source:
     path = typed_path(text)
     if path is None:
         raise ModelError(_not_there(text))
-    if path.suffix == ".gguf":
-        return Source(text, gguf.converted(path, settings().cache_dir / "models", progress), str(path), None)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"the folder {path} holds no config.json: give a Hugging Face model folder.")
+    if path.is_dir() and (path.suffix != ".gguf" or (path / "config.json").exists()):
+        if not (path / "config.json").exists():
+            raise ModelError(_no_config(path))
         return Source(text, path.resolve(), str(path.resolve()))
+    if gguf.is_gguf(path):
+        return Source(text, gguf.converted(path, settings().cache_dir / "models", progress), str(path), None)
     if path.exists():
         raise ModelError(f"{path} is neither a model folder nor a .gguf file: give one of these, or a hub id.")
     if text.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(text):
@@ -109,6 +109,18 @@ def locate(name: str, progress: Progress | None = None) -> Source:
 
 def _not_there(text: str) -> str:
     return f"{text[:80]!r} is not there: give {', '.join(NAMED)}, a model folder, a .gguf file or a hub id."
+
+
+def _no_config(path: Path) -> str:
+    start = f"the folder {path} holds no config.json"
+    if (path / "adapter_config.json").exists():
+        return (
+            f"{start}, only an adapter: load its base model with peft, merge the two with `merge_and_unload`, save the "
+            "result with `save_pretrained` and give that folder."
+        )
+    if files := sorted(file.name for file in path.iterdir() if file.suffix.lower() == ".gguf"):
+        return f"{start}, but {files[0]}: give the .gguf file itself."
+    return f"{start}: give a Hugging Face model folder."
 
 
 def _named(name: str) -> Source:

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
 from explorer import registry
-from explorer.checkpoint import INDEX, Checkpoint
+from explorer.checkpoint import Checkpoint
 from explorer.errors import MatrixError, ModelError
 from explorer.keys import Kind, MatrixKey
 from explorer.models import load, locate
+from explorer.models.files import INDEX
 from tests import tiny
 from tests.families import FAMILIES
 
@@ -178,6 +179,12 @@ def edit(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Non
     save_file({name: one.contiguous() for name, one in weights.items()}, path / "model.safetensors")
 
 
+def only_index(path: Path, text: str) -> None:
+    """An index counts only where there is no model.safetensors, as for transformers."""
+    (path / "model.safetensors").unlink()
+    (path / INDEX).write_text(text)
+
+
 NAME = "model.layers.0.mlp.down_proj.weight"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda path: (path / "model.safetensors").unlink(), "has no safetensors weights in"),
@@ -200,17 +207,15 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "has 5 outputs, but config.json says 12: check that its files belong together",
     ),
-    "an index that is no index": (
-        lambda path: (path / INDEX).write_text("[]"),
-        "without a usable weight_map: get it again",
-    ),
+    "an index that is no index": (lambda path: only_index(path, "[]"), r"has a model.safetensors.index.json that"),
+    "an index without a map": (lambda path: only_index(path, "{}"), "without a usable weight_map: get it again"),
     "an index that leads away": (
-        lambda path: (path / INDEX).write_text(json.dumps({"weight_map": {NAME: "../model.safetensors"}})),
+        lambda path: only_index(path, json.dumps({"weight_map": {NAME: "../model.safetensors"}})),
         "names files outside its folder",
     ),
     "a missing shard": (
-        lambda path: (path / INDEX).write_text(json.dumps({"weight_map": {NAME: "gone.safetensors"}})),
-        "lacks the weight|cannot be read",
+        lambda path: only_index(path, json.dumps({"weight_map": {NAME: "gone.safetensors"}})),
+        "has no gone.safetensors in .*: check that it is complete",
     ),
     "an unknown family": (
         lambda path: (path / "config.json").write_text(

@@ -127,7 +127,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: [file.unlink() for file in path.glob("tokenizer*")],
         r"has no tokenizer in .*: save the tokenizer there too|cannot be read \(.*tokenizer.*\): check",
     ),
-    "pickled weights only": (pickle_only, "has no safetensors weights in .*: save it with `save_pretrained` first"),
+    "pickled weights only": (
+        pickle_only,
+        r"has no safetensors weights in .*, only pytorch_model\.bin, .*: run `eigenprune models convert .* --out",
+    ),
 }
 
 

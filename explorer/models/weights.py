@@ -1,0 +1,187 @@
+"""Weights into their class: whether every stored tensor has its place is known before anything is allocated.
+
+1. The class is built on the `meta` device and given tensors of the stored shapes but no storage, by transformers' own
+   code, so that its renaming of old names is what counts. What is missing, left over or of another shape is refused.
+2. Tensors that are tied by the configuration must not be stored with different values.
+3. The tensors are read into the class; weights that are not finite are refused by name. transformers is given the
+   tensors and no folder: it looks for no adapter, no further checkpoint and no other file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from explorer.errors import ModelError
+from explorer.models.fields import check_layers
+from explorer.models.files import ModelFiles, tensor_names
+from explorer.models.hub import reason
+from explorer.models.sources import Source
+
+# Buffers that old checkpoints store though the class makes them itself.
+_HARMLESS = re.compile(r"(\.(attn|attention|attn\.attention)\.(masked_)?bias|rotary_emb\.inv_freq|(^|\.)position_ids)$")
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def read_weights(source: Source, files: ModelFiles, config: Any, class_name: str, dtype: torch.dtype) -> Any:
+    """The Hugging Face model with the weights of its files, on the CPU.
+
+    Args:
+        source: where it is.
+        files: its files; every tensor in them is used or known to be harmless.
+        config: its Hugging Face configuration.
+        class_name: the class that the configuration builds.
+        dtype: the type of the loaded weights.
+
+    Raises:
+        ModelError: a tensor that is missing, left over, of another shape or type, tied but different, or not finite;
+            a model larger than this machine's memory.
+    """
+    import transformers
+
+    model_class: Any = getattr(transformers, class_name)
+    _check_types(source, files)
+    check_layers(source.name, files, "num_hidden_layers", int(config.num_hidden_layers))
+    _check_twice(source, files, model_class.base_model_prefix)
+    _check_tied(source, files, _check_fit(source, files, config, model_class, dtype), model_class.base_model_prefix)
+    opened: list[Any] = [safe_open(path, framework="pt") for path in files.weights]
+    stored = {name: one.get_slice(name) for one in opened for name in tensor_names(one)}
+    model, _ = _built(
+        source,
+        model_class,
+        config=config,
+        state_dict=stored,
+        dtype=dtype,
+        generation_config=_generation(files),
+    )
+    model.config.name_or_path = str(files.folder)
+    _check_finite(source, files, model)
+    return model
+
+
+def _built(source: Source, model_class: Any, **options: Any) -> tuple[Any, Any]:
+    """The model that transformers builds from tensors alone, and its report."""
+    try:
+        built: tuple[Any, Any] = model_class.from_pretrained(None, output_loading_info=True, **options)
+    except Exception as error:  # the readers raise their own types, SafetensorError among them
+        logging.getLogger(__name__).debug("loading failed", exc_info=True)
+        raise ModelError(
+            f"{source.name} cannot be read ({reason(error)}): check that its files are complete."
+        ) from None
+    return built
+
+
+def _check_types(source: Source, files: ModelFiles) -> None:
+    for name, tensor in files.tensors.items():
+        if tensor.dtype not in _FLOATS and not _HARMLESS.search(name):
+            raise ModelError(
+                f"{source.name} stores {name[:120]} as {tensor.dtype}, which is packed or quantised: "
+                f"give the model with its full-precision weights ({', '.join(_FLOATS)})."
+            )
+
+
+def _check_twice(source: Source, files: ModelFiles, prefix: str) -> None:
+    """A tensor may be stored with or without the name of the base model, but not both ways."""
+    for name in files.tensors:
+        if f"{prefix}.{name}" in files.tensors:
+            raise ModelError(
+                f"{source.name} stores both {name[:120]} and {prefix}.{name[:120]}, which are the same weight: "
+                "get its files again."
+            )
+
+
+def _check_fit(source: Source, files: ModelFiles, config: Any, model_class: Any, dtype: torch.dtype) -> Any:
+    """Step 1; returns the model without storage."""
+    shapes = {name: torch.empty(one.shape, dtype=dtype, device="meta") for name, one in files.tensors.items()}
+    with torch.device("meta"):  # some classes make tables while weights are initialised
+        model, report = _built(
+            source,
+            model_class,
+            config=config,
+            state_dict=shapes,
+            dtype=dtype,
+            device_map="meta",
+            ignore_mismatched_sizes=True,
+        )
+    if mismatched := sorted(report["mismatched_keys"], key=str):
+        name, stored, expected = mismatched[0]
+        raise ModelError(
+            f"{source.name} has {name} of shape {list(stored)}, but config.json says {list(expected)}: "
+            "check that its files belong together."
+        )
+    if missing := sorted(map(str, report["missing_keys"])):
+        raise ModelError(
+            f"{source.name} lacks {len(missing)} of its weights, such as {missing[0]}: check that it is complete."
+        )
+    if unexpected := sorted(name for name in map(str, report["unexpected_keys"]) if not _HARMLESS.search(name)):
+        raise ModelError(
+            f"{source.name} stores {len(unexpected):,} weights for which a {model_class.__name__} of its config.json "
+            f"has no place, such as {unexpected[0][:120]}: check that its files belong together."
+        )
+    _check_memory(source, model)
+    return model
+
+
+def _check_memory(source: Source, model: Any) -> None:
+    """Buffers count too: some classes make tables as long as the configuration says."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return
+    needed = sum(one.numel() * one.element_size() for one in (*model.parameters(), *model.buffers()))
+    if needed > memory:
+        raise ModelError(
+            f"{source.name} needs {needed / 1e9:,.1f} GB in this type, but this machine has {memory / 1e9:,.1f} GB of "
+            "memory: check the sizes in config.json, choose a smaller --dtype or a smaller model."
+        )
+
+
+def _check_tied(source: Source, files: ModelFiles, model: Any, prefix: str) -> None:
+    """Step 2."""
+
+    def stored(name: str) -> str | None:
+        return next((one for one in (name, name.removeprefix(f"{prefix}.")) if one in files.tensors), None)
+
+    for target, origin in model.all_tied_weights_keys.items():
+        first, second = stored(target), stored(origin)
+        if first is None or second is None or first == second:
+            continue
+        one, other = files.read(first), files.read(second)
+        if one.shape != other.shape or not torch.equal(one.double(), other.double()):
+            raise ModelError(
+                f"{source.name} stores {first} with other values than {second}, though config.json says that they are "
+                "tied: set tie_word_embeddings to false if the model has its own, or remove the tensor."
+            )
+
+
+def _check_finite(source: Source, files: ModelFiles, model: Any) -> None:
+    """One sum per weight, in which NaN and infinity stay; a sum that overflows is looked at number by number."""
+    prefix = f"{model.base_model_prefix}."
+    for name, weight in model.named_parameters():
+        if bool(torch.isfinite(weight.sum())) or bool(torch.isfinite(weight).all()):
+            continue
+        stored = next((one for one in (name, name.removeprefix(prefix)) if one in files.tensors), None)
+        if stored is not None and bool(torch.isfinite(files.read(stored)).all()):
+            raise ModelError(
+                f"{source.name} has numbers in {name} that {str(weight.dtype).removeprefix('torch.')} cannot hold: "
+                "load it in another type, such as bfloat16 or float32."
+            )
+        raise ModelError(f"{source.name} holds NaN or infinite weights in {name}: get its files again.")
+
+
+def _generation(files: ModelFiles) -> Any:
+    """What generation_config.json says, kept for models that are saved; None where it cannot be used."""
+    from transformers import GenerationConfig
+
+    if not (files.folder / "generation_config.json").is_file():
+        return None
+    try:
+        return GenerationConfig.from_pretrained(str(files.folder), local_files_only=True)
+    except Exception:  # nothing here generates, so that a broken one costs nothing
+        logging.getLogger(__name__).debug("no generation configuration", exc_info=True)
+        return None
