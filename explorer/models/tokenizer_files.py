@@ -6,7 +6,6 @@ the class reads text in its own way or makes up special tokens, without a word; 
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from explorer.models.files import read_object, require_ordinary
 from explorer.models.hub import reason
 from explorer.models.sources import Source
 
-CONFIG, WHOLE = "tokenizer_config.json", "tokenizer.json"
-_VOCABULARIES = (WHOLE, "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+CONFIG, WHOLE, _PAIRS = "tokenizer_config.json", "tokenizer.json", "vocab.json"
+_VOCABULARIES = (WHOLE, "tokenizer.model", _PAIRS, "vocab.txt", "spiece.model", "tekken.json")
 _NAMING = (CONFIG, "special_tokens_map.json", "added_tokens.json")
 _AS_IT_STANDS = ("TokenizersBackend", "PreTrainedTokenizerFast")  # classes that mean tokenizer.json itself
 _PROBE = 64  # tokens whose words are read back
@@ -31,13 +30,13 @@ def read_tokenizer(source: Source) -> Any:
     """
     from transformers import AutoTokenizer
 
-    _check_files(source)
+    said = _read_files(source)
     options = {"trust_remote_code": False, "local_files_only": True}
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source.folder), **options)
-        tokenizer = _as_declared(source, tokenizer, options)
+        tokenizer = _as_declared(source, tokenizer, said, options)
         special, size = set(tokenizer.all_special_ids), len(tokenizer)
-        made_up = _made_up(source.folder, tokenizer)
+        made_up = _made_up(said, tokenizer)
     except ModelError:
         raise
     except Exception as error:  # the tokenizer library raises plain Exceptions
@@ -55,69 +54,71 @@ def read_tokenizer(source: Source) -> Any:
     return tokenizer
 
 
-def _check_files(source: Source) -> None:
-    present = [source.folder / name for name in (*_VOCABULARIES, *_NAMING) if _there(source.folder / name)]
-    for path in present:
-        require_ordinary(source.name, path)
-    if not any(path.name in _VOCABULARIES for path in present):
+def _read_files(source: Source) -> dict[str, dict[str, Any]]:
+    """What the tokenizer's JSON files say, by their names; every file is an ordinary one."""
+    names = [name for name in (*_VOCABULARIES, *_NAMING) if _there(source.folder / name)]
+    for name in names:
+        require_ordinary(source.name, source.folder / name)
+    if not set(names) & set(_VOCABULARIES):
         raise ModelError(f"{source.name} has no tokenizer in {source.folder}: save the tokenizer there too.")
-    for name in (WHOLE, *_NAMING):
-        if _there(source.folder / name):
-            _check_class(source, read_object(source.name, source.folder / name), name)
-
-
-def _check_class(source: Source, said: dict[str, Any], file: str) -> None:
-    named = said.get("tokenizer_class") if file == CONFIG else None
+    said = {name: read_object(source.name, source.folder / name) for name in names if name in (WHOLE, *_NAMING, _PAIRS)}
+    named = said.get(CONFIG, {}).get("tokenizer_class")
     if named is not None and not isinstance(named, str):
         raise ModelError(f"{source.name} has a {CONFIG} whose tokenizer_class is {str(named)[:40]}: expected a name.")
+    return said
 
 
 def _there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _as_declared(source: Source, tokenizer: Any, options: dict[str, Any]) -> Any:
+def _as_declared(source: Source, tokenizer: Any, said: dict[str, dict[str, Any]], options: dict[str, Any]) -> Any:
     """The tokenizer, or tokenizer.json as it stands where that is declared and the chosen class reads no text."""
     from transformers import PreTrainedTokenizerFast
 
-    if not (source.folder / WHOLE).is_file():
+    if WHOLE not in said or _ids(tokenizer, text := _probe(tokenizer)):
         return tokenizer
-    text = _probe(source.folder / WHOLE)
-    if not text or tokenizer(text, add_special_tokens=False)["input_ids"]:
+    whole = PreTrainedTokenizerFast.from_pretrained(str(source.folder), **options)
+    if not _ids(whole, text):
         return tokenizer
-    path = source.folder / CONFIG
-    declared = read_object(source.name, path).get("tokenizer_class") if path.is_file() else None
-    if declared not in _AS_IT_STANDS:
+    if said.get(CONFIG, {}).get("tokenizer_class") not in _AS_IT_STANDS:
         raise ModelError(
             f"{source.name} has a tokenizer that cannot be read as a {type(tokenizer).__name__}, which makes no tokens "
             f"of {text[:20]!r}: check tokenizer_class in {CONFIG}."
         )
-    return PreTrainedTokenizerFast.from_pretrained(str(source.folder), **options)
+    return whole
 
 
-def _probe(path: Path) -> str:
-    """A text of which tokenizer.json makes tokens; empty if there is none."""
-    from tokenizers import Tokenizer
-
-    own = Tokenizer.from_file(str(path))
-    words = own.decode(list(range(min(_PROBE, own.get_vocab_size()))), skip_special_tokens=True).strip()
-    return next((text for text in (words, "a", "1 + 1") if text and own.encode(text, add_special_tokens=False).ids), "")
+def _probe(tokenizer: Any) -> str:
+    """Some of its own words."""
+    words: str = tokenizer.decode(list(range(min(_PROBE, len(tokenizer)))), skip_special_tokens=True)
+    return words.strip() or "a"
 
 
-def _made_up(folder: Path, tokenizer: Any) -> list[str]:
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def _made_up(said: dict[str, dict[str, Any]], tokenizer: Any) -> list[str]:
     """Special tokens that no file of the folder names."""
-    named = "\n".join(
-        json.dumps(json.loads((folder / name).read_text(encoding="utf-8")), ensure_ascii=False)
-        for name in (*_NAMING, "vocab.json")
-        if (folder / name).is_file()
-    )
-    if (folder / WHOLE).is_file():
-        from tokenizers import Tokenizer
-
-        known = Tokenizer.from_file(str(folder / WHOLE)).get_vocab(with_added_tokens=True)
-    elif (folder / "vocab.json").is_file():
-        known = {}
-    else:
+    if WHOLE not in said and _PAIRS not in said:  # the vocabulary is in a format of its own
         return []
-    tokens = sorted(map(str, tokenizer.all_special_tokens))
-    return [token for token in tokens if token not in known and json.dumps(token, ensure_ascii=False) not in named]
+    named = _texts([said[name] for name in said if name != WHOLE])
+    model, added = said.get(WHOLE, {}).get("model"), said.get(WHOLE, {}).get("added_tokens")
+    named |= _texts(added) | _texts(model.get("vocab") if isinstance(model, dict) else None)
+    return sorted(token for token in map(str, tokenizer.all_special_tokens) if token not in named)
+
+
+def _texts(value: Any) -> set[str]:
+    """Every text in a JSON value, keys too."""
+    if isinstance(value, str):
+        return {value}
+    found: set[str] = set()
+    if isinstance(value, dict):
+        found.update(value)
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        if isinstance(inner, str | dict | list):
+            found |= _texts(inner)
+    return found
