@@ -127,6 +127,11 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_exp
 # Configurations of supported classes that the hooks would run wrongly or not at all: class, test, reason.
 _REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
+        "GPT2LMHeadModel",
+        lambda config: not config.scale_attn_weights,
+        "attention scores that are not scaled (scale_attn_weights is false), which the hooks would scale",
+    ),
+    (
         "PhiForCausalLM",
         lambda config: bool(config.qk_layernorm),
         "norms on its queries and keys (qk_layernorm), which the hooks would leave out",
@@ -148,7 +153,10 @@ _REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     (
         "OPTForCausalLM",
-        lambda config: config.word_embed_proj_dim == config.hidden_size and not config.do_layer_norm_before,
+        lambda config: (
+            config.word_embed_proj_dim == config.hidden_size
+            and (not config.do_layer_norm_before or config._remove_final_layer_norm)
+        ),
         "no final layer norm, which the hooks expect where the embedding is as wide as the blocks",
     ),
 )
@@ -181,7 +189,8 @@ def check_config(model: str, class_name: str, config: Any) -> None:
         config: the Hugging Face configuration.
 
     Raises:
-        ModelError: mixture of experts, quantised weights, an unknown class, or an unsupported variant of a known one.
+        ModelError: mixture of experts, quantised weights, an unknown class, a model that sees what comes later, or an
+            unsupported variant of a known class.
     """
     quantised = getattr(config, "quantization_config", None)
     if quantised is not None:
@@ -197,6 +206,11 @@ def check_config(model: str, class_name: str, config: Any) -> None:
             "matrices, so they have no single mean input to freeze; give a dense model."
         )
     architecture(model, class_name)
+    if not getattr(config, "is_causal", True) or getattr(config, "use_bidirectional_attention", False):
+        raise ModelError(
+            f"{model} is a {class_name} whose positions see later ones (is_causal is false or "
+            "use_bidirectional_attention is set): it does not predict next tokens; give a causal model."
+        )
     for name, applies, reason in _REFUSED:
         if class_name == name and applies(config):
             raise ModelError(f"{model} is a {class_name} with {reason}: its matrices cannot be edited faithfully.")

@@ -183,7 +183,7 @@ def batches(
     """Cut some examples of a task into batches for this view (by default of a size that suits it), the shortest first.
 
     Examples of one length stay in their order. Where prompts share a beginning that is worth reading once, those with
-    and without it are batched apart.
+    and without it are batched apart, and so are those on different sides of a rotary limit (`View.side`).
 
     Args:
         view: the view that will run them.
@@ -209,14 +209,15 @@ def batches(
     size = batch_size or (WIDE_BATCH_SIZE if view.config.d_model >= WIDE else BATCH_SIZE)
     shared = shared_prefix(encoded)
 
-    def apart(place: int) -> tuple[int, int]:
-        """Portion, and length of the shared beginning."""
-        begins = len(shared) if shared and encoded[place].prompt[: len(shared)] == shared else 0
-        return place // (portion or len(encoded)), begins
+    def apart(place: int) -> tuple[int, int, int]:
+        """Portion, side of the rotary limits, and length of the shared beginning."""
+        turned = view.side(encoded[place].length)
+        begins = bool(shared) and encoded[place].prompt[: len(shared)] == shared and view.side(len(shared)) == turned
+        return place // (portion or len(encoded)), turned, len(shared) if begins else 0
 
     found = []
     order = sorted(range(len(encoded)), key=lambda place: (apart(place), encoded[place].length))
-    for (_, length), group in groupby(order, apart):
+    for (_, _, length), group in groupby(order, apart):
         same = list(group)
         cuts = [same[i : i + size] for i in range(0, len(same), size)]
         found += [_batch([encoded[one] for one in cut], cut, length).to(view.device) for cut in cuts]

@@ -4,22 +4,22 @@
 2. `Prefixes.read` runs the view over these tokens alone and keeps the keys and values of all layers.
 3. What is left of each batch (`Batch.rest`) runs with them (`rest_logits`); each row attends to them as to its own.
 
-Keys and values belong to one state of the view: a mask changes them. Not every family's cache must be plain, so the
-first use with a model and a length compares one example with its whole run; a family that does not agree runs whole.
+Keys and values belong to one state of the view: a mask changes them. Not every family's cache must be plain: a model
+whose load found that it is not (`explorer.models.fidelity`) runs whole, and the first use with a model and a length
+compares one example with its whole run, since windows can be longer than what a load tries.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from explorer.batches import Batch, answer_logits
-from explorer.models import View
+from explorer.models import View, expanded, read_prefix
 
 _AGREES: dict[tuple[str, int], bool] = {}
 
@@ -39,7 +39,7 @@ def all_logits(view: View, batches: Sequence[Batch]) -> Iterator[Float[Tensor, "
 
 def reusable(view: View, batch: Batch) -> bool:
     """Whether a batch has a shared beginning that this model can reuse; runs one example to find out, once."""
-    if not batch.shared:
+    if not batch.shared or not view.model.fidelity.prefixes:
         return False
     name = (view.model.digest, batch.shared)
     if name not in _AGREES:
@@ -52,34 +52,8 @@ def reusable(view: View, batch: Batch) -> bool:
     return _AGREES[name]
 
 
-def read_prefix(view: View, tokens: Int[Tensor, "copy position"]) -> Any:
-    """Keys and values of all layers over a shared beginning, as a Hugging Face cache; one row per copy."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=view.bridge.original_model.config)
-    last = torch.tensor([tokens.shape[1] - 1], device=tokens.device)
-    view.logits_at(tokens, torch.zeros_like(last), last, past_key_values=cache, use_cache=True)
-    return cache
-
-
 def rest_logits(view: View, batch: Batch, cache: Any) -> Float[Tensor, "answer_token vocabulary"]:
     """Logits of all answer tokens of a batch whose shared beginning is in `cache`, which stays as it is."""
     rest = batch.rest
     rows = expanded(cache, len(rest))
     return view.logits_at(rest.tokens, rest.rows, rest.positions, past_key_values=rows, use_cache=True)
-
-
-def expanded(cache: Any, rows: int) -> Any:
-    """A cache for `rows` rows, as many of them per row of `cache`; running with it leaves `cache` as it is."""
-    grown = copy.copy(cache)
-    grown.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in grown.layers:
-        if layer.keys is not None:
-            layer.keys, layer.values = _rows(layer.keys, rows), _rows(layer.values, rows)
-    return grown
-
-
-def _rows(tensor: Tensor, rows: int) -> Tensor:
-    if tensor.shape[0] == 1:
-        return tensor.expand(rows, *tensor.shape[1:])
-    return tensor.repeat_interleave(rows // tensor.shape[0], dim=0)

@@ -30,8 +30,8 @@ from explorer.batches import Batch, answer_logits
 from explorer.errors import SettingsError
 from explorer.keys import MatrixKey
 from explorer.metrics import Outcome, outcome
-from explorer.models import View
-from explorer.prefix import expanded, read_prefix, rest_logits, reusable
+from explorer.models import View, expanded, read_prefix
+from explorer.prefix import rest_logits, reusable
 from explorer.progress import Progress, track
 from explorer.registry import input_hook
 

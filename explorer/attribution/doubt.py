@@ -30,7 +30,8 @@ EXAMPLES = 8  # enough to see where the stream is moved
 def first_examples(request: Request, count: int) -> Request:
     """The same request on its first `count` examples, or on all if there are fewer."""
     parts = [batch.only(batch.places < count) for batch in request.batches if bool((batch.places < count).any())]
-    whole = tuple(merged(list(same)) for _, same in groupby(parts, key=lambda batch: batch.shared))
+    alike = groupby(parts, key=lambda batch: (batch.shared, request.view.side(batch.tokens.shape[1])))
+    whole = tuple(merged(list(same)) for _, same in alike)
     return replace(request, batches=whole, progress=None)
 
 

@@ -1,14 +1,17 @@
 """Models: find one by name, folder, hub id or .gguf file, load it once, give every session a view of it."""
 
+from explorer.models.caches import expanded, read_prefix
 from explorer.models.convert import convert_bin
+from explorer.models.fidelity import Fidelity
 from explorer.models.files import ModelFiles, model_files
-from explorer.models.load import Basis, Model, as_basis, load, read_again, read_config
+from explorer.models.load import Basis, Model, as_basis, check_whole, load, read_again, read_config
 from explorer.models.sources import NAMED, Source, available, fetch, locate
 from explorer.models.view import View, ViewPool
 
 __all__ = [
     "NAMED",
     "Basis",
+    "Fidelity",
     "Model",
     "ModelFiles",
     "Source",
@@ -16,11 +19,14 @@ __all__ = [
     "ViewPool",
     "as_basis",
     "available",
+    "check_whole",
     "convert_bin",
+    "expanded",
     "fetch",
     "load",
     "locate",
     "model_files",
     "read_again",
     "read_config",
+    "read_prefix",
 ]

@@ -33,6 +33,11 @@ def hooked(source: Source, model: Any, tokenizer: Any) -> Any:
         raise ModelError(f"{source.name} is a {name}, which TransformerLens cannot hook ({reason(error)}).") from None
     if name == "FalconForCausalLM":
         _mend_falcon(bridge, model)
+    if name == "Gemma3ForCausalLM":
+        for block in bridge.blocks:  # TransformerLens caps attention scores by it, Gemma 3's own attention does not
+            block.attn.original_component.attn_logit_softcapping = None
+    if name == "OPTForCausalLM" and not hasattr(bridge, "ln_final"):  # not known to it where outputs are projected
+        bridge.ln_final = model.model.decoder.final_layer_norm
     for parameter in bridge.parameters():
         parameter.requires_grad_(False)
     return bridge.eval()

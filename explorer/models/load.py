@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,6 +15,7 @@ from explorer.config import DTYPES, settings
 from explorer.errors import ModelError, SettingsError
 from explorer.files import digest
 from explorer.models.bridge import hooked
+from explorer.models.fidelity import UNCHECKED, Fidelity, compare, reference
 from explorer.models.fields import check_fields
 from explorer.models.files import ModelFiles, model_files
 from explorer.models.folding import fold
@@ -39,6 +41,7 @@ class Model:
         tokenizer: the Hugging Face tokenizer.
         parameters_count: number of weights, tied ones once.
         architecture: class name of the Hugging Face model.
+        fidelity: how close its views are to plain transformers.
     """
 
     source: Source
@@ -50,9 +53,14 @@ class Model:
     bridge: Any = field(repr=False)
     _weights: dict[str, Tensor] = field(repr=False)
     _state: dict[str, Tensor] = field(repr=False)
+    fidelity: Fidelity = UNCHECKED
+    _ready: list[View] = field(default_factory=list, repr=False)
 
     def view(self) -> View:
         """A private copy of the modules that shares every weight: edits on it leave this model as it is."""
+        with suppress(IndexError):  # empty, but for the view that the load looked at
+            if (ready := self._ready.pop()).model is self:
+                return ready
         return View(self, copy_bridge(self.bridge))
 
     def weights(self) -> dict[str, Tensor]:
@@ -82,7 +90,8 @@ def load(
         device: torch device; the settings' device if None.
 
     Raises:
-        ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded.
+        ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded, or a hooked
+            copy that differs from plain transformers.
         SettingsError: an unknown dtype or basis.
     """
     chosen, wanted = as_basis(basis), settings().dtype if dtype is None else dtype
@@ -90,6 +99,7 @@ def load(
         raise SettingsError(f"dtype {wanted!r} is not known: choose one of {', '.join(DTYPES)}.")
     source = locate(name, part(progress, 0.0, 0.5))
     model, tokenizer = _read(source, getattr(torch, wanted), device or settings().device)
+    expected = reference(source.name, model, tokenizer)
     if chosen == "folded":
         fold(source.name, model)
     weights, state = _distinct(model), {name: weight.detach() for name, weight in model.state_dict().items()}
@@ -106,9 +116,25 @@ def load(
         _weights=weights,
         _state=state,
     )
+    view = loaded.view()
+    loaded = replace(loaded, fidelity=compare(view, expected))
+    view.model = loaded  # the view that was looked at is as good as new: the first one to ask gets it
+    loaded._ready.append(view)
     if progress is not None:
         progress(10, 10)
     return loaded
+
+
+def check_whole(model: Model) -> Fidelity:
+    """Compare a raw model with plain transformers once more, all of its blocks and on longer prompts than a load does.
+
+    Raises:
+        ModelError: it differs, it is folded, or its files are gone or have changed since it was loaded.
+    """
+    plain, tokenizer = read_again(model)
+    expected = reference(model.source.name, plain, tokenizer, whole=True)
+    del plain
+    return compare(View(model, copy_bridge(model.bridge)), expected)
 
 
 def read_again(model: Model) -> tuple[Any, Any]:

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from explorer.models.rotary import side
+
 if TYPE_CHECKING:
     from explorer.models.load import Model
 
@@ -75,6 +77,10 @@ class View:
             handle.remove()
         return logits[0]
 
+    def side(self, length: int) -> int:
+        """Runs of lengths with one answer rotate alike, and may be put together: see `explorer.models.rotary`."""
+        return side(self.bridge.original_model.config, length)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -111,10 +117,15 @@ class ViewPool:
 
 
 def copy_bridge(bridge: Any) -> Any:
-    """Deep copy of a TransformerLens bridge that shares all parameters, buffers and the tokenizer."""
+    """Deep copy of a TransformerLens bridge that shares all parameters, the tokenizer, and buffers but of rotations.
+
+    Some rotations write their frequencies (a few numbers) as they run; two views may run at the same time.
+    """
     memo: dict[int, Any] = {id(bridge.tokenizer): bridge.tokenizer}
+    own = {id(x) for part in bridge.original_model.modules() if hasattr(part, "rope_type") for x in part.buffers()}
     for root in (bridge, bridge.original_model):
-        memo.update((id(tensor), tensor) for tensor in (*root.parameters(), *root.buffers()))
+        tensors = (*root.parameters(), *root.buffers())
+        memo.update((id(tensor), tensor) for tensor in tensors if id(tensor) not in own)
     for module in {*bridge.modules(), *bridge.original_model.modules()}:  # nearly all belong to both
         memo.update(_empty_copies(module))
     with _COPYING:
