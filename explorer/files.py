@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 20
+LEFT_OVER_SECONDS = 3600.0  # no file of ours takes that long between two writes
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+_SWEPT: set[Path] = set()  # folders, by this process
 
 
 def typed_path(text: str) -> Path | None:
@@ -27,8 +32,14 @@ def typed_path(text: str) -> Path | None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it takes `path`'s place, on failure it disappears."""
+    """Give a temporary path beside `path`; on success it takes `path`'s place, on failure it disappears.
+
+    What killed processes left in the folder goes when this process first writes there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _SWEPT:
+        _SWEPT.add(path.parent)
+        sweep(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     temporary.touch(exist_ok=False)  # under the user's umask, where mkstemp would make the file private
     try:
@@ -36,6 +47,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, seconds: float = LEFT_OVER_SECONDS) -> int:
+    """Remove the temporary files of `replacing` that nobody has written to for so long; returns how many went."""
+    gone, latest = 0, time.time() - seconds
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if _TEMPORARY.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < latest:
+                path.unlink()
+                gone += 1
+    return gone
 
 
 def write_text(path: Path, text: str) -> None:

@@ -34,8 +34,30 @@ TABLES = (
     "question TEXT NOT NULL, answer BLOB, PRIMARY KEY (search, part, place))",
     "CREATE TABLE IF NOT EXISTS states (search TEXT, part TEXT, place INTEGER NOT NULL, state BLOB NOT NULL, "
     "PRIMARY KEY (search, part))",
+    "CREATE TABLE IF NOT EXISTS requests (search TEXT PRIMARY KEY, subject TEXT NOT NULL, request TEXT NOT NULL, "
+    "result TEXT)",
 )
-OF_SEARCHES = ("records", "states", "parts", "searches")
+OF_SEARCHES = ("records", "states", "parts", "requests", "searches")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A search that the file holds, as whoever began it described it.
+
+    Attributes:
+        request: what was asked, as the asker wrote it.
+        result: what it came to, likewise; None for one that has not come to its end.
+        seconds: that all its runs took.
+        used: when something was last recorded, in seconds since 1970.
+        answers: how many scores and measurements are recorded.
+    """
+
+    search: str
+    request: str
+    result: str | None
+    seconds: float
+    used: float
+    answers: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +88,33 @@ class JournalFile:
         if fresh:
             self.file.work(lambda db: _forget(db, search), default=None)
         return Journal(self, search, "", None)
+
+    def describe(self, search: str, subject: str, request: str) -> None:
+        """Say what a search is about (`subject`) and what was asked, so that `about` finds it."""
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(
+                "INSERT INTO requests VALUES (?, ?, ?, NULL) ON CONFLICT (search) DO UPDATE SET "
+                "subject = excluded.subject, request = excluded.request",
+                (search, subject, request),
+            )
+
+        self.file.work(write, default=None, create=True)
+
+    def finish(self, search: str, result: str) -> None:
+        """Say what a described search came to."""
+        sql = "UPDATE requests SET result = ? WHERE search = ?"
+        self.file.work(lambda db: db.execute(sql, (result, search)), default=None)
+
+    def about(self, subject: str) -> tuple[Recorded, ...]:
+        """The described searches about one thing, the latest first."""
+        sql = (
+            "SELECT search, request, result, seconds, used, "
+            "(SELECT count(*) FROM records WHERE records.search = searches.search) "
+            "FROM requests JOIN searches USING (search) WHERE subject = ? ORDER BY used DESC, search"
+        )
+        rows: list[Any] = self.file.work(lambda db: db.execute(sql, (subject,)).fetchall(), default=[])
+        return tuple(Recorded(*row) for row in rows)
 
     def __len__(self) -> int:
         """Number of searches."""

@@ -7,11 +7,12 @@ fork leaves the line it comes from as it is and goes on in a line of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from explorer.errors import MaskError
 from explorer.masks import Mask
 
-DEPTH = 200
+DEPTH, VALUES = 200, 1_000_000  # steps of a line, and removed values of all their masks together
 FORKS = 20
 MAIN = "main"
 MAX_NAME = 60
@@ -58,7 +59,9 @@ class History:
         return self.position < len(self.steps) - 1
 
     def push(self, mask: Mask, label: str | None = None) -> History:
-        """Go on with `mask`; what was undone is forgotten, and so is the oldest beyond `DEPTH`.
+        """Go on with `mask`; what was undone is forgotten, and so is the oldest beyond `DEPTH` and `VALUES`.
+
+        The step before is always there to go back to.
 
         Args:
             mask: the next mask; an equal one is no step.
@@ -67,7 +70,7 @@ class History:
         if mask.digest == self.mask.digest:
             return self
         step = Step(mask, label or change_text(self.mask, mask))
-        steps = (*self.steps[: self.position + 1], step)[-DEPTH:]
+        steps = _newest((*self.steps[: self.position + 1], step))
         return History(steps, len(steps) - 1)
 
     def undo(self) -> History:
@@ -86,6 +89,13 @@ class History:
         """The position nearest to the current one whose mask has this digest, or one that begins so; None if none."""
         found = [at for at, step in enumerate(self.steps) if step.mask.digest.startswith(digest)]
         return min(found, key=lambda at: abs(at - self.position), default=None)
+
+
+def _newest(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The last steps, as many as are kept."""
+    values = list(accumulate(len(step.mask) for step in reversed(steps)))
+    fitting = sum(total <= VALUES for total in values)
+    return steps[-min(DEPTH, max(2, fitting)) :]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from explorer.library import Library
 from explorer.mask_links import check_reference, inline_mask, link_text, reference
 from explorer.masks import Mask
 from explorer.models import Model
-from explorer.ui import guide, session
+from explorer.ui import guide, presence, session
 from explorer.ui.words import literal
 
 T = TypeVar("T")
@@ -49,6 +49,8 @@ def arrive() -> None:
     ours = SESSION in st.query_params  # not the bare URL that a page is entered by: it says nothing about the mask
     asked = dict(st.query_params)
     session.token()
+    if opened and presence.shown_elsewhere():
+        session.part()
     if back:  # what an earlier run, still under way, wrote in the meantime is not of this view
         st.query_params.update({SESSION: session.token()})
     if opened or (back and ours):
@@ -146,6 +148,29 @@ def some_of(offered: Iterable[T]) -> Callable[[str], list[T] | None]:
     def read(text: str) -> list[T] | None:
         wanted = set(text.split("_"))
         return [one for name, one in texts.items() if name in wanted] if wanted <= set(texts) else None
+
+    return read
+
+
+def number_in(low: float, high: float) -> Callable[[str], float | None]:
+    """Reads a number of a range from its text."""
+
+    def read(text: str) -> float | None:
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+        return value if low <= value <= high else None
+
+    return read
+
+
+def whole_in(low: int, high: int) -> Callable[[str], int | None]:
+    """Reads a whole number of a range from its text."""
+
+    def read(text: str) -> int | None:
+        value = number_in(low, high)(text)
+        return int(value) if value is not None and value.is_integer() else None
 
     return read
 

@@ -1,11 +1,12 @@
 """Who is here, and what goes with a tab that has been closed.
 
 1. Every run of the app says that its tab is here. Streamlit says when a tab's connection ends.
-2. A reload is a new connection of the same session (the URL names it), and a lost one comes back: so nothing goes
+2. A tab that opens a session which another one shows goes on under a name of its own (`shown_elsewhere`).
+3. A reload is a new connection of the same session (the URL names it), and a lost one comes back: so nothing goes
    before `Settings.closed_seconds` have passed. Then Streamlit's state of the tab is closed and emptied. Left to
    itself, Streamlit would keep it until another tab is closed.
-3. With a session's last tab go the jobs and results that only this session wanted.
-4. When nobody is here any more, idle views go and garbage is collected in full, which delays no click then.
+4. With a session's last tab go the jobs and results that only this session wanted.
+5. When nobody is here any more, idle views go and garbage is collected in full, which delays no click then.
 
 Timers run in Streamlit's event loop, whose thread may close sessions.
 """
@@ -70,6 +71,12 @@ class Presence:
             same = {one for one in self._tabs if (one.connection, one.session) == (tab.connection, tab.session)}
             self._tabs = self._tabs - same | {tab}
 
+    def shown_elsewhere(self, session: str, connection: str) -> bool:
+        """Whether another open connection shows the session; one that was closed, as by a reload, does not count."""
+        with self._lock:
+            others = [tab.connection for tab in self._tabs if tab.session == session and tab.connection != connection]
+        return any(map(self._is_open, others))
+
     def leave(self, tab: Tab) -> None:
         """A tab's connection has ended: see later whether it is back; called in the event loop."""
         asyncio.get_running_loop().call_later(self._seconds, self._settle, tab)
@@ -97,6 +104,13 @@ class Presence:
 def here() -> None:
     """This run's tab is here; app.py says so once the session has its name."""
     _tab(session.token())
+
+
+def shown_elsewhere() -> bool:
+    """Whether another tab shows this session, as after duplicating a tab; then both would save over each other."""
+    context = get_script_run_ctx()
+    assert context is not None
+    return _presence().shown_elsewhere(session.token(), context.session_id)
 
 
 @st.cache_resource(show_spinner=False)

@@ -7,67 +7,98 @@ import streamlit as st
 from explorer.search.ensemble import BASES, EnsembleSettings
 from explorer.search.options import USUAL, StrategyOptions
 from explorer.tasks import TASKS
+from explorer.ui import links
 from explorer.ui.session import Bench
 
 MOST_MEMBERS = 50
 TASKS_OVER = "tasks"
+_OWN = "search-own-"  # keys of the fields here begin so
+_BEFORE = "search-options-again"
 OVER = {"splits": "halves of the train examples", "seeds": "seeds", TASKS_OVER: "other tasks"}
 
 
 def choose(bench: Bench, strategy: str, before: StrategyOptions) -> StrategyOptions:
-    """Draw the strategy's fields, if it has any; they start with what was searched for `before`."""
+    """Draw the strategy's fields, if it has any; they start with the link's, else with what was searched `before`."""
     if strategy == "paper":
         return _choose_shares(before)
     return _choose_members(bench, before) if strategy == "ensemble" else USUAL
 
 
+def fill(options: StrategyOptions) -> None:
+    """Put options into the fields, before they are drawn."""
+    state = st.session_state
+    for key in [key for key in state if str(key).startswith(_OWN)]:
+        del state[key]
+    state[_BEFORE] = options
+
+
 def _choose_shares(before: StrategyOptions) -> StrategyOptions:
-    return StrategyOptions(
-        per_kind=st.toggle(
-            "Same share of every kind", before.per_kind, key="search-per-kind", persist_state="session",
-            help="Removes the lowest fraction of each kind on its own, not of all values together.",
-        )
+    before = st.session_state.pop(_BEFORE, before)
+    links.restore("per-kind", f"{_OWN}per-kind", before.per_kind, {"1": True}.get)
+    per_kind = st.toggle(
+        "Same share of every kind", key=f"{_OWN}per-kind", persist_state="session",
+        help="Removes the lowest fraction of each kind on its own, not of all values together.",
     )  # fmt: skip
+    links.keep("per-kind", per_kind, False, lambda value: "1")
+    return StrategyOptions(per_kind=per_kind)
 
 
 def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
     """What an ensemble combines."""
-    usual = EnsembleSettings()
+    before, usual = st.session_state.pop(_BEFORE, before), EnsembleSettings()
     first, second, third, fourth = st.columns([2, 2, 1, 1])
+    links.restore("base", f"{_OWN}base", before.base or usual.base, links.one_of(BASES))
     base = first.selectbox(
-        "Combines the masks of", list(BASES), list(BASES).index(before.base or usual.base), key="search-base",
-        persist_state="session", help="The strategy that each of its searches uses.",
+        "Combines the masks of", list(BASES), key=f"{_OWN}base", persist_state="session",
+        help="The strategy that each of its searches uses.",
     )  # fmt: skip
     start = TASKS_OVER if before.other_tasks else before.over or usual.over
+    links.restore("over", f"{_OWN}over", start, links.one_of(OVER))
     over = second.selectbox(
-        "Its searches differ in", list(OVER), list(OVER).index(start), format_func=OVER.__getitem__,
-        key="search-over", persist_state="session",
+        "Its searches differ in", list(OVER), format_func=OVER.__getitem__, key=f"{_OWN}over", persist_state="session",
         help="Values that are removed whatever the examples, the seed or the task are less likely to be chance.",
     )  # fmt: skip
-    tasks: list[str] = []
-    if over == TASKS_OVER:
-        known = [name for name, spec in TASKS.items() if not spec.needs_data and name != bench.task.name]
-        tasks = third.multiselect(
-            "Tasks", known, [name for name in known if name in before.other_tasks] or known[:1],
-            key="search-over-tasks", persist_state="session",
-            help="One search for each, and one for the task of the page.",
-        )  # fmt: skip
-        members, most = None, 1 + len(tasks)
-    else:
-        members = most = int(
-            third.number_input(
-                "Searches", 2, MOST_MEMBERS, before.members or usual.resamples, key="search-members",
-                persist_state="session", help="How many masks it combines; each costs a search.",
-            )
-        )  # fmt: skip
+    links.keep("base", base, usual.base)
+    links.keep("over", over, usual.over)
+    with third:
+        tasks, members = (_choose_tasks(bench, before), None) if over == TASKS_OVER else ([], _choose_count(before))
+    most = 1 + len(tasks) if members is None else members
+    at_least_key = f"{_OWN}at-least-{most}"
+    start_at = None if (before.at_least or most) >= most else before.at_least
+    links.restore("at-least", at_least_key, start_at, links.whole_in(1, most))
     at_least = fourth.number_input(
-        "In at least", 1, most, None if (before.at_least or most) >= most else before.at_least,
-        key=f"search-at-least-{most}", persist_state="session", placeholder="any",
+        "In at least", 1, most, None, key=at_least_key, persist_state="session", placeholder="any",
         help="How many of the masks must remove a value: 1 for the union. If it is left empty, every number is tried.",
     )  # fmt: skip
+    links.keep("at-least", at_least, None)
     return StrategyOptions(
         base=None if base == usual.base else base,
         members=None if members == usual.resamples else members,
         over=",".join(tasks) or None if over == TASKS_OVER else None if over == usual.over else over,
         at_least=at_least,
     )
+
+
+def _choose_tasks(bench: Bench, before: StrategyOptions) -> list[str]:
+    known = [name for name, spec in TASKS.items() if not spec.needs_data and name != bench.task.name]
+    start = [name for name in known if name in before.other_tasks] or known[:1]
+    links.restore("over-tasks", f"{_OWN}over-tasks", start, links.some_of(known))
+    tasks = st.multiselect(
+        "Tasks", known, key=f"{_OWN}over-tasks", persist_state="session",
+        help="One search for each, and one for the task of the page.",
+    )  # fmt: skip
+    links.keep("over-tasks", tasks, known[:1], links.joined_texts)
+    return tasks
+
+
+def _choose_count(before: StrategyOptions) -> int:
+    usual = EnsembleSettings().resamples
+    links.restore("members", f"{_OWN}members", before.members or usual, links.whole_in(2, MOST_MEMBERS))
+    members = int(
+        st.number_input(
+            "Searches", 2, MOST_MEMBERS, key=f"{_OWN}members", persist_state="session",
+            help="How many masks it combines; each costs a search.",
+        )
+    )  # fmt: skip
+    links.keep("members", members, usual)
+    return members

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from statistics import median
 from typing import Any
 
 import streamlit as st
 
 from explorer.evaluate import Evaluation
+from explorer.metrics import wilson_interval
 from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
 from explorer.search_page import search_page
 from explorer.search_plots import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
-from explorer.ui import cached, figures, guide, mask_panel, recipes, searching, session, share, words
+from explorer.ui import cached, figures, guide, mask_panel, recipes, search_form, searching, session, share, words
 from explorer.ui.jobs import State
-from explorer.ui.searching import Asked, Outcome, Seen, Started
+from explorer.ui.searching import Asked, Earlier, Outcome, Seen, Started
 from explorer.ui.selection import selected_id
 from explorer.ui.session import Bench
 
+MOST_EARLIER = 20
 EVERY = 1.0  # seconds between two looks at a running search
 PATIENCE = 0.2  # seconds to wait for one that is found again
 MEASURES = ("loss", "accuracy")
@@ -54,6 +57,50 @@ def controls(bench: Bench, asked: Asked, started: Started | None) -> None:
     )
     with row:
         share.copy("search", bench, lambda: [recipes.search(share.setting(bench, unpruned=True), asked)])
+
+
+def earlier(bench: Bench, started: Started | None) -> None:
+    """Searches of this model and task that the journal holds, besides the session's own; each goes on in a click."""
+    own = None if started is None else started.asked
+    listed = [one for one in searching.earlier(bench) if one.asked != own]
+    if not listed:
+        return
+    active = started is not None and started.job is not None and started.job.active
+    with st.expander(f"Earlier searches of this model and task ({len(listed)})", icon=":material/history:"):
+        for place, search in enumerate(listed[:MOST_EARLIER]):
+            _row(bench, search, place, active=active)
+        if len(listed) > MOST_EARLIER:
+            st.caption(f"And {len(listed) - MOST_EARLIER:,} older ones.")
+
+
+def _row(bench: Bench, search: Earlier, place: int, *, active: bool) -> None:
+    done = search.result is not None
+
+    def go_on() -> None:
+        search_form.show(search.asked)
+        searching.searches().start(bench, search.asked)
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"{words.literal(search.asked.title)}  \n:small[{_came_to(search)}]")
+        st.button(
+            "Open" if done else "Go on",
+            key=f"search-earlier-{place}",
+            icon=":material/folder_open:" if done else ":material/play_arrow:",
+            disabled=active,
+            on_click=go_on,
+            help="One search at a time: stop the one that runs first."
+            if active
+            else "Reads what was measured from the journal, and goes on from there.",
+        )
+
+
+def _came_to(search: Earlier) -> str:
+    when = datetime.fromtimestamp(search.used).strftime("%d %b %Y, %H:%M")
+    if search.result is None:
+        return f"{when}: not finished, {words.count(search.answers, 'answer')} in {search.seconds:,.0f} s"
+    low, high = wilson_interval(round(search.result.accuracy * search.result.n), search.result.n)
+    figures = f"{words.percent(search.result.accuracy)} [{100 * low:.1f}, {100 * high:.1f}], n = {search.result.n:,}"
+    return f"{when}: {figures} on test with {search.result.removed:,} removed, {search.seconds:,.0f} s"
 
 
 def draw(bench: Bench, started: Started | None) -> None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import cast
 
 import streamlit as st
+from pydantic import TypeAdapter, ValidationError
 
-from explorer.errors import Stopped
+from explorer.errors import ExplorerError, Stopped
 from explorer.keys import Kind, MatrixKey
 from explorer.masks import Mask, Mode
 from explorer.perplexity import own_text
@@ -139,6 +140,9 @@ class Live:
         return _unless(self._give_up, progress)
 
 
+_ASKED: TypeAdapter[Asked] = TypeAdapter(Asked)
+
+
 def _unless(stop: threading.Event, progress: Progress | None) -> Progress:
     def report(done: int, total: int) -> None:
         if stop.is_set():
@@ -254,7 +258,9 @@ def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
         problem.watch = watch
         chosen = asked.chosen(bench.task)
         made_of = search_digest(problem, asked.strategy, chosen.options or None)
-        problem.journal = default_journals(notices().append_once).open(made_of)
+        journals = default_journals(notices().append_once)
+        journals.describe(made_of, _subject(bench), _ASKED.dump_json(asked).decode())
+        problem.journal = journals.open(made_of)
 
         def strategy(given: Problem) -> None:
             try:
@@ -267,7 +273,50 @@ def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
             test_limit=asked.test_limit, text=own_text(bench.model.tokenizer),
             progress=live.after(part(progress, SEARCHED, 1)),
         )  # fmt: skip
+    if report.found.stopped != "stopped":
+        accuracy, removed = report.test.accuracy, len(report.mask)
+        journals.finish(made_of, _RESULT.dump_json(Result(accuracy, report.test.n, removed)).decode())
     return Outcome(report, as_file(report.document()))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search came to on the test split."""
+
+    accuracy: float
+    n: int
+    removed: int
+
+
+_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A search of this model and task that the journal holds; `result` is None if it has not come to its end."""
+
+    asked: Asked
+    result: Result | None
+    seconds: float
+    used: float
+    answers: int
+
+
+def earlier(bench: Bench) -> tuple[Earlier, ...]:
+    """The searches of the bench's model and task that were begun on this machine, the latest first."""
+    found = []
+    for recorded in default_journals(notices().append_once).about(_subject(bench)):
+        try:
+            asked = _ASKED.validate_json(recorded.request)
+            result = None if recorded.result is None else _RESULT.validate_json(recorded.result)
+        except (ValidationError, ExplorerError):  # written by another version
+            continue
+        found.append(Earlier(asked, result, recorded.seconds, recorded.used, recorded.answers))
+    return tuple(found)
+
+
+def _subject(bench: Bench) -> str:
+    return f"{bench.model.digest} {bench.task.digest}"
 
 
 def mask_of(bench: Bench, asked: Asked, point: Point) -> Mask:

@@ -19,9 +19,9 @@ from explorer.model_diff import check_both, check_shapes, compare_matrix
 from explorer.models import NAMED, ViewPool, available, load
 from explorer.progress import Progress, track
 from explorer.spectrum_diff import SpectrumDiff
-from explorer.ui import links, spectra, words, work
+from explorer.ui import links, spectra, used_models, words, work
 from explorer.ui.cached import compute
-from explorer.ui.model_choice import fetch
+from explorer.ui.model_choice import agree, agreed, fetch
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Series
 
@@ -32,6 +32,10 @@ def choose() -> str:
     """The second model's name, or an empty text for none; the URL keeps it."""
     if (asked := links.asked(AGAINST)) is not None:
         st.session_state[AGAINST] = asked or None
+
+    def choose_it() -> None:
+        agree(str(st.session_state[AGAINST] or "").strip())
+
     chosen = st.selectbox(
         "Second model",
         list(NAMED),
@@ -39,6 +43,7 @@ def choose() -> str:
         key=AGAINST,
         accept_new_options=True,
         persist_state="session",
+        on_change=choose_it,
         placeholder="None: pick or type one",
         help="Such as a fine-tune of this model, to see what it changed: a name, a Hugging Face hub id, the path of a "
         "model folder, or the path of a .gguf file. It is only looked at.",
@@ -50,6 +55,8 @@ def choose() -> str:
 
 def bench_of(bench: Bench, name: str) -> Bench | None:
     """The bench with the second model, unpruned, in place of the session's; None while it cannot be had."""
+    if not agreed(name, "load-linked-second"):
+        return None
     if name in NAMED and not available(name) and not fetch(name, "fetch-second"):
         return None
     views = _views(name, bench.model.basis)
@@ -67,7 +74,9 @@ def _views(name: str, basis: str) -> ViewPool | None:
 
     def load_it(progress: Progress) -> ViewPool:
         own = work.held(("model", name, basis))
-        return ViewPool(load(name, basis=basis, progress=progress) if own is None else own)
+        model = load(name, basis=basis, progress=progress) if own is None else own
+        used_models.note(name)
+        return ViewPool(model)
 
     return cast("ViewPool | None", compute(("second", name, basis), f"Loading {name}", load_it))
 

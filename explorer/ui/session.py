@@ -25,6 +25,7 @@ from explorer.ui.cached import notices
 from explorer.ui.history import History, Lines
 
 SAVED_SESSIONS = 100
+HELD_MODELS = 5  # of a session, whose masks are in memory
 _TOKEN = re.compile(r"[0-9a-f]{12}")
 _CHANGING = threading.RLock()  # a rerun's thread starts while the last one's, with its callbacks, still ends
 
@@ -82,6 +83,8 @@ def lines(model: Model) -> Lines:
     known = cast("dict[str, Lines]", st.session_state.setdefault("histories", {}))
     if model.digest not in known:
         known[model.digest] = _saved(model) or Lines.start(History.start(empty_mask(model)))
+        for other in list(known)[:-HELD_MODELS]:  # those are autosaved
+            del known[other]
     return known[model.digest]
 
 
@@ -96,7 +99,7 @@ def remember(model: Model, changed: Lines) -> None:
     A newer event from the browser interrupts a callback at any access to session state or URL. All of them come before
     the change, so that it happens in full or not at all.
     """
-    known, path = st.session_state["histories"], _autosave_path(model)
+    known, path = st.session_state["histories"], _autosave_path(model, token())
     st.session_state["problem"] = None
     known[model.digest] = changed
     _autosave(path, changed)
@@ -181,18 +184,27 @@ def problem() -> str | None:
 
 def token() -> str:
     """The session's name in the URL: a reload of the page finds its autosaved mask by it."""
+    name = st.session_state.get("session")
     given = str(st.query_params.get("session", ""))
-    if not _TOKEN.fullmatch(given):
-        given = st.session_state.get("session") or secrets.token_hex(6)
+    if name is None:
+        name = given if _TOKEN.fullmatch(given) else secrets.token_hex(6)
+    if name != given:
         # The browser drops all of them when another page opens: written together they make no entry in its history.
-        st.query_params.update({"session": given, **st.session_state.get("url", {})})
-    st.session_state["session"] = given
-    return given
+        st.query_params.update({"session": name, **st.session_state.get("url", {})})
+    st.session_state["session"] = name
+    return cast("str", name)
 
 
-def _autosave_path(model: Model) -> Path:
-    name = f"{token()}-{model.digest.removeprefix('sha256:')[:12]}.json"
-    return settings().workspace_dir / "autosave" / name
+def part() -> None:
+    """Go on under a name of one's own: another tab shows this session. It begins with the masks autosaved there."""
+    st.session_state["parted"] = token()
+    st.session_state["session"] = secrets.token_hex(6)
+    token()
+
+
+def _autosave_path(model: Model, name: str) -> Path:
+    file = f"{name}-{model.digest.removeprefix('sha256:')[:12]}.json"
+    return settings().workspace_dir / "autosave" / file
 
 
 def _autosave(path: Path, changed: Lines) -> None:
@@ -205,8 +217,9 @@ def _autosave(path: Path, changed: Lines) -> None:
 
 
 def _saved(model: Model) -> Lines | None:
-    path = _autosave_path(model)
-    if not path.is_file():
+    names = [name for name in (token(), st.session_state.get("parted")) if name is not None]
+    path = next((path for path in (_autosave_path(model, name) for name in names) if path.is_file()), None)
+    if path is None:
         return None
     try:
         found = autosave.load(path)

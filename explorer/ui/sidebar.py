@@ -12,7 +12,7 @@ from explorer.models import NAMED, Basis, Model, ViewPool, available
 from explorer.registry import kinds
 from explorer.tasks import Task
 from explorer.ui import cached, guide, keyboard, links, mask_panel, session, task_choice, tasks_at_hand, work
-from explorer.ui.model_choice import fetch
+from explorer.ui.model_choice import agree, agreed, fetch
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -36,7 +36,7 @@ def bench() -> Bench | None:
     with settings_box:
         basis = _choose_basis()
     show_notices()
-    if name in NAMED and not available(name) and not fetch(name, "fetch"):
+    if not agreed(name, "load-linked") or (name in NAMED and not available(name) and not fetch(name, "fetch")):
         return None
     model = work.loaded(name, basis)
     if model is None:
@@ -58,12 +58,16 @@ def bench() -> Bench | None:
 
 
 def _choose_model() -> str:
+    def choose() -> None:
+        agree(str(st.session_state["model"] or ""))
+
     chosen = st.selectbox(
         "Model",
         list(NAMED),
         key="model",
         accept_new_options=True,
         bind="query-params",
+        on_change=choose,
         help="Pick one, or type a Hugging Face hub id, the path of a model folder, or the path of a .gguf file.",
     )
     name = str(chosen or next(iter(NAMED)))

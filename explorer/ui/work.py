@@ -25,7 +25,7 @@ from explorer.registry import matrices
 from explorer.residuals import Kept, keep
 from explorer.search.controls import DEFAULT, draws, means_of
 from explorer.svd import Decomposition
-from explorer.ui import words
+from explorer.ui import used_models, words
 from explorer.ui.cached import USUAL, Wait, compute, notices, only, runner, svds
 from explorer.ui.jobs import Key, State, tell
 from explorer.ui.session import Bench, token
@@ -56,7 +56,9 @@ def loaded(name: str, basis: str = "raw") -> Model | None:
 
     def work(progress: Progress) -> Model:
         second = held(("second", name, basis))
-        return load(name, basis=basis, progress=progress) if second is None else second.model
+        model = load(name, basis=basis, progress=progress) if second is None else second.model
+        used_models.note(name)
+        return cast("Model", model)
 
     return cast("Model | None", compute(("model", name, basis), f"Loading {name}", work))
 
