@@ -99,7 +99,7 @@ def remember(model: Model, changed: Lines) -> None:
     A newer event from the browser interrupts a callback at any access to session state or URL. All of them come before
     the change, so that it happens in full or not at all.
     """
-    known, path = st.session_state["histories"], _autosave_path(model, token())
+    known, path = st.session_state["histories"], _autosave_path(model)
     st.session_state["problem"] = None
     known[model.digest] = changed
     _autosave(path, changed)
@@ -202,8 +202,9 @@ def part() -> None:
     token()
 
 
-def _autosave_path(model: Model, name: str) -> Path:
-    file = f"{name}-{model.digest.removeprefix('sha256:')[:12]}.json"
+def _autosave_path(model: Model, name: str | None = None) -> Path:
+    """The file of a session's masks; of this one's, if no name is given."""
+    file = f"{name or token()}-{model.digest.removeprefix('sha256:')[:12]}.json"
     return settings().workspace_dir / "autosave" / file
 
 

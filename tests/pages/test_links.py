@@ -13,12 +13,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.keys import Kind
+from explorer.models import sources
 from explorer.ui import session
+from tests import tiny
 from tests.commands import run
 from tests.pages.app import (
     APP,
     Copied,
     Engine,
+    choose,
     click,
     copied,
     every_copied,
@@ -225,3 +228,40 @@ def test_the_random_masks_of_the_page_are_those_of_the_command() -> None:
     drawn = sorted(report["controls"]["accuracy"])
     assert metric.value == f"{50 * (drawn[9] + drawn[10]):.1f} %"
     assert json.loads(run(*words(evaluate)).stdout)["accuracy"] == report["accuracy"]
+
+
+@pytest.fixture
+def small_model(tmp_path: Path) -> Path:
+    return tiny.save_letters(tmp_path / "small")
+
+
+@pytest.mark.parametrize("parameter", ["model", "against"])
+def test_a_model_that_only_a_link_names_is_neither_looked_up_nor_loaded(
+    parameter: str, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+    monkeypatch.setattr(sources, "typed_path", lambda text: looked_up.append(text))
+    told = []
+    for name in (str(small_model), "/etc/passwd", "/no/such/file", "org/name", "http://x.example/y"):
+        app = open_page("Spectra", **{parameter: name})
+        (info,) = (plain(box.value) for box in app.info if "has not been used on this machine" in plain(box.value))
+        assert name in info
+        told.append(info.replace(name, "it"))
+        assert not app.error
+        assert [button.key for button in app.button if str(button.key).startswith("load-linked")]
+    assert len(set(told)) == 1  # what is there cannot be told from what is not
+    assert looked_up == []
+
+
+def test_a_linked_model_is_loaded_once_the_reader_agrees_and_then_known(small_model: Path) -> None:
+    app = open_page("Overview", model=str(small_model))
+    assert "bench" not in app.session_state or app.session_state["bench"] is None
+    app = click(app, "load-linked")
+    assert app.session_state["bench"].model.source.name == str(small_model)
+    again = open_page("Overview", model=str(small_model))
+    assert again.session_state["bench"].model.source.name == str(small_model)
+
+
+def test_a_model_that_the_reader_types_is_loaded_at_once(small_model: Path) -> None:
+    app = choose(open_page(), "model", str(small_model))
+    assert app.session_state["bench"].model.source.name == str(small_model)

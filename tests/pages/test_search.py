@@ -38,6 +38,7 @@ from tests.pages.app import (
     go,
     mask_in,
     open_page,
+    plain,
     sentences,
     settled,
     token,
@@ -385,3 +386,70 @@ def test_a_mask_that_removes_nothing_says_so(monkeypatch: pytest.MonkeyPatch) ->
     assert figures(app)["Random masks beaten"] == "-"
     assert "nothing is removed" in captions(app)
     assert not sentences(app)
+
+
+def test_after_a_restart_searches_are_listed_and_go_on_with_one_click(held: Held, expected: Report) -> None:
+    app = start(prepared())
+    assert held.reached.wait(SOON)
+    cached.runner().find(started_one().key).stop()
+    started_one().stop()
+    _restart()
+    held.gate.set()
+
+    again = open_page("Search", most="20", strategy="laser")
+    (listed,) = _earlier(again)
+    assert "paper on Q, K, at most 8 removed" in plain(listed)
+    assert "not finished" in listed
+    assert "answers in" in listed
+    again.button(key="search-earlier-0").click().run()
+    ended = finished(again)
+    assert figures(ended)["Removed"] == f"{len(expected.mask):,}"
+    assert ended.selectbox(key="search-strategy").value == "paper"
+    assert ended.number_input(key=most_key(ended)).value == MOST
+    assert ended.number_input(key="search-controls").value == DRAWS
+    assert _earlier(ended) == []  # it is the one that is shown
+
+    _restart()
+    listed = _earlier(open_page("Search"))[0]
+    assert f"{words.percent(expected.test.accuracy)}" in listed
+    assert f"with {len(expected.mask)} removed" in listed
+    other = open_page("Search", task="int-sum")
+    assert _earlier(other) == []
+
+
+def _restart() -> None:
+    """Forget what the process knows, as a new server does; files stay."""
+    for part in (cached.runner, searching.searches):
+        part.clear()
+
+
+def _earlier(app: AppTest) -> list[str]:
+    """What is listed of earlier searches."""
+    return [text.value for text in app.markdown if ":small[" in text.value and " s" in text.value]
+
+
+def test_a_link_brings_the_forms_values_along() -> None:
+    query = {
+        "strategy": "ensemble", "search-kinds": "V_O", "search-layers": "1_3", "most": "17", "search-seconds": "90",
+        "search-controls": "3", "search-seed": "5", "base": "verified", "over": "seeds", "members": "4",
+        "at-least": "2",
+    }  # fmt: skip
+    app = open_page("Search", **query)
+    (command,) = copied(app, "search").commands
+    for words_of in (
+        "--strategy ensemble", "--kinds V,O", "--layers 1,3", "--max-removed 17", "--time 90", "--controls 3",
+        "--seed 5", "--base verified", "--over seeds", "--members 4", "--at-least 2",
+    ):  # fmt: skip
+        assert words_of in command
+    held = {name: app.query_params[name] for name in query}
+    assert {name: value if isinstance(value, str) else value[-1] for name, value in held.items()} == query
+    assert "most" not in open_page("Search").query_params  # as usual: nothing to say
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("strategy", "magic"), ("most", "0"), ("search-seconds", "nan"), ("search-layers", "9")]
+)
+def test_what_means_nothing_in_a_link_is_said_and_left_out(name: str, text: str) -> None:
+    app = open_page("Search", **{name: text})
+    assert any("means nothing here" in toast.value for toast in app.toast)
+    assert not app.exception

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.files import CHUNK, digest, file_digest, replacing, typed_path, write_json, write_text
+from explorer.files import CHUNK, digest, file_digest, replacing, sweep, typed_path, write_json, write_text
 
 
 def test_a_new_file_appears_with_its_parents_and_nothing_else(tmp_path: Path) -> None:
@@ -86,3 +86,16 @@ def test_typed_paths_expand_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.parametrize("text", ["a" * 5000, "~nobody-of-this-name/model"])
 def test_what_no_file_can_be_called_is_no_path(text: str) -> None:
     assert typed_path(text) is None
+
+
+def test_what_killed_processes_left_goes_when_a_folder_is_first_written_to(tmp_path: Path) -> None:
+    left, fresh = tmp_path / f".mask.json.{'0' * 16}.tmp", tmp_path / f".mask.json.{'1' * 16}.tmp"
+    others = [tmp_path / name for name in (".tmp", "a.tmp", ".a.tmp", f".{'2' * 16}.tmp.txt", ".a.0123.tmp")]
+    for path in (left, fresh, *others):
+        path.write_text("half")
+    for path in (left, *others):
+        os.utime(path, (0, 0))
+    write_text(tmp_path / "mask.json", "whole")
+    assert set(tmp_path.iterdir()) == {tmp_path / "mask.json", fresh, *others}
+    assert sweep(tmp_path, seconds=-1.0) == 1
+    assert not fresh.exists()

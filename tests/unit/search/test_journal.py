@@ -316,3 +316,22 @@ def test_records_have_no_numbers_that_json_cannot_bring_back(model: Model, svds:
     data = pack_point(given.mask(), None, strange, -0.125)
     assert unpack_point(data, (), examples) == ((), None, strange, -0.125)
     assert json.loads(data)["removed"] == []
+
+
+def test_described_searches_are_listed_by_what_they_are_about_the_latest_first(tmp_path: Path) -> None:
+    journals = JournalFile(tmp_path / "searches.sqlite", notify=lambda sentence: pytest.fail(sentence))
+    assert journals.about("model task") == ()
+    for name, subject in (("one", "model task"), ("two", "model task"), ("other", "other task")):
+        journals.describe(name, subject, f"request {name}")
+        journals.open(name).add("score", "question", b"answer")
+    journals.describe("never begun", "model task", "nothing recorded")
+    two, one = JournalFile(journals.path, notify=lambda sentence: pytest.fail(sentence)).about("model task")
+    assert (two.search, two.request, two.result, two.answers) == ("two", "request two", None, 1)
+    assert two.used >= one.used
+    journals.finish("one", "came to its end")
+    journals.describe("one", "model task", "request one")  # gone on with: what it came to stays
+    assert {row.search: row.result for row in journals.about("model task")} == {"one": "came to its end", "two": None}
+    journals.open("two", fresh=True)
+    assert [row.search for row in journals.about("model task")] == ["one"]
+    journals.clear()
+    assert journals.about("model task") == ()

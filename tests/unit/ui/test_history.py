@@ -159,3 +159,19 @@ def test_any_series_of_steps_is_what_two_stacks_would_do(steps: list[str | int])
             if number != now:
                 past, now, future = [*past, now], number, []
         assert (history.mask, history.can_undo, history.can_redo) == (mask(now), bool(past), bool(future))
+
+
+def test_all_masks_of_a_line_together_are_bounded_and_one_step_back_always_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "VALUES", 10)
+    history = START
+    for number in (1, 2, 3, 4, 5):
+        history = history.push(mask(number))
+    assert [len(step.mask) for step in history.steps] == [4, 5]
+    history = history.push(mask(20))
+    assert [len(step.mask) for step in history.steps] == [5, 20]
+    assert history.undo().mask == mask(5)
+    history = history.push(mask(1))
+    assert [len(step.mask) for step in history.steps] == [20, 1]
+    assert [len(step.mask) for step in history.push(mask(2)).push(mask(3)).steps] == [1, 2, 3]

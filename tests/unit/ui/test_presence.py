@@ -108,3 +108,14 @@ def test_a_connection_that_has_not_run_since_it_came_back_is_waited_for() -> Non
         world.open.discard("1")
 
     assert play(scene) == ["close 1", "forget 1", "gone a", "empty"]
+
+
+def test_a_session_is_shown_elsewhere_only_while_another_connection_is_open() -> None:
+    world = World()
+    assert not world.presence.shown_elsewhere("a", "1")
+    world.enter("1", "a")
+    assert not world.presence.shown_elsewhere("a", "1")
+    assert world.presence.shown_elsewhere("a", "2")
+    assert not world.presence.shown_elsewhere("b", "2")
+    world.open.discard("1")  # as a reload does
+    assert not world.presence.shown_elsewhere("a", "2")
