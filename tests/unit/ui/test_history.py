@@ -161,7 +161,7 @@ def test_any_series_of_steps_is_what_two_stacks_would_do(steps: list[str | int])
         assert (history.mask, history.can_undo, history.can_redo) == (mask(now), bool(past), bool(future))
 
 
-def test_all_masks_of_a_line_together_are_bounded_and_one_step_back_always_goes(
+def test_all_masks_of_a_line_together_are_bounded_and_a_step_back_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "VALUES", 10)
