@@ -252,14 +252,19 @@ def answer_logits(view: View, batch: Batch) -> Float[Tensor, "answer_token vocab
     return view.logits_at(batch.tokens, batch.rows, batch.positions)
 
 
-def one_token(batch: Batch, wanted: int = 0) -> Batch:
+def one_token(batch: Batch, wanted: int = 0, begins: int | None = None) -> Batch:
     """The prompts alone, of each answer only token `wanted`, and that asked for where the first one is predicted.
+
+    Args:
+        batch: prompts and answers.
+        wanted: which token, from 0.
+        begins: a token that is counted in front of every answer.
 
     Raises:
         SettingsError: an answer without that token.
     """
-    counts = batch.rows.bincount(minlength=len(batch))
-    shortest = int(counts.min())
+    counts, ahead = batch.rows.bincount(minlength=len(batch)), int(begins is not None)
+    shortest = int(counts.min()) + ahead
     if shortest <= wanted:
         raise SettingsError(f"an answer has {shortest} tokens, answer_token is {wanted}: give {shortest - 1} or less.")
     first = counts.cumsum(0) - counts
@@ -273,7 +278,7 @@ def one_token(batch: Batch, wanted: int = 0) -> Batch:
         keep=keep,
         rows=torch.arange(len(batch), device=ends.device),
         columns=torch.searchsorted(keep, ends),
-        targets=batch.targets[first + wanted],
+        targets=batch.targets[first + wanted - ahead] if wanted >= ahead else torch.full_like(first, begins or 0),
     )
 
 

@@ -1,11 +1,13 @@
-"""Removal with a frozen mean for every token position, as in the paper's released code; no mask file can hold it.
+"""Removal of O's values with a frozen mean for every token position, as in the paper's released code.
 
-With m_p what a matrix reads at prompt position p on average, the removed part of its output is replaced, at position p,
+No mask file can hold that. With m_p what a matrix reads at prompt position p on average, the removed part of its output
+is replaced, at position p,
 
     y_p = x_p (W - sum_i s_i u_i v_i^T) + b + sum_i s_i (m_p . u_i) v_i     over removed i
 
-1. The view runs with the mask's values removed by `zero`: the weights without the removed part.
-2. A hook on each matrix's output adds the last sum, from a table with one row per position.
+1. The mask is put onto the view, but with c_i = 0 in matrices that have means by position: their weights lose the
+   removed part, and their biases gain nothing.
+2. A hook on each of these matrices' output adds the last sum, from a table with one row per position.
 
 For a mask of gain g both sums are multiplied by 1 - g.
 
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from explorer.batches import Batch, answer_logits
 from explorer.edit import apply, empty_mask
-from explorer.errors import MaskError, TaskError
+from explorer.errors import TaskError
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
 from explorer.metrics import Outcome, outcome
@@ -42,7 +44,8 @@ class PositionMeans:
     """Frozen means by position.
 
     Attributes:
-        of: per matrix m_p . u_i, for the prompt's last position in the last row.
+        of: per matrix m_p . u_i, for the prompt's last position in the last row; none for a matrix whose mean is the
+            mask's own at every position.
         padded: whether they were taken on prompts of several lengths, padded on the left; else prompts must have one
             token per row.
     """
@@ -58,20 +61,15 @@ class PositionMeans:
 
 @contextmanager
 def frozen_by_position(view: View, mask: Mask, means: PositionMeans, svds: SvdCache) -> Iterator[Positions]:
-    """Put a mask with frozen means by position onto a view for a block; the view is left unpruned.
+    """Put a mask onto a view for a block, with frozen means by position where there are any; the view is left unpruned.
 
-    Run batches through what the block is given.
-
-    Raises:
-        MaskError: a matrix without means, or what `explorer.edit.apply` raises.
+    Run batches through what the block is given. Raises what `explorer.edit.apply` raises.
     """
-    missing = [str(key) for key in mask.by_matrix if key not in means.of]
-    if missing:
-        raise MaskError(f"{missing[0]} has no means by position: measure them for all matrices of the mask.")
     positions = Positions(means)
     with view.lock:
         try:
-            apply(view, empty_mask(view.model, "zero").scaled(mask.gain).with_removed(mask.removed), svds)
+            placed = (one for one in mask.removed if one.key in means.of)
+            apply(view, mask.with_removed(one.model_copy(update={"c": 0.0}) for one in placed), svds)
             tables = _tables(view, mask, means, svds)
             hooks = [(output_hook(site), partial(positions.add, table=table)) for site, table in tables.items()]
             with view.bridge.hooks(fwd_hooks=hooks):
@@ -126,6 +124,8 @@ def _tables(
     """Per stacked matrix what is added to its output at each position."""
     tables: dict[MatrixKey, Tensor] = {}
     for key, removed in mask.by_matrix.items():
+        if key not in means.of:
+            continue
         svd, site = svds.get(view, key), key.stacked
         indices = [one.index for one in removed]
         c = means.of[key][:, indices]

@@ -1,7 +1,7 @@
 """The released preset written from its description: loops over plain transformers and numpy, nothing of the engine.
 
-Layer norms are folded by hand, prompts are really padded on the left as far as the model reads, and every prediction is
-run with that padding.
+Layer norms are folded by hand, prompts are really padded on the left as far as the model reads, every token of padding
+is counted, and every prediction is run with that padding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from explorer.keys import Kind, MatrixKey
 from tests import plain
 from tests.plain import Array, Encoded
 
-PAD = 0
+BOS = 0
 
 
 def fold(model: Any) -> Any:
@@ -78,13 +78,19 @@ class Prompts:
     real: Tensor | None
 
     @classmethod
-    def of(cls, encoded: Sequence[Encoded], length: int | None) -> Prompts:
-        """Padded on the left to `length`; to none if it is None."""
+    def of(cls, encoded: Sequence[Encoded], length: int | None, pad: int = BOS) -> Prompts:
+        """Padded on the left to `length`; not at all if it is None.
+
+        The tokens at the beginning that are padding are masked; where padding and BOS are one token, all but the last.
+        """
         if length is None:
             return cls(torch.tensor([one.prompt for one in encoded]), None)
-        missing = [length - len(one.prompt) for one in encoded]
-        tokens = [[PAD] * left + one.prompt for left, one in zip(missing, encoded, strict=True)]
-        real = [[0] * left + [1] * len(one.prompt) for left, one in zip(missing, encoded, strict=True)]
+        tokens = [[pad] * (length - len(one.prompt)) + one.prompt for one in encoded]
+        real = []
+        for row in tokens:
+            leading = next(place for place, token in enumerate(row) if token != pad)
+            masked = leading - 1 if pad == BOS and leading else leading
+            real.append([0] * masked + [1] * (length - masked))
         return cls(torch.tensor(tokens), torch.tensor(real))
 
     def logits(self, model: Any) -> Tensor:
@@ -92,18 +98,35 @@ class Prompts:
         if self.real is None:
             return model(self.tokens).logits
         real = self.real
-        gpt2 = model.config.model_type == "gpt2"
-
-        def silence(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (inputs[0] * real[..., None],)
 
         with ExitStack() as stack:
             for block in blocks(model):
-                writer = block.attn.c_proj if gpt2 else block.self_attn.o_proj
-                handle = writer.register_forward_pre_hook(silence, prepend=True)
-                stack.callback(handle.remove)
+                writer, bias = _writer(block, model)
+                stack.callback(writer.register_forward_pre_hook(_at_padding(real, bias), prepend=True).remove)
+            if model.config.model_type == "gpt2":  # no position embedding at padding
+                table = model.transformer.wpe
+                stack.callback(table.register_forward_hook(lambda _, __, y: y * real[..., None]).remove)
             ids = (real.cumsum(dim=1) - 1).clamp(min=0)
             return model(self.tokens, attention_mask=real, position_ids=ids).logits
+
+
+def _writer(block: Any, model: Any) -> tuple[Any, Tensor]:
+    """O, and what it reads where nothing is attended to: the V biases, which the released code has folded into O's."""
+    if model.config.model_type == "gpt2":
+        return block.attn.c_proj, block.attn.c_attn.bias.detach()[2 * model.config.n_embd :]
+    attention = block.self_attn
+    if attention.v_proj.bias is None:
+        return attention.o_proj, torch.zeros(attention.o_proj.in_features, dtype=attention.o_proj.weight.dtype)
+    groups = model.config.num_attention_heads // model.config.num_key_value_heads
+    heads = attention.v_proj.bias.detach().view(model.config.num_key_value_heads, model.config.head_dim)
+    return attention.o_proj, torch.cat([head for head in heads for _ in range(groups)])
+
+
+def _at_padding(real: Tensor, bias: Tensor) -> Any:
+    def change(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0] * real[..., None] + bias * (1 - real)[..., None],)
+
+    return change
 
 
 @dataclass(frozen=True)
@@ -112,7 +135,7 @@ class Released:
 
     scores: dict[tuple[MatrixKey, int], float]
     removed: list[tuple[MatrixKey, int]]
-    means: dict[MatrixKey, Array]  # [position, d_in]
+    means: dict[MatrixKey, Array]  # what every position is frozen to, [position, d_in]: all rows are one but for O
 
 
 def released(
@@ -124,6 +147,7 @@ def released(
     size: int,
     wanted: int = 0,
     length: int | None = None,
+    pad: int = BOS,
 ) -> Released:
     """Score, cut and freeze, one matrix and one mini-batch at a time."""
     scores: dict[tuple[MatrixKey, int], float] = {}
@@ -133,16 +157,16 @@ def released(
         largest = [-np.inf] * len(s)
         for start in range(0, len(encoded), size):
             chosen = encoded[start : start + size]
-            x, g = _mini_batch(model, key, Prompts.of(chosen, length), [one.answer[wanted] for one in chosen])
+            x, g = _mini_batch(model, key, Prompts.of(chosen, length, pad), [one.answer[wanted] for one in chosen])
             for b in range(len(chosen)):
-                swapped = x[(b + 1) % len(chosen)] - x[b]
+                swapped = x[b - 1] - x[b]  # the first example's is the last
                 for position in range(x.shape[1]):
                     for i in range(len(s)):
                         effect = s[i] * float(swapped[position] @ u[:, i]) * float(vh[i] @ g[b, position])
                         largest[i] = max(largest[i], effect)
             assert np.isfinite(x).all()
             assert np.isfinite(g).all()
-        means[key] = x.mean(axis=0)
+        means[key] = frozen(key, x)
         scores |= {(key, i): value for i, value in enumerate(largest)}
     order = sorted(scores, key=lambda place: scores[place])  # stable: ties stay in the order of `keys`
     removed = []
@@ -150,6 +174,12 @@ def released(
         of_kind = [place for place in order if place[0].kind is kind]
         removed += order[: int(fraction * len(of_kind))]
     return Released(scores, list(dict.fromkeys(removed)), means)
+
+
+def frozen(key: MatrixKey, x: Array) -> Array:
+    """From the last mini-batch: the mean over its examples, which all kinds but O sum over positions."""
+    means = x.mean(axis=0)
+    return means if key.kind is Kind.O else np.tile(means.sum(axis=0), (len(means), 1))
 
 
 def _mini_batch(model: Any, key: MatrixKey, prompts: Prompts, answers: list[int]) -> tuple[Array, Array]:

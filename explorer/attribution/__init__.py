@@ -67,7 +67,7 @@ SCORERS: dict[str, ScorerSpec] = {
     "exact": ScorerSpec(exact, "Measured change of the loss.", "one forward pass per value", at_mask=True),
     "as-released": ScorerSpec(
         as_released,
-        "Largest effect on any token of swapping in the next example, as in the paper's released code.",
+        "Largest effect on any token of swapping in the previous example, as in the paper's released code.",
         "about two forward and backward passes",
         unit="nats on one token of a mini-batch",
     ),

@@ -125,8 +125,9 @@ class Options:
         path: what is scaled down together: `all` scored values, or each stacked `matrix` by itself (integrated).
         draws: answers drawn per example (curvature).
         batch_size: examples in a mini-batch, whose neighbours are each other's counterfactual (as-released).
-        answer_token: which token of the answer the loss looks at (as-released).
-        pad: fill prompts of several lengths on the left (as-released).
+        answer_token: which token of the answer the loss looks at, from 0 (as-released).
+        padded_to: fill prompts on the left to so many tokens, 0 for not at all, and count `answer_token` in what the
+            tokenizer makes of an answer alone, with its BOS if it adds one (as-released).
 
     Raises:
         SettingsError: a number that is out of range.
@@ -138,7 +139,7 @@ class Options:
     draws: int = 1
     batch_size: int = 16
     answer_token: int = 0
-    pad: bool = False
+    padded_to: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("bootstrap", 0), ("steps", 1), ("draws", 1), ("batch_size", 1), ("answer_token", 0)):

@@ -4,20 +4,25 @@ With mini-batches of `batch_size` examples, loss l = mean over a mini-batch of -
 position, and g its gradient at a matrix's output,
 
     score_i = max over mini-batches, examples b and positions p of  s_i ((x'_bp - x_bp) . u_i) (v_i . g_bp)
-    x'_bp = x_(b+1)p, the next example of the mini-batch at the same position, the last one's being the first
+    x'_bp = x_(b-1)p, the previous example of the mini-batch at the same position, the first one's being the last
     x_bp  = Q, K, V, IN, GATE: the residual stream before the layer norm; OUT: what the non-linearity reads (the gate's
             output where there is one); O: what the matrix reads
 
 Only the order of the scores means anything: a maximum over tokens of parts of a mini-batch's mean predicts no effect.
 With a mini-batch of one example every score is 0. The last mini-batch may be smaller than the others.
 
-The frozen mean is that of x over the last mini-batch only. The released code keeps it per token position
-(`position_means`), which no ordinary mask can hold; c_i is its mean over real tokens.
+The frozen mean comes from the last mini-batch only. With m_p the mean of x_bp over its examples,
+
+    c_i = sum over positions p of  m_p . u_i      Q, K, V, IN, GATE, OUT
+
+padding included: as many times the average as there are positions. For O alone the released code keeps m_p . u_i for
+every position (`position_means`), which no ordinary mask can hold; there c_i is the mean over real tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +41,7 @@ from explorer.registry import input_hook, kinds, output_hook, parts_of
 
 
 def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
-    """Largest signed first-order effect of swapping in the next example; see the module docstring.
+    """Largest signed first-order effect of swapping in the previous example; see the module docstring.
 
     The loss that comes with it is the ordinary one: mean over examples, summed over answer tokens.
 
@@ -50,13 +55,13 @@ def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]
 
     def observe(site: MatrixKey, x: Tensor, g: Tensor) -> None:
         x, g = batch.aligned(inputs.of(site, x).to(bases.dtype)), batch.aligned(g)
-        change = x.roll(-1, dims=0) - x
+        change, total = x.roll(1, dims=0) - x, batch.summed(x)
         for key in bases.sites[site]:
             rows, columns, u, v = bases.of[key]
             effect = (change[..., rows] @ u) * (g[..., columns].to(bases.dtype) @ v)
             largest = effect.amax(dim=(0, 1))
             scores[key] = largest.maximum(scores[key]) if key in scores else largest
-            c[key] = x[..., rows][batch.real].mean(dim=0) @ u
+            c[key] = (x[batch.real].mean(dim=0) if key.kind is Kind.O else total)[rows] @ u
 
     for batch in track(mini_batches(request), part(request.progress, 0.0, 0.8)):
         request.meter.forwards += 3 * len(batch)
@@ -73,22 +78,24 @@ def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]
 
 
 def position_means(request: Request) -> dict[MatrixKey, Float[Tensor, "position r"]]:
-    """m_p . u_i of every value at every prompt position p, m_p the mean of x_bp over the last mini-batch; on the CPU.
+    """m_p . u_i of every value of every asked O at every prompt position p, from the last mini-batch; on the CPU.
 
-    Raises as `as_released` does.
+    With prompts that are padded the first position is one of padding only. Raises as `as_released` does.
     """
-    view, bases = request.view, Bases(request)
+    keys = tuple(key for key in request.keys if key.kind is Kind.O)
+    if not keys:
+        return {}
+    view, bases, last = request.view, Bases(replace(request, keys=keys)), mini_batches(request)[-1]
+    request.meter.forwards += len(last)
     read: dict[MatrixKey, Tensor] = {}
 
     def keep(x: Tensor, hook: Any, site: MatrixKey) -> None:
-        read[site] = x.detach().flatten(2)
+        read[site] = last.aligned(x.detach().flatten(2).to(bases.dtype)).mean(dim=0)
 
-    last, inputs = mini_batches(request)[-1], _Inputs(view, request.sites)
-    hooks = [(input_hook(site), partial(keep, site=site)) for site in request.sites]
-    with torch.no_grad(), last.padding(view), view.bridge.hooks(fwd_hooks=[*hooks, *inputs.hooks()]):
+    hooks = [(input_hook(site), partial(keep, site=site)) for site in bases.sites]
+    with torch.no_grad(), last.padding(view), view.bridge.hooks(fwd_hooks=hooks):
         last.logits(view)
-    means = {site: last.aligned(inputs.of(site, x).to(bases.dtype)).mean(dim=0) for site, x in read.items()}
-    return {key: (means[key.stacked][:, parts_of(view, key)[0]] @ bases.of[key][2]).cpu() for key in request.keys}
+    return {key: (read[key.stacked][:, parts_of(view, key)[0]] @ bases.of[key][2]).cpu() for key in keys}
 
 
 class _Inputs:

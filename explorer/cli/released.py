@@ -20,6 +20,7 @@ from explorer.cli.setup import (
 from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
+    from explorer.evaluate import Evaluation
     from explorer.models import View
     from explorer.search.control_runs import ControlRuns
     from explorer.search.released import ReleasedReport
@@ -47,7 +48,7 @@ class AsReleased:
     json: bool
 
     def run(self) -> None:
-        """Open the model in the folded basis, remove, measure, write the ordinary mask, report."""
+        """Open the model in the folded basis, remove, measure, write the mask, report."""
         refuse_unwritable(self.out)
         kinds, seed = kinds_or_all(self.kinds), seed_or_default(self.seed)
         opened = open_task(self.task, seed, "train", self.limit, self.asked)
@@ -67,7 +68,7 @@ class AsReleased:
         if self.json:
             return show_json({**identity(view), **wording(opened), **found.as_dict(), "out": str(self.out)})
         _show(view, opened, found)
-        say(f"Mask: {self.out}, with averaged means")
+        say(f"Mask: {self.out}{', with averaged means in O' if found.averaged else ''}")
 
 
 def check_alone(strategy: str, layers: str | None, mode: str, *, stacked: bool, per_kind: bool) -> None:
@@ -88,7 +89,7 @@ def _show(view: View, task: Task, found: ReleasedReport) -> None:
         [
             figures_row("before, test", found.baseline.as_dict()),
             figures_row(f"as released ({name}), test", found.test.as_dict()),
-            figures_row(f"with averaged means ({name}), test", found.averaged_test.as_dict()),
+            *(figures_row(f"with averaged means in O ({name}), test", one.as_dict()) for one in _averaged(found)),
             *_exact_rows(found),
             *(
                 figures_row(f"{what}, {split}", evaluations[split].as_dict())
@@ -100,23 +101,28 @@ def _show(view: View, task: Task, found: ReleasedReport) -> None:
     )
     if found.controls:
         show_table(
-            "Controls of the same size, frozen by position, test",
+            "Controls of the same size, frozen alike, test",
             ("control", "draws", "accuracy: median (range)", "beaten in accuracy", "beaten in loss"),
             [_control_row(name, runs) for name, runs in found.controls.items()],
         )
+    padded = f", padded on the left, read {'with' if found.bos else 'without'} a BOS" if found.means.padded else ""
     say(
-        f"Right is answer token {settings.answer_token} at the prompt's last position. Means of {found.means.length} "
-        f"positions{', padded on the left' if found.means.padded else ''}. {found.forwards:,} forward passes of one "
-        f"example, {found.seconds:.0f} s."
+        f"Right is answer token {settings.answer_token} at the prompt's last position. Frozen means are summed over "
+        f"{found.positions} positions{padded}; those of O are kept by position. {found.forwards:,} forward passes of "
+        f"one example, {found.seconds:.0f} s."
     )
     if settings.batch_size == 1:
         say("With mini-batches of one every score is 0: values went in the order of their places.")
 
 
+def _averaged(found: ReleasedReport) -> list[Evaluation]:
+    return [] if found.averaged_test is None else [found.averaged_test]
+
+
 def _exact_rows(found: ReleasedReport) -> list[tuple[str, str, str]]:
     if found.exact["baseline"] is found.baseline:
         return []
-    names = {"baseline": "before", "released": "as released", "averaged": "with averaged means"}
+    names = {"baseline": "before", "released": "as released", "averaged": "with averaged means in O"}
     return [figures_row(f"{names[name]}, all answer tokens, test", one.as_dict()) for name, one in found.exact.items()]
 
 

@@ -93,7 +93,8 @@ class Cell(_Frozen):
         before, after: the unpruned and the pruned model on the test examples. In a cell as released, right means token
             `answer_token` of the answer; otherwise all answer tokens count.
         whole_before, whole_after: a cell as released with all answer tokens counted.
-        averaged: as released, but with one frozen mean per value instead of one per position, like `after`.
+        averaged: a cell as released that removes values of O: with one frozen mean for each of those instead of one per
+            position, like `after`.
         reference: the unpruned model with `reference_shots` examples in front, all answer tokens.
         seconds: until the mask was found.
     """

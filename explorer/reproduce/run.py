@@ -186,7 +186,7 @@ def _released(
             "after": _figures(found.test),
             "whole_before": _figures(found.exact["baseline"]),
             "whole_after": _figures(found.exact["released"]),
-            "averaged": _figures(found.averaged_test),
+            "averaged": None if found.averaged_test is None else _figures(found.averaged_test),
             "controls": _controls(found.controls),
             "forwards": found.forwards,
             "seconds": found.seconds,

@@ -1,26 +1,25 @@
 """The paper's strategy as its released code does it, beside the corrected one (`explorer.search.paper`).
 
 1. Score all values of some kinds, per head, in the `folded` basis, with the scorer `as-released`: mini-batches of
-   `batch_size`, the next example as the counterfactual, the residual stream before the layer norm as the input, the
+   `batch_size`, the previous example as the counterfactual, the residual stream before the layer norm as the input, the
    loss of one answer token at the prompt's last position, the maximum over examples and positions. With mini-batches of
    one every score is 0, and values go in the order of their places: by layer, kind, head, index.
 2. Cut: for each kind take the first int(fraction * number of values of the kind) entries of the sorted list of *all*
    kinds' values, whatever kind those are of. Together that is the beginning of the list, as long as the largest kind's
    share: with several kinds less than `fraction` of all values goes, unevenly over kinds.
-3. Freeze: the mean over the last mini-batch only, for every token position (`explorer.positionwise`). So every prompt
-   must have one length.
+3. Freeze: the mean over the last mini-batch only, summed over token positions: many times what a token reads. An
+   ordinary mask holds that exactly. For O alone it is kept by position (`explorer.positionwise`), which no mask file
+   can hold: there the mask has the mean over real tokens, and is measured as well. Every prompt must have one length.
 4. Measure: an example is right if token `answer_token` of its answer is the likeliest one at the prompt's last
    position, even if that is not the answer's first token, as for RTE (1) in the published table.
 
-Prompts of tasks without BOS (CB, COPA, RTE) were padded on the left to 512 tokens. That is done here for scores and
-means (`explorer.attribution.minibatches`); padding is masked, so predictions are run without it.
+Prompts of tasks without BOS (CB, COPA, RTE) are padded on the left to 512 tokens, or as far as the model reads, and
+some tokenizers then put a BOS in front all the same, or count it as the answer's token 0
+(`explorer.attribution.minibatches`). Padding is masked, so predictions are run without it.
 
 What differs from the released code: no fine-tuning pass comes before; it scores on all that is not test, here the
-validation split (a tenth) is kept apart; examples go in the task's own order; padding
-keeps the embedding of the first position; prompts of more than 512 tokens are not cut; grouped KV heads count once.
-
-An ordinary mask keeps one mean per value: the position-wise one averaged over the last mini-batch's real tokens. It is
-measured as well.
+validation split (a tenth) is kept apart; examples go in the task's own order; prompts of more than 512 tokens are
+refused, not cut; grouped KV heads count once.
 """
 
 from __future__ import annotations
@@ -28,10 +27,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.attribution import Options, Scores, score
+from explorer.attribution.minibatches import reads_bos
 from explorer.edit import apply, empty_mask
 from explorer.errors import SettingsError
 from explorer.evaluate import Evaluation
@@ -48,7 +48,9 @@ from explorer.search.released_measures import Evaluations, Measures
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
 
-AVERAGED = "averaged over the real tokens of the last mini-batch; as released there is one per token position"
+PADDED_TO = 512  # tokens of a prompt of a task without BOS
+SUMMED = "summed over the token positions of the last mini-batch"
+AVERAGED = "; of O averaged over its real tokens: as released there is one per token position"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class ReleasedSettings:
     Attributes:
         fraction: share of the values that goes; see the module docstring for which.
         batch_size: examples in a mini-batch. The one behind the published table is not known.
-        answer_token: which token of an answer is asked for, from 0.
+        answer_token: which token of an answer is asked for, from 0. For tasks without BOS a BOS that the tokenizer adds
+            to an answer counts.
+        padded_to: tokens that prompts of tasks without BOS are padded to, if the model reads so many.
 
     Raises:
         SettingsError: a number that is out of range.
@@ -67,15 +71,18 @@ class ReleasedSettings:
     fraction: float = 0.2
     batch_size: int = 8
     answer_token: int = 0
+    padded_to: int = PADDED_TO
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise SettingsError(f"a fraction of {self.fraction:g} cannot be removed: give more than 0 and at most 1.")
-        self.options(pad=False)
+        if self.padded_to < 1:
+            raise SettingsError(f"padded_to is {self.padded_to}: give 1 or more.")
+        self.options(0)
 
-    def options(self, *, pad: bool) -> Options:
-        """As the scorer takes them."""
-        return Options(batch_size=self.batch_size, answer_token=self.answer_token, pad=pad)
+    def options(self, padded_to: int) -> Options:
+        """As the scorer takes them; 0 for prompts that are not padded."""
+        return Options(batch_size=self.batch_size, answer_token=self.answer_token, padded_to=padded_to)
 
 
 @dataclass(frozen=True)
@@ -83,12 +90,15 @@ class ReleasedReport:
     """What the released code removes, and what that does.
 
     Attributes:
-        mask: the removed values with averaged means (`AVERAGED`); an ordinary mask.
-        means: what the released code freezes them to.
-        before, released, averaged: by split, the unpruned model, the mask with means by position and the ordinary mask;
-            right means token `answer_token` at the prompt's last position. An empty validation split is left out.
-        exact: the same three on the test split, by name, with all answer tokens counted, teacher-forced.
-        controls: by name, on the test split, frozen by position like the mask.
+        mask: the removed values with their frozen means: as released, but for O's (`AVERAGED`).
+        means: what the released code freezes O's values to.
+        before, released, averaged: by split, the unpruned model, as released, and the mask as it is, which is empty
+            unless the mask removes values of O; right means token `answer_token` at the prompt's last position. An
+            empty validation split is left out.
+        exact: the same on the test split, by name, with all answer tokens counted, teacher-forced.
+        controls: by name, on the test split, frozen like the mask.
+        positions: tokens of a prompt, with its padding.
+        bos: whether prompts were read with a BOS in front.
         forwards: forward passes of one example until the mask was found (a backward pass counts as two).
         seconds: until the mask was found.
     """
@@ -103,6 +113,8 @@ class ReleasedReport:
     averaged: Evaluations
     exact: Evaluations
     controls: Mapping[str, ControlRuns]
+    positions: int
+    bos: bool
     forwards: int
     seconds: float
 
@@ -122,9 +134,9 @@ class ReleasedReport:
         return self.released["train"]
 
     @property
-    def averaged_test(self) -> Evaluation:
-        """The ordinary mask on the test split."""
-        return self.averaged["test"]
+    def averaged_test(self) -> Evaluation | None:
+        """The mask as it is on the test split; None if that is as released."""
+        return self.averaged.get("test")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -138,8 +150,9 @@ class ReleasedReport:
             "batch_size": self.settings.batch_size,
             "answer_token": self.settings.answer_token,
             "mode": self.mask.mode,
-            "positions": self.means.length,
+            "positions": self.positions,
             "padded": self.means.padded,
+            "bos": self.bos,
             "removed": len(self.mask),
             "removed_by_kind": dict(Counter(str(one.key.kind) for one in self.mask.removed)),
             "mask_digest": self.mask.digest,
@@ -172,7 +185,7 @@ def run_released(
     allow_raw: bool = False,
     progress: Progress | None = None,
 ) -> ReleasedReport:
-    """Remove what the released code removes; measure that, the unpruned model, an ordinary mask and controls.
+    """Remove what the released code removes; measure that, the unpruned model and controls.
 
     The view is left unpruned.
 
@@ -192,32 +205,36 @@ def run_released(
 
     Raises:
         SettingsError: the raw basis, or an answer without the token that is asked for.
-        TaskError: prompts of several lengths in a task with BOS, or examples that this model cannot take.
+        TaskError: prompts of several lengths in a task with BOS, longer than they are padded to in one without, or
+            examples that this model cannot take.
         MatrixError: a kind that the model does not have.
     """
     _check_basis(view, allow_raw=allow_raw)
     keys, started = matrices(view, tuple(kinds) or None), time.monotonic()
-    options = settings.options(pad=not task.bos)
+    options = settings.options(0 if task.bos else min(settings.padded_to, int(view.config.n_ctx)))
+    read = task if task.bos else replace(task, bos=reads_bos(view))
     with view.lock:
         try:
-            measures = Measures(view, task, svds, options, limit, test_limit)
-            measures.check_lengths()
+            measures = Measures(view, read, svds, options, limit, test_limit)
+            positions = measures.check()
             scores = score(
-                view, task, svds, keys,
+                view, read, svds, keys,
                 scorer="as-released", limit=limit, options=options, progress=part(progress, 0.0, 0.4),
             )  # fmt: skip
             means = measures.position_means(keys)
-            mask = _mask(view, scores, settings, seed)
+            mask = _mask(view, task, scores, settings, seed)
             seconds = time.monotonic() - started
             before, released, averaged = measures.compared(mask, means, part(progress, 0.4, 0.6))
             seeds = range(seed, seed + control_draws)
+            last = (scores.n - 1) % settings.batch_size + 1 if means.of else 0
             return ReleasedReport(
                 task.name, seed, settings, mask, means, before, released, averaged,
                 exact=measures.exact(mask, means, before, released, averaged),
                 controls=measures.controls(
                     scores, mask, means, released["test"], seeds, control_names, part(progress, 0.6, 1.0)
                 ),
-                forwards=4 * scores.n + (scores.n - 1) % settings.batch_size + 1,  # loss, scores, last mini-batch
+                positions=positions, bos=read.bos,
+                forwards=4 * scores.n + last,  # loss, scores, last mini-batch
                 seconds=seconds,
             )  # fmt: skip
         finally:
@@ -239,15 +256,16 @@ def _check_basis(view: View, *, allow_raw: bool) -> None:
         )
 
 
-def _mask(view: View, scores: Scores, settings: ReleasedSettings, seed: int) -> Mask:
-    """The removed values with averaged means, marked as such."""
+def _mask(view: View, task: Task, scores: Scores, settings: ReleasedSettings, seed: int) -> Mask:
+    """The removed values with their frozen means, and what those are."""
     chosen = cut(scores, settings.fraction)
     if not chosen:
         raise SettingsError(
             f"a fraction of {settings.fraction:g} of {scores.size:,} values is less than one value: give a larger one."
         )
-    made = provenance(task=scores.task, split="train", examples=scores.n, seed=seed, scorer=scores.scorer)
-    notes = {"frozen_means": AVERAGED, "batch_size": settings.batch_size, "answer_token": settings.answer_token}
+    made = provenance(task=task, split="train", examples=scores.n, seed=seed, scorer=scores.scorer)
+    frozen = SUMMED + AVERAGED * any(key.kind is Kind.O for key, _ in chosen)
+    notes = {"frozen_means": frozen, "batch_size": settings.batch_size, "answer_token": settings.answer_token}
     mask = empty_mask(view.model).with_removed(scores.removed(*place) for place in chosen)
     return mask.model_copy(update={"provenance": made, "metrics": notes})
 

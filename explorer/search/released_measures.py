@@ -1,4 +1,4 @@
-"""How the released preset measures: one token of the answer, at the prompt's last position, frozen by position."""
+"""How the released preset measures: one token of the answer, at the prompt's last position, O frozen by position."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from explorer.attribution import Options, Request, Scores
+from explorer.attribution.minibatches import asked_for, check_lengths
 from explorer.attribution.released import position_means
-from explorer.batches import Batch, batches, one_token
+from explorer.batches import Batch, batches
 from explorer.edit import apply, empty_mask
-from explorer.errors import TaskError
 from explorer.evaluate import Evaluation, gather
 from explorer.keys import MatrixKey
 from explorer.masks import Mask
@@ -32,7 +32,8 @@ class Measures:
     """The same examples and the same measure for everything in one run.
 
     Attributes:
-        options: of the scorer; `answer_token` is what is asked for, `pad` allows prompts of several lengths.
+        task: as it is read, with or without BOS.
+        options: of the scorer; they say which token is asked for, and whether prompts may have several lengths.
         limit: examples used of the train split, `test_limit` of the two others; None for all.
     """
 
@@ -49,27 +50,27 @@ class Measures:
         limits = {"train": self.limit, "validation": self.test_limit, "test": self.test_limit}
         return {split: limit for split, limit in limits.items() if split != "validation" or self.task.validation}
 
-    def check_lengths(self) -> None:
-        """Raise what the measurements would raise, before anything slow begins."""
-        ends = torch.cat([batch.positions for split in self.splits for batch in self._batches(split)])
-        least, most = int(ends.min()) + 1, int(ends.max()) + 1
-        if least != most and not self.options.pad:
-            raise TaskError(
-                f"the prompts of {self.task.name} have {least} to {most} tokens: as released, a frozen mean belongs to "
-                "a token position, so all prompts need one length; take another task or model, or the corrected method."
-            )
+    def check(self) -> int:
+        """Raise what the measurements would raise, before anything slow begins; the number of positions of a prompt."""
+        cut = [batch for split in self.splits for batch in self._batches(split)]
+        lengths = (torch.cat([batch.positions for batch in cut]) + 1).tolist()
+        check_lengths(lengths, self.options)
+        return self.options.padded_to or max(lengths)
 
     def position_means(self, keys: tuple[MatrixKey, ...]) -> PositionMeans:
-        """Frozen means of all values by position, from the last mini-batch of the train examples."""
+        """Frozen means by position of O's values, from the last mini-batch of the train examples."""
         given = batches(self.view, self.task, self.task.split("train", self.limit))
         request = Request(self.view, self.svds, keys, given, "freeze", 0, None, options=self.options)
         apply(self.view, empty_mask(self.view.model), self.svds)
-        return PositionMeans(position_means(request), padded=self.options.pad)
+        return PositionMeans(position_means(request), padded=bool(self.options.padded_to))
 
     def measure(self, split: str, mask: Mask, means: PositionMeans | None = None, *, exact: bool = False) -> Evaluation:
-        """Measure a mask on a split, frozen by position if means are given: one answer token, or all if `exact`."""
+        """Measure a mask on a split: one answer token, or all if `exact`.
+
+        Matrices that have means by position are frozen to those, if they are given.
+        """
         examples, given = self.task.split(split, self.splits[split]), self._batches(split, exact=exact)
-        if means is not None:
+        if means is not None and means.of:
             with frozen_by_position(self.view, mask, means, self.svds) as positions, torch.inference_mode():
                 return gather(self.view, examples, given, (positions.run(self.view, batch) for batch in given))
         apply(self.view, mask, self.svds)
@@ -79,27 +80,26 @@ class Measures:
     def compared(
         self, mask: Mask, means: PositionMeans, progress: Progress | None = None
     ) -> tuple[Evaluations, Evaluations, Evaluations]:
-        """By split: the unpruned model, the mask frozen by position, the mask as it is."""
+        """By split: the unpruned model, as released, and the mask as it is where that is something else."""
         found: tuple[dict[str, Evaluation], ...] = ({}, {}, {})
         for split in track(tuple(self.splits), progress):
             found[0][split] = self.measure(split, mask.without_all())
             found[1][split] = self.measure(split, mask, means)
-            found[2][split] = self.measure(split, mask)
+            if differs(mask, means):
+                found[2][split] = self.measure(split, mask)
         return found[0], found[1], found[2]
 
     def exact(
         self, mask: Mask, means: PositionMeans, before: Evaluations, released: Evaluations, averaged: Evaluations
     ) -> Evaluations:
-        """The same three on the test split with all answer tokens; what is the same already is not run again."""
-        whole, part = self._batches("test", exact=True), self._batches("test")
-        pairs = zip(whole, part, strict=True)
+        """The same on the test split with all answer tokens; what is the same already is not run again."""
+        names = {"baseline": before, "released": released, "averaged": averaged}
+        names = {name: evaluations for name, evaluations in names.items() if evaluations}
+        pairs = zip(self._batches("test", exact=True), self._batches("test"), strict=True)
         if all(torch.equal(one.targets, other.targets) for one, other in pairs):
-            return {"baseline": before["test"], "released": released["test"], "averaged": averaged["test"]}
-        return {
-            "baseline": self.measure("test", mask.without_all(), exact=True),
-            "released": self.measure("test", mask, means, exact=True),
-            "averaged": self.measure("test", mask, exact=True),
-        }
+            return {name: evaluations["test"] for name, evaluations in names.items()}
+        masks = {"baseline": (mask.without_all(), None), "released": (mask, means), "averaged": (mask, None)}
+        return {name: self.measure("test", *masks[name], exact=True) for name in names}
 
     def controls(
         self,
@@ -111,7 +111,7 @@ class Measures:
         names: Sequence[str] = OF_THE_MASK,
         progress: Progress | None = None,
     ) -> dict[str, ControlRuns]:
-        """Masks of the same size, chosen without the score, frozen by position, beside the mask on the test split."""
+        """Masks of the same size, chosen without the score and frozen alike, beside the mask on the test split."""
         if not seeds:
             return {}
         masks = [(name, drawn) for name in names for drawn in draws(scores, mask, name, seeds)]
@@ -122,4 +122,9 @@ class Measures:
 
     def _batches(self, split: str, *, exact: bool = False) -> tuple[Batch, ...]:
         given = batches(self.view, self.task, self.task.split(split, self.splits[split]))
-        return given if exact else tuple(one_token(batch, self.options.answer_token) for batch in given)
+        return given if exact else tuple(asked_for(self.view, batch, self.options) for batch in given)
+
+
+def differs(mask: Mask, means: PositionMeans) -> bool:
+    """Whether freezing by position is something else than the mask itself."""
+    return any(key in means.of for key in mask.by_matrix)

@@ -78,12 +78,13 @@ def slow(model: Any, key: MatrixKey, task: Task) -> tuple[list[float], plain.Arr
         chosen = examples[start : start + SIZE]
         x, g = mini_batch(model, key, [one.prompt for one in chosen], [one.answer[0] for one in chosen])
         for b in range(len(chosen)):
-            other = (b + 1) % len(chosen)
+            other = b - 1  # the first example's is the last
             for position in range(x.shape[1]):
                 for i in range(len(s)):
                     swapped = s[i] * float((x[other, position] - x[b, position]) @ u[:, i])
                     largest[i] = max(largest[i], swapped * float(vh[i] @ g[b, position]))
-    return largest, x.reshape(-1, x.shape[-1]).mean(axis=0) @ u
+    means = x.mean(axis=0)  # of the last mini-batch
+    return largest, (means.mean(axis=0) if key.kind is Kind.O else means.sum(axis=0)) @ u
 
 
 def test_scores_and_frozen_means_equal_the_description_in_loops(
@@ -123,7 +124,7 @@ def test_prompts_of_several_lengths_and_missing_answer_tokens_are_refused(
     view: View, tiny_task: Task, level_task: Task, svds: SvdCache
 ) -> None:
     key = MatrixKey(0, Kind.Q)
-    with pytest.raises(TaskError, match=r"the prompts have 2 to 6 tokens: .* needs prompts of one length"):
+    with pytest.raises(TaskError, match=r"the prompts have 2 to 6 tokens: .* all prompts need one length"):
         score(view, tiny_task, svds, [key], scorer="as-released")
     with pytest.raises(SettingsError, match="an answer has 1 tokens, answer_token is 1: give 0 or less"):
         score(view, level_task, svds, [key], scorer="as-released", options=Options(answer_token=1))
@@ -143,7 +144,7 @@ def test_every_family_is_read_before_its_norms(
     tokens = torch.tensor([one.prompt for one in encoded(level_task)])
     with torch.no_grad(), view.bridge.hooks(fwd_hooks=[("blocks.0.hook_in", lambda x, hook: caught.append(x))]):
         view.logits(tokens)
-    stream = caught[0].mean(dim=(0, 1))
+    stream = caught[0].mean(dim=0).sum(dim=0)
     padded_prompts_compute_what_they_compute_alone(view, svds)
     for key in keys:
         if key.kind in (Kind.Q, Kind.K, Kind.V):
@@ -153,7 +154,7 @@ def test_every_family_is_read_before_its_norms(
 def padded_prompts_compute_what_they_compute_alone(view: View, svds: SvdCache) -> None:
     """And padding computes the same everywhere, whatever stands beside it."""
     task, keys = replace(tiny.task(), bos=False), matrices(view, per_head=False)
-    options = Options(batch_size=3, pad=True)
+    options = Options(batch_size=3, padded_to=9)
     found = score(view, task, svds, keys, scorer="as-released", options=options)
     assert all(bool(found.matrices[key].score.isfinite().all()) for key in keys)
     request = Request(view, svds, keys, batches(view, task, task.train), "freeze", 0, None, options=options)
@@ -167,8 +168,17 @@ def padded_prompts_compute_what_they_compute_alone(view: View, svds: SvdCache) -
                 prompt = prompts[3 * number + row]
                 assert batch.aligned(batch.tokens.double())[row, -len(prompt) :].tolist() == prompt
                 assert int(batch.real[row].sum()) == len(prompt)
+        assert batch.tokens.shape[1] + batch.beyond == 9
         with torch.no_grad():
             alone = [view.logits(torch.tensor([prompts[3 * number + row]]))[0, -1] for row in range(len(batch))]
         torch.testing.assert_close(logits, torch.stack(alone), rtol=1e-4, atol=1e-4)
-        padding = batch.aligned(caught[-1])[~batch.real]
+        stream = batch.aligned(caught[-1])
+        padding = stream[~batch.real]
         torch.testing.assert_close(padding, padding[:1].expand_as(padding), rtol=1e-4, atol=1e-4)
+        every = torch.cat([padding[:1].expand(len(batch), batch.beyond, -1), stream], dim=1)
+        torch.testing.assert_close(batch.summed(stream), every.mean(dim=0).sum(dim=0), rtol=1e-4, atol=1e-4)
+
+
+def test_prompts_longer_than_they_are_padded_to_are_refused(view: View, tiny_task: Task, svds: SvdCache) -> None:
+    with pytest.raises(TaskError, match="a prompt has 6 tokens: the released code cuts what is longer than 5"):
+        score(view, tiny_task, svds, [MatrixKey(0, Kind.Q)], scorer="as-released", options=Options(padded_to=5))

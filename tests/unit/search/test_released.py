@@ -10,22 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from explorer.batches import answer_logits, batches
 from explorer.config import ASSETS
 from explorer.edit import apply, check_mask
-from explorer.errors import MaskError, MatrixError, SettingsError, TaskError
+from explorer.errors import MatrixError, SettingsError, TaskError
 from explorer.evaluate import evaluate
 from explorer.keys import Kind, MatrixKey
 from explorer.masks import load_mask
 from explorer.models import Model, View, load
 from explorer.positionwise import PositionMeans, frozen_by_position
+from explorer.registry import kinds as view_kinds
 from explorer.registry import matrices
 from explorer.search.released import ReleasedReport, ReleasedSettings, run_released
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task, load_task
 from tests import commands, plain, tiny
-from tests.released import PAD, Prompts, Released, fold, pruned, released
+from tests.released import BOS, Prompts, Released, fold, pruned, released
 from tests.removal import encoded
 
 SIZE = 2
@@ -107,47 +109,76 @@ def test_values_and_logits_are_those_of_the_description(
     )
 
 
-def plain_logits(model: Any, examples: list[plain.Encoded]) -> torch.Tensor:
+def plain_logits(model: Any, examples: list[plain.Encoded], length: int | None = None, pad: int = BOS) -> torch.Tensor:
     with torch.no_grad():
-        return Prompts.of(examples, None).logits(model)[:, -1]
+        return Prompts.of(examples, length, pad).logits(model)[:, -1]
 
 
+PADDING = {  # whether the tokenizer adds a BOS, its padding token, and which token of an answer is asked for
+    "padding is the BOS": (False, "<bos>", 0),
+    "padding is another token": (False, "<unk>", 0),
+    "a BOS is added": (True, "<unk>", 1),
+    "a BOS is added, and padding is the BOS": (True, "<bos>", 1),
+    "the BOS itself is asked for": (True, "<unk>", 0),
+}
+
+
+@pytest.mark.parametrize(("adds", "padding", "wanted"), PADDING.values(), ids=PADDING)
 def test_prompts_without_bos_are_padded_and_measured_without_padding(
-    folded: Model, plain_folded: Any, tiny_task: Task, svds: SvdCache
+    folded: Model, plain_folded: Any, tiny_task: Task, svds: SvdCache, adds: bool, padding: str, wanted: int
 ) -> None:
     """The reference pads all prompts as far as the model reads, to score and to predict."""
-    view, task = folded.view(), uneven(tiny_task)
-    keys = matrices(view)
-    found = released(plain_folded, keys, ids(task, "train"), fraction=0.3, size=4, length=tiny.POSITIONS)
-    report = run_released(view, task, svds, (), ReleasedSettings(0.3, 4), control_draws=0)
+    tokenizer = tiny.tokenizer()
+    tokenizer.pad_token = padding
+    if adds:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", BOS)]
+        )
+    view, task, pad = replace(folded, tokenizer=tokenizer).view(), uneven(tiny_task), tokenizer.pad_token_id
+    begins = [BOS] if adds else []
+    train, test = (
+        [plain.Encoded(begins + one.prompt, begins + one.answer) for one in ids(task, split)]
+        for split in ("train", "test")
+    )
+    keys, length = matrices(view), tiny.POSITIONS
+    found = released(plain_folded, keys, train, fraction=0.3, size=4, wanted=wanted, length=length, pad=pad)
+    report = run_released(view, task, svds, (), ReleasedSettings(0.3, 4, wanted), control_draws=0)
     same_removed(report, found)
     assert report.means.padded
-    assert report.means.length == 6  # the longest prompt and one padding token more
-    test = ids(task, "test")
-    logits = predicted(plain_folded, found, Prompts.of(test, tiny.POSITIONS))
-    losses = [-float(row.log_softmax(-1)[one.answer[0]]) for row, one in zip(logits, test, strict=True)]
+    assert (report.positions, report.bos) == (length, adds or pad == BOS)
+    logits = predicted(plain_folded, found, Prompts.of(test, length, pad))
+    losses = [-float(row.log_softmax(-1)[one.answer[wanted]]) for row, one in zip(logits, test, strict=True)]
     assert report.test.loss == pytest.approx(losses, abs=1e-5)
-    for key in keys:
-        u = plain.svd(plain_folded, key)[0]
-        expected = found.means[key] @ u
-        keep = plain.svd(plain_folded, key)[1] > 1e-9  # directions of null values are anybody's
+    before = plain_logits(plain_folded, test, length, pad)
+    losses = [-float(row.log_softmax(-1)[one.answer[wanted]]) for row, one in zip(before, test, strict=True)]
+    assert report.baseline.loss == pytest.approx(losses, abs=1e-5)
+    for one in report.mask.removed:
+        u, s, _ = plain.svd(plain_folded, one.key)
+        if s[one.index] > 1e-9 and one.key.kind is not Kind.O:  # directions of null values are anybody's
+            assert one.c == pytest.approx(float(found.means[one.key][0] @ u[:, one.index]), rel=1e-6, abs=1e-6)
+    for key in (key for key in keys if key.kind is Kind.O):
+        u, s, _ = plain.svd(plain_folded, key)
+        expected, keep = found.means[key] @ u, s > 1e-9
         got = report.means.of[key].numpy()
-        np.testing.assert_allclose(got[:, keep], expected[-6:, keep], atol=1e-5, err_msg=str(key))
-        np.testing.assert_allclose(np.tile(got[:1, keep], (10, 1)), expected[:10, keep], atol=1e-5)
+        np.testing.assert_allclose(got[:, keep], expected[-len(got) :, keep], atol=1e-5, err_msg=str(key))
+        further = length - len(got)
+        np.testing.assert_allclose(np.tile(got[:1, keep], (further, 1)), expected[:further, keep], atol=1e-5)
 
 
 def test_what_follows_the_prompt_gets_its_last_positions_mean(
     folded: Model, plain_folded: Any, level_task: Task, svds: SvdCache
 ) -> None:
     view = folded.view()
-    found = released(plain_folded, matrices(view, [Kind.V]), ids(level_task, "train"), fraction=0.5, size=SIZE)
-    report = run_released(view, level_task, svds, [Kind.V], ReleasedSettings(0.5, SIZE), control_draws=0)
+    found = released(plain_folded, matrices(view, [Kind.O]), ids(level_task, "train"), fraction=0.5, size=SIZE)
+    report = run_released(view, level_task, svds, [Kind.O], ReleasedSettings(0.5, SIZE), control_draws=0)
     with pruned(plain_folded, found) as edited, torch.no_grad():
         losses = [float(plain.example_loss(edited, one)) for one in ids(level_task, "test")]
     assert report.exact["released"].loss == pytest.approx(losses, abs=1e-5)
     ordinary = evaluate(view, level_task)
     assert report.exact["baseline"].loss == pytest.approx(ordinary.loss, abs=1e-9)
     assert report.exact["released"] is not report.test
+    assert report.averaged_test is not None
+    assert report.averaged_test.loss != pytest.approx(report.test.loss, abs=1e-4)
     apply(view, report.mask, svds)
     assert report.exact["averaged"].loss == pytest.approx(evaluate(view, level_task).loss, abs=1e-9)
 
@@ -197,22 +228,33 @@ def test_mini_batches_of_one_go_in_the_order_of_places(folded: Model, level_task
     assert len(report.mask) > 3
 
 
-def test_averaged_means_are_an_ordinary_mask_that_says_so(
+def test_the_mask_is_what_was_measured_unless_it_removes_values_of_O(
     folded: Model, level_task: Task, svds: SvdCache, tmp_path: Path
 ) -> None:
     view = folded.view()
-    report = run_released(view, level_task, svds, [Kind.K], ReleasedSettings(0.3, SIZE), control_draws=0)
+    kinds = [kind for kind in view_kinds(view) if kind is not Kind.O]
+    report = run_released(view, level_task, svds, kinds, ReleasedSettings(0.9, SIZE), control_draws=0)
     check_mask(view, report.mask, svds)
-    for one in report.mask.removed:
-        assert one.c == pytest.approx(float(report.means.of[one.key][:, one.index].mean()), abs=1e-9)
+    assert (report.averaged, report.averaged_test, dict(report.means.of)) == ({}, None, {})
+    assert set(report.exact) == {"baseline", "released"}
     report.mask.save(tmp_path / "mask.json")
     again = load_mask(tmp_path / "mask.json")
     assert again == report.mask
-    assert "one per token position" in again.metrics["frozen_means"]
+    assert again.metrics["frozen_means"] == "summed over the token positions of the last mini-batch"
     assert (again.provenance.scorer, again.provenance.examples, again.model.basis) == ("as-released", 5, "folded")
+    apply(view, again, svds)
+    assert report.exact["released"].loss == pytest.approx(evaluate(view, level_task).loss, abs=1e-12)
 
 
-def test_controls_are_frozen_by_position_too(folded: Model, level_task: Task, svds: SvdCache) -> None:
+def test_means_of_O_are_averaged_in_the_mask_and_it_says_so(folded: Model, level_task: Task, svds: SvdCache) -> None:
+    view = folded.view()
+    report = run_released(view, level_task, svds, [Kind.O], ReleasedSettings(0.3, SIZE), control_draws=0)
+    for one in report.mask.removed:
+        assert one.c == pytest.approx(float(report.means.of[one.key][:, one.index].mean()), abs=1e-9)
+    assert "of O averaged over its real tokens" in report.mask.metrics["frozen_means"]
+
+
+def test_controls_are_frozen_alike(folded: Model, level_task: Task, svds: SvdCache) -> None:
     view = folded.view()
     settings = ReleasedSettings(0.99, SIZE)
     first = run_released(view, level_task, svds, [Kind.K], settings, control_draws=3, seed=4)
@@ -236,9 +278,10 @@ def test_limits_hold_and_the_report_is_plain(folded: Model, level_task: Task, sv
     said = json.loads(json.dumps(report.as_dict()))
     assert said["batch_size"] == SIZE
     assert said["removed"] == len(report.mask) == sum(said["removed_by_kind"].values())
-    assert said["test"]["n"] == said["baseline"]["n"] == said["averaged"]["test"]["n"] == 1
+    assert said["test"]["n"] == said["baseline"]["n"] == 1
+    assert said["averaged"] == {}
     assert said["controls"]["random-per-matrix"]["draws"] == 2
-    assert said["forwards"] == 4 * 3 + 1
+    assert said["forwards"] == 4 * 3
 
 
 def test_the_shared_model_and_the_view_are_left_as_they_were(folded: Model, tiny_task: Task, svds: SvdCache) -> None:
@@ -266,7 +309,7 @@ def test_what_the_released_code_could_not_do_is_refused(
     folded: Model, model: Model, tiny_task: Task, level_task: Task, svds: SvdCache
 ) -> None:
     view = folded.view()
-    with pytest.raises(TaskError, match=r"the prompts of tiny have 2 to 6 tokens: .* all prompts need one length"):
+    with pytest.raises(TaskError, match=r"the prompts have 2 to 6 tokens: .* all prompts need one length"):
         run_released(view, tiny_task, svds, [Kind.K], ReleasedSettings())
     with pytest.raises(SettingsError, match=r"loaded in the raw basis, .* load it in the folded basis"):
         run_released(model.view(), level_task, svds, [Kind.K], ReleasedSettings())
@@ -300,10 +343,10 @@ def test_another_answer_token_is_asked_for_where_the_first_one_is_predicted(
     assert report.test.loss == pytest.approx(losses, abs=1e-5)
 
 
-def test_means_belong_to_a_length_and_to_matrices(view: View, tiny_task: Task, svds: SvdCache) -> None:
+def test_means_belong_to_a_length(view: View, tiny_task: Task, svds: SvdCache) -> None:
     from explorer.search import prune
 
-    mask = prune(view, tiny_task, svds, kinds=[Kind.K], count=3)
+    mask = prune(view, tiny_task, svds, kinds=[Kind.O], count=3)
     means = PositionMeans({key: torch.zeros(4, svds.get(view, key).rank) for key in mask.by_matrix})
     batch = batches(view, tiny_task, tiny_task.test)[0]
     with (
@@ -311,16 +354,11 @@ def test_means_belong_to_a_length_and_to_matrices(view: View, tiny_task: Task, s
         pytest.raises(TaskError, match="the prompts have 2 to 6 tokens, the frozen means by position are of 4"),
     ):
         positions.run(view, batch)
-    with (
-        pytest.raises(MaskError, match="has no means by position"),
-        frozen_by_position(view, mask, PositionMeans({}), svds),
-    ):
-        pass
     assert view.applied == {}
 
 
 def test_the_tiny_models_padding_token_is_the_references(folded: Model) -> None:
-    assert (folded.tokenizer.pad_token_id, folded.tokenizer.eos_token_id, PAD) == (None, None, 0)
+    assert (folded.tokenizer.pad_token_id, folded.tokenizer.eos_token_id, BOS) == (None, None, 0)
     assert [one.prompt[0] for one in encoded(tiny.task())] == [0] * 6
 
 
@@ -335,23 +373,30 @@ def test_the_command_reports_and_writes_the_ordinary_mask(tmp_path: Path) -> Non
     assert said["mask_digest"] == load_mask(out).digest
     shown = commands.run(*given)
     assert "as released" in shown.stdout
-    assert "with averaged means" in shown.stdout
-    assert "frozen by position" in shown.stdout
+    assert "averaged" not in shown.stdout
+    assert "frozen alike" in shown.stdout
+    with_o = commands.run(*("K,O" if word == "K" else word for word in given))
+    assert "with averaged means in O" in with_o.stdout
     assert "--strategy paper" in commands.refused(*given[:7], "--as-released", "--out", out)
     assert "leave out --stacked" in commands.refused(*given, "--stacked")
     assert "leave out --mode zero" in commands.refused(*given, "--mode", "zero")
     assert "leave out --layers" in commands.refused(*given, "--layers", "0")
 
 
+@pytest.mark.parametrize("kinds", [(Kind.K, Kind.OUT), (Kind.K, Kind.OUT, Kind.O)])
 @pytest.mark.parametrize("gain", [0.0, 0.4])
 def test_equal_means_at_all_positions_are_the_masks_own_freeze(
-    view64: View, tiny_task: Task, svds: SvdCache, gain: float
+    view64: View, tiny_task: Task, svds: SvdCache, gain: float, kinds: tuple[Kind, ...]
 ) -> None:
+    """Of some matrices only: the others have the mask's own."""
     from explorer.search import prune
 
-    mask = prune(view64, tiny_task, svds, kinds=[Kind.K, Kind.OUT], count=5).scaled(gain)
+    mask = prune(view64, tiny_task, svds, kinds=kinds, count=9).scaled(gain)
     of = {}
+    assert len({key.kind for key in mask.by_matrix}) > 1
     for key, removed in mask.by_matrix.items():
+        if key.kind is Kind.K:
+            continue
         of[key] = torch.zeros(4, svds.get(view64, key).rank, dtype=torch.float64)
         for one in removed:
             of[key][:, one.index] = one.c
