@@ -82,6 +82,8 @@ def check_alone(strategy: str, layers: str | None, mode: str, *, stacked: bool, 
 
 
 def _show(view: View, task: Task, found: ReleasedReport) -> None:
+    from explorer.attribution.minibatches import adds_bos
+
     settings, name = found.settings, f"{len(found.mask):,} removed"
     show_table(
         f"{view.model.source.name} on {task.name}: paper, as released, in mini-batches of {settings.batch_size}",
@@ -105,12 +107,16 @@ def _show(view: View, task: Task, found: ReleasedReport) -> None:
             ("control", "draws", "accuracy: median (range)", "beaten in accuracy", "beaten in loss"),
             [_control_row(name, runs) for name, runs in found.controls.items()],
         )
-    padded = f", padded on the left, read {'with' if found.bos else 'without'} a BOS" if found.means.padded else ""
+    padded = (
+        f", padded on the left, read {'with' if found.reads_bos else 'without'} a BOS" if found.means.padded else ""
+    )
     say(
         f"Right is answer token {settings.answer_token} at the prompt's last position. Frozen means are summed over "
         f"{found.positions} positions{padded}; those of O are kept by position. {found.forwards:,} forward passes of "
         f"one example, {found.seconds:.0f} s."
     )
+    if found.means.padded and settings.answer_token == 0 and adds_bos(view):
+        say("The tokenizer puts a BOS in front of an answer, too: as released, token 0 is that BOS.")
     if settings.batch_size == 1:
         say("With mini-batches of one every score is 0: values went in the order of their places.")
 

@@ -129,8 +129,8 @@ def search(
     With --strategy paper --as-released nothing is searched: --fraction decides, the budget does not. What replaces a
     value is its mean over the last mini-batch, summed over token positions. Values of O have one mean per position; the
     mask file holds their average, which is measured as well. Right is --answer-token at the prompt's last position.
-    Further keys of --json: as_released, fraction, batch_size, answer_token, positions, padded, bos, removed_by_kind,
-    unpruned and averaged (by split; averaged is empty without O), exact (all answer tokens, test).
+    Further keys of --json: as_released, fraction, batch_size, answer_token, positions, padded, reads_bos,
+    removed_by_kind, unpruned and averaged (by split; averaged is empty without O), exact (all answer tokens, test).
 
     Example: `eigenprune search --model bundled --task int-mult --kinds Q,K --max-removed 20 --out mask.json`
     """

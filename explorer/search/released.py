@@ -98,7 +98,7 @@ class ReleasedReport:
         exact: the same on the test split, by name, with all answer tokens counted, teacher-forced.
         controls: by name, on the test split, frozen like the mask.
         positions: tokens of a prompt, with its padding.
-        bos: whether prompts were read with a BOS in front.
+        reads_bos: whether prompts were read with a BOS in front.
         forwards: forward passes of one example until the mask was found (a backward pass counts as two).
         seconds: until the mask was found.
     """
@@ -114,7 +114,7 @@ class ReleasedReport:
     exact: Evaluations
     controls: Mapping[str, ControlRuns]
     positions: int
-    bos: bool
+    reads_bos: bool
     forwards: int
     seconds: float
 
@@ -152,7 +152,7 @@ class ReleasedReport:
             "mode": self.mask.mode,
             "positions": self.positions,
             "padded": self.means.padded,
-            "bos": self.bos,
+            "reads_bos": self.reads_bos,
             "removed": len(self.mask),
             "removed_by_kind": dict(Counter(str(one.key.kind) for one in self.mask.removed)),
             "mask_digest": self.mask.digest,
@@ -233,7 +233,7 @@ def run_released(
                 controls=measures.controls(
                     scores, mask, means, released["test"], seeds, control_names, part(progress, 0.6, 1.0)
                 ),
-                positions=positions, bos=read.bos,
+                positions=positions, reads_bos=measures.reads_bos,
                 forwards=4 * scores.n + last,  # loss, scores, last mini-batch
                 seconds=seconds,
             )  # fmt: skip

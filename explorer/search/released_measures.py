@@ -57,6 +57,11 @@ class Measures:
         check_lengths(lengths, self.options)
         return self.options.padded_to or max(lengths)
 
+    @property
+    def reads_bos(self) -> bool:
+        """Whether prompts are read with a BOS in front."""
+        return bool(int(self._batches("test")[0].tokens[0, 0]) == self.view.model.tokenizer.bos_token_id)
+
     def position_means(self, keys: tuple[MatrixKey, ...]) -> PositionMeans:
         """Frozen means by position of O's values, from the last mini-batch of the train examples."""
         given = batches(self.view, self.task, self.task.split("train", self.limit))

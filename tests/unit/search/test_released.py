@@ -145,7 +145,7 @@ def test_prompts_without_bos_are_padded_and_measured_without_padding(
     report = run_released(view, task, svds, (), ReleasedSettings(0.3, 4, wanted), control_draws=0)
     same_removed(report, found)
     assert report.means.padded
-    assert (report.positions, report.bos) == (length, adds or pad == BOS)
+    assert (report.positions, report.reads_bos) == (length, adds or pad == BOS)
     logits = predicted(plain_folded, found, Prompts.of(test, length, pad))
     losses = [-float(row.log_softmax(-1)[one.answer[wanted]]) for row, one in zip(logits, test, strict=True)]
     assert report.test.loss == pytest.approx(losses, abs=1e-5)
@@ -370,6 +370,7 @@ def test_the_command_reports_and_writes_the_ordinary_mask(tmp_path: Path) -> Non
     said = commands.report(*given)
     assert said["as_released"] is True
     assert (said["basis"], said["batch_size"], said["fraction"], said["positions"]) == ("folded", 4, 0.2, 5)
+    assert (said["padded"], said["reads_bos"], said["averaged"]) == (False, True, {})
     assert said["mask_digest"] == load_mask(out).digest
     shown = commands.run(*given)
     assert "as released" in shown.stdout

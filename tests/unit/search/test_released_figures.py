@@ -99,9 +99,9 @@ def test_padded_prompts_are_scored_and_predicted_as_by_the_library_of_the_releas
     assert {f"{one.key}:{one.index}" for one in report.mask.removed} == set(case["chosen"].split())
     assert report.baseline.loss == pytest.approx(case["before"], abs=1e-9)
     assert report.test.loss == pytest.approx(case["after"], abs=1e-9)
-    assert (report.positions, report.bos) == (32, case["adds_bos"] or case["pad_is_bos"])
+    assert (report.positions, report.reads_bos) == (32, case["adds_bos"] or case["pad_is_bos"])
     scores = score(
-        view, replace(task, bos=report.bos), svds, matrices(view, kinds), scorer="as-released",
+        view, replace(task, bos=report.reads_bos), svds, matrices(view, kinds), scorer="as-released",
         options=Options(batch_size=3, answer_token=case["answer_token"], padded_to=32),
     )  # fmt: skip
     for name, (largest, weighted) in case["scores"].items():
