@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from explorer.batches import encode_prompt, token_texts
 from explorer.edit import apply, check_values
 from explorer.errors import TaskError
 from explorer.keys import MatrixKey
@@ -26,6 +25,10 @@ from explorer.masks import Mask, Removed
 from explorer.models import View
 from explorer.registry import check, input_hook, parts_of
 from explorer.svd_cache import SvdCache
+from explorer.tasks import AS_USUAL, Example, Framing
+from explorer.tokens import known_rows, read_prompt_ids, token_texts
+
+Prompt = str | Example  # text, or an example's prompt with what is shown before it
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,7 @@ class Reading:
         residual: residual stream [layer + 1, position, d_model]; entry 0 is what the first block reads.
         lens: log-probabilities of the next token after the last position, per entry of `residual`; the last one is the
             model's own prediction.
+        known: which rows of the vocabulary are tokens; others are never listed.
     """
 
     ids: tuple[int, ...]
@@ -45,10 +49,12 @@ class Reading:
     attention: tuple[Float[Tensor, "head query key"], ...]
     residual: Float[Tensor, "layer position d_model"]
     lens: Float[Tensor, "layer vocabulary"]
+    known: Bool[Tensor, " vocabulary"]
 
     def top(self, k: int, layer: int = -1) -> list[tuple[int, float]]:
         """The k most likely next tokens as (id, probability), by the lens at `layer` (default: the model's own)."""
-        values, ids = self.lens[layer].exp().topk(k)
+        probabilities = self.lens[layer].exp().masked_fill(~self.known, -1.0)
+        values, ids = probabilities.topk(min(k, int(self.known.sum())))
         return list(zip(ids.tolist(), values.tolist(), strict=True))
 
 
@@ -118,14 +124,14 @@ class Written:
         return order
 
 
-def written(view: View, mask: Mask, svds: SvdCache, prompt: str, *, bos: bool = True) -> Written:
+def written(view: View, mask: Mask, svds: SvdCache, prompt: Prompt, framing: Framing = AS_USUAL) -> Written:
     """What each value that a mask removes writes on a prompt in the unpruned model; the view is left unpruned.
 
     Raises:
-        TaskError: the prompt is empty or longer than the model reads.
+        TaskError: the prompt is empty, longer than the model reads, or cannot be put into the framing.
         MaskError, MatrixError: another model's mask, or values that the model does not have.
     """
-    ids = _ids(view, prompt, bos=bos)
+    ids = _ids(view, prompt, framing)
     kept: dict[str, Tensor] = {}
     with view.lock, torch.no_grad():
         apply(view, mask.without_all(), svds)
@@ -156,13 +162,13 @@ def _wrote(
     return ((read @ decomposition.u[:, indices].double()) * decomposition.s[indices].double()).T.float()
 
 
-def read_prompt(view: View, prompt: str, *, bos: bool = True) -> Reading:
+def read_prompt(view: View, prompt: Prompt, framing: Framing = AS_USUAL) -> Reading:
     """Run a prompt through the view as it is now and keep what happened inside.
 
     Raises:
-        TaskError: the prompt is empty or longer than the model reads.
+        TaskError: the prompt is empty, longer than the model reads, or cannot be put into the framing.
     """
-    ids = _ids(view, prompt, bos=bos)
+    ids = _ids(view, prompt, framing)
     n_layers = int(view.config.n_layers)
     kept: dict[str, Tensor] = {}
     names = {
@@ -181,21 +187,22 @@ def read_prompt(view: View, prompt: str, *, bos: bool = True) -> Reading:
         attention=tuple(kept[f"pattern{layer}"] for layer in range(n_layers)),
         residual=residual.cpu(),
         lens=lens.float().log_softmax(dim=-1).cpu(),
+        known=known_rows(view.model.tokenizer, lens.shape[-1]),
     )
 
 
-def contrast(view: View, mask: Mask, svds: SvdCache, prompt: str, *, bos: bool = True) -> Contrast:
+def contrast(view: View, mask: Mask, svds: SvdCache, prompt: Prompt, framing: Framing = AS_USUAL) -> Contrast:
     """Run a prompt through the unpruned view and through the masked one; the view is left with the mask on it.
 
     Raises:
-        TaskError: the prompt is empty or longer than the model reads.
+        TaskError: the prompt is empty, longer than the model reads, or cannot be put into the framing.
         MaskError, MatrixError: another model's mask, or values that the model does not have.
     """
     with view.lock:
         apply(view, mask.without_all(), svds)
-        before = read_prompt(view, prompt, bos=bos)
+        before = read_prompt(view, prompt, framing)
         apply(view, mask, svds)
-        return Contrast(before, read_prompt(view, prompt, bos=bos))
+        return Contrast(before, read_prompt(view, prompt, framing))
 
 
 def answer_lens(reading: Reading, answer: Sequence[int]) -> list[float]:
@@ -203,10 +210,11 @@ def answer_lens(reading: Reading, answer: Sequence[int]) -> list[float]:
     return [float(value) for value in reading.lens[:, answer[0]]]
 
 
-def _ids(view: View, prompt: str, *, bos: bool) -> list[int]:
-    ids = encode_prompt(view.model.tokenizer, prompt, bos=bos)
+def _ids(view: View, prompt: Prompt, framing: Framing) -> list[int]:
+    ids = read_prompt_ids(view.model, prompt, framing)
     longest = int(view.config.n_ctx)
-    if not prompt.strip() or not 0 < len(ids) <= longest:
+    text = prompt if isinstance(prompt, str) else prompt.prompt
+    if not text.strip() or not 0 < len(ids) <= longest:
         raise TaskError(f"the prompt has {len(ids)} tokens: type some text of 1 to {longest} tokens for this model.")
     return ids
 

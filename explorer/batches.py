@@ -1,4 +1,4 @@
-"""Examples to tokens: one tokenisation path, padded on the right, answer positions known.
+"""Examples as batches of tokens: padded on the right, answer positions known.
 
 Padding on the right needs no attention mask in a causal model: no real token can see a padding token. It is computed
 all the same, so examples of like length are batched together, and each batch knows where its examples stood.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,23 +17,11 @@ from torch import Tensor
 from explorer.errors import SettingsError, TaskError
 from explorer.models import View
 from explorer.tasks import Example, Task
+from explorer.tokens import Encoded, encode_for
 
 BATCH_SIZE, WIDE_BATCH_SIZE = 64, 16  # wide models gain nothing from more, and can be stopped sooner with less
 WIDE = 512
 SHORTEST_SHARED, WORTH_SHARING = 8, 0.25  # tokens, and share of all tokens, that make reading them once worth it
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One example as token ids: what the model reads and which tokens it should say."""
-
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-
-    @property
-    def length(self) -> int:
-        """Number of tokens that are run: the answer's last one is not read."""
-        return len(self.prompt) + len(self.answer) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,54 +111,6 @@ class Batch:
         )
 
 
-def encode(tokenizer: Any, example: Example, *, bos: bool) -> Encoded:
-    """Tokenise a prompt and its answer together, with one BOS in front if asked for and known to the tokenizer.
-
-    Raises:
-        TaskError: the tokenizer merges the end of the prompt with the start of the answer, or does not know the answer.
-    """
-    return encode_all(tokenizer, [example], bos=bos)[0]
-
-
-def encode_all(tokenizer: Any, examples: Sequence[Example], *, bos: bool) -> list[Encoded]:
-    """`encode` for many at once: a call of the tokenizer for each costs as much as running a small model on them."""
-    texts = dict.fromkeys(text for one in examples for text in (one.prompt, one.prompt + one.answer))
-    ids = dict(zip(texts, _ids(tokenizer, list(texts)), strict=True))
-    return [_encoded(tokenizer, one, ids[one.prompt], ids[one.prompt + one.answer], bos=bos) for one in examples]
-
-
-def _encoded(tokenizer: Any, example: Example, prompt: list[int], whole: list[int], *, bos: bool) -> Encoded:
-    if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
-        raise TaskError(
-            f"the tokenizer cannot separate answer {example.answer[:40]!r} from prompt {example.prompt[-40:]!r}: "
-            "move the space from the end of the prompt to the start of the answer, or reword it."
-        )
-    answer = whole[len(prompt) :]
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in answer:
-        raise TaskError(f"the tokenizer does not know all of the answer {example.answer[:40]!r}; reword it.")
-    return Encoded(tuple(_begun(tokenizer, prompt, bos=bos)), tuple(answer))
-
-
-def encode_prompt(tokenizer: Any, prompt: str, *, bos: bool) -> list[int]:
-    """Token ids of a prompt, with one BOS in front if asked for, known, and not already written in the prompt."""
-    return _begun(tokenizer, _ids(tokenizer, [prompt])[0], bos=bos)
-
-
-def _begun(tokenizer: Any, ids: list[int], *, bos: bool) -> list[int]:
-    first = tokenizer.bos_token_id
-    return [first, *ids] if bos and first is not None and ids[:1] != [first] else ids
-
-
-def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return ids
-
-
-def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Each token as the tokenizer cut it, decoded on its own, so that spaces show."""
-    return [tokenizer.decode([token]) for token in ids]
-
-
 def batches(
     view: View,
     task: Task,
@@ -194,12 +133,12 @@ def batches(
             beginning of a shuffled split, a random sample, and not its shortest examples.
 
     Raises:
-        TaskError: no examples, one that is longer than the model reads, or an inseparable answer.
+        TaskError: no examples, one that is longer than the model reads, or one that `encode_for` refuses.
     """
     if not examples:
         raise TaskError("there are no examples to run: choose a split that has some.")
     longest = int(view.config.n_ctx)
-    encoded = encode_all(view.model.tokenizer, examples, bos=task.bos)
+    encoded = encode_for(view.model, task, examples)
     for example, one in zip(examples, encoded, strict=True):
         if not 0 < one.length <= longest:
             raise TaskError(

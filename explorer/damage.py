@@ -50,6 +50,7 @@ class TaskDamage:
             "task": self.task.name,
             "task_digest": self.task.digest,
             "shots": self.task.shots,
+            **self.task.framing.as_dict(),
             "split": self.split,
             "masked": _figures(self.comparison.masked, self.masked),
             "baseline": _figures(self.comparison.baseline, self.baseline),

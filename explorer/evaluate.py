@@ -17,6 +17,7 @@ from explorer.paired import McNemar, bootstrap_interval, mcnemar
 from explorer.progress import Progress, track
 from explorer.residuals import Kept, keep, run_kept
 from explorer.tasks import Example, Task
+from explorer.tokens import decoded
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Evaluation:
     Attributes:
         loss: summed over answer tokens, nats per example.
         correct: teacher-forced exact match over all answer tokens.
-        answers: the most likely token at every answer position, decoded.
+        answers: the most likely token at every answer position, decoded; a row that is no token by its number.
     """
 
     examples: tuple[Example, ...]
@@ -225,4 +226,4 @@ def _decode(tokenizer: Any, batch: Batch, predicted: Sequence[int]) -> list[str]
     tokens: list[list[int]] = [[] for _ in range(len(batch))]
     for row, token in zip(batch.rows.tolist(), predicted, strict=True):
         tokens[row].append(token)
-    return [tokenizer.decode(row) for row in tokens]
+    return [decoded(tokenizer, row) for row in tokens]

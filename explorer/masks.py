@@ -86,7 +86,7 @@ class Provenance(_Frozen):
     """How a mask was found, as far as it is known.
 
     Attributes:
-        task: its name; `task_digest`, `shots` and `template` say what was asked.
+        task: its name; `task_digest`, `shots`, `template`, `bos`, `chat` and `system` say what was asked.
         split: whose first `examples` were scored.
         strategy: what chose the values by the scores.
     """
@@ -95,6 +95,10 @@ class Provenance(_Frozen):
     task_digest: str | None = None
     shots: int | None = None
     template: str | None = None
+    # Left out where they are as usual: such a file says what it always said, and older versions read it.
+    bos: str = Field(default="auto", exclude_if=lambda bos: bos == "auto")
+    chat: bool = Field(default=False, exclude_if=lambda chat: not chat)
+    system: str | None = Field(default=None, exclude_if=lambda system: system is None)
     split: str | None = None
     examples: int | None = None
     seed: int | None = None

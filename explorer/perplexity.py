@@ -27,10 +27,11 @@ from explorer.files import digest
 from explorer.models import View
 from explorer.paired import bootstrap_interval
 from explorer.progress import Progress
+from explorer.tokens import MAX_UNKNOWN, check_rows, front_tokens, unknown_sentence, unknown_share
 
 TEXT = ASSETS / "text" / "opticks.txt"
 WINDOW, TOKENS = 512, 4096
-MAX_BYTES, MAX_UNKNOWN = 10_000_000, 0.05
+MAX_BYTES = 10_000_000
 _LOGITS_AT_ONCE = 1 << 25  # floats held at a time
 
 
@@ -143,8 +144,7 @@ def perplexity(
     longest = int(view.config.n_ctx)
     window = min(WINDOW, longest) if window is None else window
     stride = max(1, window // 2) if stride is None else stride
-    bos = view.model.tokenizer.bos_token_id
-    front = [] if bos is None else [int(bos)]
+    front = front_tokens(view.model.tokenizer)
     room = window - len(front)
     if not (2 <= window <= longest and 1 <= stride < window):
         raise SettingsError(
@@ -152,6 +152,7 @@ def perplexity(
             "the stride must be at least 1 and smaller than the window."
         )
     ids = tokens_of(view.model.tokenizer, text, tokens)
+    check_rows(view.model, [*front, *ids], text)
     nll: list[float] = []
     counts: list[int] = []
     with view.lock, torch.inference_mode():
@@ -190,11 +191,10 @@ def tokens_of(tokenizer: Any, text: str, limit: int | None) -> list[int]:
     ids: list[int] = tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"][:limit]
     if len(ids) < 2:
         raise TaskError(f"the text has {len(ids)} tokens: give one of 2 or more.")
-    unknown = ids.count(tokenizer.unk_token_id) / len(ids)
+    unk = tokenizer.unk_token_id
+    unknown = unknown_share(tokenizer, [piece]) if unk is None else ids.count(unk) / len(ids)
     if unknown > MAX_UNKNOWN:
-        raise TaskError(
-            f"the model's tokenizer does not know {100 * unknown:.0f} % of this text: give a text in its own words."
-        )
+        raise TaskError(f"{unknown_sentence(unknown, 'this text')}: give a text in its own words.")
     return ids
 
 

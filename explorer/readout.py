@@ -28,12 +28,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.architectures import architecture
-from explorer.batches import token_texts
 from explorer.errors import MatrixError
 from explorer.keys import AnyKey, CircuitKey, Kind
 from explorer.models import View
 from explorer.norms import READERS, Norms, norms
 from explorer.svd import Decomposition
+from explorer.tokens import known_rows, token_texts
 
 Side = Literal["reads", "writes"]
 _CHUNK = 8192  # tokens at a time: embeddings of a large vocabulary are not copied whole
@@ -126,9 +126,9 @@ def _embeddings(view: View) -> Iterator[Float[Tensor, "token d_model"]]:
     embedding, base = _embedding(view), view.bridge.original_model.base_model
     base = getattr(base, "decoder", base)  # OPT
     steps = [getattr(base, name, None) for name in ("word_embeddings_layernorm", "project_in")]  # BLOOM, OPT
-    count = len(view.model.tokenizer)
-    for start in range(0, min(count, embedding.weight.shape[0]), _CHUNK):
-        ids = torch.arange(start, min(start + _CHUNK, count, embedding.weight.shape[0]), device=view.device)
+    count = int(embedding.weight.shape[0])
+    for start in range(0, count, _CHUNK):
+        ids = torch.arange(start, min(start + _CHUNK, count), device=view.device)
         e = embedding(ids[None])
         for step in steps:
             e = e if step is None else step(e)
@@ -136,10 +136,10 @@ def _embeddings(view: View) -> Iterator[Float[Tensor, "token d_model"]]:
 
 
 def _extreme(view: View, values: Float[Tensor, " token"], k: int, *, largest: bool) -> tuple[Token, ...]:
-    """The k tokens with the largest or smallest values; an unembedding's padding beyond the tokenizer is left out."""
-    known = values[: len(view.model.tokenizer)]
-    top = known.topk(min(k, len(known)), largest=largest)
-    ids = top.indices.tolist()
+    """The k tokens with the largest or smallest values; rows that are none of the tokenizer's are left out."""
+    known = known_rows(view.model.tokenizer, len(values)).nonzero()[:, 0]
+    top = values[known].topk(min(k, len(known)), largest=largest)
+    ids = known[top.indices].tolist()
     texts = token_texts(view.model.tokenizer, ids)
     return tuple(Token(*one) for one in zip(ids, texts, top.values.tolist(), strict=True))
 

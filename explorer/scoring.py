@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from explorer.batches import Batch, Encoded, batches, encode_all
+from explorer.batches import Batch, batches
 from explorer.errors import TaskError
 from explorer.evaluate import Evaluation, evaluate, gather
 from explorer.metrics import Mean, mean, outcome, wilson_interval
@@ -29,6 +29,7 @@ from explorer.models import View
 from explorer.prefix import all_logits
 from explorer.progress import Progress
 from explorer.tasks import Example, Task
+from explorer.tokens import Encoded, check_different, encode_for
 
 Rule = Literal["sum", "mean"]
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -117,16 +118,18 @@ def alternatives(
 
     Raises:
         TaskError: an empty split, examples without any alternative, or one that this model cannot take, such as a
-            choice whose first letters the tokenizer merges with the prompt.
+            choice whose first letters the tokenizer merges with the prompt, or two that are the same tokens.
     """
     examples = task.split(split, limit)
     if not has_alternatives(examples):
         raise TaskError(f"the {split} split of {task.name} has neither choices nor distractors: measure exact match.")
     texts = tuple(_texts(example) for example in examples)
-    spread = tuple(Example(one.prompt, text) for one, mine in zip(examples, texts, strict=True) for text in mine)
-    encoded = encode_all(view.model.tokenizer, spread, bos=task.bos)
-    run = _evaluate(view, task, spread, encoded, progress)
+    spread = tuple(one.answered(text) for one, mine in zip(examples, texts, strict=True) for text in mine)
+    encoded = encode_for(view.model, task, spread)
     starts = list(accumulate(map(len, texts), initial=0))
+    for one, mine, (i, j) in zip(examples, texts, pairwise(starts), strict=True):
+        check_different(one, list(zip(mine, encoded[i:j], strict=True)))
+    run = _evaluate(view, task, spread, encoded, progress)
     answers = starts[:-1]  # each example's answer is its first alternative
     exact = Evaluation(
         examples,

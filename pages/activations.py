@@ -5,7 +5,8 @@ import streamlit as st
 
 from explorer import plots
 from explorer.activations import answer_lens
-from explorer.batches import encode, token_texts
+from explorer.tasks import Example
+from explorer.tokens import encode, token_texts
 from explorer.ui import figures, links, pages, recipes, session, share, words, work
 from explorer.ui.inside import TOP, choose_example, choose_head, heads, wrote
 from explorer.ui.tabs import tabs
@@ -34,8 +35,9 @@ prompt = prompt_box.text_input(
     on_change=lambda: st.session_state.update({"example-chosen": True}),
 )
 links.keep("prompt", prompt, example.prompt)
+asked = Example(prompt, "", shown=example.shown)
 with status:
-    contrast = work.contrast(bench, prompt)
+    contrast = work.contrast(bench, asked)
 with head_box:
     layer, head = choose_head(bench, contrast)
 if contrast is None:
@@ -52,7 +54,7 @@ copied = st.container()
 one, every = tabs("heads", {"one": "One head", "every": "Every head"})
 looked_at = (layer, None if every.open else head)
 with copied:
-    share.copy("prompt", bench, lambda: [recipes.activations(share.setting(bench), prompt, looked_at, TOP, answer)])
+    share.copy("prompt", bench, lambda: [recipes.activations(share.setting(bench), asked, looked_at, TOP, answer)])
 if every.open:
     with every:
         heads(contrast, layer)
@@ -77,7 +79,7 @@ with left:
 with right:
     candidates = contrast.next_tokens(TOP)
     if answer is not None:
-        right_one = encode(bench.model.tokenizer, example, bos=bench.task.bos).answer[0]
+        right_one = encode(bench.model.tokenizer, example, bench.task.around).answer[0]
         candidates = list(dict.fromkeys((right_one, *candidates)))
     names = dict(zip(candidates, token_texts(bench.model.tokenizer, candidates), strict=True))
     token = st.selectbox(
@@ -88,7 +90,7 @@ with right:
     figures.draw(figure, "lens")
 
 st.subheader(f"What a {words.past(bench.mask)} value wrote", divider="gray", anchor=False)
-wrote(bench, prompt)
+wrote(bench, asked)
 
 st.subheader("Most likely next tokens", divider="gray", anchor=False)
 for box, reading, other, title in zip(
@@ -96,7 +98,7 @@ for box, reading, other, title in zip(
 ):
     rows = [
         {
-            "token": repr(bench.model.tokenizer.decode([one])),
+            "token": repr(token_texts(bench.model.tokenizer, [one])[0]),
             "probability": 100 * probability,
             "in the other": 100 * float(other.lens[-1, one].exp()),
         }

@@ -70,7 +70,10 @@ class ActivationsReport(TypedDict):
     model_digest: str
     basis: str
     prompt: str
-    bos: bool
+    bos: str
+    chat: bool
+    system: str | None
+    turns: list[str]
     tokens: list[TokenText]
     mode: str | None
     gain: float | None
@@ -87,7 +90,7 @@ class ActivationsReport(TypedDict):
 
 def next_tokens(view: View, reading: Reading, k: int) -> list[NextToken]:
     """The k most likely next tokens."""
-    from explorer.batches import token_texts
+    from explorer.tokens import token_texts
 
     likely = reading.top(k)
     texts = token_texts(view.model.tokenizer, [token for token, _ in likely])
@@ -100,7 +103,7 @@ def next_tokens(view: View, reading: Reading, k: int) -> list[NextToken]:
 def lens(view: View, contrast: Contrast, tokens: Sequence[int]) -> list[LensToken]:
     """Some next tokens through the layers."""
     from explorer.activations import answer_lens
-    from explorer.batches import token_texts
+    from explorer.tokens import token_texts
 
     return [
         {

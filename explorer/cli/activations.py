@@ -24,6 +24,7 @@ from explorer.cli.activation_report import (
 from explorer.cli.console import notice, percent, say, show_json, show_table, working
 from explorer.cli.setup import identity, open_view
 from explorer.errors import SettingsError
+from explorer.tasks import Example, Framing, as_framing
 
 if TYPE_CHECKING:
     from explorer.masks import Mask
@@ -52,9 +53,13 @@ def activations(
     values: Annotated[
         int, typer.Option("--values", min=0, help="Removed values shown, the most changed; --json has all.")
     ] = 3,
-    bos: Annotated[
-        bool, typer.Option("--bos/--no-bos", help="Put the BOS token in front, if the tokenizer has one.")
-    ] = True,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
+    turn: Annotated[
+        list[str] | None,
+        typer.Option("--turn", help="An earlier turn of the chat, the user's or the assistant's by turns; repeatable."),
+    ] = None,
     basis: options.Basis = "raw",
     dtype: options.Dtype = None,
     device: options.Device = None,
@@ -71,10 +76,21 @@ def activations(
     from explorer.masks import load_mask
 
     given = None if mask is None else load_mask(mask)
-    report = _report(open_view(model, dtype, device, basis), prompt, given, answer, heads, top, bos=bos)
+    framing = as_framing(bos, chat=chat, system=system)
+    asked = Example(prompt, "", shown=_turns(turn or [], framing))
+    report = _report(open_view(model, dtype, device, basis), asked, given, answer, heads, top, framing)
     if json:
         return show_json(report)
     _show(report, None if given is None else given.state, values)
+
+
+def _turns(texts: Sequence[str], framing: Framing) -> tuple[tuple[str, str], ...]:
+    """Earlier turns in pairs."""
+    if texts and not framing.chat:
+        raise SettingsError("--turn is a turn of a chat: add --chat, or leave it out.")
+    if len(texts) % 2:
+        raise SettingsError(f"--turn is given {len(texts)} times: give every turn of the user's its assistant's.")
+    return tuple(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _head(text: str) -> Head:
@@ -86,25 +102,27 @@ def _head(text: str) -> Head:
 
 
 def _report(
-    view: View, prompt: str, mask: Mask | None, answer: str | None, heads: Sequence[Head], top: int, *, bos: bool
+    view: View, asked: Example, mask: Mask | None, answer: str | None, heads: Sequence[Head], top: int, framing: Framing
 ) -> ActivationsReport:
     from explorer.activations import contrast, written
-    from explorer.batches import encode
     from explorer.edit import empty_mask
     from explorer.svd_cache import default_cache
-    from explorer.tasks import Example
+    from explorer.tokens import encode
 
     places = list(_places(view, heads))
     tokenizer, svds = view.model.tokenizer, default_cache(notice)
-    first = [] if answer is None else [encode(tokenizer, Example(prompt, answer), bos=bos).answer[0]]
+    first = [] if answer is None else [encode(tokenizer, asked.answered(answer), framing).answer[0]]
     with working("Reading the prompt"):
-        found = contrast(view, mask or empty_mask(view.model), svds, prompt, bos=bos)
-        wrote = None if mask is None else written(view, mask, svds, prompt, bos=bos)
+        found = contrast(view, mask or empty_mask(view.model), svds, asked, framing)
+        wrote = None if mask is None else written(view, mask, svds, asked, framing)
     before, after = found.before, found.after
     return {
         **identity(view),
-        "prompt": prompt,
-        "bos": bos,
+        "prompt": asked.prompt,
+        "bos": framing.bos,
+        "chat": framing.chat,
+        "system": framing.system,
+        "turns": [text for turns in asked.shown for text in turns],
         "tokens": [{"id": token, "text": text} for token, text in zip(before.ids, before.tokens, strict=True)],
         "mode": None if mask is None else mask.mode,
         "gain": None if mask is None else mask.gain,

@@ -35,6 +35,9 @@ def curve(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Score on the first N examples of the train split.")
     ] = None,
@@ -56,7 +59,7 @@ def curve(
     Example: `eigenprune curve --model bundled --task int-mult --kinds Q,K --counts 1,2,4,8`
     """
     gain, wanted = checked_gain(gain), None if counts is None else _counts(counts)
-    asked = Asked(shots, template, data)
+    asked = Asked(shots, template, data, bos, chat, system)
     request = ScoringRequest(model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, asked)
     most = len(request.opened.split(split, eval_limit))
     view, scores = request.run(max(wanted or [0]))

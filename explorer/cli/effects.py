@@ -10,7 +10,7 @@ import typer
 from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
 from explorer.cli.reports import EffectEntry, EffectsReport
-from explorer.cli.setup import Asked, identity, open_task, open_view, removal_mode, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, open_for, open_task, removal_mode, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.keys import MatrixKey
 
@@ -35,6 +35,9 @@ def effects(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -50,11 +53,11 @@ def effects(
     """
     values = [one for text in value for one in _values(text)]
     removal, seed = removal_mode(mode), seed_or_default(seed)
-    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data))
+    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system))
     from explorer.masks import load_mask
 
     at = None if mask is None else load_mask(mask)
-    view = open_view(model, dtype, device, basis)
+    view = open_for([opened], SPLIT, limit, model, dtype, device, basis)
     report = _report(view, opened, values, removal, at, limit)
     if json:
         return show_json(report)

@@ -24,7 +24,7 @@ from explorer.cli.console import (
 )
 from explorer.cli.control_pool import ControlPool
 from explorer.cli.reports import Change, Controls, EvalReport, Figures
-from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.tasks import Task
 
@@ -45,6 +45,9 @@ def evaluate(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: options.Limit = None,
     controls: Annotated[
         int,
@@ -91,12 +94,12 @@ def evaluate(
     Example: `eigenprune eval --model bundled --task int-mult --mask mask.json --controls 20`
     """
     seed = seed_or_default(seed)
-    opened = open_task(task, seed, split, limit, Asked(shots, template, data))
+    opened = open_task(task, seed, split, limit, Asked(shots, template, data, bos, chat, system))
     given = _read(mask, opened) if mask is not None else None
     if controls and not given:
         raise SettingsError("--controls needs something to compare with: give a --mask that removes at least 1 value.")
     pool = ControlPool.asked(control, control_kinds, control_limit, stacked=control_stacked)
-    run = _Run.open(open_view(model, dtype, device, basis), opened, split, limit)
+    run = _Run.open(open_for([opened], split, limit, model, dtype, device, basis), opened, split, limit)
     comparison, answers = run.compare(given)
     drawn = run.controls(given, controls, seed, comparison, pool) if given and controls else None
     report = _report(run, given, comparison, answers, drawn, seed)

@@ -9,7 +9,7 @@ import typer
 
 from explorer.cli import options
 from explorer.cli.console import figures_row, say, show_json, show_table, working
-from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default, wording
 
 
 class FinetuneReport(TypedDict):
@@ -25,6 +25,9 @@ class FinetuneReport(TypedDict):
     task_digest: str
     shots: int
     template: str | None
+    bos: str
+    chat: bool
+    system: str | None
     seed: int
     optimizer: str
     learning_rate: float
@@ -52,6 +55,9 @@ def finetune(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Use only the first N examples of every split.")
     ] = None,
@@ -68,13 +74,13 @@ def finetune(
     Example: `eigenprune finetune --model bundled --task int-mult --epochs 2 --lr 1e-4 --out tuned`
     """
     seed = seed_or_default(seed)
-    opened = open_task(task, seed, "train", limit, Asked(shots, template, data))
+    opened = open_task(task, seed, "train", limit, Asked(shots, template, data, bos, chat, system))
     from explorer.finetune import Training, check_out
     from explorer.finetune import finetune as run
 
     Training(epochs, steps, lr, batch_size, optimizer, seed, limit)  # refused before the model is loaded
     check_out(out)
-    view = open_view(model, dtype, device)
+    view = open_for([opened], "train", limit, model, dtype, device)
     with working("Fine-tuning") as progress:
         found = run(
             view.model, opened, out=out, epochs=epochs, steps=steps, learning_rate=lr, batch_size=batch_size,

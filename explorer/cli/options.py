@@ -21,6 +21,25 @@ Template = Annotated[
         help="Another prompt with the placeholders that `tasks list` shows ({prompt} for a file); \\n breaks the line.",
     ),
 ]
+Bos = Annotated[
+    str,
+    typer.Option(
+        "--bos",
+        help="BOS token in front: auto (if the tokenizer has one and the task wants one; in a chat as the template "
+        "says), always, or never.",
+    ),
+]
+Chat = Annotated[
+    bool,
+    typer.Option(
+        "--chat",
+        help="Ask through the tokenizer's chat template: the prompt is the user's turn, the answer, without blanks in "
+        "front, the beginning of the assistant's; shots are earlier turns.",
+    ),
+]
+System = Annotated[
+    str | None, typer.Option("--system", help="System message of the chat; the template's if not given.")
+]
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given."),

@@ -33,6 +33,9 @@ def score(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
     bootstrap: options.Bootstrap = 0,
@@ -60,7 +63,7 @@ def score(
     """
     settings = {"bootstrap": bootstrap, "steps": steps, "path": path, "draws": draws}
     settings |= {"batch_size": batch_size, "answer_token": answer_token}
-    asked = Asked(shots, template, data)
+    asked = Asked(shots, template, data, bos, chat, system)
     request = ScoringRequest(
         model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, asked, settings, mask
     )
@@ -102,6 +105,9 @@ def prune(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -119,7 +125,18 @@ def prune(
     gain = checked_gain(gain)
     refuse_unwritable(out)
     request = ScoringRequest(
-        model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, Asked(shots, template, data)
+        model,
+        task,
+        kinds,
+        scorer,
+        mode,
+        stacked,
+        limit,
+        seed,
+        basis,
+        dtype,
+        device,
+        Asked(shots, template, data, bos, chat, system),
     )
     view, scores, mask = _choose(request, strategy, count, gain)
     mask.save(out)

@@ -9,7 +9,7 @@ import typer
 
 from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
-from explorer.cli.setup import Asked, identity, open_task, open_view, removal_mode, seed_or_default
+from explorer.cli.setup import Asked, identity, open_for, open_task, removal_mode, seed_or_default
 from explorer.cli.spectrum_reports import Effect, End, ReadoutReport, ReadToken, ReadValue
 from explorer.keys import AnyKey, CircuitKey, MatrixKey, parse_key
 from explorer.tasks import Task
@@ -35,6 +35,9 @@ def readout(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: options.Limit = 64,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -51,8 +54,8 @@ def readout(
     Example: `eigenprune readout --model bundled --matrix L0.K.H1 --task int-mult --index 0`
     """
     key, removal, seed = parse_key(matrix), removal_mode(mode), seed_or_default(seed)
-    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data))
-    view = open_view(model, dtype, device, basis)
+    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system))
+    view = open_for([opened], SPLIT, limit, model, dtype, device, basis)
     report = _report(view, key, opened, index or (), tokens, removal, limit)
     if json:
         return show_json(report)

@@ -11,8 +11,8 @@ from explorer.cli.setup import (
     Asked,
     identity,
     kinds_or_all,
+    open_for,
     open_task,
-    open_view,
     refuse_unwritable,
     seed_or_default,
     wording,
@@ -57,7 +57,7 @@ class AsReleased:
         from explorer.svd_cache import default_cache
 
         settings = ReleasedSettings(self.fraction, self.batch_size, self.answer_token)
-        view = open_view(self.model, self.dtype, self.device, "folded")
+        view = open_for([opened], "train", self.limit, self.model, self.dtype, self.device, "folded")
         with working("Pruning as released") as progress:
             found = run_released(
                 view, opened, default_cache(notice), kinds or (), settings,

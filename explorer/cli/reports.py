@@ -85,6 +85,9 @@ class Asked(TypedDict):
     task_digest: str
     shots: int
     template: str | None
+    bos: str
+    chat: bool
+    system: str | None
     split: str
     n: int
     seed: int
@@ -268,6 +271,9 @@ class EvalReport(Figures):
     task_digest: str
     shots: int
     template: str | None
+    bos: str
+    chat: bool
+    system: str | None
     split: str
     seed: int
     mode: str | None

@@ -14,8 +14,8 @@ from explorer.cli.setup import (
     Asked,
     identity,
     kinds_or_all,
+    open_for,
     open_task,
-    open_view,
     removal_mode,
     seed_or_default,
     wording,
@@ -67,7 +67,7 @@ class ScoringRequest:
         if self.scorer not in SCORERS:
             raise SettingsError(f"{self.scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
         how, at = Options(**self.settings), None if self.mask is None else load_mask(self.mask)
-        view = open_view(self.model, self.dtype, self.device, self.basis)
+        view = open_for([task], SCORE_SPLIT, self.limit, self.model, self.dtype, self.device, self.basis)
         keys = matrices(view, chosen, per_head=not self.stacked)
         total = sum(min(shape(view, key)) for key in keys)
         if count > total:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,8 +21,8 @@ from explorer.cli.setup import (
     identity,
     kinds_or_all,
     layers_or_all,
+    open_for,
     open_task,
-    open_view,
     refuse_unwritable,
     removal_mode,
     seed_or_default,
@@ -106,6 +107,9 @@ def search(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
     split_seed: Annotated[
@@ -122,9 +126,9 @@ def search(
     mask is empty. Ctrl-C keeps the best mask so far. Asked for again, a search that was stopped or killed goes on where
     it was and ends with the same mask; --time, forwards and seconds are those of all its runs together.
 
-    Keys of --json: model, model_digest, basis, task_digest, shots, template, strategy, task, seed, mode, removed,
-    mask_digest, train, validation, test, test_limit, baseline, comparison, controls, curve, damage, stopped, settings,
-    forwards, seconds, versions, out, report.
+    Keys of --json: model, model_digest, basis, task_digest, shots, template, bos, chat, system, strategy, task, seed,
+    mode, removed, mask_digest, train, validation, test, test_limit, baseline, comparison, controls, curve, damage,
+    stopped, settings, forwards, seconds, versions, out, report.
 
     With --strategy paper --as-released nothing is searched: --fraction decides, the budget does not. What replaces a
     value is its mean over the last mini-batch, summed over token positions. Values of O have one mean per position; the
@@ -142,8 +146,10 @@ def search(
     seed = seed_or_default(seed)
     splits = seed if split_seed is None else split_seed
 
+    asked = Asked(shots, template, data, bos, chat, system)
+
     def other(name: str) -> Task:
-        return open_tasks([name], splits, "train", limit, Asked(shots, None, data))[0]
+        return open_tasks([name], splits, "train", limit, replace(asked, template=None))[0]
 
     chosen = StrategyOptions(per_kind, base, members, over, at_least).choose(strategy, other)
     if as_released:
@@ -153,17 +159,17 @@ def search(
             raise SettingsError("--as-released has one seed for everything: leave out --split-seed.")
         check_alone(strategy, layers, mode, stacked=stacked, per_kind=per_kind)
         return AsReleased(
-            model, task, Asked(shots, template, data), kinds, fraction, batch_size, answer_token, limit, test_limit,
-            seed, controls, dtype, device, out, json,
+            model, task, asked, kinds, fraction, batch_size, answer_token, limit, test_limit, seed,
+            controls, dtype, device, out, json,
         ).run()  # fmt: skip
     if (fraction, batch_size, answer_token) != RELEASED:
         raise SettingsError("--fraction, --batch-size and --answer-token belong to --as-released: add it.")
     _check_places(out, report)
     some, wanted, removal = kinds_or_all(kinds), layers_or_all(layers), removal_mode(mode)
-    opened = open_task(task, splits, "train", limit, Asked(shots, template, data))
+    opened = open_task(task, splits, "train", limit, asked)
     opened.split("test", test_limit)
-    others = open_tasks(also or [], splits, "test", test_limit, Asked(shots, None, data))
-    view = open_view(model, dtype, device, basis)
+    others = open_tasks(also or [], splits, "test", test_limit, replace(asked, template=None))
+    view = open_for([opened], "train", limit, model, dtype, device, basis)
 
     from explorer.registry import matrices, shape
     from explorer.search.anchor import anchor_blocks

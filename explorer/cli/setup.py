@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, get_args
@@ -13,7 +14,7 @@ from explorer.cli.console import notice, working
 from explorer.config import DTYPES, settings
 from explorer.errors import MaskError, SettingsError
 from explorer.keys import Kind, parse_kinds
-from explorer.tasks import Task, load_task
+from explorer.tasks import Framing, Task, as_framing, framing_words, load_task
 from explorer.tasks.template import typed
 
 if TYPE_CHECKING:
@@ -44,6 +45,20 @@ def open_view(model: str, dtype: str | None, device: str | None, basis: str = "r
         return load(model, basis=basis, dtype=dtype, device=device, progress=progress).view()
 
 
+def open_for(
+    tasks: Sequence[Task], split: str, limit: int | None, model: str, dtype: str | None, device: str | None,
+    basis: str = "raw",
+) -> View:  # fmt: skip
+    """`open_view` for tasks: says where the model's tokenizer does not know the words of their prompts."""
+    view = open_view(model, dtype, device, basis)
+    from explorer.tokens import task_notice
+
+    for task in tasks:
+        if (sentence := task_notice(view.model.tokenizer, task, task.split(split, limit))) is not None:
+            notice(sentence)
+    return view
+
+
 def identity(view: View) -> Identity:
     """Which weights a report is about."""
     return {"model": view.model.source.name, "model_digest": view.model.digest, "basis": view.model.basis}
@@ -56,17 +71,26 @@ def seed_or_default(seed: int | None) -> int:
 
 @dataclass(frozen=True)
 class Asked:
-    """How a task is asked: the options --shots, --template and --data."""
+    """How a task is asked: the options --shots, --template, --data, --bos, --chat and --system."""
 
     shots: int = 0
     template: str | None = None
     data: Path | None = None
+    bos: str = "auto"
+    chat: bool = False
+    system: str | None = None
+
+    @property
+    def framing(self) -> Framing:
+        """What stands around the prompts; raises SettingsError for what does not go together."""
+        return as_framing(self.bos, chat=self.chat, system=self.system)
 
     def carried(self) -> list[str]:
         """The options that a later command needs to ask the same."""
         named = (("--template", self.template), ("--data", None if self.data is None else str(self.data)))
         words = [word for name, value in named if value is not None for word in (name, value)]
-        return [*words, "--shots", str(self.shots)] if self.shots else words
+        words += ["--shots", str(self.shots)] if self.shots else []
+        return [*words, *framing_words(self.framing)]
 
 
 ZERO_SHOT = Asked()
@@ -78,18 +102,31 @@ class Wording(TypedDict):
     task_digest: str
     shots: int
     template: str | None
+    bos: str
+    chat: bool
+    system: str | None
 
 
 def wording(task: Task) -> Wording:
     """What was asked."""
-    return {"task_digest": task.digest, "shots": task.shots, "template": task.template}
+    around = task.framing
+    return {
+        "task_digest": task.digest,
+        "shots": task.shots,
+        "template": task.template,
+        "bos": around.bos,
+        "chat": around.chat,
+        "system": around.system,
+    }
 
 
 def read_task(name: str, seed: int, asked: Asked = ZERO_SHOT) -> Task:
     """Load a task as it is to be asked; a backslash and an n in a template are a line break."""
     template = None if asked.template is None else typed(asked.template)
     with working(f"Reading {name}") as progress:
-        task = load_task(name, seed, shots=asked.shots, template=template, data=asked.data, progress=progress)
+        task = load_task(
+            name, seed, shots=asked.shots, template=template, data=asked.data, framing=asked.framing, progress=progress
+        )
     for sentence in task.notices:
         notice(f"{task.name}: {sentence}")
     return task

@@ -16,11 +16,12 @@ from explorer.cli.setup import (
     Asked,
     identity,
     kinds_or_all,
+    open_for,
     open_task,
-    open_view,
     refuse_unwritable,
     removal_mode,
     seed_or_default,
+    wording,
 )
 from explorer.errors import SettingsError
 
@@ -52,6 +53,9 @@ def scorers(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     seed: options.Seed = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write every measured value to this CSV file as well.")
@@ -81,8 +85,8 @@ def scorers(
     if out is not None:
         refuse_unwritable(out)
     chosen, removal, seed = kinds_or_all(kinds), removal_mode(mode), seed_or_default(seed)
-    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data))
-    view = open_view(model, dtype, device, basis)
+    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system))
+    view = open_for([opened], SPLIT, limit, model, dtype, device, basis)
     with working("Measuring exact effects") as progress:
         study = study_scorers(
             view, opened, default_cache(notice), matrices(view, chosen, per_head=not stacked),
@@ -91,7 +95,7 @@ def scorers(
         )  # fmt: skip
     if out is not None:
         _write_csv(study, out)
-    report = {**identity(view), **as_report(study)}
+    report = {**identity(view), **wording(opened), **as_report(study)}
     return show_json(report) if json else _show(study)
 
 

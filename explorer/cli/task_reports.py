@@ -52,6 +52,9 @@ class TaskReport(TypedDict):
     task_digest: str
     shots: int
     template: str | None
+    bos: str
+    chat: bool
+    system: str | None
     split: str
     seed: int
     n: int
@@ -79,7 +82,8 @@ class ValidateReport(TypedDict):
 
     The last keys are null without a model.
 
-    `longest` is the longest example in tokens, of which the model reads `context`.
+    `longest` is the longest example in tokens, of which the model reads `context`; `unknown` is, per split, the share
+    of the prompts that the tokenizer does not know.
     """
 
     task: str
@@ -87,6 +91,9 @@ class ValidateReport(TypedDict):
     task_digest: str
     shots: int
     template: str | None
+    bos: str
+    chat: bool
+    system: str | None
     seed: int
     sizes: dict[str, int]
     seen: dict[str, int]
@@ -96,4 +103,5 @@ class ValidateReport(TypedDict):
     notices: list[str]
     longest: int | None
     context: int | None
+    unknown: dict[str, float] | None
     problems: list[Problem] | None

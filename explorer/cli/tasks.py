@@ -10,7 +10,7 @@ import typer
 from explorer.cli import options
 from explorer.cli.console import notice, percent, say, show_json, show_table
 from explorer.cli.reports import keys
-from explorer.cli.setup import Asked, open_task, open_view, read_task, seed_or_default, wording
+from explorer.cli.setup import Asked, open_for, open_task, open_view, read_task, seed_or_default, wording
 from explorer.cli.task_reports import (
     Answers,
     Problem,
@@ -80,6 +80,9 @@ def tasks_show(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     seed: options.Seed = None,
     json: options.Json = False,
 ) -> None:
@@ -88,8 +91,8 @@ def tasks_show(
     Example: `eigenprune tasks show int-mult --model bundled --shots 2`
     """
     seed = seed_or_default(seed)
-    opened = open_task(task, seed, split, None, Asked(shots, template, data))
-    view = None if model is None else open_view(model, None, None)
+    opened = open_task(task, seed, split, None, Asked(shots, template, data, bos, chat, system))
+    view = None if model is None else open_for([opened], split, None, model, None, None)
     examples = opened.split(split)
     report: TaskReport = {
         "task": opened.name,
@@ -110,12 +113,12 @@ def tasks_show(
 def _tokenised(view: View | None, task: Task, example: Example) -> TokenisedExample:
     prompt, answer, problem = None, None, None
     if view is not None:
-        from explorer.batches import encode, token_texts
+        from explorer.tokens import encode_for, token_texts
 
         tokenizer = view.model.tokenizer
         problem = _problem(view, task, example)[1]
         if problem is None:
-            encoded = encode(tokenizer, example, bos=task.bos)
+            (encoded,) = encode_for(view.model, task, [example])
             prompt, answer = token_texts(tokenizer, encoded.prompt), token_texts(tokenizer, encoded.answer)
     return {
         "prompt": example.prompt,
@@ -143,17 +146,18 @@ def _show_example(number: int, one: TokenisedExample) -> None:
 
 def _problem(view: View, task: Task, example: Example) -> tuple[int, str | None]:
     """The example's length in tokens, and why the model cannot take it with each of its answers, if it cannot."""
-    from explorer.batches import encode
+    from explorer.tokens import Encoded, check_different, encode_for
 
-    tokenizer, longest = view.model.tokenizer, int(view.config.n_ctx)
-    length = 0
+    longest = int(view.config.n_ctx)
     others = [one for one in (*example.choices, example.distractor) if one is not None]
-    for text in dict.fromkeys((example.answer, *others)):
-        try:
-            one = encode(tokenizer, Example(example.prompt, text), bos=task.bos)
-        except TaskError as error:
-            return length, str(error)
-        length = max(length, len(one.prompt) + len(one.answer) - 1)
+    found: list[tuple[str, Encoded]] = []
+    try:
+        for text in dict.fromkeys((example.answer, *others)):
+            found += [(text, one) for one in encode_for(view.model, task, [example.answered(text)])]
+        check_different(example, found)
+    except TaskError as error:
+        return max((one.length for _, one in found), default=0), str(error)
+    length = max(one.length for _, one in found)
     if length > longest:
         return length, f"the example has {length} tokens: this model reads 1 to {longest}; shorten it."
     return length, None
@@ -166,6 +170,9 @@ def tasks_validate(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     seed: options.Seed = None,
     json: options.Json = False,
 ) -> None:
@@ -176,7 +183,7 @@ def tasks_validate(
     Example: `eigenprune tasks validate int-mult --model bundled`
     """
     seed = seed_or_default(seed)
-    opened = read_task(task, seed, Asked(shots, template, data))
+    opened = read_task(task, seed, Asked(shots, template, data, bos, chat, system))
     view = None if model is None else open_view(model, None, None)
     report = _validated(opened, view, seed)
     if json:
@@ -211,8 +218,17 @@ def _validated(task: Task, view: View | None, seed: int) -> ValidateReport:
         "notices": list(task.notices),
         "longest": None if view is None else max(length for _, _, length, _ in checked),
         "context": None if view is None else int(view.config.n_ctx),
+        "unknown": None if view is None else _unknown(view, task),
         "problems": None if view is None else problems,
     }
+
+
+def _unknown(view: View, task: Task) -> dict[str, float]:
+    """Share of each split's prompts that the tokenizer does not know."""
+    from explorer.tokens import unknown_share
+
+    parts = {split: list(dict.fromkeys(one.prompt for one in getattr(task, split))) for split in SPLITS}
+    return {split: unknown_share(view.model.tokenizer, prompts) for split, prompts in parts.items()}
 
 
 def _answers(examples: tuple[Example, ...]) -> Answers | None:
@@ -224,6 +240,8 @@ def _answers(examples: tuple[Example, ...]) -> Answers | None:
 
 
 def _show_validated(report: ValidateReport) -> None:
+    from explorer.tokens import MAX_UNKNOWN, unknown_sentence
+
     say(f"{report['task']}: {report['description']}, seed {report['seed']}")
     for split in SPLITS:
         figures = [f"{report['sizes'][split]:,} examples"]
@@ -237,6 +255,9 @@ def _show_validated(report: ValidateReport) -> None:
     if report["problems"] is None:
         return say("Every line can be read. --model M checks lengths and boundaries with that model's tokenizer.")
     say(f"Longest example: {report['longest']:,} tokens, of {report['context']:,} that the model reads.")
+    for split, share in (report["unknown"] or {}).items():
+        if share > MAX_UNKNOWN:
+            notice(f"{unknown_sentence(share, f'the {split} prompts')}: its figures say little about the model.")
     for one in report["problems"][:_SHOWN]:
         say(f"{one['split']} {one['index']}: {one['problem']}")
     if report["problems"]:

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from explorer.architectures import ARCHITECTURES
 from explorer.errors import ModelError
@@ -16,8 +19,11 @@ from explorer.models.hub import reason
 from explorer.models.sources import Source
 
 
-def hooked(source: Source, model: Any, tokenizer: Any) -> Any:
-    """The bridge of a loaded Hugging Face model, frozen, every matrix a module of its own.
+def hooked(source: Source, model: Any) -> Any:
+    """The bridge of a loaded Hugging Face model, frozen, every matrix a module of its own, without a tokenizer.
+
+    TransformerLens sets BOS, EOS and padding on the tokenizer that it is handed, where it has none, and would read text
+    with them: the model's own tokenizer is not shown to it.
 
     Raises:
         ModelError: TransformerLens cannot hook this model.
@@ -27,10 +33,11 @@ def hooked(source: Source, model: Any, tokenizer: Any) -> Any:
     name = type(model).__name__
     try:
         with _grouped_falcon(model):
-            bridge = TransformerBridge.boot_transformers(str(source.folder), hf_model=model, tokenizer=tokenizer)
+            bridge = TransformerBridge.boot_transformers(str(source.folder), hf_model=model, tokenizer=_stand_in())
     except Exception as error:  # adapters fail in their own ways on models they were not written for
         logging.getLogger(__name__).debug("bridging failed", exc_info=True)
         raise ModelError(f"{source.name} is a {name}, which TransformerLens cannot hook ({reason(error)}).") from None
+    bridge.tokenizer = None
     if name == "FalconForCausalLM":
         _mend_falcon(bridge, model)
     if name == "Gemma3ForCausalLM":
@@ -41,6 +48,13 @@ def hooked(source: Source, model: Any, tokenizer: Any) -> Any:
     for parameter in bridge.parameters():
         parameter.requires_grad_(False)
     return bridge.eval()
+
+
+def _stand_in() -> Any:
+    """A tokenizer of one word, for TransformerLens to set up."""
+    words = Tokenizer(WordLevel({"<|endoftext|>": 0}, unk_token="<|endoftext|>"))
+    made: Any = PreTrainedTokenizerFast
+    return made(tokenizer_object=words, unk_token="<|endoftext|>")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
@@ -63,6 +64,13 @@ class Model:
                 return ready
         return View(self, copy_bridge(self.bridge))
 
+    @cached_property
+    def rows(self) -> int:
+        """How many tokens the model has an embedding and an unembedding of; the tokenizer may have more, or fewer."""
+        model = self.bridge.original_model
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())
+        return min(int(end.weight.shape[0]) for end in ends if end is not None)
+
     def weights(self) -> dict[str, Tensor]:
         """The Hugging Face state dict as it was loaded, tied weights under each of their names; no copies."""
         return dict(self._state)
@@ -112,7 +120,7 @@ def load(
         tokenizer=tokenizer,
         parameters_count=sum(weight.numel() for weight in weights.values()),
         architecture=type(model).__name__,
-        bridge=hooked(source, model, tokenizer),
+        bridge=hooked(source, model),
         _weights=weights,
         _state=state,
     )

@@ -117,11 +117,11 @@ class ViewPool:
 
 
 def copy_bridge(bridge: Any) -> Any:
-    """Deep copy of a TransformerLens bridge that shares all parameters, the tokenizer, and buffers but of rotations.
+    """Deep copy of a TransformerLens bridge that shares all parameters, and buffers but of rotations.
 
     Some rotations write their frequencies (a few numbers) as they run; two views may run at the same time.
     """
-    memo: dict[int, Any] = {id(bridge.tokenizer): bridge.tokenizer}
+    memo: dict[int, Any] = {}
     own = {id(x) for part in bridge.original_model.modules() if hasattr(part, "rope_type") for x in part.buffers()}
     for root in (bridge, bridge.original_model):
         tensors = (*root.parameters(), *root.buffers())

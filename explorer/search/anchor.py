@@ -11,6 +11,7 @@ from torch import Tensor
 from explorer.errors import TaskError
 from explorer.models import View
 from explorer.perplexity import TOKENS, read_text, tokens_of
+from explorer.tokens import front_tokens
 
 LENGTH = 512  # as far as the perplexity of `mask damage` looks back
 HELD = 3  # blocks on which nothing is trained
@@ -25,8 +26,7 @@ def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 p
         ids = tokens_of(view.model.tokenizer, read_text() if text is None else text, None)[TOKENS:]
     except TaskError:
         return ()
-    bos = view.model.tokenizer.bos_token_id
-    front = [] if bos is None else [int(bos)]
+    front = front_tokens(view.model.tokenizer)
     length = min(LENGTH, int(view.config.n_ctx)) - len(front)
     starts = range(0, len(ids) - length + 1, length)
     return tuple(torch.tensor([[*front, *ids[start : start + length]]], device=view.device) for start in starts)

@@ -21,7 +21,7 @@ def provenance(
 ) -> Provenance:
     """Provenance with the versions of the packages that decide what a mask does.
 
-    A whole task is noted with its digest, shots and template; of one that is given by name, only that is known.
+    A whole task is noted with its digest, shots, template and framing; of one given by name, only that is known.
     """
     made = Provenance(
         task=task if isinstance(task, str) else task.name, split=split, examples=examples, seed=seed, scorer=scorer,
@@ -29,7 +29,8 @@ def provenance(
     )  # fmt: skip
     if isinstance(task, str):
         return made
-    return made.model_copy(update={"task_digest": task.digest, "shots": task.shots, "template": task.template})
+    asked = {"task_digest": task.digest, "shots": task.shots, "template": task.template, **task.framing.as_dict()}
+    return made.model_copy(update=asked)
 
 
 def versions() -> dict[str, str]:

@@ -95,6 +95,9 @@ class Report:
             "task_digest": made.task_digest,
             "shots": made.shots,
             "template": made.template,
+            "bos": made.bos,
+            "chat": made.chat,
+            "system": made.system,
             **self.as_dict(),
             "mask": json.loads(self.mask.to_json()),
         }

@@ -115,6 +115,9 @@ class TaskDamage(Compared):
     task: str
     task_digest: str
     shots: Count
+    bos: str = "auto"
+    chat: bool = False
+    system: str | None = None
     split: str
     masked: TaskFigures
     baseline: TaskFigures
@@ -189,6 +192,9 @@ class SearchFile(_Part):
     task_digest: str | None
     shots: int | None
     template: str | None
+    bos: str = "auto"
+    chat: bool = False
+    system: str | None = None
     strategy: str
     seed: int
     mode: Mode

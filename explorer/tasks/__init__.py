@@ -12,6 +12,7 @@ from explorer.tasks.arithmetic import INT_MULT, INT_MULT_12, INT_SUM
 from explorer.tasks.base import SPLITS, Example, Task
 from explorer.tasks.capitals import COUNTRY_CAPITALS
 from explorer.tasks.custom import SUFFIXES, parse, parse_jsonl, read_file
+from explorer.tasks.framing import AS_USUAL, BOS_RULES, Framing, as_framing, framing_words
 from explorer.tasks.greater_than import GREATER_THAN
 from explorer.tasks.induction import INDUCTION
 from explorer.tasks.ioi import IOI
@@ -20,13 +21,18 @@ from explorer.tasks.spec import TaskSpec
 from explorer.tasks.superglue import CB, COPA, RTE
 
 __all__ = [
+    "AS_USUAL",
+    "BOS_RULES",
     "MOST_SHOTS",
     "SPLITS",
     "SUFFIXES",
     "TASKS",
     "Example",
+    "Framing",
     "Task",
     "TaskSpec",
+    "as_framing",
+    "framing_words",
     "load_task",
     "parse",
     "parse_jsonl",
@@ -45,6 +51,7 @@ def load_task(
     shots: int = 0,
     template: str | None = None,
     data: Path | None = None,
+    framing: Framing = AS_USUAL,
     progress: Progress | None = None,
 ) -> Task:
     """The built-in task `name`, or the task in the JSONL or CSV file at that path, split by `seed`.
@@ -55,6 +62,7 @@ def load_task(
         shots: how many solved train examples stand in front of every prompt.
         template: another prompt, with the task's placeholders (`{prompt}` for a file).
         data: folder of SuperGLUE's JSON lines, for CB, COPA and RTE; without it they come from the hub.
+        framing: whether a BOS token stands in front, and whether the task is asked as a chat.
         progress: told (lines read, lines) of a file.
 
     Raises:
@@ -63,12 +71,12 @@ def load_task(
     """
     if name in TASKS:
         made = _made(name, seed, template) if data is None else TASKS[name].task(seed, template=template, data=data)
-        return with_shots(made, shots)
+        return with_shots(made.framed(framing), shots)
     path = typed_path(name)
     if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file()):
         if data is not None:
             raise TaskError(f"{path.name} holds its own examples: leave out the data folder {str(data)[:80]!r}.")
-        return with_shots(read_file(path, seed, template, progress), shots)
+        return with_shots(read_file(path, seed, template, progress).framed(framing), shots)
     raise TaskError(
         f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl or .csv file."
     )

@@ -6,12 +6,13 @@ import json
 import random
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
 from explorer.errors import TaskError
 from explorer.files import digest
+from explorer.tasks.framing import AS_USUAL, Framing
 
 SPLITS = ("train", "validation", "test")
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
@@ -27,6 +28,7 @@ class Example:
     Attributes:
         choices: the answers among which the most probable one is taken, the right one among them; empty if it is open.
         distractor: one wrong answer to compare the right one with; None if there is none.
+        shown: in a chat, the turns before this one as (prompt, answer).
 
     Raises:
         TaskError: the answer is not among the choices, a choice comes twice, or the distractor is the answer.
@@ -36,6 +38,7 @@ class Example:
     answer: str
     choices: tuple[str, ...] = ()
     distractor: str | None = None
+    shown: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.choices:
@@ -53,6 +56,10 @@ class Example:
         if len(set(self.choices)) < len(self.choices):
             raise TaskError(f"a choice comes twice in {shown}: name each one once.")
 
+    def answered(self, text: str) -> Example:
+        """The same prompt with another answer and no alternatives."""
+        return Example(self.prompt, text, shown=self.shown)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -60,10 +67,11 @@ class Task:
 
     Attributes:
         name: the name in the TASKS table, or the file it was read from.
-        bos: whether a beginning-of-sequence token goes in front, if the tokenizer has one.
+        bos: whether the task wants a beginning-of-sequence token in front; `framing` may say otherwise.
         seed: seed of the split.
-        shots: how many train examples stand in front of every prompt; the prompts already hold them.
+        shots: how many train examples stand in front of every prompt; the prompts already hold them, or `shown` does.
         template: the prompt template if it is not the task's own; the prompts are already made from it.
+        framing: what stands around the prompts, BOS and chat; the prompts hold nothing of it.
     """
 
     name: str
@@ -75,17 +83,36 @@ class Task:
     bos: bool = True
     shots: int = 0
     template: str | None = None
+    framing: Framing = AS_USUAL
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the examples of all splits: equal exactly when the task asks the same.
+        """SHA-256 over the examples of all splits and their framing: equal exactly when the task asks the same.
 
         Shots and template are covered because the prompts are made with them.
         """
         splits = [
             [(one.prompt, one.answer, one.choices, one.distractor) for one in getattr(self, split)] for split in SPLITS
         ]
-        return digest([json.dumps([self.bos, splits]).encode()])
+        framing = self.around
+        asked = [{"auto": True, "never": False}.get(framing.bos, framing.bos), splits]
+        if framing.chat:
+            shown = [[one.shown for one in getattr(self, split)] for split in SPLITS]
+            asked.append([framing.bos, framing.system, shown])
+        return digest([json.dumps(asked).encode()])
+
+    @property
+    def around(self) -> Framing:
+        """The framing with the task's own word on BOS: how its examples are encoded."""
+        return self.framing.of_task(bos=self.bos)
+
+    def framed(self, framing: Framing) -> Task:
+        """The same examples in another framing; raises TaskError for one with shots if it is a chat and was none."""
+        if framing == self.framing:
+            return self
+        if self.shots and framing.chat != self.framing.chat:
+            raise TaskError(f"{self.name} has {self.shots} shots already: start from the task without shots.")
+        return replace(self, framing=framing)
 
     @cached_property
     def notices(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ def with_shots(task: Task, count: int) -> Task:
 
     The first train examples whose prompts differ, and occur in no other split, are taken, the same for all; one of
     them that is asked itself has the next one in its place. They are set apart by a line break, or by an empty line
-    where prompts have several lines.
+    where prompts have several lines; in a chat they are earlier turns of the user and the assistant.
 
     Raises:
         TaskError: a count out of range, a task that has shots already, or too few train examples.
@@ -32,6 +32,8 @@ def with_shots(task: Task, count: int) -> Task:
 
     def ask(example: Example) -> Example:
         solved = [one for one in shown if same_text(one.prompt) != same_text(example.prompt)][:count]
+        if task.framing.chat:
+            return replace(example, shown=tuple((one.prompt, one.answer) for one in solved))
         front = "".join(one.prompt + one.answer + between for one in solved)
         return replace(example, prompt=front + example.prompt)
 

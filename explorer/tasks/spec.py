@@ -35,7 +35,7 @@ class TaskSpec:
         template: the default prompt; its placeholders are those that another template may use.
         placeholders: their names.
         read: makes the rows, in splits, from the seed and, if `needs_data`, from a folder (None: from the hub).
-        bos: whether a beginning-of-sequence token goes in front.
+        bos: whether it wants a beginning-of-sequence token in front.
         needs_data: whether the rows come from elsewhere, so that they may not be there.
     """
 

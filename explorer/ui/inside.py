@@ -9,12 +9,12 @@ import streamlit as st
 
 from explorer import activation_plots, plots
 from explorer.activations import Contrast, Written, answer_lens, written
-from explorer.batches import encode
 from explorer.evaluate import Comparison
 from explorer.keys import Kind
 from explorer.masks import Removed
 from explorer.progress import Progress
 from explorer.tasks import Example
+from explorer.tokens import encode, token_texts
 from explorer.ui import figures, links, recipes, share, words, work
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
@@ -30,23 +30,23 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     example_box, head_box = st.columns([2, 1])
     with example_box:
         _, example = choose_example(bench, comparison)
-    contrast = work.contrast(bench, example.prompt)
+    contrast = work.contrast(bench, example)
     with head_box:
         layer, head = choose_head(bench, contrast)
     if contrast is None:
         return
-    answer = encode(bench.model.tokenizer, example, bos=bench.task.bos).answer
+    answer = encode(bench.model.tokenizer, example, bench.task.around).answer
     before, after, lens = st.columns(3)
     for box, reading, name in ((before, contrast.before, "unpruned"), (after, contrast.after, "with the mask")):
         pattern = reading.attention[layer][head].numpy()
         figure = plots.attention(pattern, reading.tokens, f"L{layer} head {head}, {name}")
         figures.draw(figure, f"inside-{name}", box=box)
-    text = bench.model.tokenizer.decode([answer[0]])
+    (text,) = token_texts(bench.model.tokenizer, answer[:1])
     figure = plots.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
     figures.draw(figure, "inside-lens", box=lens)
 
     def code() -> share.Recipes:
-        return [recipes.activations(share.setting(bench), example.prompt, (layer, head), TOP, example.answer)]
+        return [recipes.activations(share.setting(bench), example, (layer, head), TOP, example.answer)]
 
     share.copy("inside", bench, code)
 
@@ -120,7 +120,7 @@ def heads(contrast: Contrast, layer: int) -> None:
         figures.draw(figure, "every-head")
 
 
-def wrote(bench: Bench, prompt: str) -> None:
+def wrote(bench: Bench, prompt: Example) -> None:
     """What one removed value wrote at every token, and what stands there now."""
     if not len(bench.mask):
         st.caption("Nothing is removed.")
@@ -151,12 +151,12 @@ def _instead(bench: Bench, after: float) -> str:
     return f"{'its frozen mean' if bench.mode == 'freeze' else 'nothing'}, {after:.4g}, at every token"
 
 
-def _written(bench: Bench, prompt: str) -> Written | None:
+def _written(bench: Bench, prompt: Example) -> Written | None:
     def work(progress: Progress) -> Written:
         with bench.views.borrow() as view:
-            return written(view, bench.mask, bench.svds, prompt, bos=bench.task.bos)
+            return written(view, bench.mask, bench.svds, prompt, bench.task.around)
 
-    key = ("written", bench.model.digest, bench.mask.digest, bench.task.bos, prompt)
+    key = ("written", bench.model.digest, bench.mask.digest, bench.task.around, prompt.prompt, prompt.shown)
     return cast("Written | None", compute(key, f"Reading what the {words.past(bench.mask)} values wrote", work))
 
 

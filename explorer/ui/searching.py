@@ -88,7 +88,11 @@ class Asked:
 
     def chosen(self, task: Task) -> Chosen:
         """The strategy with its options; other tasks are asked as `task` is."""
-        return self.options.choose(self.strategy, lambda name: load_task(name, task.seed, shots=task.shots))
+
+        def other(name: str) -> Task:
+            return load_task(name, task.seed, shots=task.shots, framing=task.framing)
+
+        return self.options.choose(self.strategy, other)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from explorer.files import typed_path
-from explorer.tasks import MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Task
+from explorer.tasks import BOS_RULES, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
 from explorer.ui import links
 from explorer.ui.task_reading import Reading
 from explorer.ui.words import literal
@@ -21,6 +21,13 @@ DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose a
 _FILE_HELP = (
     "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor` "
     "and `split`."
+)
+_BOS_HELP = (
+    "In front of every prompt. auto: if the tokenizer has one and the task wants one; in a chat as its template says."
+)
+_CHAT_HELP = (
+    "Through the tokenizer's chat template: the prompt is the user's turn, the answer, without blanks in front, the "
+    "beginning of the assistant's; shots are earlier turns."
 )
 
 
@@ -38,14 +45,14 @@ def choose() -> tuple[Task | None, str]:
         upload = st.file_uploader("Task file", type=list(SUFFIXES), key="task_file", help=_FILE_HELP)
     elif needs_data:
         folder = _choose_folder(name)
-    shots, template = _choose_wording(name, "{prompt}" if uploaded else TASKS[name].template)
+    shots, template, framing = _choose_wording(name, "{prompt}" if uploaded else TASKS[name].template)
     hint = FILE_HINT if uploaded else DATA_HINT if needs_data else "Change the task in the sidebar to go on."
     if uploaded and upload is None:
         return None, hint
     if upload is not None:
-        reading = Reading(upload.name, shots, template, content=upload.getvalue())
+        reading = Reading(upload.name, shots, template, content=upload.getvalue(), framing=framing)
     else:
-        reading = Reading(name, shots, template, folder)
+        reading = Reading(name, shots, template, folder, framing=framing)
     task = reading.task()
     if task is None:
         return None, READING_HINT if reading.under_way else hint
@@ -67,8 +74,8 @@ def _choose_folder(name: str) -> Path | None:
     return typed_path(typed) or Path(typed) if typed else None
 
 
-def _choose_wording(name: str, default: str) -> tuple[int, str | None]:
-    """Shots and template; they start anew with each task."""
+def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing]:
+    """Shots, template and framing; they start anew with each task."""
     shots_key, template_key = f"shots-{name}", f"template-{name}"
     links.restore("shots", shots_key, 0, _shots)
     links.restore("template", template_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
@@ -92,9 +99,35 @@ def _choose_wording(name: str, default: str) -> tuple[int, str | None]:
             height="content",
             help="Another prompt with the placeholders in braces; empty: the task's own.",
         )
+        framing = _choose_framing(name)
     links.keep("shots", shots, 0)
     links.keep("template", template, "")
-    return shots, template or None
+    return shots, template or None, framing
+
+
+def _choose_framing(name: str) -> Framing:
+    """BOS token, chat and system message."""
+    bos_key, chat_key, system_key = f"bos-{name}", f"chat-{name}", f"system-{name}"
+    links.restore("bos", bos_key, "auto", lambda text: text if text in BOS_RULES else None)
+    links.restore("chat", chat_key, False, {"1": True, "0": False}.get)
+    links.restore("system", system_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
+    bos = st.selectbox("BOS token", BOS_RULES, key=bos_key, persist_state="session", help=_BOS_HELP)
+    chat = st.toggle("As a chat", key=chat_key, persist_state="session", help=_CHAT_HELP)
+    system = st.text_area(
+        "System message",
+        key=system_key,
+        max_chars=MOST_LETTERS,
+        persist_state="session",
+        placeholder="the template's own",
+        height="content",
+        disabled=not chat,
+        help="The first message of the chat; empty: what the template says.",
+    )
+    said = system if chat else ""
+    links.keep("bos", bos, "auto")
+    links.keep("chat", chat, False, lambda chosen: str(int(chosen)))
+    links.keep("system", said, "")
+    return as_framing(bos, chat=chat, system=said or None)
 
 
 def _shots(text: str) -> int | None:

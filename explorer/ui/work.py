@@ -25,6 +25,7 @@ from explorer.registry import matrices
 from explorer.residuals import Kept, keep
 from explorer.search.controls import DEFAULT, draws, means_of
 from explorer.svd import Decomposition
+from explorer.tasks import Example
 from explorer.ui import used_models, words
 from explorer.ui.cached import USUAL, Wait, compute, notices, only, runner, svds
 from explorer.ui.jobs import Key, State, tell
@@ -279,8 +280,8 @@ def exact_effect(bench: Bench, key: MatrixKey, index: int) -> Mean | None:
     return cast("Mean | None", compute(exact_key(bench, key, index), f"Removing value {index} of {key}", work))
 
 
-def contrast(bench: Bench, prompt: str) -> Contrast | None:
-    """What happens inside on one prompt, unpruned and under the mask."""
+def contrast(bench: Bench, prompt: Example) -> Contrast | None:
+    """What happens inside on the prompt of an example, unpruned and under the mask."""
     before = _reading(bench, bench.mask.without_all(), prompt)
     if before is None:
         return None
@@ -288,13 +289,13 @@ def contrast(bench: Bench, prompt: str) -> Contrast | None:
     return None if after is None else Contrast(before, after)
 
 
-def _reading(bench: Bench, mask: Mask, prompt: str) -> Reading | None:
+def _reading(bench: Bench, mask: Mask, prompt: Example) -> Reading | None:
     def work(progress: Progress) -> Reading:
         with bench.views.borrow() as view:
             apply(view, mask, bench.svds)
-            return read_prompt(view, prompt, bos=bench.task.bos)
+            return read_prompt(view, prompt, bench.task.around)
 
-    key = ("reading", bench.model.digest, mask.digest, bench.task.bos, prompt)
+    key = ("reading", bench.model.digest, mask.digest, bench.task.around, prompt.prompt, prompt.shown)
     return cast("Reading | None", compute(key, "Reading the prompt", work))
 
 

@@ -18,7 +18,7 @@ from explorer.models import Model, View
 from explorer.registry import matrices, output_hook, parts_of
 from explorer.search import mask_of
 from explorer.svd_cache import SvdCache
-from explorer.tasks import Task
+from explorer.tasks import Framing, Task
 from tests import plain, tiny
 
 PROMPT = "w3 w1 w4 w1 w5"
@@ -37,7 +37,7 @@ def test_a_reading_holds_what_the_model_read(view: View) -> None:
     found = read_prompt(view, PROMPT)
     assert found.ids == tuple(IDS)
     assert found.tokens == ("<bos>", *PROMPT.split())
-    assert read_prompt(view, PROMPT, bos=False).ids == tuple(IDS[1:])
+    assert read_prompt(view, PROMPT, Framing("never")).ids == tuple(IDS[1:])
     assert read_prompt(view, f"<bos> {PROMPT}").ids == tuple(IDS)
 
 

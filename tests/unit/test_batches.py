@@ -9,10 +9,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from explorer.batches import answer_logits, batches, encode, encode_all, encode_prompt, merged, token_texts
+from explorer.batches import answer_logits, batches, merged
 from explorer.errors import TaskError
 from explorer.models import Model, View
-from explorer.tasks import Example, Task, load_task
+from explorer.tasks import Example, Framing, Task, load_task
+from explorer.tasks.framing import Bos
+from explorer.tokens import encode, encode_all, encode_prompt, token_texts
 from tests import tiny
 
 W = tiny.IDS
@@ -110,15 +112,15 @@ def test_merged_batches_give_the_logits_of_their_examples(view: View, tiny_task:
 @pytest.mark.parametrize(
     ("prompt", "bos", "expected"),
     [
-        ("w1 w2", True, [0, W["w1"], W["w2"]]),
-        ("w1 w2", False, [W["w1"], W["w2"]]),
-        ("<bos> w1", True, [0, W["w1"]]),
-        ("<bos> w1", False, [0, W["w1"]]),
+        ("w1 w2", "auto", [0, W["w1"], W["w2"]]),
+        ("w1 w2", "never", [W["w1"], W["w2"]]),
+        ("<bos> w1", "auto", [0, W["w1"]]),
+        ("<bos> w1", "never", [0, W["w1"]]),
     ],
 )
-def test_bos_comes_once_at_most(words: Any, prompt: str, bos: bool, expected: list[int]) -> None:
-    assert encode_prompt(words, prompt, bos=bos) == expected
-    found = encode(words, Example(prompt, " w9"), bos=bos)
+def test_bos_comes_once_at_most(words: Any, prompt: str, bos: Bos, expected: list[int]) -> None:
+    assert encode_prompt(words, prompt, Framing(bos)) == expected
+    found = encode(words, Example(prompt, " w9"), Framing(bos))
     assert (list(found.prompt), found.answer) == (expected, (W["w9"],))
 
 
@@ -128,41 +130,41 @@ def test_a_tokenizer_that_adds_bos_itself_does_not_double_it(words: Any) -> None
     adding = tiny.tokenizer()
     adding._tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 0)])
     assert adding("w1")["input_ids"] == [0, W["w1"]]
-    assert encode_prompt(adding, "w1", bos=True) == [0, W["w1"]]
-    assert encode_prompt(adding, "w1", bos=False) == [W["w1"]]
+    assert encode_prompt(adding, "w1") == [0, W["w1"]]
+    assert encode_prompt(adding, "w1", Framing("never")) == [W["w1"]]
 
 
 def test_a_tokenizer_without_bos_adds_none() -> None:
     words = Tokenizer(models.WordLevel({"a": 1, "<unk>": 0}, unk_token="<unk>"))
-    assert encode_prompt(PreTrainedTokenizerFast(tokenizer_object=words), "a", bos=True) == [1]
+    assert encode_prompt(PreTrainedTokenizerFast(tokenizer_object=words), "a") == [1]
 
 
 @pytest.mark.parametrize("example", [Example("a", "b"), Example("b a", "b a"), Example("a b", "")])
 def test_an_answer_that_merges_with_the_prompt_is_refused(merging: Any, example: Example) -> None:
     with pytest.raises(TaskError, match=r"cannot separate answer .* from prompt .*: move the space") as caught:
-        encode(merging, example, bos=False)
+        encode(merging, example, Framing("never"))
     assert repr(example.answer) in str(caught.value)
     assert repr(example.prompt) in str(caught.value)
 
 
 def test_an_answer_that_does_not_merge_is_taken(merging: Any) -> None:
-    found = encode(merging, Example("b", "ab a"), bos=True)
+    found = encode(merging, Example("b", "ab a"))
     assert (found.prompt, found.answer) == ((4, 1), (2, 3, 0))
 
 
 def test_many_examples_are_encoded_as_each_alone(merging: Any, bundled: Model) -> None:
     task = load_task("int-mult", shots=2)
     for tokenizer, examples in ((bundled.tokenizer, task.train), (merging, [Example("b", "ab a"), Example("b", "b")])):
-        assert encode_all(tokenizer, examples, bos=True) == [encode(tokenizer, one, bos=True) for one in examples]
-    assert encode_all(merging, [], bos=True) == []
+        assert encode_all(tokenizer, examples) == [encode(tokenizer, one) for one in examples]
+    assert encode_all(merging, []) == []
 
 
 def test_an_answer_in_words_that_the_tokenizer_does_not_know_is_refused(words: Any) -> None:
     """The model would be asked for the unknown token, and any unknown word would do."""
-    assert words.unk_token_id in encode_prompt(words, "unheard", bos=False)
-    assert encode(words, Example("unheard", " w1"), bos=False).answer == (W["w1"],)
+    assert words.unk_token_id in encode_prompt(words, "unheard", Framing("never"))
+    assert encode(words, Example("unheard", " w1"), Framing("never")).answer == (W["w1"],)
     with pytest.raises(TaskError, match="the tokenizer does not know all of the answer ' w1 unheard'; reword it"):
-        encode(words, Example("w2", " w1 unheard"), bos=False)
+        encode(words, Example("w2", " w1 unheard"), Framing("never"))
 
 
 def test_no_examples_are_refused(view: View) -> None:

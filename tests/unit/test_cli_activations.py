@@ -18,7 +18,7 @@ from explorer.masks import Mask, load_mask
 from explorer.models import Model
 from explorer.search import prune
 from explorer.svd_cache import SvdCache
-from explorer.tasks import Task
+from explorer.tasks import Framing, Task
 from tests import plain, removal, tiny
 from tests.commands import refused, report, run
 
@@ -77,13 +77,15 @@ def test_everything_is_what_plain_transformers_does(
 
 @GAINS
 def test_it_is_what_the_engine_reads(common: tuple[str, ...], file: Path, model64: Model, gain: float) -> None:
-    found = report(*common, "--mask", file, "--answer", " w7 w2", "--head", "L1.H2", "--head", "L1.H2", "--no-bos")
+    found = report(
+        *common, "--mask", file, "--answer", " w7 w2", "--head", "L1.H2", "--head", "L1.H2", "--bos", "never"
+    )
     mask, view, svds = load_mask(file), model64.view(), SvdCache(None)
     assert set(found) == set(activation_report.ActivationsReport.__annotations__)
     assert (found["mask_digest"], found["removed"], found["gain"]) == (mask.digest, 4, gain)
     assert [token["text"] for token in found["tokens"]] == PROMPT.split()
     assert [token["id"] for token in found["tokens"]] == IDS[1:]
-    expected = contrast(view, mask, svds, PROMPT, bos=False)
+    expected = contrast(view, mask, svds, PROMPT, Framing("never"))
     assert found["residual_change"] == expected.residual_change().tolist()
     assert found["lens"][0]["text"] == "w7"
     assert [token["id"] for token in found["lens"]][1:] == [
@@ -99,7 +101,7 @@ def test_it_is_what_the_engine_reads(common: tuple[str, ...], file: Path, model6
         "baseline": expected.before.attention[1][2].tolist(),
         "masked": expected.after.attention[1][2].tolist(),
     }
-    wrote = written(view, mask, svds, PROMPT, bos=False)
+    wrote = written(view, mask, svds, PROMPT, Framing("never"))
     assert found["written"] == [
         {
             "matrix": wrote.values[place].matrix,

@@ -12,7 +12,7 @@ import typer
 from explorer.cli import options
 from explorer.cli.console import accuracy_text, loss_text, notice, say, show_json, show_table, working
 from explorer.cli.reports import DamageReport
-from explorer.cli.setup import Asked, identity, open_task, open_view, seed_or_default
+from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default
 from explorer.errors import SettingsError
 from explorer.tasks import TASKS, Task
 
@@ -41,6 +41,9 @@ def mask_damage(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -53,7 +56,7 @@ def mask_damage(
     Example: `eigenprune mask damage --model smollm2-135m --mask mask.json --task ioi --task capitals --limit 64`
     """
     seed = seed_or_default(seed)
-    opened = open_tasks(task or [], seed, split, limit, Asked(shots, template, data))
+    opened = open_tasks(task or [], seed, split, limit, Asked(shots, template, data, bos, chat, system))
     if not opened and text == "none":
         raise SettingsError("there is nothing to measure the mask on: give a --task, a --text, or both.")
     from explorer.damage import damage
@@ -62,7 +65,7 @@ def mask_damage(
     from explorer.svd_cache import default_cache
 
     given = load_mask(mask)
-    view, svds = open_view(model, dtype, device, basis), default_cache(notice)
+    view, svds = open_for(opened, split, limit, model, dtype, device, basis), default_cache(notice)
     plain = plain_text(view, text)
     if plain is None and not opened:
         raise SettingsError(f"{model} does not know the words of the bundled text: give a --task, or a --text.")

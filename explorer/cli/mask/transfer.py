@@ -14,7 +14,7 @@ from explorer.cli.console import notice, say, show_json, show_table, working
 from explorer.cli.mask.damage import open_tasks, show_tasks
 from explorer.cli.mask.files import SHORT, entry, plain
 from explorer.cli.mask.reports import TransferredValue, TransferReport
-from explorer.cli.setup import Asked, identity, open_view, refuse_unwritable, seed_or_default
+from explorer.cli.setup import Asked, identity, open_for, open_view, refuse_unwritable, seed_or_default
 from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ def transfer(
     shots: options.Shots = 0,
     template: options.Template = None,
     data: options.Data = None,
+    bos: options.Bos = "auto",
+    chat: options.Chat = False,
+    system: options.System = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -74,14 +77,15 @@ def transfer(
     if out is not None:
         refuse_unwritable(out)
     seed = seed_or_default(seed)
-    opened = open_tasks(task, seed, split, limit, Asked(shots, template, data))
+    opened = open_tasks(task, seed, split, limit, Asked(shots, template, data, bos, chat, system))
     from explorer.damage import damage
     from explorer.masks import load_mask
     from explorer.svd_cache import default_cache
     from explorer.transfer import refreeze
 
     given = load_mask(mask)
-    carried, values, view, svds = given, None, open_view(model, dtype, device, basis), default_cache(notice)
+    carried, values, svds = given, None, default_cache(notice)
+    view = open_for(opened, split, limit, model, dtype, device, basis)
     if to_sibling:
         origin = None if base is None else open_view(base, dtype, device, basis)
         carried, values = _carry(view, given, svds, None if keep_means else opened[0], origin, limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from explorer.keys import AnyKey, MatrixKey
+from explorer.tasks import AS_USUAL, Example, framing_words
 from explorer.ui.recipes.setting import Recipe, Setting, code, limit_argument, mask_call
 
 _DECOMPOSE = "decompose_circuit(view, key) if isinstance(key, CircuitKey) else svds.get(view, key)"
@@ -73,49 +74,58 @@ def against(given: Setting, other: str, keys: Sequence[AnyKey], overlap: int) ->
 
 
 def activations(
-    given: Setting, prompt: str, place: tuple[int, int | None], top: int, answer: str | None = None
+    given: Setting, prompt: str | Example, place: tuple[int, int | None], top: int, answer: str | None = None
 ) -> Recipe:
     """One prompt through the unpruned model and through the mask.
 
     Args:
-        given: the model, the mask, and whether the task puts a BOS token in front.
-        prompt: the prompt.
+        given: the model, the mask, and what the task puts around a prompt.
+        prompt: the prompt; of an example, with what is shown before it.
         place: layer and query head whose attention is looked at; no head for all of the layer's.
         top: number of most likely next tokens.
         answer: what should follow, whose first token comes first in the logit lens.
     """
     layer, head = place
-    words = ["--prompt", prompt, "--head", f"L{layer}" + ("" if head is None else f".H{head}"), "--top", str(top)]
-    words += [*([] if answer is None else ["--answer", answer]), *([] if given.task.bos else ["--no-bos"])]
+    asked = Example(prompt, "") if isinstance(prompt, str) else prompt
+    words = ["--prompt", asked.prompt, "--head", f"L{layer}" + ("" if head is None else f".H{head}"), "--top", str(top)]
+    words += [*([] if answer is None else ["--answer", answer]), *framing_words(given.task.around)]
+    words += [word for turns in asked.shown for turn in turns for word in ("--turn", turn)]
     command = given.command("activations", given.model_words(), given.mask_words(), words)
-    return Recipe("One prompt, before and after", _activations_python(given, prompt, place, top, answer), command)
+    return Recipe("One prompt, before and after", _activations_python(given, asked, place, top, answer), command)
 
 
 def _activations_python(
-    given: Setting, prompt: str, place: tuple[int, int | None], top: int, answer: str | None
+    given: Setting, prompt: Example, place: tuple[int, int | None], top: int, answer: str | None
 ) -> str:
     layer, head = place
-    masked, bos = given.mask is not None, "" if given.task.bos else ", bos=False"
+    masked, around = given.mask is not None, given.task.around
+    framing = f", {around!r}" if around != AS_USUAL else ""
     one, which = (f"[{layer}]", f"L{layer}") if head is None else (f"[{layer}][{head}]", f"L{layer} head {head}")
     imports = ["from explorer.activations import answer_lens, contrast" + ", written" * masked]
     tokens = f"found.next_tokens({top})"
+    text = f"prompt = {prompt.prompt!r}"
+    if prompt.shown:
+        text = f"prompt = Example({prompt.prompt!r}, '', shown={prompt.shown!r})"
+    needed = [name for name, used in (("Example", answer is not None or prompt.shown), ("Framing", framing)) if used]
+    imports += [f"from explorer.tasks import {', '.join(needed)}"] if needed else []
     if answer is not None:
-        imports += ["from explorer.batches import encode", "from explorer.tasks import Example"]
-        encoded = f"encode(view.model.tokenizer, Example(prompt, {answer!r}), bos={given.task.bos})"
+        example = f"prompt.answered({answer!r})" if prompt.shown else f"Example(prompt, {answer!r})"
+        imports += ["from explorer.tokens import encode"]
+        encoded = f"encode(view.model.tokenizer, {example}{framing})"
         tokens = f"dict.fromkeys([{encoded}.answer[0], *{tokens}])"
     wrote = [
         "",
-        f"wrote = written(view, mask, svds, prompt{bos})",
+        f"wrote = written(view, mask, svds, prompt{framing})",
         "for place in wrote.by_change():",
         "    one, before, after = wrote.values[place], wrote.before[place].tolist(), wrote.after[place].tolist()",
         '    print(f"{one.matrix} {one.index} wrote {before}, now {after}")',
     ]
     return code(
         given.opening("load_mask" if masked else "empty_mask", *imports, task=False),
-        f"prompt = {prompt!r}",
+        text,
         f"mask = {'empty_mask(view.model)' if given.mask is None else mask_call(given.mask)}",
         "",
-        f"found = contrast(view, mask, svds, prompt{bos})",
+        f"found = contrast(view, mask, svds, prompt{framing})",
         'for name, reading in (("unpruned", found.before), ("with the mask", found.after)):',
         f"    print(name, [(view.model.tokenizer.decode([token]), p) for token, p in reading.top({top})])",
         f'    print("attention of {which}:", reading.attention{one}.tolist())',

@@ -68,6 +68,7 @@ def _choice(given: Setting, asked: Asked) -> list[str]:
     options = ", ".join(f"{name}={value!r}" for name, value in asked.options.given.items())
     task = given.task
     further = (f", seed={task.seed}" if task.seed else "") + (f", shots={task.shots}" if task.shots else "")
+    further += "".join(f", {one}" for one in given.framing_arguments())
     opened = f"lambda name: load_task(name{further})"
     return [f'chosen = StrategyOptions({options}).choose("{asked.strategy}", {opened})']
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from explorer.config import settings
 from explorer.keys import Kind
 from explorer.masks import Mode
-from explorer.tasks import TASKS, Task
+from explorer.tasks import TASKS, Task, framing_words
 from explorer.tasks.template import as_typed
 
 
@@ -79,12 +79,13 @@ class Setting:
         return ["--task", self.task.name, *self.asking_words(), *(["--template", template] if template else [])]
 
     def asking_words(self) -> Iterator[str]:
-        """Seed, shots and data of the task; for commands that take several tasks, which have no template."""
+        """Seed, shots, data and framing of the task; for commands that take several tasks, which have no template."""
         yield from self.seed_words()
         if self.task.shots:
             yield from ("--shots", str(self.task.shots))
         if self.data is not None:
             yield from ("--data", str(self.data))
+        yield from framing_words(self.task.framing)
 
     def seed_words(self) -> list[str]:
         """The seed of the splits."""
@@ -129,7 +130,8 @@ class Setting:
         """The first lines: imports of `names` from the package and `further` ones; `view`, `svds` and `task`."""
         wanted = sorted({*names.split(), "default_cache", "load", *(("load_task",) if task else ())}, key=_isort)
         lines = ["from pathlib import Path", ""] if "load_mask" in wanted or self.data is not None else []
-        lines += [f"from explorer import {', '.join(wanted)}", *sorted(further), ""]
+        framed = ["from explorer.tasks import Framing"] if task and self.task.framing.given else []
+        lines += [f"from explorer import {', '.join(wanted)}", *sorted({*further, *framed}), ""]
         lines.append(f"view, svds = {self.load_call(self.model)}.view(), default_cache()")
         return [*lines, f"task = {self.task_call()}"] if task else lines
 
@@ -148,7 +150,13 @@ class Setting:
             asked.append(f"template={self.task.template!r}")
         if self.data is not None:
             asked.append(f"data=Path({str(self.data)!r})")
+        asked += self.framing_arguments()
         return f"load_task({', '.join(asked)})"
+
+    def framing_arguments(self) -> list[str]:
+        """The argument of `load_task` that says what stands around the prompts, unless it is as usual."""
+        given = ", ".join(f"{name}={value!r}" for name, value in self.task.framing.given.items())
+        return [f"framing=Framing({given})"] if given else []
 
     def other_task_call(self, name: str, data: Path | None) -> str:
         """`load_task(...)` of another task in its own words; `data` is the folder of its data, if it needs some."""

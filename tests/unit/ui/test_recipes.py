@@ -462,12 +462,12 @@ def test_a_prompt(
 ) -> None:
     empty = engine.first.without_all()
     mask = empty if gain is None else engine.first.scaled(gain)
-    bos, tokenizer = engine.task.bos, engine.view.model.tokenizer
+    around, tokenizer = engine.task.around, engine.view.model.tokenizer
     readings = []
     for one in (empty, mask):
         apply(engine.view, one, engine.svds)
-        readings.append(read_prompt(engine.view, PROMPT, bos=bos))
-    found, wrote = Contrast(*readings), written(engine.view, mask, engine.svds, PROMPT, bos=bos)
+        readings.append(read_prompt(engine.view, PROMPT, around))
+    found, wrote = Contrast(*readings), written(engine.view, mask, engine.svds, PROMPT, around)
     text, (report,) = printed[f"activations{end}"], commanded(f"activations{end}")
     assert (report["removed"], report["gain"]) == (len(mask), gain)
     for name, side, reading in zip(("unpruned", "with the mask"), ("baseline", "masked"), readings, strict=True):

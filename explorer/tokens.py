@@ -1,0 +1,217 @@
+"""Text to token ids, and back: the one path, for tasks, prompts and plain text.
+
+A prompt and its answer are tokenised together, without the tokenizer's own special tokens; what stands in front (BOS, a
+chat) is said by the task's `Framing`, and a BOS never comes twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from explorer.chat import rendered, said
+from explorer.errors import TaskError
+from explorer.models import Model
+from explorer.tasks import AS_USUAL, Example, Framing, Task
+
+SAMPLED = 1000  # examples whose prompts are looked at for unknown words: splits are shuffled
+MAX_UNKNOWN = 0.05  # share of a text's tokens beyond which its words are said to be unknown
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as token ids: what the model reads and which tokens it should say."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """Number of tokens that are run: the answer's last one is not read."""
+        return len(self.prompt) + len(self.answer) - 1
+
+
+def encode(tokenizer: Any, example: Example, framing: Framing = AS_USUAL) -> Encoded:
+    """Tokenise a prompt and its answer together, in a framing.
+
+    Raises:
+        TaskError: the tokenizer merges the end of the prompt with the start of the answer, does not know the answer, or
+            has no BOS token or chat template where one is asked for.
+    """
+    return encode_all(tokenizer, [example], framing)[0]
+
+
+def encode_all(tokenizer: Any, examples: Sequence[Example], framing: Framing = AS_USUAL) -> list[Encoded]:
+    """`encode` for many at once: a call of the tokenizer for each costs as much as running a small model on them."""
+    fronts, answers = _texts(tokenizer, examples, framing)
+    texts = dict.fromkeys(text for one, answer in zip(fronts, answers, strict=True) for text in (one, one + answer))
+    ids = dict(zip(texts, _ids(tokenizer, list(texts)), strict=True))
+    return [
+        _encoded(tokenizer, example, ids[front], ids[front + answer], framing)
+        for example, front, answer in zip(examples, fronts, answers, strict=True)
+    ]
+
+
+def encode_for(model: Model, task: Task, examples: Sequence[Example]) -> list[Encoded]:
+    """Examples of a task as this model reads them.
+
+    Raises:
+        TaskError: as `encode` does, and for a token that the model has no embedding of.
+    """
+    found = encode_all(model.tokenizer, examples, task.around)
+    for example, one in zip(examples, found, strict=True):
+        check_rows(model, (*one.prompt, *one.answer), example.prompt + example.answer)
+    return found
+
+
+def encode_prompt(tokenizer: Any, prompt: str | Example, framing: Framing = AS_USUAL) -> list[int]:
+    """Token ids of a prompt, in a framing; of an example, its prompt behind what is shown before it.
+
+    Raises:
+        TaskError: no BOS token or chat template where one is asked for.
+    """
+    example = Example(prompt, "") if isinstance(prompt, str) else prompt
+    (front,), _ = _texts(tokenizer, [example], framing)
+    return _begun(tokenizer, _ids(tokenizer, [front])[0], framing)
+
+
+def read_prompt_ids(model: Model, prompt: str | Example, framing: Framing = AS_USUAL) -> list[int]:
+    """`encode_prompt` for a model; raises TaskError as it does, and for a token that the model has no embedding of."""
+    ids = encode_prompt(model.tokenizer, prompt, framing)
+    check_rows(model, ids, prompt if isinstance(prompt, str) else prompt.prompt)
+    return ids
+
+
+def check_rows(model: Model, ids: Sequence[int], text: str) -> None:
+    """Raise TaskError, with the token and its text, for an id beyond the model's embedding."""
+    rows = model.rows
+    beyond = next((token for token in ids if token >= rows), None)
+    if beyond is None:
+        return
+    name = str(model.tokenizer.convert_ids_to_tokens(beyond))
+    what = "leave out BOS" if beyond == model.tokenizer.bos_token_id else "take it out of the text"
+    raise TaskError(
+        f"token {name!r} ({beyond}) of {text[-60:]!r} is beyond the {rows:,} rows of the model's embedding: {what}, or "
+        "save the model with an embedding as large as its tokenizer."
+    )
+
+
+def front_tokens(tokenizer: Any) -> list[int]:
+    """What stands in front of plain text: the BOS token, if the tokenizer has one."""
+    return [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+
+
+def check_different(example: Example, encoded: Sequence[tuple[str, Encoded]]) -> None:
+    """Raise TaskError if two alternatives of an example are the same tokens: neither could be chosen."""
+    seen: dict[tuple[int, ...], str] = {}
+    for text, one in encoded:
+        other = seen.setdefault(one.answer, text)
+        if other != text:
+            raise TaskError(
+                f"{other[:40]!r} and {text[:40]!r}, answers to {example.prompt[-40:]!r}, are the same tokens for this "
+                "tokenizer: leave one out, or reword it."
+            )
+
+
+def unknown_share(tokenizer: Any, texts: Sequence[str]) -> float:
+    """Share of some texts that a tokenizer does not know: of tokens, or of letters that it drops without a token."""
+    unknown = tokenizer.unk_token_id
+    if unknown is not None:
+        ids = [token for one in _ids(tokenizer, list(texts)) for token in one]
+        return ids.count(unknown) / len(ids) if ids else 0.0
+    if not getattr(tokenizer, "is_fast", False) or not texts:
+        return 0.0
+    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    kept, total = 0, 0
+    for text, pieces in zip(texts, found["offset_mapping"], strict=True):
+        read = {place for start, end in pieces for place in range(start, end)}
+        letters = [place for place, letter in enumerate(text) if not letter.isspace()]
+        kept, total = kept + sum(place in read for place in letters), total + len(letters)
+    return 1 - kept / total if total else 0.0
+
+
+def unknown_sentence(share: float, what: str) -> str:
+    """What to say of a text with more than MAX_UNKNOWN of unknown words."""
+    return f"the model's tokenizer does not know {100 * share:.0f} % of {what}"
+
+
+def task_notice(tokenizer: Any, task: Task, examples: Sequence[Example]) -> str | None:
+    """A sentence for a person if the tokenizer does not know the words of a task's prompts; None if it does."""
+    texts = [text for one in examples[:SAMPLED] for text in (*(prompt for prompt, _ in one.shown), one.prompt)]
+    share = unknown_share(tokenizer, list(dict.fromkeys(texts)))
+    if share <= MAX_UNKNOWN:
+        return None
+    return f"{unknown_sentence(share, f'the prompts of {task.name}')}: its figures say little about the model."
+
+
+def known_rows(tokenizer: Any, rows: int) -> Bool[Tensor, " row"]:
+    """Which rows of a vocabulary are tokens: an embedding may have more rows than the tokenizer has tokens."""
+    known = torch.zeros(rows, dtype=torch.bool)
+    known[[token for token in tokenizer.get_vocab().values() if token < rows]] = True
+    return known
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Each token as the tokenizer cut it, decoded on its own, so that spaces show; a row that is none by its number."""
+    return [_row(token) if _unnamed(tokenizer, token) else tokenizer.decode([token]) for token in ids]
+
+
+def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Tokens that follow each other as text; rows of the vocabulary that are no tokens by their numbers."""
+    pieces = groupby(ids, lambda token: _unnamed(tokenizer, token))
+    return "".join("".join(map(_row, part)) if unnamed else tokenizer.decode(list(part)) for unnamed, part in pieces)
+
+
+def _unnamed(tokenizer: Any, token: int) -> bool:
+    return tokenizer.convert_ids_to_tokens(token) is None
+
+
+def _row(token: int) -> str:
+    return f"[row {token}]"
+
+
+def _texts(tokenizer: Any, examples: Sequence[Example], framing: Framing) -> tuple[list[str], list[str]]:
+    """What stands before each answer, and the answers."""
+    if not framing.chat:
+        return [one.prompt for one in examples], [one.answer for one in examples]
+    bare = [replace(one, answer="", choices=(), distractor=None) for one in examples]
+    different = list(dict.fromkeys(bare))
+    found = dict(zip(different, rendered(tokenizer, different, framing), strict=True)) if different else {}
+    return [found[one] for one in bare], said(tokenizer, [one.answer for one in examples], framing)
+
+
+def _encoded(tokenizer: Any, example: Example, prompt: list[int], whole: list[int], framing: Framing) -> Encoded:
+    if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
+        raise TaskError(
+            f"the tokenizer cannot separate answer {example.answer[:40]!r} from prompt {example.prompt[-40:]!r}: "
+            "move the space from the end of the prompt to the start of the answer, or reword it."
+        )
+    answer = whole[len(prompt) :]
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in answer:
+        raise TaskError(f"the tokenizer does not know all of the answer {example.answer[:40]!r}; reword it.")
+    return Encoded(tuple(_begun(tokenizer, prompt, framing)), tuple(answer))
+
+
+def _begun(tokenizer: Any, ids: list[int], framing: Framing) -> list[int]:
+    first = tokenizer.bos_token_id
+    if framing.bos == "always" and first is None:
+        raise TaskError("this model's tokenizer has no BOS token to put in front: choose auto or never for it.")
+    wanted = framing.bos == "always" or (framing.bos == "auto" and not framing.chat)
+    return [first, *ids] if wanted and first is not None and ids[:1] != [first] else ids
+
+
+def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    try:
+        ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    except Exception as error:  # a word-level tokenizer without an unknown token fails with a bare Exception
+        what = " ".join(str(error).split())[:80]
+        raise TaskError(f"the tokenizer cannot read these texts ({what}): give them in its own words.") from None
+    return ids
