@@ -25,21 +25,27 @@ def rendered(tokenizer: Any, examples: Sequence[Example], framing: Framing) -> l
         TaskError: no chat template, one that cannot be used, or one that leaves out what it is given.
     """
     chats = [_messages(one, framing) for one in examples]
-    texts = _render(tokenizer, chats, framing)
-    for chat, text in zip(chats, texts, strict=True):
-        for message in chat:
-            if message["content"].strip() not in text:
-                raise TaskError(
-                    f"the chat template of this tokenizer leaves out the {message['role']}'s message "
-                    f"{message['content'][:40]!r}: ask without it, or without a chat."
-                )
-    return texts
+    for chat in {len(chat): chat for chat in chats}.values():
+        _check_complete(tokenizer, [message["role"] for message in chat], framing)
+    return _render(tokenizer, chats, framing)
 
 
 def said(tokenizer: Any, answers: Sequence[str], framing: Framing) -> list[str]:
     """The answers as an assistant's turn begins with them."""
     front = _front(tokenizer, framing)
     return [front + answer.lstrip() for answer in answers]
+
+
+def _check_complete(tokenizer: Any, roles: Sequence[str], framing: Framing) -> None:
+    """Raise TaskError for a template that leaves out messages of a chat with these roles, by marked ones."""
+    chat = [{"role": role, "content": f"{_PROBE}{place}{_PROBE}"} for place, role in enumerate(roles)]
+    (text,) = _render(tokenizer, [chat], framing)
+    for message in chat:
+        if message["content"] not in text:
+            raise TaskError(
+                f"the chat template of this tokenizer leaves out the {message['role']}'s message: ask without it, or "
+                "without a chat."
+            )
 
 
 def _front(tokenizer: Any, framing: Framing) -> str:

@@ -27,7 +27,7 @@ from explorer.files import digest
 from explorer.models import View
 from explorer.paired import bootstrap_interval
 from explorer.progress import Progress
-from explorer.tokens import MAX_UNKNOWN, check_rows, front_tokens, unknown_sentence, unknown_share
+from explorer.tokens import MAX_UNKNOWN, check_rows, front_tokens, unknown_id, unknown_sentence, unknown_share
 
 TEXT = ASSETS / "text" / "opticks.txt"
 WINDOW, TOKENS = 512, 4096
@@ -191,7 +191,7 @@ def tokens_of(tokenizer: Any, text: str, limit: int | None) -> list[int]:
     ids: list[int] = tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"][:limit]
     if len(ids) < 2:
         raise TaskError(f"the text has {len(ids)} tokens: give one of 2 or more.")
-    unk = tokenizer.unk_token_id
+    unk = unknown_id(tokenizer)
     unknown = unknown_share(tokenizer, [piece]) if unk is None else ids.count(unk) / len(ids)
     if unknown > MAX_UNKNOWN:
         raise TaskError(f"{unknown_sentence(unknown, 'this text')}: give a text in its own words.")

@@ -6,6 +6,7 @@ chat) is said by the task's `Framing`, and a BOS never comes twice.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -22,6 +23,9 @@ from explorer.tasks import AS_USUAL, Example, Framing, Task
 
 SAMPLED = 1000  # examples whose prompts are looked at for unknown words: splits are shuffled
 MAX_UNKNOWN = 0.05  # share of a text's tokens beyond which its words are said to be unknown
+
+
+_RARE = ["\U0001f9ff", "\U00010348"]  # letters that only a tokenizer of bytes knows
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,20 @@ def encode(tokenizer: Any, example: Example, framing: Framing = AS_USUAL) -> Enc
 def encode_all(tokenizer: Any, examples: Sequence[Example], framing: Framing = AS_USUAL) -> list[Encoded]:
     """`encode` for many at once: a call of the tokenizer for each costs as much as running a small model on them."""
     fronts, answers = _texts(tokenizer, examples, framing)
+    if _drops(tokenizer):
+        for answer in dict.fromkeys(answers):
+            if unknown_share(tokenizer, [answer]):
+                raise TaskError(_unknown_answer(answer))
+    unknown = unknown_id(tokenizer)
     texts = dict.fromkeys(text for one, answer in zip(fronts, answers, strict=True) for text in (one, one + answer))
     ids = dict(zip(texts, _ids(tokenizer, list(texts)), strict=True))
-    return [
-        _encoded(tokenizer, example, ids[front], ids[front + answer], framing)
-        for example, front, answer in zip(examples, fronts, answers, strict=True)
-    ]
+    found = []
+    for example, front, answer in zip(examples, fronts, answers, strict=True):
+        one = _separated(example, ids[front], ids[front + answer])
+        if unknown is not None and unknown in one.answer:
+            raise TaskError(_unknown_answer(example.answer))
+        found.append(replace(one, prompt=tuple(_begun(tokenizer, ids[front], framing))))
+    return found
 
 
 def encode_for(model: Model, task: Task, examples: Sequence[Example]) -> list[Encoded]:
@@ -121,19 +133,35 @@ def check_different(example: Example, encoded: Sequence[tuple[str, Encoded]]) ->
 
 def unknown_share(tokenizer: Any, texts: Sequence[str]) -> float:
     """Share of some texts that a tokenizer does not know: of tokens, or of letters that it drops without a token."""
-    unknown = tokenizer.unk_token_id
+    unknown = unknown_id(tokenizer)
     if unknown is not None:
         ids = [token for one in _ids(tokenizer, list(texts)) for token in one]
         return ids.count(unknown) / len(ids) if ids else 0.0
-    if not getattr(tokenizer, "is_fast", False) or not texts:
+    if not _drops(tokenizer):
         return 0.0
-    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    kept, total = 0, 0
-    for text, pieces in zip(texts, found["offset_mapping"], strict=True):
-        read = {place for start, end in pieces for place in range(start, end)}
-        letters = [place for place, letter in enumerate(text) if not letter.isspace()]
-        kept, total = kept + sum(place in read for place in letters), total + len(letters)
-    return 1 - kept / total if total else 0.0
+    words = Counter(word for text in texts for word in text.split())
+    lost = dict(zip(words, _lost(tokenizer, list(words)), strict=True))
+    letters = sum(len(word) * count for word, count in words.items())
+    return sum(lost[word] * count for word, count in words.items()) / letters if letters else 0.0
+
+
+def unknown_id(tokenizer: Any) -> int | None:
+    """The token for what a tokenizer does not know, whether it names it or only uses it; None if there is none."""
+    if tokenizer.unk_token_id is not None:
+        return int(tokenizer.unk_token_id)
+    first, second = (ids[-1:] for ids in _ids(tokenizer, _RARE))
+    return first[0] if first and first == second else None
+
+
+def _drops(tokenizer: Any) -> bool:
+    """Whether it passes over what it does not know, as one without an unknown token does that does not read bytes."""
+    return tokenizer.unk_token_id is None and not any(_ids(tokenizer, _RARE))
+
+
+def _lost(tokenizer: Any, words: list[str]) -> list[int]:
+    """How many letters of each word are in none of its tokens."""
+    pieces = (tokenizer.convert_ids_to_tokens(ids) for ids in _ids(tokenizer, words))
+    return [max(0, len(word) - sum(map(len, some))) for word, some in zip(words, pieces, strict=True)]
 
 
 def unknown_sentence(share: float, what: str) -> str:
@@ -186,16 +214,18 @@ def _texts(tokenizer: Any, examples: Sequence[Example], framing: Framing) -> tup
     return [found[one] for one in bare], said(tokenizer, [one.answer for one in examples], framing)
 
 
-def _encoded(tokenizer: Any, example: Example, prompt: list[int], whole: list[int], framing: Framing) -> Encoded:
+def _separated(example: Example, prompt: list[int], whole: list[int]) -> Encoded:
+    """Prompt and answer, of which `whole` are the tokens together."""
     if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
         raise TaskError(
             f"the tokenizer cannot separate answer {example.answer[:40]!r} from prompt {example.prompt[-40:]!r}: "
             "move the space from the end of the prompt to the start of the answer, or reword it."
         )
-    answer = whole[len(prompt) :]
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in answer:
-        raise TaskError(f"the tokenizer does not know all of the answer {example.answer[:40]!r}; reword it.")
-    return Encoded(tuple(_begun(tokenizer, prompt, framing)), tuple(answer))
+    return Encoded(tuple(prompt), tuple(whole[len(prompt) :]))
+
+
+def _unknown_answer(answer: str) -> str:
+    return f"the tokenizer does not know all of the answer {answer[:40]!r}; reword it."
 
 
 def _begun(tokenizer: Any, ids: list[int], framing: Framing) -> list[int]:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from explorer.errors import TaskError
 from explorer.files import digest
@@ -95,7 +95,7 @@ class Task:
             [(one.prompt, one.answer, one.choices, one.distractor) for one in getattr(self, split)] for split in SPLITS
         ]
         framing = self.around
-        asked = [{"auto": True, "never": False}.get(framing.bos, framing.bos), splits]
+        asked: list[Any] = [{"auto": True, "never": False}.get(framing.bos, framing.bos), splits]
         if framing.chat:
             shown = [[one.shown for one in getattr(self, split)] for split in SPLITS]
             asked.append([framing.bos, framing.system, shown])

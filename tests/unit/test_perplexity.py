@@ -139,8 +139,9 @@ def test_the_text_that_comes_along_is_left_out_for_a_tokenizer_that_does_not_kno
     class Letters:
         unk_token_id = None
 
-        def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-            return {"input_ids": [ord(letter) for letter in text]}
+        def __call__(self, text: str | list[str], **_: object) -> dict[str, list[Any]]:
+            one = isinstance(text, str)
+            return {"input_ids": [*map(ord, text)] if one else [[*map(ord, part)] for part in text]}
 
     assert own_text(Letters()) == read_text()
     assert own_text(model.tokenizer) is None
