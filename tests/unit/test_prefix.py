@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer import prefix
 from explorer.attribution.exact import exact_effects
-from explorer.batches import Batch, Encoded, answer_logits, batches, shared_prefix
+from explorer.batches import Batch, answer_logits, batches, shared_prefix
 from explorer.edit import apply, empty_mask
 from explorer.evaluate import evaluate
 from explorer.keys import Kind, MatrixKey
@@ -23,6 +23,7 @@ from explorer.registry import matrices
 from explorer.residuals import keep, run_kept
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task
+from explorer.tokens import Encoded
 from tests import tiny
 from tests.families import FAMILIES
 

@@ -17,13 +17,14 @@ from transformer_lens.model_bridge.generalized_components.attention import Atten
 from transformers import AutoModelForCausalLM
 
 from explorer.activations import read_prompt
-from explorer.batches import batches, encode_all
+from explorer.batches import batches
 from explorer.errors import ModelError
 from explorer.evaluate import evaluate
 from explorer.models import Model, View, caches, check_whole, fidelity, load
 from explorer.models.fidelity import ALONE, BATCH, PARTS, compare, reference
 from explorer.models.view import copy_bridge
 from explorer.tasks import Example, Task
+from explorer.tokens import encode_all
 from tests import tiny
 from tests.families import FAMILIES, Family
 
@@ -67,7 +68,7 @@ SHARED = task(*((f"{SHOTS} {end}", " w4") for end in ("w9", "w3 w4", "w1 w6 w2",
 def plain_losses(folder: Path, task: Task) -> list[float]:
     """Plain transformers as a user gets it, anew for each example, one at a time, without a cache."""
     found = []
-    for one in encode_all(tiny.tokenizer(), task.train, bos=task.bos):
+    for one in encode_all(tiny.tokenizer(), task.train, task.around):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         ids = [*one.prompt, *one.answer[:-1]]
         with torch.no_grad():
