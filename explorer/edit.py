@@ -14,16 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from explorer.belonging import adopted, identity, tolerance
 from explorer.errors import MaskError
 from explorer.keys import MatrixKey
-from explorer.masks import Mask, ModelIdentity, Removed
+from explorer.masks import Mask, Removed
 from explorer.models import Model, View
 from explorer.progress import Progress
 from explorer.registry import check, parts_of, read_base, read_base_bias, replace, restore
 from explorer.svd import Decomposition
 from explorer.svd_cache import SvdCache
 
-SIGMA_TOLERANCE = 1e-4  # relative to s_0: what recomputing an SVD on another machine may change
+__all__ = ["Change", "apply", "check_mask", "check_values", "empty_mask", "identity"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,6 @@ class Change:
     restored: tuple[MatrixKey, ...]
 
 
-def identity(model: Model) -> ModelIdentity:
-    """The identity that masks of this model carry."""
-    source = model.source
-    return ModelIdentity(source=source.origin, revision=source.revision, digest=model.digest, basis=model.basis)
-
-
 def empty_mask(model: Model, mode: str = "freeze") -> Mask:
     """A mask of this model that removes nothing."""
     return Mask.model_validate({"model": identity(model), "mode": mode})
@@ -63,7 +58,7 @@ def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
         MaskError: another model's mask, an index beyond the rank, or a sigma that is not the matrix's.
         MatrixError: a matrix that the model does not have.
     """
-    mask.check_model(identity(view.model))
+    mask = adopted(view, mask, svds)
     wanted: dict[MatrixKey, dict[MatrixKey, tuple[Removed, ...]]] = {}
     for key, removed in mask.by_matrix.items():
         check(view, key)
@@ -86,21 +81,24 @@ def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
 
 def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None = None) -> None:
     """Raise what `apply` would raise for this mask, without changing the view."""
-    mask.check_model(identity(view.model))
+    mask = adopted(view, mask, svds)
     for key in mask.by_matrix:
         check(view, key)
     for key, decomposition in svds.get_many(view, tuple(mask.by_matrix), progress).items():
-        check_values(decomposition, key, mask.by_matrix[key])
+        check_values(view, decomposition, key, mask)
 
 
-def check_values(decomposition: Decomposition, key: MatrixKey, removed: tuple[Removed, ...]) -> None:
-    """Raise MaskError unless every removed value is one of the matrix's, with the sigma that the mask states."""
-    top = float(decomposition.s[0])
-    for one in removed:
+def check_values(view: View, decomposition: Decomposition, key: MatrixKey, mask: Mask) -> None:
+    """Raise MaskError unless every removed value is one of the matrix's, with the sigma that the mask states.
+
+    Sigmas may differ by `SIGMA_TOLERANCE` of the largest one, by more if the model or the mask's is in a short type.
+    """
+    allowed = tolerance(view.model.dtype, mask.model.dtype) * float(decomposition.s[0])
+    for one in mask.by_matrix[key]:
         if one.index >= decomposition.rank:
             raise MaskError(f"{key} has singular values 0 to {decomposition.rank - 1}, the mask removes {one.index}.")
         found = float(decomposition.s[one.index])
-        if abs(found - one.sigma) > SIGMA_TOLERANCE * top:
+        if abs(found - one.sigma) > allowed:
             raise MaskError(
                 f"singular value {one.index} of {key} is {found:.6g}, the mask says {one.sigma:.6g}: "
                 "it was made from other weights; export it again from this model."
@@ -119,7 +117,7 @@ def _edit(
     frozen = torch.zeros(W.shape[1], dtype=compute)
     for key, removed in parts.items():
         decomposition = svds.get(view, key)
-        check_values(decomposition, key, removed)
+        check_values(view, decomposition, key, mask)
         indices = [one.index for one in removed]
         where = parts_of(view, key)
         W[where] -= taken * decomposition.part(indices).to(compute)

@@ -91,8 +91,8 @@ class FineTuned:
 
     Attributes:
         folder: where it is; opens like any model folder.
-        digest: of its weights, in the type that they were trained in.
-        base_digest: of the weights that it was trained from.
+        digest: its identity.
+        base_digest: that of the model that it was trained from.
         task: that it was trained on.
         losses: mean loss of every step's examples before that step, nats per example.
         before, after: the model and the fine-tuned one on the same examples, per split that has any.

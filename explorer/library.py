@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,9 +104,9 @@ class Library:
         """The library of the workspace folder."""
         return cls(settings().workspace_dir / "masks")
 
-    def list(self, model: str | None = None) -> Listing:
-        """All entries, or those of the model with this digest; what cannot be read is among `broken` either way."""
-        return self._listing(self.folder, model)
+    def list(self, models: Collection[str] | None = None) -> Listing:
+        """All entries, or those of models with these digests; what cannot be read is among `broken` either way."""
+        return self._listing(self.folder, models)
 
     def trashed(self) -> Listing:
         """What was deleted and can come back, most recently deleted first."""
@@ -187,7 +187,7 @@ class Library:
             raise _refused(mask, error) from None
         return True
 
-    def _listing(self, folder: Path, model: str | None) -> Listing:
+    def _listing(self, folder: Path, models: Collection[str] | None) -> Listing:
         entries: list[Entry] = []
         broken: list[Broken] = []
         for path in _masks(folder):
@@ -197,7 +197,7 @@ class Library:
                 if path.exists():  # not one that another session has just taken away
                     broken.append(Broken(path, str(error)))
             else:
-                if model in (None, entry.mask.model.digest):
+                if models is None or entry.mask.model.digest in models:
                     entries.append(entry)
         entries.sort(key=lambda one: (one.about.created, one.id), reverse=True)
         return Listing(tuple(entries), tuple(broken))

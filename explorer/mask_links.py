@@ -84,19 +84,33 @@ def inline_mask(text: str, identity: ModelIdentity) -> Mask:
             Removed(matrix=matrix, index=index, sigma=sigma, c=c)
             for (matrix, index), (sigma, c) in zip(spots, pairs, strict=True)
         ]
-        return Mask(model=identity, mode=mode, gain=gain, removed=tuple(values))
+        return Mask(model=_named(found, identity), mode=mode, gain=gain, removed=tuple(values))
     except ValueError:  # pydantic's errors are, too
         raise MaskError(_BROKEN) from None
 
 
 def check_reference(found: Reference, identity: ModelIdentity) -> None:
-    """Raise MaskError unless the text was made for these weights."""
-    if found.model != _short(identity):
+    """Raise MaskError unless the text was made for this model, or before, when links named the weights alone."""
+    if found.model not in (_short(identity), _weights(identity)):
         raise MaskError(
             f"the link's mask was made for other weights ({found.model}...) than those of {identity.source} "
             f"({_short(identity)}..., {identity.basis} basis): load the model that the link was made with."
         )
 
 
+def _named(found: Reference, identity: ModelIdentity) -> ModelIdentity:
+    """The identity that the text names: the model's, or that of its weights alone, which is still to be checked."""
+    if found.model == _short(identity) or identity.weights is None:
+        return identity
+    return identity.model_copy(update={"digest": identity.weights, "weights": None, "dtype": None})
+
+
 def _short(identity: ModelIdentity) -> str:
     return identity.digest.removeprefix("sha256:")[:MODEL_LETTERS]
+
+
+def _weights(identity: ModelIdentity) -> str | None:
+    """How links of before named a model in the raw basis."""
+    if identity.weights is None or identity.basis != "raw":
+        return None
+    return identity.weights.removeprefix("sha256:")[:MODEL_LETTERS]

@@ -31,12 +31,28 @@ class _Frozen(BaseModel):
 
 
 class ModelIdentity(_Frozen):
-    """Which weights a mask belongs to; the digest decides, the rest is for people."""
+    """Which model a mask belongs to.
+
+    Attributes:
+        digest: decides. It covers weights, configuration, tokenizer and basis; in files without `weights`, of before,
+            the weights alone, as they were loaded.
+        weights: digest of the weights alone, as they are stored.
+        dtype: type that the model was loaded in when sigmas and frozen means were taken; a mask fits any.
+    """
 
     source: str = Field(max_length=500)
     revision: str | None = Field(default=None, max_length=200)
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     basis: Literal["raw", "folded"] = "raw"
+    # Left out where they are not known, as in files of before.
+    weights: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$", exclude_if=lambda value: value is None)
+    dtype: str | None = Field(default=None, max_length=20, exclude_if=lambda value: value is None)
+
+    def may_be(self, other: ModelIdentity) -> bool:
+        """Whether both are one model as far as can be told: a file of before knows the weights alone."""
+        mine, theirs = ((one.digest, one.weights or one.digest) for one in (self, other))
+        told = self.weights is None or other.weights is None
+        return self.basis == other.basis and (mine[0] == theirs[0] or (told and mine[1] == theirs[1]))
 
 
 class Removed(_Frozen):
@@ -211,18 +227,41 @@ class Mask(_Frozen):
         self._comparable(other)
         return self.without({(one.matrix, one.index) for one in other.removed})
 
+    def of_model(self, identity: ModelIdentity) -> Mask:
+        """This mask with another identity, its provenance and metrics included; nothing is checked."""
+        return Mask(
+            model=identity,
+            mode=self.mode,
+            gain=self.gain,
+            removed=self.removed,
+            provenance=self.provenance,
+            metrics=dict(self.metrics),
+        )
+
     def check_model(self, identity: ModelIdentity) -> None:
-        """Raise MaskError, with the reason, unless the mask belongs to these weights."""
-        if self.model.basis != identity.basis:
-            raise MaskError(
-                f"the mask was made in the {self.model.basis} basis, the model is loaded in the {identity.basis} one: "
+        """Raise MaskError, with the reason, unless the mask belongs to this model."""
+        if reason := self.misfit(identity):
+            raise MaskError(reason)
+
+    def misfit(self, identity: ModelIdentity) -> str | None:
+        """Why the mask does not belong to a model; None if it does."""
+        own = self.model
+        if own.basis != identity.basis:
+            return (
+                f"the mask was made in the {own.basis} basis, the model is loaded in the {identity.basis} one: "
                 "their singular values differ; load the model in the mask's basis."
             )
-        if self.model.digest != identity.digest:
-            raise MaskError(
-                f"the mask was made for {self.model.source} ({self.model.digest[:15]}...), not for {identity.source} "
-                f"({identity.digest[:15]}...): load that model, or make a mask for this one."
+        if own.digest == identity.digest:
+            return None
+        if own.weights is not None and own.weights == identity.weights:
+            return (
+                f"the mask was made for {own.source}, whose weights {identity.source} has, but not its configuration "
+                "or its tokenizer: load that model, or make a mask for this one."
             )
+        return (
+            f"the mask was made for {own.source} ({own.digest[:15]}...), not for {identity.source} "
+            f"({identity.digest[:15]}...): load that model, or make a mask for this one."
+        )
 
     def to_json(self) -> str:
         """The mask file's text."""

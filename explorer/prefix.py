@@ -41,7 +41,7 @@ def reusable(view: View, batch: Batch) -> bool:
     """Whether a batch has a shared beginning that this model can reuse; runs one example to find out, once."""
     if not batch.shared or not view.model.fidelity.prefixes:
         return False
-    name = (view.model.digest, batch.shared)
+    name = (view.model.as_loaded, batch.shared)
     if name not in _AGREES:
         with torch.no_grad():
             one = batch.only(batch.places == batch.places[0])

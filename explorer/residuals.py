@@ -64,7 +64,7 @@ class Kept:
         streams: per batch its residual streams [batch, position, d_model], without the positions of a prefix.
         prefixes: per batch the shared beginning that its streams lack, None for a batch that is run whole.
         outcomes: per batch, what the view did then.
-        model: digest of the view's model.
+        model: the view's model, as it is loaded (`Model.as_loaded`).
         applied: `View.applied` as it was.
         tuples: whether this family's blocks answer with tuples.
         means: mean input over all real tokens of the stacked matrices asked for ([d_in], float32 or wider, on the CPU).
@@ -110,7 +110,7 @@ class Kept:
         Raises:
             SettingsError: a view of another model.
         """
-        if view.model.digest != self.model:
+        if view.model.as_loaded != self.model:
             raise SettingsError("the kept residual streams belong to another model: keep them again for this one.")
         sites = {*self.applied, *view.applied}
         return min((site.layer for site in sites if self.applied.get(site) != view.applied.get(site)), default=None)
@@ -151,7 +151,7 @@ def keep(
         streams=tuple(streams),
         prefixes=tuple(prefixes),
         outcomes=tuple(outcomes),
-        model=view.model.digest,
+        model=view.model.as_loaded,
         applied=applied,
         tuples=keeper.tuples,
         means=keeper.means(),

@@ -190,4 +190,4 @@ def _size(decomposition: Decomposition) -> int:
 
 
 def _owner(view: View) -> str:
-    return f"{view.model.digest} {view.model.basis}"
+    return view.model.matrices

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import torch
 
 from explorer.attribution import Scores, score
-from explorer.edit import check_mask, identity
+from explorer.belonging import adopted, belongs, identity
+from explorer.edit import check_mask
 from explorer.errors import MaskError
 from explorer.keys import MatrixKey
 from explorer.masks import Derived, Mask, Removed
@@ -77,9 +78,9 @@ def transfer(
         MaskError: another basis, a matrix that the sibling does not have, or an index beyond its rank.
         TaskError: train examples that cannot be used.
     """
-    if mask.model.digest == identity(view.model).digest:
+    if belongs(view, mask, svds):
         check_mask(view, mask, svds, progress)
-        return mask
+        return adopted(view, mask, svds)
     return _made_anew(view, mask, svds, task, limit, progress)
 
 
@@ -103,6 +104,7 @@ def refreeze(
         TaskError: train examples that cannot be used.
     """
     check_mask(view, mask, svds, part(progress, 0.0, 0.5))
+    mask = adopted(view, mask, svds)
     if mask.mode != "freeze" or not len(mask):
         return mask
     return _made_anew(view, mask, svds, task, limit, part(progress, 0.5, 1.0))

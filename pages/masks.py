@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from explorer.belonging import names
 from explorer.library import Library
 from explorer.ui import guide, mask_actions, mask_compare, mask_library, mask_transfer, pages, session
 
@@ -14,7 +15,8 @@ known = library.list()
 mask_library.save_current(bench, library, known)
 mask_library.messages(library, known)
 
-of_model = [entry for entry in known.entries if entry.mask.model.digest == bench.model.digest]
+own = names(bench.model)
+of_model = [entry for entry in known.entries if entry.mask.model.digest in own]
 others = len(known.entries) - len(of_model)
 every = False
 if others:
@@ -34,7 +36,7 @@ elif len(chosen) == 1:
     entry = chosen[0]
     mask_actions.one(bench, library, entry)
     mask_compare.two(bench, mask_compare.beside(bench, entry.mask), (entry.name, entry.mask))
-    if entry.mask.model.digest == bench.model.digest:
+    if entry.mask.model.digest in own:
         mask_compare.elsewhere(bench, entry.name, entry.mask)
     mask_transfer.draw(bench, library, known, entry)
 else:

@@ -31,6 +31,7 @@ from explorer.errors import MaskError, MatrixError, SettingsError
 from explorer.files import digest
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Mode
+from explorer.measuring import effects_digest
 from explorer.metrics import Mean, paired_difference
 from explorer.models import View
 from explorer.progress import Progress, part, track
@@ -39,7 +40,7 @@ from explorer.residuals import Kept, keep, run_kept
 from explorer.svd_cache import SvdCache
 from explorer.tensors import tensor_bytes
 
-FORMAT = "exact-1"
+FORMAT = "exact-2"
 TOKENS = 1024  # per run of several copies: more is no faster on a CPU
 Value = tuple[MatrixKey, int]
 
@@ -109,7 +110,7 @@ def exact_effects(
         keys = tuple(dict.fromkeys(key for key, _ in wanted))
         sites = () if means is not None else tuple(dict.fromkeys(key.stacked for key in keys))
         kept = keep(view, batches, inputs=sites, progress=part(progress, 0.0, 0.05))
-        context = _context(batches, mask, means)
+        context = _context(view, batches, mask, means)
         job = _Job(view, kept, svds, mask, kept.means if means is None else means, store, context)
         measured = job.run(wanted, part(progress, 0.05, 1.0))
         c = {key: job.means(key) for key in keys}
@@ -117,17 +118,18 @@ def exact_effects(
 
 
 def known_effects(
-    batches: Sequence[Batch], keys: Iterable[MatrixKey], mask: Mask, store: EffectStore
+    view: View, batches: Sequence[Batch], keys: Iterable[MatrixKey], mask: Mask, store: EffectStore
 ) -> dict[Value, Mean]:
     """What `exact_effects` has already measured on these examples at `mask`, without measuring anything.
 
     Args:
+        view: of the model, in any state.
         batches: the examples, from `explorer.batches.batches`.
         keys: the matrices to look up, named as they were when they were measured (per head or stacked).
         mask: what is removed already; the empty mask for the unpruned model.
         store: where results were kept.
     """
-    context = _context(batches, mask)
+    context = _context(view, batches, mask)
     return {(key, i): Mean(*entry) for key in keys for i, entry in store.load(_name(context, key)).items()}
 
 
@@ -274,11 +276,14 @@ def _check(view: View, mask: Mask, svds: SvdCache, values: Sequence[Value]) -> N
                 raise MatrixError(f"{key} has singular values 0 to {rank - 1}, not {index}: choose one of them.")
 
 
-def _context(batches: Sequence[Batch], mask: Mask, means: Mapping[MatrixKey, Tensor] | None = None) -> str:
-    """Digest of model, basis, mode, mask, examples and, if given, mean inputs; batches may be cut in any way."""
+def _context(view: View, batches: Sequence[Batch], mask: Mask, means: Mapping[MatrixKey, Tensor] | None = None) -> str:
+    """Digest of model, its type and device, mode, mask, examples, code and, if given, mean inputs.
+
+    Batches may be cut in any way.
+    """
 
     def parts() -> Iterator[bytes | memoryview]:
-        yield f"{FORMAT} {mask.digest};".encode()
+        yield f"{FORMAT} {view.model.as_loaded} {mask.digest} {effects_digest()};".encode()
         for batch in batches:
             for row in range(len(batch)):
                 mine = batch.rows == row

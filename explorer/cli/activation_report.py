@@ -69,6 +69,7 @@ class ActivationsReport(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     prompt: str
     bos: str
     chat: bool

@@ -22,7 +22,7 @@ from explorer.cli.activation_report import (
     written_values,
 )
 from explorer.cli.console import notice, percent, say, show_json, show_table, working
-from explorer.cli.setup import identity, open_view
+from explorer.cli.setup import identity, open_view, own_mask
 from explorer.errors import SettingsError
 from explorer.tasks import Example, Framing, as_framing
 
@@ -78,7 +78,9 @@ def activations(
     given = None if mask is None else load_mask(mask)
     framing = as_framing(bos, chat=chat, system=system)
     asked = Example(prompt, "", shown=_turns(turn or [], framing))
-    report = _report(open_view(model, dtype, device, basis), asked, given, answer, heads, top, framing)
+    view = open_view(model, dtype, device, basis)
+    given = None if given is None else own_mask(view, given)
+    report = _report(view, asked, given, answer, heads, top, framing)
     if json:
         return show_json(report)
     _show(report, None if given is None else given.state, values)

@@ -10,7 +10,7 @@ import typer
 from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
 from explorer.cli.reports import EffectEntry, EffectsReport
-from explorer.cli.setup import Asked, identity, open_for, open_task, removal_mode, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, removal_mode, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.keys import MatrixKey
 
@@ -58,6 +58,7 @@ def effects(
 
     at = None if mask is None else load_mask(mask)
     view = open_for([opened], SPLIT, limit, model, dtype, device, basis)
+    at = None if at is None else own_mask(view, at)
     report = _report(view, opened, values, removal, at, limit)
     if json:
         return show_json(report)

@@ -24,7 +24,7 @@ from explorer.cli.console import (
 )
 from explorer.cli.control_pool import ControlPool
 from explorer.cli.reports import Change, Controls, EvalReport, Figures
-from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.tasks import Task
 
@@ -100,6 +100,7 @@ def evaluate(
         raise SettingsError("--controls needs something to compare with: give a --mask that removes at least 1 value.")
     pool = ControlPool.asked(control, control_kinds, control_limit, stacked=control_stacked)
     run = _Run.open(open_for([opened], split, limit, model, dtype, device, basis), opened, split, limit)
+    given = None if given is None else own_mask(run.view, given)
     comparison, answers = run.compare(given)
     drawn = run.controls(given, controls, seed, comparison, pool) if given and controls else None
     report = _report(run, given, comparison, answers, drawn, seed)
@@ -242,7 +243,7 @@ def _show(report: EvalReport, mask: Mask | None) -> None:
     rows = [figures_row("unpruned", report["baseline"])]
     if mask is not None:
         rows.append(figures_row(f"{len(mask):,} {mask.state} ({mask.mode})", report))
-    title = f"{report['model']} on {report['task']}, {report['split']} split"
+    title = f"{report['model']} ({report['dtype']}) on {report['task']}, {report['split']} split"
     show_table(title, ("", "accuracy [95 % interval]", "loss per example"), rows)
     pruned = mask is not None
     if report["choice"] is not None:

@@ -21,6 +21,7 @@ class FinetuneReport(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     task: str
     task_digest: str
     shots: int

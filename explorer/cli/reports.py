@@ -62,6 +62,7 @@ class MatricesReport(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     matrices: list[MatrixEntry]
 
 
@@ -81,6 +82,7 @@ class Asked(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     task: str
     task_digest: str
     shots: int
@@ -267,6 +269,7 @@ class EvalReport(Figures):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     task: str
     task_digest: str
     shots: int
@@ -301,6 +304,7 @@ class DamageReport(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     seed: int
     mask_digest: str
     removed: int
@@ -357,6 +361,7 @@ class StudyReport(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     task: str
     split: str
     n: int

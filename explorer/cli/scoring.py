@@ -16,6 +16,7 @@ from explorer.cli.setup import (
     kinds_or_all,
     open_for,
     open_task,
+    own_mask,
     removal_mode,
     seed_or_default,
     wording,
@@ -68,6 +69,7 @@ class ScoringRequest:
             raise SettingsError(f"{self.scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
         how, at = Options(**self.settings), None if self.mask is None else load_mask(self.mask)
         view = open_for([task], SCORE_SPLIT, self.limit, self.model, self.dtype, self.device, self.basis)
+        at = None if at is None else own_mask(view, at)
         keys = matrices(view, chosen, per_head=not self.stacked)
         total = sum(min(shape(view, key)) for key in keys)
         if count > total:

@@ -18,7 +18,7 @@ from explorer.tasks import Framing, Task, as_framing, framing_words, load_task
 from explorer.tasks.template import typed
 
 if TYPE_CHECKING:
-    from explorer.masks import Mode
+    from explorer.masks import Mask, Mode
     from explorer.models import View
 
 BASES = ("raw", "folded")
@@ -26,11 +26,12 @@ LAYERS = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", re.ASCII)  # one layer, o
 
 
 class Identity(TypedDict):
-    """The part of a report that says which weights it is about."""
+    """The part of a report that says which model it is about, and in which type that was loaded."""
 
     model: str
     model_digest: str
     basis: str
+    dtype: str
 
 
 def open_view(model: str, dtype: str | None, device: str | None, basis: str = "raw") -> View:
@@ -60,8 +61,20 @@ def open_for(
 
 
 def identity(view: View) -> Identity:
-    """Which weights a report is about."""
-    return {"model": view.model.source.name, "model_digest": view.model.digest, "basis": view.model.basis}
+    """Which model a report is about."""
+    model = view.model
+    return {"model": model.source.name, "model_digest": model.digest, "basis": model.basis, "dtype": model.dtype}
+
+
+def own_mask(view: View, mask: Mask) -> Mask:
+    """A mask that was read from a file, with the identity of the view's model; says where a file leaves that open.
+
+    Raises MaskError for another model's mask.
+    """
+    from explorer.belonging import adopted
+    from explorer.svd_cache import default_cache
+
+    return adopted(view, mask, default_cache(notice), notice)
 
 
 def seed_or_default(seed: int | None) -> int:

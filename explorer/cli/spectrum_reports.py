@@ -104,6 +104,7 @@ class Against(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     matrices: list[MatrixChange]
 
 
@@ -113,6 +114,7 @@ class SpectraReport(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     spectra: list[Spectrum]
     against: Against | None
 
@@ -158,6 +160,7 @@ class ReadoutReport(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     matrix: str
     task: str
     split: str

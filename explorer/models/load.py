@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,19 +13,25 @@ from torch import Tensor
 from explorer.architectures import check_config
 from explorer.config import DTYPES, settings
 from explorer.errors import ModelError, SettingsError
-from explorer.files import digest
 from explorer.models.bridge import hooked
 from explorer.models.fidelity import UNCHECKED, Fidelity, compare, reference
 from explorer.models.fields import check_fields
 from explorer.models.files import ModelFiles, model_files
 from explorer.models.folding import fold
 from explorer.models.hub import reason
+from explorer.models.identity import (
+    Parts,
+    config_digest,
+    content,
+    stored_weights,
+    tokenizer_digest,
+    weights_digest,
+)
 from explorer.models.sources import Source, locate
 from explorer.models.tokenizer_files import read_tokenizer
 from explorer.models.view import View, copy_bridge
 from explorer.models.weights import read_weights
 from explorer.progress import Progress, part
-from explorer.tensors import tensor_bytes
 
 Basis = Literal["raw", "folded"]
 
@@ -37,7 +42,9 @@ class Model:
 
     Attributes:
         source: where it came from.
-        digest: SHA-256 over the basis, unless raw, and names, shapes, types and bytes of all weights.
+        digest: its identity (`explorer.models.identity`): weights as stored, configuration, tokenizer and basis, but
+            not the type that it is loaded in.
+        parts: what the identity is made of.
         basis: `raw`, the weights as in the checkpoint, or `folded` (see `explorer.models.folding`).
         tokenizer: the Hugging Face tokenizer.
         parameters_count: number of weights, tied ones once.
@@ -47,6 +54,7 @@ class Model:
 
     source: Source
     digest: str
+    parts: Parts
     basis: Basis
     tokenizer: Any
     parameters_count: int
@@ -54,8 +62,29 @@ class Model:
     bridge: Any = field(repr=False)
     _weights: dict[str, Tensor] = field(repr=False)
     _state: dict[str, Tensor] = field(repr=False)
+    _content: str = field(repr=False)
     fidelity: Fidelity = UNCHECKED
     _ready: list[View] = field(default_factory=list, repr=False)
+
+    @property
+    def dtype(self) -> str:
+        """The type that it is loaded in, such as `float32`."""
+        return str(self.bridge.original_model.dtype).removeprefix("torch.")
+
+    @property
+    def as_loaded(self) -> str:
+        """Identity, type and device: what numbers that are measured with it depend on, and are kept under."""
+        return f"{self.digest} {self.dtype} {self.bridge.original_model.device}"
+
+    @property
+    def matrices(self) -> str:
+        """What decides its matrices and nothing else: weights in memory, basis, and how they are cut into heads.
+
+        Models that differ in other ways (an activation, a tokenizer) share their decompositions.
+        """
+        shape = self.bridge.cfg
+        heads = (shape.n_heads, getattr(shape, "n_key_value_heads", None), shape.d_head)
+        return f"{self.architecture} {self._content} {self.basis} {heads}"
 
     def view(self) -> View:
         """A private copy of the modules that shares every weight: edits on it leave this model as it is."""
@@ -76,7 +105,12 @@ class Model:
         return dict(self._state)
 
     def current_digest(self) -> str:
-        """The digest of the weights as they are now in memory; equals `digest` as long as nothing mutated them."""
+        """Equals `digest` as long as nothing has changed the weights in memory; another digest of them afterwards."""
+        same = content(self._weights) == self._content
+        return self.digest if same else self.weights_now()
+
+    def weights_now(self) -> str:
+        """`weights_digest` of the weights in memory, in the type in which they are loaded."""
         return weights_digest(self._weights, self.basis)
 
 
@@ -106,7 +140,7 @@ def load(
     if wanted not in DTYPES:
         raise SettingsError(f"dtype {wanted!r} is not known: choose one of {', '.join(DTYPES)}.")
     source = locate(name, part(progress, 0.0, 0.5))
-    model, tokenizer = _read(source, getattr(torch, wanted), device or settings().device)
+    model, tokenizer, parts = _read(source, getattr(torch, wanted), device or settings().device)
     expected = reference(source.name, model, tokenizer)
     if chosen == "folded":
         fold(source.name, model)
@@ -115,7 +149,8 @@ def load(
         progress(8, 10)
     loaded = Model(
         source=source,
-        digest=weights_digest(weights, chosen),
+        digest=parts.digest(chosen),
+        parts=parts,
         basis=chosen,
         tokenizer=tokenizer,
         parameters_count=sum(weight.numel() for weight in weights.values()),
@@ -123,6 +158,7 @@ def load(
         bridge=hooked(source, model),
         _weights=weights,
         _state=state,
+        _content=content(weights),
     )
     view = loaded.view()
     loaded = replace(loaded, fidelity=compare(view, expected))
@@ -154,8 +190,8 @@ def read_again(model: Model) -> tuple[Any, Any]:
     if model.basis != "raw":
         raise ModelError(f"{model.source.name} is loaded in the {model.basis} basis: load it in the raw one.")
     shared = model.bridge.original_model
-    copy, tokenizer = _read(model.source, shared.dtype, str(shared.device))
-    if weights_digest(_distinct(copy)) != model.digest:
+    copy, tokenizer, parts = _read(model.source, shared.dtype, str(shared.device))
+    if parts != model.parts:
         raise ModelError(f"the files of {model.source.name} have changed since it was loaded: load it again.")
     return copy, tokenizer
 
@@ -166,20 +202,6 @@ def as_basis(text: str) -> Basis:
     if text not in known:
         raise SettingsError(f"basis {text[:40]!r} is not known: choose one of {', '.join(known)}.")
     return known[text]
-
-
-def weights_digest(weights: dict[str, Tensor], basis: Basis = "raw") -> str:
-    """SHA-256 over the basis, unless raw, and the sorted names, shapes, types and bytes of `weights`."""
-
-    def parts() -> Iterator[bytes | memoryview]:
-        if basis != "raw":  # a checkpoint that is stored folded stays another model than a folded one
-            yield f"basis {basis};".encode()
-        for name in sorted(weights):
-            weight = weights[name]
-            yield f"{name} {tuple(weight.shape)} {weight.dtype};".encode()
-            yield tensor_bytes(weight)
-
-    return digest(parts())
 
 
 def read_config(source: Source, files: ModelFiles | None = None) -> tuple[str, Any]:
@@ -202,14 +224,23 @@ def read_config(source: Source, files: ModelFiles | None = None) -> tuple[str, A
     return _check_causal(source, config), config
 
 
-def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
+def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Parts]:
+    """The Hugging Face model, its tokenizer, and what they are, before anything is changed about them."""
     check_device(source.name, device)
     files = model_files(source)
     class_name, config = read_config(source, files)
+    configured, usual = config.to_dict(), _usual(config)
     tokenizer = read_tokenizer(source)
     model = read_weights(source, files, config, class_name, dtype)
+    weights, stored = stored_weights(files.weights, _distinct(model), str(model.base_model_prefix))
+    parts = Parts(
+        weights=weights,
+        config=config_digest(configured, usual, class_name, model.config._attn_implementation),
+        tokenizer=tokenizer_digest(tokenizer),
+        stored=stored,
+    )
     try:
-        return model.to(device).eval().requires_grad_(False), tokenizer
+        return model.to(device).eval().requires_grad_(False), tokenizer, parts
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"{source.name} cannot be put on device {device!r} ({reason(error)}): set another.") from None
 
@@ -231,6 +262,14 @@ def check_device(name: str, device: str) -> None:
     except Exception as error:  # each backend that is not there fails in its own way
         why = reason(error)
     raise ModelError(f"{name} cannot be put on device {device[:40]!r} ({why}): set another, such as cpu.")
+
+
+def _usual(config: Any) -> dict[str, Any]:
+    """What a configuration of this class says that was told nothing."""
+    try:
+        return dict(type(config)().to_dict())
+    except Exception:  # a class that must be told something
+        return {}
 
 
 def _check_causal(source: Source, config: Any) -> str:

@@ -90,6 +90,7 @@ class Cell(_Frozen):
     Attributes:
         recipe_digest: of the recipe that was run; another digest means that the recipe has changed.
         source: the model that was loaded, as it was asked for.
+        dtype: type that it was loaded in.
         before, after: the unpruned and the pruned model on the test examples. In a cell as released, right means token
             `answer_token` of the answer; otherwise all answer tokens count.
         whole_before, whole_after: a cell as released with all answer tokens counted.
@@ -105,6 +106,7 @@ class Cell(_Frozen):
     source: str
     model_digest: str
     basis: Literal["raw", "folded"]
+    dtype: str | None = None
     task_digest: str
     removed: int
     mask_digest: str

@@ -112,7 +112,7 @@ class Runner:
         )
         cell = Cell(
             recipe=recipe.name, recipe_digest=recipe.digest, source=self._models.source(recipe),
-            model_digest=model.digest, basis=model.basis, task_digest=whole.digest,
+            model_digest=model.digest, basis=model.basis, dtype=model.dtype, task_digest=whole.digest,
             removed=len(found.mask), mask_digest=found.mask.digest, reference=reference,
             found=_found(recipe, found.mask), versions=dict(found.mask.provenance.versions), **found.fields,
         )  # fmt: skip

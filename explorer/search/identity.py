@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 from explorer.files import digest
-from explorer.registry import read_base
+from explorer.measuring import searches_digest
 from explorer.search.problem import Problem
-from explorer.search.provenance import versions
 from explorer.tensors import tensor_bytes
-
-SCREENS = ("cli", "ui")  # what they hold decides no result
 
 
 def search_digest(problem: Problem, strategy: str, settings: object = None) -> str:
-    """SHA-256 over model, type and device, examples, strategy, settings, budget, text, packages and this code.
+    """SHA-256 over model, type and device, examples, strategy, settings, budget, text, libraries and code.
 
-    The test split is not among it: no search sees it.
+    The test split is not among it: no search sees it. Code is what measures and decides (`explorer.measuring`).
 
     Args:
         problem: before the search.
         strategy: its name.
         settings: the strategy's, with a `repr` that shows all of them (a dataclass); None for its defaults.
     """
-    view = problem.view
     parts = {
-        "model": (view.model.digest, view.model.basis, str(read_base(view, problem.keys[0]).dtype), str(view.device)),
+        "model": problem.view.model.as_loaded,
         "task": (problem.task.digest, problem.limit, problem.seed),
         "strategy": (strategy, settings),
         "values": ([str(key) for key in problem.keys], problem.mode, problem.scorer, problem.budget),
         "text": digest(tensor_bytes(block) for block in problem.text),
-        "with": (sorted(versions().items()), _code()),
+        "with": searches_digest(),
     }
     return digest([repr(parts).encode()])
-
-
-@cache
-def _code() -> str:
-    """Digest of the engine's source: a changed strategy must not go on from what another one measured."""
-    root = Path(__file__).parent.parent
-    files = (path.relative_to(root) for path in root.rglob("*.py"))
-    engine = sorted(path for path in files if path.parts[0] not in SCREENS)
-    return digest(part for path in engine for part in (path.as_posix().encode(), (root / path).read_bytes()))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from explorer.masks import Provenance
+from explorer.measuring import LIBRARIES, version_of
 from explorer.tasks import Task
 
-PACKAGES = ("eigenprune-explorer", "torch", "transformers", "transformer-lens")
+PACKAGES = ("eigenprune-explorer", *LIBRARIES)
 
 
 def provenance(
@@ -35,11 +34,4 @@ def provenance(
 
 def versions() -> dict[str, str]:
     """Versions of PACKAGES."""
-    return {package: _version(package) for package in PACKAGES}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a checkout that was not installed
-        return "not installed"
+    return {package: version_of(package) for package in PACKAGES}

@@ -103,7 +103,15 @@ def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage 
             plain = read_text() if text else None
             return damage(view, bench.mask, bench.svds, tasks, plain, split=bench.split, limit=limit, progress=progress)
 
-    key = ("damage", bench.model.digest, bench.mask.digest, bench.split, limit, tuple(one.key for one in chosen), text)
+    key = (
+        "damage",
+        bench.model.as_loaded,
+        bench.mask.digest,
+        bench.split,
+        limit,
+        tuple(one.key for one in chosen),
+        text,
+    )
     return cast("Damage | None", compute(key, "Measuring the damage elsewhere", work))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from explorer.errors import MaskError
-from explorer.masks import Mask
+from explorer.masks import Mask, ModelIdentity
 
 DEPTH, VALUES = 200, 1_000_000  # steps of a line, and removed values of all their masks together
 FORKS = 20
@@ -144,6 +144,16 @@ class Lines:
         lines = list(self.lines)
         lines[self.current] = Line(self.line.name, history)
         return replace(self, lines=tuple(lines))
+
+    def of_model(self, identity: ModelIdentity) -> Lines:
+        """The same lines, their masks with another model's identity."""
+        lines = tuple(
+            Line(one.name, replace(one.history, steps=tuple(
+                Step(step.mask.of_model(identity), step.label) for step in one.history.steps
+            )))
+            for one in self.lines
+        )  # fmt: skip
+        return replace(self, lines=lines, closed=None)
 
     def fork(self, name: str) -> Lines:
         """Go on from the current mask in a new line; raises MaskError for a name that cannot be taken."""

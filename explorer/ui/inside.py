@@ -156,7 +156,7 @@ def _written(bench: Bench, prompt: Example) -> Written | None:
         with bench.views.borrow() as view:
             return written(view, bench.mask, bench.svds, prompt, bench.task.around)
 
-    key = ("written", bench.model.digest, bench.mask.digest, bench.task.around, prompt.prompt, prompt.shown)
+    key = ("written", bench.model.as_loaded, bench.mask.digest, bench.task.around, prompt.prompt, prompt.shown)
     return cast("Written | None", compute(key, f"Reading what the {words.past(bench.mask)} values wrote", work))
 
 

@@ -33,7 +33,7 @@ def sample(bench: Bench, wait: Wait = SOON) -> Sample | None:
             apply(view, bench.mask.without_all(), bench.svds)
             return draw_sample(view, bench.task, bench.split, limit=bench.eval_limit, progress=progress)
 
-    key = ("sample", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
+    key = ("sample", bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit)
     return cast("Sample | None", compute(key, "Choosing a live sample", work, wait))
 
 
@@ -47,7 +47,7 @@ def comparison(bench: Bench, drawn: Sample, wait: Wait = SOON) -> Comparison | N
             apply(view, bench.mask, bench.svds)
             return drawn.measure(view, progress)
 
-    setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
+    setting = (bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit)
     key = ("live", bench.mask.digest, setting, session.token())
     only("live-measuring", key)
     label = f"Measuring {words.chosen(bench.mask)} on {words.count(len(drawn.examples), 'example')}"

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from explorer import mask_plots
+from explorer.belonging import names
 from explorer.errors import MaskError
 from explorer.evaluate import Comparison
 from explorer.keys import MatrixKey
@@ -32,7 +33,7 @@ def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None
     with left:
         _venn(shared, first[0], second[0])
     with right:
-        if first[1].model.digest != bench.model.digest:
+        if first[1].model.digest not in names(bench.model):
             st.info("These masks belong to another model: load it to measure them.")
             return
         share.copy("pair", bench, lambda: [_pair(bench, first[1], second[1])])

@@ -6,7 +6,7 @@ import re
 
 import streamlit as st
 
-from explorer.edit import identity
+from explorer.belonging import identity, may_belong
 from explorer.errors import ExplorerError
 from explorer.export import EXPORTS
 from explorer.masks import Mask, parse_mask
@@ -39,17 +39,17 @@ def take_upload(model: Model, views: ViewPool) -> None:
     if upload is None:
         return
     name, mask, label = upload
-    if mask.model.digest != model.digest:
+    if not may_belong(mask, model):
         st.session_state["uploaded"] = None
         return
     checked = work.checked(views, mask, name)
     if checked is None:
         return
     st.session_state["uploaded"] = None
-    if checked.problem is not None:
-        session.complain(checked.problem)
+    if (own := checked.mask) is None:
+        session.complain(checked.problem or "")
     else:
-        session.change_mask(model, lambda _: mask, label)
+        session.change_mask(model, lambda _: own, label)
         st.toast(words.literal(f"{name}: {words.chosen(mask)}."), icon=":material/check:")
 
 
@@ -130,7 +130,8 @@ def _uploader(model: Model) -> None:
         st.session_state["upload_turn"] = turn + 1
         try:
             mask = parse_mask(file.getvalue(), name=file.name)
-            mask.check_model(identity(model))
+            if not may_belong(mask, model):
+                mask.check_model(identity(model))
         except ExplorerError as error:
             session.complain(str(error))
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from explorer.belonging import names
 from explorer.library import MAX_NAME, Entry, Library, Listing, id_of
 from explorer.masks import Mask
 from explorer.models import NAMED
@@ -82,7 +83,7 @@ def _choose(bench: Bench, mask: Mask) -> Target | None:
         "or of a .gguf file. It is loaded beside the page's.",
     )  # fmt: skip
     model = str(model or "").strip()
-    sibling = bool(model) or mask.model.digest != bench.model.digest
+    sibling = bool(model) or mask.model.digest not in names(bench.model)
     if name == bench.task.name:
         return Target(bench.task, share.setting(bench, unpruned=True).data, model, sibling)
     task = offered[name].task()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from explorer.belonging import adopted, belongs
 from explorer.edit import apply
 from explorer.evaluate import Comparison, Evaluation, evaluate
 from explorer.masks import Mask
@@ -11,7 +12,7 @@ from explorer.progress import Progress
 from explorer.tasks import Task
 from explorer.transfer import refreeze, transfer
 from explorer.ui import words
-from explorer.ui.cached import compute
+from explorer.ui.cached import compute, notices
 from explorer.ui.session import Bench
 
 
@@ -30,17 +31,19 @@ def transferred(bench: Bench, mask: Mask, task: Task, *, sibling: bool) -> Mask 
     def work(progress: Progress) -> Mask:
         carry = transfer if sibling else refreeze
         with bench.views.borrow() as view:
+            if belongs(view, mask, bench.svds):
+                adopted(view, mask, bench.svds, notices().append_once)
             return carry(view, mask, bench.svds, task, limit=bench.eval_limit, progress=progress)
 
-    key = ("transfer", bench.model.digest, mask.digest, task.digest, bench.eval_limit, sibling)
+    key = ("transfer", bench.model.as_loaded, mask.digest, task.digest, bench.eval_limit, sibling)
     return cast("Mask | None", compute(key, f"Carrying {words.count(len(mask), 'value')} over to {task.name}", work))
 
 
 def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
     def work(progress: Progress) -> Evaluation:
         with bench.views.borrow() as view:
-            apply(view, mask, bench.svds)
+            apply(view, adopted(view, mask, bench.svds, notices().append_once), bench.svds)
             return evaluate(view, task, bench.split, limit=bench.eval_limit, progress=progress)
 
-    key = ("evaluation", bench.model.digest, mask.digest, task.digest, bench.split, bench.eval_limit)
+    key = ("evaluation", bench.model.as_loaded, mask.digest, task.digest, bench.split, bench.eval_limit)
     return cast("Evaluation | None", compute(key, f"Measuring {words.chosen(mask)} on {task.name}", work))

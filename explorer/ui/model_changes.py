@@ -42,7 +42,7 @@ def draw(bench: Bench, other: Bench, found: Common) -> None:
         st.warning(literal(f"{found.problems[0]}{more}"), icon=":material/compare_arrows:")
     if not found.alike:
         return
-    if bench.model.digest == other.model.digest:
+    if bench.model.parts.weights == other.model.parts.weights:
         st.info("Both models have the same weights.")
     changes = second_model.changes(bench, other, found.alike)
     if changes is None:

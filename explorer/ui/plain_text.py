@@ -14,10 +14,10 @@ from explorer.perplexity import TOKENS, read_text, tokens_of
 def reads(model: Model) -> bool:
     """Whether the model knows the words of the text; looked up once for a session."""
     known = cast("dict[str, bool]", st.session_state.setdefault("reads-text", {}))
-    if model.digest not in known:
+    if model.as_loaded not in known:
         try:
             tokens_of(model.tokenizer, read_text(), TOKENS)
-            known[model.digest] = True
+            known[model.as_loaded] = True
         except TaskError:
-            known[model.digest] = False
-    return known[model.digest]
+            known[model.as_loaded] = False
+    return known[model.as_loaded]

@@ -60,7 +60,7 @@ def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tu
         return tuple(_point(one) for one in found)
 
     scored = (bench.kinds, bench.per_head, bench.scorer, bench.mode, bench.score_limit)
-    key = ("curve", bench.model.digest, bench.task.digest, bench.split, len(drawn.examples), scored, bench.mask.gain)
+    key = ("curve", bench.model.as_loaded, bench.task.digest, bench.split, len(drawn.examples), scored, bench.mask.gain)
     return cast("tuple[CurvePoint, ...] | None", compute(key, "Measuring along the ranking", work))
 
 

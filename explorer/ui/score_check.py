@@ -47,7 +47,7 @@ def measured(bench: Bench, scores: Scores, mask: Mask) -> Mapping[Value, Mean]:
 
 
 def _place(bench: Bench, mask: Mask) -> Hashable:
-    return bench.model.digest, bench.task.digest, bench.score_limit, mask.digest
+    return bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest
 
 
 def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask, examples: int) -> None:

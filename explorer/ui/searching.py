@@ -207,7 +207,7 @@ class Searches:
 
     def start(self, bench: Bench, asked: Asked) -> Started:
         """Start a search, or go on with it: one that runs or is done already is not run again."""
-        key = ("search", bench.model.digest, bench.task.digest, bench.task.name, asked)
+        key = ("search", bench.model.as_loaded, bench.task.digest, bench.task.name, asked)
         with self._lock:
             same = next((one for one in self._of.values() if one.key == key and one.job is not None), None)
             if same is not None and not ended_early(same):
@@ -225,7 +225,7 @@ class Searches:
 
 
 def _place(bench: Bench) -> Key:
-    return token(), bench.model.digest, bench.task.digest
+    return token(), bench.model.as_loaded, bench.task.digest
 
 
 def ended_early(started: Started) -> bool:

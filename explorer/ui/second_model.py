@@ -112,7 +112,7 @@ def changes(bench: Bench, other: Bench, keys: tuple[AnyKey, ...]) -> dict[AnyKey
         with bench.views.borrow() as base, other.views.borrow() as second:
             return {key: compare_matrix(base, second, key, bench.svds) for key in track(keys, progress)}
 
-    key = ("changes", bench.model.digest, other.model.digest, keys)
+    key = ("changes", bench.model.as_loaded, other.model.as_loaded, keys)
     label = f"Comparing {words.count(len(keys), 'matrix', 'matrices')}"
     return cast("dict[AnyKey, SpectrumDiff] | None", compute(key, label, compare))
 

@@ -12,6 +12,7 @@ from typing import cast
 
 import streamlit as st
 
+from explorer.belonging import identity, names
 from explorer.config import settings
 from explorer.edit import empty_mask
 from explorer.errors import ExplorerError, MaskError
@@ -27,6 +28,10 @@ from explorer.ui.history import History, Lines
 SAVED_SESSIONS = 100
 HELD_MODELS = 5  # of a session, whose masks are in memory
 _TOKEN = re.compile(r"[0-9a-f]{12}")
+_OF_BEFORE = (
+    "The autosaved masks identify the model's weights alone: they were made with this model if neither its "
+    "configuration nor its tokenizer has changed since."
+)
 _CHANGING = threading.RLock()  # a rerun's thread starts while the last one's, with its callbacks, still ends
 
 
@@ -70,7 +75,7 @@ class Bench:
 
     def _contents(self) -> tuple[Hashable, ...]:
         scoring = (self.kinds, self.per_head, self.scorer, self.score_limit)
-        return self.model.digest, self.task.digest, self.mask.digest, *scoring, self.split, self.eval_limit
+        return self.model.as_loaded, self.task.digest, self.mask.digest, *scoring, self.split, self.eval_limit
 
 
 def current() -> Bench:
@@ -202,9 +207,9 @@ def part() -> None:
     token()
 
 
-def _autosave_path(model: Model, name: str | None = None) -> Path:
-    """The file of a session's masks; of this one's, if no name is given."""
-    file = f"{name or token()}-{model.digest.removeprefix('sha256:')[:12]}.json"
+def _autosave_path(model: Model, name: str | None = None, digest: str | None = None) -> Path:
+    """The file of a session's masks: this one's, and under the model's identity, unless others are given."""
+    file = f"{name or token()}-{(digest or model.digest).removeprefix('sha256:')[:12]}.json"
     return settings().workspace_dir / "autosave" / file
 
 
@@ -218,15 +223,21 @@ def _autosave(path: Path, changed: Lines) -> None:
 
 
 def _saved(model: Model) -> Lines | None:
-    names = [name for name in (token(), st.session_state.get("parted")) if name is not None]
-    path = next((path for path in (_autosave_path(model, name) for name in names) if path.is_file()), None)
+    sessions = [name for name in (token(), st.session_state.get("parted")) if name is not None]
+    digests = (model.digest, model.parts.weights)  # files of before are named by the weights alone
+    paths = (_autosave_path(model, name, digest) for name in sessions for digest in digests)
+    path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
     try:
         found = autosave.load(path)
         for line in found.lines:
             for step in line.history.steps:
-                step.mask.check_model(empty_mask(model).model)
+                if step.mask.model.digest not in names(model):
+                    step.mask.check_model(identity(model))
+        if any(step.mask.model.digest != model.digest for line in found.lines for step in line.history.steps):
+            notices().append_once(_OF_BEFORE)
+            found = found.of_model(identity(model))
     except MaskError as error:
         notices().append(f"The autosaved mask could not be restored: {error}")
         return None

@@ -41,7 +41,7 @@ def bench() -> Bench | None:
     model = work.loaded(name, basis)
     if model is None:
         return None
-    views = cached.views(model, model.digest)
+    views = cached.views(model, model.as_loaded)
     with views.borrow() as view:
         existing = kinds(view)
     links.take(model)

@@ -38,7 +38,7 @@ def draw(bench: Bench, scores: Scores | None, comparison: Comparison | None) -> 
     """Three boxes; the next one stands out, those behind say what was found."""
     planted = (bench.model.source.name, bench.task.name) == ("bundled", "int-mult") and {"Q", "K"} <= set(bench.kinds)
     st.markdown(_HIDDEN if planted else _GENERAL)
-    place = (bench.model.digest, bench.task.digest)
+    place = (bench.model.as_loaded, bench.task.digest)
     state = st.session_state.setdefault("tour", {})
     found, checked = state.get("found") == place, controlled(bench)
     current = 0 if not found and not len(bench.mask) else 1 if not len(bench.mask) else 3 if checked else 2
@@ -75,7 +75,7 @@ def _find(bench: Bench, scores: Scores | None, *, found: bool) -> _Step:
     """The worst values by score and, after the click, by measurement."""
 
     def act() -> None:
-        st.session_state["tour"] = {"found": (bench.model.digest, bench.task.digest)}
+        st.session_state["tour"] = {"found": (bench.model.as_loaded, bench.task.digest)}
 
     text = "Scoring every singular value."
     if scores is not None:

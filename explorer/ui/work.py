@@ -10,6 +10,7 @@ from explorer.activations import Contrast, Reading, read_prompt
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects, known_effects
 from explorer.batches import batches
+from explorer.belonging import adopted
 from explorer.edit import apply, check_mask
 from explorer.effect_store import default_effects
 from explorer.errors import MaskError, MatrixError
@@ -39,9 +40,10 @@ PORTION = 64  # a split is measured in portions of so many examples, each a rand
 
 @dataclass(frozen=True)
 class Check:
-    """Whether a mask fits the model: the sentence that says why not, or None."""
+    """Whether a mask fits the model: the mask with the model's identity, or the sentence that says why not."""
 
-    problem: str | None
+    mask: Mask | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
     def work(progress: Progress) -> Check:
         with views.borrow() as view:
             try:
-                check_mask(view, mask, svds(), progress)
+                own = adopted(view, mask, svds(), notices().append_once)
+                check_mask(view, own, svds(), progress)
             except (MaskError, MatrixError) as error:
-                return Check(f"{name}: {error}")
-        return Check(None)
+                return Check(None, f"{name}: {error}")
+        return Check(own)
 
-    return cast("Check | None", compute(("check", mask.digest), f"Checking {name}", work))
+    key = ("check", views.model.as_loaded, mask.digest, repr(mask.provenance))
+    return cast("Check | None", compute(key, f"Checking {name}", work))
 
 
 def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | None:
@@ -138,7 +142,7 @@ def _scored(
                 progress=progress,
             )
 
-    setting = (bench.model.digest, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
+    setting = (bench.model.as_loaded, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
     return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {what} on {bench.task.name}", work))
 
 
@@ -174,7 +178,7 @@ def _baseline(bench: Bench, wait: Wait) -> Baseline | None:
 
 
 def _baseline_key(bench: Bench) -> Key:
-    return "baseline", bench.model.digest, bench.task.digest, bench.split, bench.eval_limit
+    return "baseline", bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit
 
 
 def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | None:
@@ -192,7 +196,7 @@ def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | No
 
 def _evaluation_key(bench: Bench) -> Key:
     """The session's own: it may stop its measurement when the mask changes again, but not another session's."""
-    setting = (bench.model.digest, bench.task.digest, bench.split, bench.eval_limit)
+    setting = (bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit)
     return "evaluation", bench.mask.digest, setting, token()
 
 
@@ -209,7 +213,7 @@ def controls(bench: Bench, wait: Wait = USUAL) -> Controls | None:
     """Masks of the default control of the bench's mask, measured as the mask is."""
     made = bench.mask.provenance
     setting = (bench.split, bench.eval_limit, made.task, made.examples)
-    key = ("controls", bench.model.digest, bench.task.digest, setting, bench.mask.digest)
+    key = ("controls", bench.model.as_loaded, bench.task.digest, setting, bench.mask.digest)
 
     def work(progress: Progress) -> Controls:
         found = []
@@ -232,7 +236,7 @@ def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:
         with bench.views.borrow() as view:
             return decomposed(view, bench.svds, key)
 
-    return cast("Decomposition | None", compute(("svd", bench.model.digest, key), f"Decomposing {key}", work))
+    return cast("Decomposition | None", compute(("svd", bench.model.as_loaded, key), f"Decomposing {key}", work))
 
 
 def prepared(bench: Bench, keys: Sequence[AnyKey]) -> bool:
@@ -245,7 +249,7 @@ def prepared(bench: Bench, keys: Sequence[AnyKey]) -> bool:
         return True
 
     names = f"{len(wanted):,} matrices"
-    return len(wanted) < 2 or bool(compute(("svds", bench.model.digest, wanted), f"Decomposing {names}", work))
+    return len(wanted) < 2 or bool(compute(("svds", bench.model.as_loaded, wanted), f"Decomposing {names}", work))
 
 
 def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int) -> list[Readout] | None:
@@ -256,13 +260,13 @@ def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int)
             return readouts(view, key, found, [index], k)
 
     return cast(
-        "list[Readout] | None", compute(("readout", bench.model.digest, key, index, k), f"Reading {key} out", work)
+        "list[Readout] | None", compute(("readout", bench.model.as_loaded, key, index, k), f"Reading {key} out", work)
     )
 
 
 def exact_key(bench: Bench, key: MatrixKey, index: int) -> Key:
     """The job that measures one value on the bench's train examples."""
-    return ("exact", bench.model.digest, bench.task.digest, bench.mode, bench.score_limit, key, index)
+    return ("exact", bench.model.as_loaded, bench.task.digest, bench.mode, bench.score_limit, key, index)
 
 
 def exact_effect(bench: Bench, key: MatrixKey, index: int) -> Mean | None:
@@ -295,7 +299,7 @@ def _reading(bench: Bench, mask: Mask, prompt: Example) -> Reading | None:
             apply(view, mask, bench.svds)
             return read_prompt(view, prompt, bench.task.around)
 
-    key = ("reading", bench.model.digest, mask.digest, bench.task.around, prompt.prompt, prompt.shown)
+    key = ("reading", bench.model.as_loaded, mask.digest, bench.task.around, prompt.prompt, prompt.shown)
     return cast("Reading | None", compute(key, "Reading the prompt", work))
 
 
@@ -305,9 +309,9 @@ def known(bench: Bench, keys: tuple[MatrixKey, ...], mask: Mask) -> dict[Value, 
     def work(progress: Progress) -> dict[Value, Mean]:
         with bench.views.borrow() as view:
             cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
-        return known_effects(cut, keys, mask, default_effects(notices().append))
+            return known_effects(view, cut, keys, mask, default_effects(notices().append))
 
-    key = ("known", bench.model.digest, bench.task.digest, bench.score_limit, mask.digest, keys, token())
+    key = ("known", bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest, keys, token())
     return cast("dict[Value, Mean] | None", compute(key, "Looking for measured effects", work))
 
 
@@ -323,7 +327,7 @@ def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, 
             )
         return dict(found.values)
 
-    key = ("effects", bench.model.digest, bench.task.digest, bench.score_limit, mask.digest, values)
+    key = ("effects", bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest, values)
     return cast(
         "dict[Value, Mean] | None", compute(key, f"Measuring {words.count(len(values), 'value')} one by one", work)
     )

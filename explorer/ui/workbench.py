@@ -137,7 +137,7 @@ def table(bench: Bench, scores: Scores) -> None:
 
 
 def _editing(bench: Bench, scores: Scores) -> _Editing:
-    setting = (bench.model.digest, scores.task, scores.scorer, scores.mode, scores.n, tuple(scores.matrices))
+    setting = (bench.model.as_loaded, scores.task, scores.scorer, scores.mode, scores.n, tuple(scores.matrices))
     now = st.session_state.get("editing")
     if isinstance(now, _Editing) and now.expected == bench.mask.digest and now.setting == setting:
         return now

@@ -69,6 +69,7 @@ def entry(path: Path, mask: Mask) -> dict[str, Any]:
         "source": mask.model.source,
         "model_digest": mask.model.digest,
         "basis": "raw",
+        "dtype": mask.model.dtype,
         "mode": "freeze",
         "gain": mask.gain,
         "removed": len(mask),

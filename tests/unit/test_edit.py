@@ -308,7 +308,8 @@ def test_an_exported_mask_evaluates_bit_equal(
 
 def refused(view: View, scores: Scores) -> dict[str, tuple[Mask, type[ExplorerError], str]]:
     good = scores.removed(MatrixKey(0, Kind.Q, 0), 0)
-    foreign = identity(view.model).model_copy(update={"digest": "sha256:" + "0" * 64, "source": "another/model"})
+    other = {"digest": "sha256:" + "0" * 64, "weights": "sha256:" + "1" * 64, "source": "another/model"}
+    foreign = identity(view.model).model_copy(update=other)
 
     def changed(**update: Any) -> Mask:
         bad = good.model_copy(update={"matrix": "L1.K.H1", "sigma": float(scores.matrices[_K].s[0]), **update})

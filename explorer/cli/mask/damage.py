@@ -12,7 +12,7 @@ import typer
 from explorer.cli import options
 from explorer.cli.console import accuracy_text, loss_text, notice, say, show_json, show_table, working
 from explorer.cli.reports import DamageReport
-from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default
+from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default
 from explorer.errors import SettingsError
 from explorer.tasks import TASKS, Task
 
@@ -66,6 +66,7 @@ def mask_damage(
 
     given = load_mask(mask)
     view, svds = open_for(opened, split, limit, model, dtype, device, basis), default_cache(notice)
+    given = own_mask(view, given)
     plain = plain_text(view, text)
     if plain is None and not opened:
         raise SettingsError(f"{model} does not know the words of the bundled text: give a --task, or a --text.")

@@ -92,6 +92,7 @@ def entry(file: Path, mask: Mask) -> MaskEntry:
         "source": mask.model.source,
         "model_digest": mask.model.digest,
         "basis": mask.model.basis,
+        "dtype": mask.model.dtype,
         "mode": mask.mode,
         "gain": mask.gain,
         "removed": len(mask),
@@ -159,8 +160,9 @@ def _show(report: ShowReport, state: str) -> None:
     for name in ("layers", "kinds"):
         if counts := report[name]:
             say(f"{name.capitalize()}: " + ", ".join(f"{one} {count:,}" for one, count in counts.items()))
+    made = "" if report["dtype"] is None else f", made in {report['dtype']}"
     revision = "" if report["revision"] is None else f" at {report['revision']}"
-    say(plain(f"Model: {report['source']}{revision}, {report['basis']}, {report['model_digest']}"))
+    say(plain(f"Model: {report['source']}{revision}, {report['basis']}{made}, {report['model_digest']}"))
     say(f"Mask digest: {report['mask_digest']}")
     for name, value in {**report["provenance"], **report["metrics"]}.items():
         if name not in ("versions", "derived") and value not in (None, {}, []):

@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 class MaskEntry(TypedDict):
     """A mask file: its path, the digest of the edit, the model it is for, and how many values it removes.
 
+    `dtype` is the type that the model was loaded in when sigmas and frozen means were taken, null in files of before.
+
     With a `gain` above 0 these values are scaled to it instead of removed, here and in all reports.
     """
 
@@ -16,6 +18,7 @@ class MaskEntry(TypedDict):
     source: str
     model_digest: str
     basis: str
+    dtype: str | None
     mode: str
     gain: float
     removed: int
@@ -124,6 +127,7 @@ class TransferReport(TypedDict):
     model: str
     model_digest: str
     basis: str
+    dtype: str
     seed: int
     given: MaskEntry
     mask: MaskEntry

@@ -14,7 +14,7 @@ from explorer.cli.console import notice, say, show_json, show_table, working
 from explorer.cli.mask.damage import open_tasks, show_tasks
 from explorer.cli.mask.files import SHORT, entry, plain
 from explorer.cli.mask.reports import TransferredValue, TransferReport
-from explorer.cli.setup import Asked, identity, open_for, open_view, refuse_unwritable, seed_or_default
+from explorer.cli.setup import Asked, identity, open_for, open_view, own_mask, refuse_unwritable, seed_or_default
 from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -84,8 +84,10 @@ def transfer(
     from explorer.transfer import refreeze
 
     given = load_mask(mask)
-    carried, values, svds = given, None, default_cache(notice)
+    svds = default_cache(notice)
     view = open_for(opened, split, limit, model, dtype, device, basis)
+    given = given if to_sibling else own_mask(view, given)
+    carried, values = given, None
     if to_sibling:
         origin = None if base is None else open_view(base, dtype, device, basis)
         carried, values = _carry(view, given, svds, None if keep_means else opened[0], origin, limit)

@@ -192,12 +192,13 @@ def test_what_was_measured_is_known_without_measuring(
     key, other = MatrixKey(0, Kind.Q, 1), MatrixKey(1, Kind.OUT)
     empty = empty_mask(view.model)
     mask = empty.with_removed([removed(view, svds, (key, 2), 0.1)]) if at_mask else empty
-    assert known_effects(prepared, [key, other], mask, store) == {}
+    assert known_effects(view, prepared, [key, other], mask, store) == {}
     found = exact_effects(view, prepared, svds, [(key, 0), (key, 2), (other, 1)], mask=mask, store=store)
-    assert known_effects(cut(view, 2), [key, other], mask, store) == dict(found.values)  # batches cut in another way
-    assert set(known_effects(prepared, [other], mask, store)) == {(other, 1)}
-    assert known_effects(prepared, [key, other], empty_mask(view.model, "zero"), store) == {}
-    assert known_effects(prepared[:1], [key, other], mask, store) == {}
+    cut_otherwise = cut(view, 2)
+    assert known_effects(view, cut_otherwise, [key, other], mask, store) == dict(found.values)
+    assert set(known_effects(view, prepared, [other], mask, store)) == {(other, 1)}
+    assert known_effects(view, prepared, [key, other], empty_mask(view.model, "zero"), store) == {}
+    assert known_effects(view, prepared[:1], [key, other], mask, store) == {}
 
 
 def test_stored_effects_belong_to_all_they_depend_on(view: View, svds: SvdCache, tmp_path: Path) -> None:

@@ -23,8 +23,10 @@ from explorer.ui.notices import Notices
 from explorer.ui.spectrum_chart import chart
 
 DIGEST = "sha256:" + "a1" * 32
-IDENTITY = ModelIdentity(source="m", digest=DIGEST)
-MODEL = cast(Model, SimpleNamespace(digest=DIGEST, basis="raw", source=SimpleNamespace(origin="m", revision=None)))
+WEIGHTS = "sha256:" + "c3" * 32
+IDENTITY = ModelIdentity(source="m", digest=DIGEST, weights=WEIGHTS, dtype="float32")
+_PARTS = {"source": SimpleNamespace(origin="m", revision=None), "parts": SimpleNamespace(weights=WEIGHTS)}
+MODEL = cast(Model, SimpleNamespace(digest=DIGEST, basis="raw", dtype="float32", **_PARTS))
 PATHLIKE = [
     "../../../etc",
     "..%2f..%2fetc",
@@ -145,6 +147,20 @@ def test_a_reload_restores_the_steps_and_the_forks(browser: Browser) -> None:
     session.jump(MODEL, 1)
     assert session.history(MODEL).mask == mask(1)
     assert [step.label for step in session.history(MODEL).steps] == ["start", "lowest 1", "lowest 2", "lowest 3"]
+
+
+def test_an_autosave_of_before_comes_back_with_a_notice(browser: Browser, told: Notices) -> None:
+    session.change_mask(MODEL, lambda _: mask(3), "three")
+    path = next((settings().workspace_dir / "autosave").glob(f"{session.token()}-*.json"))
+    old = session.lines(MODEL).of_model(ModelIdentity(source="m", digest=WEIGHTS))
+    path.unlink()
+    autosave.save(path.with_name(f"{session.token()}-{WEIGHTS[7:19]}.json"), old)
+    browser.reload()
+    assert session.history(MODEL).mask == mask(3)
+    assert [step.label for step in session.history(MODEL).steps] == ["start", "three"]
+    assert [text.split(":")[0] for text in told.since(0)[1]] == [
+        "The autosaved masks identify the model's weights alone"
+    ]
 
 
 def test_an_autosave_holds_the_newest_steps_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
