@@ -16,21 +16,22 @@ LIBRARIES = ("torch", "transformers", "transformer-lens")
 # Modules, and packages with all that is in them, that decide the exact effect of a value on given tokens.
 EFFECTS = (
     "architectures", "attribution.base", "attribution.exact", "attribution.singles", "batches", "edit", "keys", "masks",
-    "metrics", "models.bridge", "models.folding", "models.load", "models.view", "norms", "prefix", "registry",
-    "residuals", "svd", "svd_cache", "tensors",
+    "metrics", "models.bridge", "models.caches", "models.fidelity", "models.folding", "models.load", "models.rotary",
+    "models.view", "models.weights", "norms", "prefix", "registry", "residuals", "svd", "svd_cache", "tensors",
 )  # fmt: skip
 # Those that decide the result of a search beside.
 SEARCHES = (
     "attribution", "evaluate", "mask_sets", "paired", "perplexity", "search.__init__", "search.adaptive",
     "search.anchor", "search.chance", "search.controls", "search.ensemble", "search.gates", "search.journal",
     "search.laser", "search.learned", "search.lowest", "search.outcome", "search.paper", "search.problem",
-    "search.random_count", "search.records", "search.verified",
+    "search.records", "search.verified",
 )  # fmt: skip
 # What these import and what decides no number: where things are kept and what they are called. Whatever is read through
 # them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
-    "belonging", "config", "effect_store", "errors", "files", "measuring", "models.__init__", "models.gguf",
-    "models.hub", "models.identity", "models.smollm2", "models.sources", "progress", "search.provenance", "sqlite_file",
+    "belonging", "config", "effect_store", "errors", "files", "measuring", "models.__init__", "models.convert",
+    "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity",
+    "models.smollm2", "models.sources", "models.tokenizer_files", "progress", "search.provenance", "sqlite_file",
     "svd_pack", "svd_saver", "svd_store", "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parent
@@ -49,12 +50,12 @@ def searches_digest() -> str:
 
 
 def sources(rooms: tuple[str, ...], root: Path = _ROOT) -> tuple[Path, ...]:
-    """The source files of modules and packages, in order, each once."""
+    """The source files of modules and packages, in order, each once; a name without a file has none."""
     found: set[Path] = set()
     for room in rooms:
         place = root.joinpath(*room.split("."))
         found.update(place.rglob("*.py") if place.is_dir() else (place.with_suffix(".py"),))
-    return tuple(sorted(found))
+    return tuple(sorted(path for path in found if path.is_file()))
 
 
 def code_digest(rooms: tuple[str, ...], root: Path = _ROOT) -> str:

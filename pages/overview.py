@@ -44,6 +44,7 @@ with left:
             "heads": heads,
             "kinds of matrix": ", ".join(dict.fromkeys(str(key.kind) for key in spectra.every_key(bench))),
             "basis": model.basis,
+            "type": model.dtype,
             "digest": model.digest[:19] + "…",
         }
     st.dataframe(pd.DataFrame(facts.items(), columns=["property", "value"]), hide_index=True)

@@ -320,7 +320,7 @@ def earlier(bench: Bench) -> tuple[Earlier, ...]:
 
 
 def _subject(bench: Bench) -> str:
-    return f"{bench.model.digest} {bench.task.digest}"
+    return f"{bench.model.as_loaded} {bench.task.digest}"
 
 
 def mask_of(bench: Bench, asked: Asked, point: Point) -> Mask:

@@ -73,6 +73,6 @@ def test_every_module_that_is_imported_is_said_to_measure_or_to_carry(start: str
 
 
 def test_the_lists_name_what_is_there_once() -> None:
-    assert all(path.is_file() for path in sources((*EFFECTS, *SEARCHES, *CARRIERS)))
+    assert all(sources((room,)) for room in (*EFFECTS, *SEARCHES, *CARRIERS))
     assert not {*sources((*EFFECTS, *SEARCHES))} & {*sources(CARRIERS)}
     assert {path.name for path in sources(SEARCHES) if path.parent.name == "attribution"} >= {"gradient.py", "sums.py"}

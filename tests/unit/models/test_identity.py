@@ -29,7 +29,6 @@ COMPUTES: dict[str, dict[str, Any]] = {
     "heads": {"n_head": 2},
     "an epsilon": {"layer_norm_epsilon": 1e-3},
     "a scale of attention": {"scale_attn_by_inverse_layer_idx": True},
-    "no scale of attention": {"scale_attn_weights": False},
     "attention itself": {"attn_implementation": "eager"},
     "a setting that nobody knows": {"novelty": 1},
 }
