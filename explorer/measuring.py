@@ -15,9 +15,10 @@ from explorer.files import digest
 LIBRARIES = ("torch", "transformers", "transformer-lens")
 # Modules, and packages with all that is in them, that decide the exact effect of a value on given tokens.
 EFFECTS = (
-    "architectures", "attribution.base", "attribution.exact", "attribution.singles", "batches", "edit", "keys", "masks",
-    "metrics", "models.bridge", "models.caches", "models.fidelity", "models.folding", "models.load", "models.rotary",
-    "models.view", "models.weights", "norms", "prefix", "registry", "residuals", "svd", "svd_cache", "tensors",
+    "architectures", "attribution.base", "attribution.exact", "attribution.singles", "batches", "chat", "edit", "keys",
+    "masks", "metrics", "models.bridge", "models.caches", "models.fidelity", "models.folding", "models.load",
+    "models.rotary", "models.view", "models.weights", "norms", "prefix", "registry", "residuals", "svd", "svd_cache",
+    "tensors", "tokens",
 )  # fmt: skip
 # Those that decide the result of a search beside.
 SEARCHES = (
