@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +29,17 @@ def typed_path(text: str) -> Path | None:
         path.exists()
     except (OSError, RuntimeError):
         return None
+    return path
+
+
+def ordinary(path: Path) -> Path:
+    """The path, if what is there has an end; a pipe, a socket or a device is not even opened.
+
+    Raises:
+        OSError: it is one of these, or is not there.
+    """
+    if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
     return path
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from explorer.config import settings
 from explorer.errors import MaskError
-from explorer.files import write_text
+from explorer.files import ordinary, write_text
 from explorer.masks import Mask, load_mask
 
 MASK, ABOUT = ".mask.json", ".entry.json"
@@ -245,7 +245,7 @@ def _read(path: Path) -> Entry:
         made = datetime.fromtimestamp(_age(path), UTC).isoformat(timespec="seconds")
         return Entry(id, About(name=id, created=made), mask, path)
     try:
-        if about.stat().st_size > MAX_ABOUT:
+        if ordinary(about).stat().st_size > MAX_ABOUT:
             raise MaskError(f"{about} is larger than {MAX_ABOUT:,} bytes: delete it, the mask itself is beside it.")
         return Entry(id, About.model_validate_json(about.read_bytes()), mask, path)
     except ValidationError as error:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from explorer.errors import MaskError, MatrixError
-from explorer.files import digest, repeated_key, write_text
+from explorer.files import digest, ordinary, repeated_key, write_text
 from explorer.keys import MatrixKey
 
 FORMAT: Literal["eigenprune-mask"] = "eigenprune-mask"
@@ -317,7 +317,7 @@ def parse_mask(text: str | bytes, *, name: str = "the mask") -> Mask:
 def load_mask(path: Path) -> Mask:
     """Read a mask file; raises MaskError as `parse_mask` does, or if it cannot be read."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if ordinary(path).stat().st_size > MAX_BYTES:
             raise MaskError(f"{path} has {path.stat().st_size:,} bytes: mask files have at most {MAX_BYTES:,}.")
         return parse_mask(path.read_bytes(), name=str(path))
     except OSError as error:

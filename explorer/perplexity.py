@@ -23,7 +23,7 @@ from torch import Tensor
 
 from explorer.config import ASSETS
 from explorer.errors import SettingsError, TaskError
-from explorer.files import digest
+from explorer.files import digest, ordinary
 from explorer.models import View
 from explorer.paired import bootstrap_interval
 from explorer.progress import Progress
@@ -114,7 +114,7 @@ def read_text(path: Path = TEXT) -> str:
         TaskError: a file that cannot be read, is not UTF-8, or is too large.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if ordinary(path).stat().st_size > MAX_BYTES:
             raise TaskError(f"{path} has more than {MAX_BYTES:,} bytes: give an excerpt of it.")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -94,7 +94,7 @@ def _write(path: Path, folder: Path, progress: Progress | None) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    check_header(path)
+    sizes = check_header(path)
     model: Any
     found: Any
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(folder), "gguf_file": _ALONE}
@@ -111,12 +111,7 @@ def _write(path: Path, folder: Path, progress: Progress | None) -> None:
         ) from None
     finally:
         alone.unlink()
-    for what, names in (("lacks", found["missing_keys"]), ("holds unknown", found["unexpected_keys"])):
-        if names:
-            raise ModelError(
-                f"{path} cannot be converted (it {what} weights, such as {min(map(str, names))[:80]}): "
-                "check that it is a complete causal LM file."
-            )
+    _check_used(path, sizes, model, found)
     if progress is not None:
         progress(60, 100)
     # transformers refuses to save a model that it believes quantised, so its tensors move to one that is not.
@@ -131,3 +126,37 @@ def _write(path: Path, folder: Path, progress: Progress | None) -> None:
     tokenizer.save_pretrained(folder)
     if progress is not None:
         progress(100, 100)
+
+
+def _check_used(path: Path, sizes: dict[str, int], model: Any, report: Any) -> None:
+    """Refuse a file whose tensors are not all of the model's, or more than them; the library drops these silently.
+
+    Args:
+        path: the file.
+        sizes: how many numbers each of its tensors holds.
+        model: what was made of it.
+        report: what the library says of missing and unexpected weights.
+    """
+    untied = "output.weight" in sizes
+    placed = sum(weight.numel() for _, weight in model.named_parameters(remove_duplicate=not untied))
+    wrong = ""
+    if report["missing_keys"]:
+        wrong = f"it lacks weights, such as {min(map(str, report['missing_keys']))[:80]}"
+    elif report["unexpected_keys"]:
+        wrong = f"it holds unknown weights, such as {min(map(str, report['unexpected_keys']))[:80]}"
+    elif sum(sizes.values()) > placed:
+        wrong = f"it holds weights that transformers leaves out{_left_out(sizes, model)}"
+    if wrong:
+        raise ModelError(f"{path} cannot be converted ({wrong}): check that it is a complete causal LM file.")
+
+
+def _left_out(sizes: dict[str, int], model: Any) -> str:
+    """One of the tensors for which the model has no place, if it can be named."""
+    import gguf
+
+    architecture = next((key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == model.config.model_type), None)
+    if architecture is None:
+        return ""
+    known = gguf.get_tensor_name_map(architecture, int(model.config.num_hidden_layers))
+    placed = {known.get_name(name, try_suffixes=(".weight", ".bias")) for name in model.state_dict()}
+    return next((f", such as {name[:80]}" for name in sizes if name not in placed), "")

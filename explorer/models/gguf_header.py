@@ -12,6 +12,7 @@ Names and texts are a u64 length and bytes; an array is an element type u32, a u
 from __future__ import annotations
 
 import math
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ _VERSIONS = (2, 3)
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
 _MOST_NAME, _MOST_AXES, _MOST_DEPTH = 65_535, 4, 2
+_LAYER = re.compile(r"blk\.(\d{1,9})\.")
 _Value = str | int | float | bool | None
 # Fields `<architecture>.<name>` that say how long some axis of some tensor is.
 _SIZES = (
@@ -97,8 +99,11 @@ def check_magic(path: Path) -> None:
             )
 
 
-def check_header(path: Path) -> None:
+def check_header(path: Path) -> dict[str, int]:
     """Walk through the header of a GGUF file.
+
+    Returns:
+        How many numbers each tensor holds, by its name.
 
     Raises:
         ModelError: no GGUF file, one that is cut, or counts and sizes that cannot be.
@@ -108,14 +113,14 @@ def check_header(path: Path) -> None:
     with path.open("rb") as stream:
         stream.seek(len(MAGIC))
         try:
-            _walk(_Reader(stream, path.stat().st_size - len(MAGIC)))
+            return _walk(_Reader(stream, path.stat().st_size - len(MAGIC)))
         except _Broken as error:
             raise ModelError(
                 f"{path} cannot be converted ({error}): check that it is a complete causal LM file."
             ) from None
 
 
-def _walk(reader: _Reader) -> None:
+def _walk(reader: _Reader) -> dict[str, int]:
     version = reader.whole("I")
     if version not in _VERSIONS:
         raise _Broken(f"version {version} of the format, where {' and '.join(map(str, _VERSIONS))} can be read")
@@ -127,6 +132,7 @@ def _walk(reader: _Reader) -> None:
         name = reader.name()
         fields[name] = reader.value(reader.whole("I"))
     axes, data = [1], 0
+    sizes: dict[str, int] = {}
     for _ in range(tensors):
         name, dimensions = reader.name(), reader.whole("I")
         if not 1 <= dimensions <= _MOST_AXES:
@@ -135,11 +141,14 @@ def _walk(reader: _Reader) -> None:
         reader.whole("I")
         data = max(data, reader.whole("Q"))
         axes += shape
-        if not 0 < math.prod(shape) < 2**48:
+        sizes[name] = math.prod(shape)
+        if not 0 < sizes[name] < 2**48:
             raise _Broken(f"the tensor {name[:40]!r} has the shape {shape}")
     if data >= reader.left:
         raise _Broken("it ends before its last tensor")
     _check_sizes(fields, tensors, max(axes))
+    _check_layers(fields, sizes)
+    return sizes
 
 
 def _check_sizes(fields: dict[str, _Value], tensors: int, longest: int) -> None:
@@ -148,3 +157,12 @@ def _check_sizes(fields: dict[str, _Value], tensors: int, longest: int) -> None:
         bound = tensors if name.endswith(".block_count") else longest if name.endswith(_SIZES) else None
         if bound is not None and value is not None and not (type(value) is int and 0 < value <= bound):
             raise _Broken(f"{name[:60]} is {value}, more than its tensors hold")
+
+
+def _check_layers(fields: dict[str, _Value], sizes: dict[str, int]) -> None:
+    """Refuse layers that the library would leave out because the fields do not count them."""
+    layers = [value for name, value in fields.items() if name.endswith(".block_count") and type(value) is int]
+    for name in sizes:
+        found = _LAYER.match(name)
+        if found and layers and int(found[1]) >= max(layers):
+            raise _Broken(f"it holds {name[:80]}, though it says that it has {max(layers)} layers")

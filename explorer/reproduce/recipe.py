@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from explorer.errors import MatrixError, SettingsError
-from explorer.files import digest
+from explorer.files import digest, ordinary
 from explorer.keys import Kind, MatrixKey, parse_kinds
 from explorer.search.controls import EARLIER, PER_MATRIX
 from explorer.tasks import TASKS, Task, load_task
@@ -230,7 +230,7 @@ def read_recipe(path: Path) -> Recipe:
         SettingsError: it cannot be read, is not TOML, or a field is missing, unknown or out of range; names both.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if ordinary(path).stat().st_size > MAX_BYTES:
             raise SettingsError(f"{path} has {path.stat().st_size:,} bytes: a recipe has at most {MAX_BYTES:,}.")
         return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from explorer.errors import SettingsError
-from explorer.files import write_text
+from explorer.files import ordinary, write_text
 from explorer.masks import Mask, Mode
 from explorer.search.controls import EARLIER, RANDOM_SEARCH, by_today
 
@@ -259,7 +259,7 @@ def load_report(path: Path) -> SearchFile:
     """
     file = path / NAME if path.is_dir() else path
     try:
-        if file.stat().st_size > MAX_BYTES:
+        if ordinary(file).stat().st_size > MAX_BYTES:
             raise SettingsError(f"{file} has more than {MAX_BYTES:,} bytes: reports are smaller; is it another file?")
         return SearchFile.model_validate_json(file.read_bytes())
     except OSError as error:

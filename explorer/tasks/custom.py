@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TaskError
+from explorer.files import ordinary
 from explorer.progress import Progress
 from explorer.tasks import template as templates
 from explorer.tasks.base import SPLITS, Example, Task, split_examples
@@ -38,7 +39,7 @@ def read_file(path: Path, seed: int, template: str | None = None, progress: Prog
         TaskError: a file that cannot be read; a line that is not an example, by its number.
     """
     try:
-        size = path.stat().st_size
+        size = ordinary(path).stat().st_size
         if size > MAX_BYTES:
             raise TaskError(f"{path} has {size:,} bytes: task files may have up to {MAX_BYTES:,}; use a sample of it.")
         content = path.read_bytes()

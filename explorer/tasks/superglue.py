@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TaskError
+from explorer.files import ordinary
 from explorer.tasks.base import Splits
 from explorer.tasks.lines import json_rows
 from explorer.tasks.spec import Row, TaskSpec
@@ -85,7 +86,7 @@ def _from_folder(name: str, folder: Path) -> dict[str, list[tuple[Mapping[str, A
 def _records(path: Path) -> list[tuple[Mapping[str, Any], str]]:
     shown = f"{path.parent.name}/{path.name}"
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = ordinary(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"{path} cannot be read ({error}): it should be UTF-8 JSON lines.") from None
     records: list[tuple[Mapping[str, Any], str]] = []

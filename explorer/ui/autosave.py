@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from explorer.errors import MaskError
-from explorer.files import write_text
+from explorer.files import ordinary, write_text
 from explorer.masks import MAX_BYTES, Mask
 from explorer.ui.history import History, Line, Lines, Step
 
@@ -55,7 +55,7 @@ def save(path: Path, lines: Lines) -> None:
 def load(path: Path) -> Lines:
     """Read the lines; raises MaskError for a file that is not such a file."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if ordinary(path).stat().st_size > MAX_BYTES:
             raise MaskError(f"{path} is too large for the masks of one session.")
         found = _Lines.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from explorer.files import CHUNK, digest, file_digest, replacing, sweep, typed_path, write_json, write_text
+from explorer.errors import ExplorerError
+from explorer.files import CHUNK, digest, file_digest, ordinary, replacing, sweep, typed_path, write_json, write_text
+from explorer.masks import load_mask
+from explorer.perplexity import read_text
+from explorer.reproduce.recipe import read_recipe
+from explorer.search.report_file import load_report
+from explorer.tasks import load_task
 
 
 def test_a_new_file_appears_with_its_parents_and_nothing_else(tmp_path: Path) -> None:
@@ -99,3 +105,48 @@ def test_what_killed_processes_left_goes_when_a_folder_is_first_written_to(tmp_p
     assert set(tmp_path.iterdir()) == {tmp_path / "mask.json", fresh, *others}
     assert sweep(tmp_path, seconds=-1.0) == 1
     assert not fresh.exists()
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "mask": ("a.mask.json", load_mask),
+    "task": ("a.jsonl", lambda path: load_task(str(path), 0)),
+    "table": ("a.csv", lambda path: load_task(str(path), 0)),
+    "text": ("a.txt", read_text),
+    "recipe": ("a.toml", read_recipe),
+    "report": ("report.json", load_report),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("make", [_pipe, _endless])
+@pytest.mark.parametrize("reader", READERS)
+def test_pipes_and_devices_are_refused_unopened(tmp_path: Path, reader: str, make: Callable[[Path], None]) -> None:
+    name, read = READERS[reader]
+    make(tmp_path / name)
+    with pytest.raises(ExplorerError, match=r"cannot be read .*it is no ordinary file"):
+        read(tmp_path / name)
+
+
+@pytest.mark.timeout(20)
+def test_a_data_folder_of_pipes_is_refused_unopened(tmp_path: Path) -> None:
+    (tmp_path / "CB").mkdir()
+    for split in ("train", "validation", "val"):
+        os.mkfifo(tmp_path / "CB" / f"{split}.jsonl")
+    with pytest.raises(ExplorerError, match=r"train\.jsonl"):
+        load_task("cb", 0, data=tmp_path)
+
+
+def test_files_and_links_to_them_are_ordinary(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "x")
+    (tmp_path / "b").symlink_to("a")
+    assert ordinary(tmp_path / "b").read_text() == "x"
+    with pytest.raises(FileNotFoundError):
+        ordinary(tmp_path / "c")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from explorer.errors import ModelError
 from explorer.files import file_digest
 from explorer.models import gguf, load
-from tests import tiny
+from tests import gguf_file, tiny
 
 HEADER = b"GGUF\x03\x00\x00\x00"
 
@@ -78,3 +80,121 @@ def test_a_folder_called_gguf_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").mkdir()
     with pytest.raises(ModelError, match="there is no file"):
         load(str(tmp_path / "model.gguf"))
+
+
+def kv(name: str, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+def header(tensors: int, fields: int, rest: bytes = b"", version: int = 3) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", version, tensors, fields) + rest
+
+
+def array(kind: int, length: int, value: bytes = b"") -> bytes:
+    return struct.pack("<IQ", kind, length) + value
+
+
+ROOM = b"\0" * 4000
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "nothing behind the magic": (b"GGUF", "it ends within its header"),
+    "half a version": (b"GGUF\x03\0", "it ends within its header"),
+    "another version": (header(1, 0, ROOM, version=7), "version 7 of the format"),
+    "the other byte order": (b"GGUF" + struct.pack(">IQQ", 3, 1, 1) + ROOM, "version 50331648 of the format"),
+    "2^63 tensors": (header(2**63, 1, ROOM), "it says that it holds 9,223,372,036,854,775,808 tensors"),
+    "no tensors": (header(0, 1, ROOM), "it says that it holds 0 tensors"),
+    "2^40 fields": (header(1, 2**40, ROOM), "it says that it holds 1 tensors and 1,099,511,627,776 fields"),
+    "a name of 2^50 letters": (header(1, 1, struct.pack("<Q", 2**50) + ROOM), "a name of 1,125,899,906,842,624 bytes"),
+    "a text of 2^60 letters": (header(1, 1, kv("a", 8, struct.pack("<Q", 2**60)) + ROOM), "it ends within its header"),
+    "an array of 2^60 numbers": (header(1, 1, kv("a", 9, array(4, 2**60)) + ROOM), "it ends within its header"),
+    "an array of 2^60 texts": (header(1, 1, kv("a", 9, array(8, 2**60)) + ROOM), "it ends within its header"),
+    "arrays in arrays": (
+        header(1, 1, kv("a", 9, array(9, 1, array(9, 1, array(9, 1, array(9, 1))))) + ROOM),
+        "a field of the unknown type 9",
+    ),
+    "a field of no type": (header(1, 1, kv("a", 77, b"") + ROOM), "a field of the unknown type 77"),
+    "a tensor of no axes": (header(1, 0, struct.pack("<Q1sI", 1, b"x", 0) + ROOM), "the tensor 'x' has 0 axes"),
+    "a tensor of 9 axes": (header(1, 0, struct.pack("<Q1sI", 1, b"x", 9) + ROOM), "the tensor 'x' has 9 axes"),
+    "a tensor of 2^62 numbers": (
+        header(1, 0, struct.pack("<Q1sIQQIQ", 1, b"x", 2, 2**31, 2**31, 0, 0) + ROOM),
+        "the tensor 'x' has the shape",
+    ),
+    "a tensor behind the end": (
+        header(1, 0, struct.pack("<Q1sIQIQ", 1, b"x", 1, 4, 0, 2**40) + ROOM),
+        "it ends before its last tensor",
+    ),
+    "2^31 layers": (
+        header(
+            1,
+            1,
+            kv("llama.block_count", 4, struct.pack("<I", 2**31)) + struct.pack("<Q1sIQIQ", 1, b"x", 1, 4, 0, 0) + ROOM,
+        ),
+        r"llama\.block_count is 2147483648, more than its tensors hold",
+    ),
+    "2^31 numbers a token": (
+        header(
+            1,
+            1,
+            kv("llama.embedding_length", 4, struct.pack("<I", 2**31))
+            + struct.pack("<Q1sIQIQ", 1, b"x", 1, 4, 0, 0)
+            + ROOM,
+        ),
+        r"llama\.embedding_length is 2147483648, more than its tensors hold",
+    ),
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_header_that_cannot_be_is_a_sentence(tmp_path: Path, name: str) -> None:
+    content, words = BROKEN[name]
+    (tmp_path / "model.gguf").write_bytes(content)
+    with pytest.raises(ModelError, match=rf"cannot be converted \({words}.*\): check that it is a complete") as caught:
+        load(str(tmp_path / "model.gguf"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.timeout(60)
+def test_a_file_that_is_cut_anywhere_is_a_sentence(tmp_path: Path) -> None:
+    whole = gguf_file.write(tmp_path / "whole.gguf").read_bytes()
+    path = tmp_path / "model.gguf"
+    for length in [*range(4, 1200, 41), *range(1200, len(whole) - 32, 3000)]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelError, match="cannot be converted"):
+            load(str(path))
+
+
+def test_any_name_and_no_name_of_a_gguf_file_loads(tmp_path: Path) -> None:
+    first = load(str(gguf_file.write(tmp_path / "model.gguf")))
+    assert first.tokenizer("abc")["input_ids"] == [gguf_file.TOKENS.index("ab"), gguf_file.TOKENS.index("c")]
+    for name in ("model.GGUF", "Model.Gguf", "model", "model.bin", "a model.v1.Q4"):
+        shutil.copy(tmp_path / "model.gguf", tmp_path / name)
+        assert load(str(tmp_path / name)).digest == first.digest
+
+
+def test_a_file_that_lacks_a_tensor_is_refused_by_its_name(tmp_path: Path) -> None:
+    path = gguf_file.write(tmp_path / "model.gguf", left_out="blk.1.ffn_down.weight")
+    with pytest.raises(ModelError, match=r"it lacks weights, such as model\.layers\.1\.mlp\.down_proj\.weight"):
+        load(str(path))
+
+
+def test_a_file_with_a_further_layer_is_refused(tmp_path: Path) -> None:
+    path = gguf_file.write(tmp_path / "model.gguf", layers=1)
+    with pytest.raises(ModelError, match=r"it holds blk\.1\..*, though it says that it has 1 layers"):
+        load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("blk.0.attn_q.bias", (24,)), ("blk.0.attn_q_norm.weight", (6,)), ("rope_freqs.weight", (3,)), ("extra", (2,))],
+)
+def test_tensors_that_would_be_left_out_are_refused_by_name(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    path = gguf_file.write(tmp_path / "model.gguf", added={name: shape})
+    with pytest.raises(ModelError, match=rf"it holds weights that transformers leaves out, such as {name}\)"):
+        load(str(path))
+
+
+def test_nothing_that_lies_beside_a_gguf_file_is_read(tmp_path: Path) -> None:
+    path = gguf_file.write(tmp_path / "model.gguf")
+    for name in ("config.json", "tokenizer_config.json", "tokenizer.json", "adapter_config.json"):
+        os.mkfifo(tmp_path / name)
+    assert load(str(path)).architecture == "LlamaForCausalLM"
