@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from explorer.attribution import Options, Request, score
-from explorer.attribution.minibatches import mini_batches
+from explorer.attribution.minibatches import adds_bos, mini_batches
 from explorer.batches import batches
 from explorer.errors import SettingsError, TaskError
 from explorer.keys import Kind, MatrixKey
@@ -145,6 +145,7 @@ def test_every_family_is_read_before_its_norms(
     with torch.no_grad(), view.bridge.hooks(fwd_hooks=[("blocks.0.hook_in", lambda x, hook: caught.append(x))]):
         view.logits(tokens)
     stream = caught[0].mean(dim=0).sum(dim=0)
+    assert adds_bos(view) == (model.architecture == "PhiForCausalLM")  # TransformerLens asks Phi's tokenizer for one
     padded_prompts_compute_what_they_compute_alone(view, svds)
     for key in keys:
         if key.kind in (Kind.Q, Kind.K, Kind.V):
