@@ -52,9 +52,14 @@ class Reading:
     known: Bool[Tensor, " vocabulary"]
 
     def top(self, k: int, layer: int = -1) -> list[tuple[int, float]]:
-        """The k most likely next tokens as (id, probability), by the lens at `layer` (default: the model's own)."""
-        probabilities = self.lens[layer].exp().masked_fill(~self.known, -1.0)
-        values, ids = probabilities.topk(min(k, int(self.known.sum())))
+        """The k most likely next tokens as (id, probability), by the lens at `layer` (default: the model's own).
+
+        Rows that are no token, and tokens without a probability, are left out: none is left where the stream is not
+        finite.
+        """
+        probabilities = self.lens[layer].exp()
+        listed = self.known & probabilities.isfinite()
+        values, ids = probabilities.masked_fill(~listed, -1.0).topk(min(k, int(listed.sum())))
         return list(zip(ids.tolist(), values.tolist(), strict=True))
 
 
@@ -80,6 +85,7 @@ class Contrast:
     def most_changed_head(self) -> tuple[int, int] | None:
         """Layer and head that moved most attention; None if none moved any."""
         changes = self.head_changes()
+        changes = changes.nan_to_num(nan=0.0)
         if float(changes.max()) == 0:
             return None
         layer, head = divmod(int(changes.argmax()), changes.shape[1])

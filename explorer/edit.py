@@ -16,6 +16,7 @@ from torch import Tensor
 
 from explorer.belonging import adopted, identity, tolerance
 from explorer.errors import MaskError
+from explorer.frozen import check_means, is_bounded
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Removed
 from explorer.models import Model, View
@@ -55,7 +56,8 @@ def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
     Only stacked matrices whose removed values differ from what is in force are computed.
 
     Raises:
-        MaskError: another model's mask, an index beyond the rank, or a sigma that is not the matrix's.
+        MaskError: another model's mask, an index beyond the rank, a sigma that is not the matrix's, or a frozen mean
+            that no input of the model can give.
         MatrixError: a matrix that the model does not have.
     """
     mask = adopted(view, mask, svds)
@@ -84,8 +86,11 @@ def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None
     mask = adopted(view, mask, svds)
     for key in mask.by_matrix:
         check(view, key)
+    bounded = is_bounded(mask)
     for key, decomposition in svds.get_many(view, tuple(mask.by_matrix), progress).items():
         check_values(view, decomposition, key, mask)
+        if bounded:
+            check_means(view, key, mask.by_matrix[key], decomposition.u)
 
 
 def check_values(view: View, decomposition: Decomposition, key: MatrixKey, mask: Mask) -> None:
@@ -109,7 +114,7 @@ def _edit(
     view: View, parts: Mapping[MatrixKey, tuple[Removed, ...]], mask: Mask, svds: SvdCache
 ) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of one stacked matrix with the values of its parts removed or scaled; None keeps the bias."""
-    taken = 1.0 - mask.gain
+    taken, bounded = 1.0 - mask.gain, is_bounded(mask)
     stacked = next(iter(parts)).stacked
     base = read_base(view, stacked)
     compute = torch.promote_types(base.dtype, torch.float32)
@@ -118,6 +123,8 @@ def _edit(
     for key, removed in parts.items():
         decomposition = svds.get(view, key)
         check_values(view, decomposition, key, mask)
+        if bounded:
+            check_means(view, key, removed, decomposition.u)
         indices = [one.index for one in removed]
         where = parts_of(view, key)
         W[where] -= taken * decomposition.part(indices).to(compute)
@@ -126,4 +133,10 @@ def _edit(
     if mask.mode == "zero":
         return W, None
     bias = read_base_bias(view, stacked)
-    return W, frozen if bias is None else bias.detach().cpu().to(compute) + frozen
+    whole = frozen if bias is None else bias.detach().cpu().to(compute) + frozen
+    if not bool(whole.to(base.dtype).isfinite().all()):
+        raise MaskError(
+            f"the frozen means of {stacked} make its bias infinite in {str(base.dtype).removeprefix('torch.')}: the "
+            "mask is damaged, or was made in a wider type; load the model in float32, or make the mask again."
+        )
+    return W, whole

@@ -27,5 +27,9 @@ class SettingsError(ExplorerError):
     """A setting, option or environment variable with an unusable value."""
 
 
+class NotFiniteError(ExplorerError):
+    """Losses or scores that are not finite, where only finite ones can be used."""
+
+
 class Stopped(Exception):
     """Long work was asked to stop; nothing is wrong and nothing was changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from explorer import finite
 from explorer.batches import Batch, batches
 from explorer.errors import SettingsError
 from explorer.metrics import Mean, Outcome, mean, paired_difference, run_all, wilson_interval
@@ -26,8 +28,9 @@ class Evaluation:
 
     Attributes:
         loss: summed over answer tokens, nats per example.
-        correct: teacher-forced exact match over all answer tokens.
-        answers: the most likely token at every answer position, decoded; a row that is no token by its number.
+        correct: teacher-forced exact match over all answer tokens; never where the loss is not finite.
+        answers: the most likely token at every answer position, decoded; a row that is no token by its number; "" where
+            the loss is not a number.
     """
 
     examples: tuple[Example, ...]
@@ -55,6 +58,11 @@ class Evaluation:
         """Mean loss, nats per example, with its standard error."""
         return mean(self.loss)
 
+    @cached_property
+    def not_finite(self) -> tuple[int, ...]:
+        """Places of the examples whose loss is not finite; with any, the mean loss is not a number."""
+        return finite.places(self.loss)
+
     def first(self, count: int) -> Evaluation:
         """The first `count` examples of it."""
         return Evaluation(self.examples[:count], self.loss[:count], self.correct[:count], self.answers[:count])
@@ -69,14 +77,18 @@ class Evaluation:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures for a report: n, accuracy, accuracy_interval, loss, loss_stderr."""
-        return {
+        """The figures for a report: n, accuracy, accuracy_interval, loss, loss_stderr.
+
+        Where losses are not finite, `not_finite` says how many.
+        """
+        found = {
             "n": self.n,
             "accuracy": self.accuracy,
             "accuracy_interval": list(self.accuracy_interval),
             "loss": self.mean_loss.value,
             "loss_stderr": self.mean_loss.stderr,
         }
+        return found | {"not_finite": len(self.not_finite)} if self.not_finite else found
 
 
 @dataclass(frozen=True)
@@ -192,7 +204,9 @@ def gather(
     first = 0  # so many from the start have been found
     for batch, result in zip(track(prepared, progress), results, strict=True):
         answers = _decode(view.model.tokenizer, batch, result.predicted.tolist())
-        each = zip(result.loss.tolist(), result.correct.tolist(), answers, strict=True)
+        losses = result.loss.tolist()
+        said = ["" if math.isnan(loss) else answer for loss, answer in zip(losses, answers, strict=True)]
+        each = zip(losses, result.correct.tolist(), said, strict=True)
         found |= zip(batch.places.tolist(), each, strict=True)
         if so_far is not None and first in found:
             while first in found:

@@ -15,10 +15,10 @@ from explorer.files import digest
 LIBRARIES = ("torch", "transformers", "transformer-lens")
 # Modules, and packages with all that is in them, that decide the exact effect of a value on given tokens.
 EFFECTS = (
-    "architectures", "attribution.base", "attribution.exact", "attribution.singles", "batches", "chat", "edit", "keys",
-    "masks", "metrics", "models.bridge", "models.caches", "models.fidelity", "models.folding", "models.load",
-    "models.rotary", "models.view", "models.weights", "norms", "prefix", "registry", "residuals", "svd", "svd_cache",
-    "tensors", "tokens",
+    "architectures", "attribution.base", "attribution.exact", "attribution.singles", "batches", "chat", "edit",
+    "finite", "keys", "masks", "metrics", "models.bridge", "models.caches", "models.fidelity", "models.folding",
+    "models.load", "models.rotary", "models.view", "models.weights", "norms", "prefix", "registry", "residuals", "svd",
+    "svd_cache", "tensors", "tokens",
 )  # fmt: skip
 # Those that decide the result of a search beside.
 SEARCHES = (
@@ -30,10 +30,10 @@ SEARCHES = (
 # What these import and what decides no number: where things are kept and what they are called. Whatever is read through
 # them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
-    "belonging", "config", "effect_store", "errors", "files", "measuring", "models.__init__", "models.convert",
-    "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity",
-    "models.smollm2", "models.sources", "models.tokenizer_files", "progress", "search.provenance", "sqlite_file",
-    "svd_pack", "svd_saver", "svd_store", "tasks",
+    "belonging", "config", "effect_store", "errors", "files", "frozen", "measuring", "models.__init__",
+    "models.convert", "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub",
+    "models.identity", "models.smollm2", "models.sources", "models.tokenizer_files", "overflow", "progress",
+    "search.provenance", "sqlite_file", "svd_pack", "svd_saver", "svd_store", "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parent
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from explorer.batches import Batch, answer_logits
+from explorer.finite import all_finite
 from explorer.models import View
 from explorer.prefix import all_logits
 
@@ -41,14 +42,15 @@ def run_all(view: View, batches: Sequence[Batch]) -> Iterator[Outcome]:
 def outcome(logits: Float[Tensor, "answer_token vocabulary"], batch: Batch) -> Outcome:
     """Teacher-forced loss summed over each example's answer tokens, and exact match over all of them.
 
-    Losses are float32 or wider and can be differentiated.
+    An example whose loss is not finite is wrong, whatever its argmax. Losses are float32 or wider and can be
+    differentiated.
     """
     loss = losses(logits, batch)
     predicted = logits.argmax(dim=-1)
     wrong = (predicted != batch.targets).to(loss.dtype)
     return Outcome(
         loss=loss,
-        correct=loss.new_zeros(len(batch)).index_add(0, batch.rows, wrong) == 0,
+        correct=(loss.new_zeros(len(batch)).index_add(0, batch.rows, wrong) == 0) & loss.isfinite(),
         predicted=predicted,
     )
 
@@ -70,10 +72,20 @@ class Mean:
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Mean and standard error of the mean (sample standard deviation / sqrt(n); NaN for n = 1)."""
+    """Mean and standard error of the mean (sample standard deviation / sqrt(n); NaN for n = 1).
+
+    Both are NaN if any value is not finite: such a mean says nothing, and is to be shown with how many there are.
+    """
     n = len(values)
-    centre = math.fsum(values) / n
-    spread = math.fsum((value - centre) ** 2 for value in values)
+    if not all_finite(values):
+        return Mean(math.nan, math.nan, n)
+    try:
+        centre = math.fsum(values) / n
+        spread = math.fsum((value - centre) ** 2 for value in values)
+    except OverflowError:  # finite, and too large to be added up or squared
+        largest = max(map(abs, values))
+        scaled = mean([value / largest for value in values])
+        return Mean(scaled.value * largest, scaled.stderr * largest, n)
     return Mean(centre, math.sqrt(spread / (n - 1) / n) if n > 1 else math.nan, n)
 
 

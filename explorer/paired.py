@@ -55,11 +55,11 @@ def bootstrap_interval(
         confidence: the share of resampled means inside.
 
     Returns:
-        The bounds; NaN for fewer than two differences, which say nothing about their spread.
+        The bounds; NaN for fewer than two differences, which say nothing about their spread, and if one is not finite.
     """
     values = np.asarray(differences, dtype=np.float64)
     n = len(values)
-    if n < 2:
+    if n < 2 or not np.isfinite(values).all():
         return math.nan, math.nan
     counts = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     generator = np.random.default_rng(seed)

@@ -24,6 +24,7 @@ from torch import Tensor
 from explorer.config import ASSETS
 from explorer.errors import SettingsError, TaskError
 from explorer.files import digest, ordinary
+from explorer.finite import all_finite, exp, expm1
 from explorer.models import View
 from explorer.paired import bootstrap_interval
 from explorer.progress import Progress
@@ -59,13 +60,13 @@ class Perplexity:
 
     @cached_property
     def loss(self) -> float:
-        """Mean loss, nats per token."""
-        return math.fsum(self.nll) / self.tokens
+        """Mean loss, nats per token; not a number if that of a window is not finite."""
+        return math.fsum(self.nll) / self.tokens if all_finite(self.nll) else math.nan
 
     @property
     def value(self) -> float:
-        """The perplexity, exp(loss)."""
-        return math.exp(self.loss)
+        """The perplexity, exp(loss); infinity where that is beyond the largest number, not a number if the loss is."""
+        return exp(self.loss)
 
     @cached_property
     def stderr(self) -> float:
@@ -104,7 +105,24 @@ def growth(after: Perplexity, before: Perplexity, seed: int = 0) -> tuple[float,
         raise SettingsError("the two perplexities are of different texts or windows: measure both the same way.")
     changes = [now - then for now, then in zip(after.nll, before.nll, strict=True)]
     low, high = bootstrap_interval(changes, after.counts, seed=seed)
-    return math.expm1(after.loss - before.loss), (math.expm1(low), math.expm1(high))
+    return expm1(after.loss - before.loss), (expm1(low), expm1(high))
+
+
+def perplexity_text(value: float | None, loss: float | None, digits: int = 2) -> str:
+    """A perplexity in words, such as `26.62`; with its logarithm where it is beyond the largest number.
+
+    Args:
+        value: the perplexity; None where JSON could not hold it.
+        loss: its logarithm, nats per token; None likewise.
+        digits: behind the point.
+    """
+    if loss is None or not math.isfinite(loss):
+        return "not finite"
+    return (
+        f"{value:.{digits}f}"
+        if value is not None and math.isfinite(value)
+        else f"beyond 1e308 ({loss:.1f} nats per token)"
+    )
 
 
 def read_text(path: Path = TEXT) -> str:

@@ -27,11 +27,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.architectures import architecture
 from explorer.errors import MatrixError
 from explorer.keys import AnyKey, CircuitKey, Kind
 from explorer.models import View
 from explorer.norms import READERS, Norms, norms
+from explorer.registry import norm_of
 from explorer.svd import Decomposition
 from explorer.tokens import known_rows, token_texts
 
@@ -104,7 +104,7 @@ def readouts(
 
 def _readings(view: View, layer: int, kind: Kind, u: Float[Tensor, "d_model n"]) -> Float[Tensor, "token n"]:
     """Per token, what its embedding gives along each direction through the layer's own norm."""
-    norm = _norm(view, layer, _norms(view).before(kind))
+    norm = norm_of(view, layer, _norms(view).before(kind))
     rows = [(e if norm is None else norm(e)).to(u.dtype) @ u for e in _embeddings(view)]
     return torch.cat([row.float().cpu() for row in rows])
 
@@ -113,7 +113,7 @@ def _writings(view: View, layer: int, kind: Kind, v: Float[Tensor, "d_model n"])
     """Per token, its logit from a stream that points along each direction."""
     bridge = view.bridge
     x = v.T[None].to(_embedding(view).weight.dtype)
-    behind = _norm(view, layer, _norms(view).after(kind))
+    behind = norm_of(view, layer, _norms(view).after(kind))
     for step in (behind, getattr(bridge, "ln_final", None), getattr(bridge, "project_out", None)):
         if step is not None:
             x = (step(x) - step(-x)) / 2
@@ -136,8 +136,11 @@ def _embeddings(view: View) -> Iterator[Float[Tensor, "token d_model"]]:
 
 
 def _extreme(view: View, values: Float[Tensor, " token"], k: int, *, largest: bool) -> tuple[Token, ...]:
-    """The k tokens with the largest or smallest values; rows that are none of the tokenizer's are left out."""
-    known = known_rows(view.model.tokenizer, len(values)).nonzero()[:, 0]
+    """The k tokens with the largest or smallest values.
+
+    Rows that are none of the tokenizer's, and values that are not finite, are left out.
+    """
+    known = (known_rows(view.model.tokenizer, len(values)) & values.isfinite()).nonzero()[:, 0]
     top = values[known].topk(min(k, len(known)), largest=largest)
     ids = known[top.indices].tolist()
     texts = token_texts(view.model.tokenizer, ids)
@@ -150,11 +153,3 @@ def _embedding(view: View) -> Any:
 
 def _norms(view: View) -> Norms:
     return norms(view.model.architecture, view.bridge.original_model.config)
-
-
-def _norm(view: View, layer: int, name: str | None) -> Any | None:
-    """A norm of a block on the view; None if there is none by that name."""
-    if name is None:
-        return None
-    blocks = architecture(view.model.source.name, view.model.architecture).blocks
-    return view.bridge.original_model.get_submodule(f"{blocks}.{layer}.{name}")

@@ -202,6 +202,14 @@ def substituted(view: View, weights: Mapping[MatrixKey, tuple[Tensor, Tensor | N
                 cast(nn.Module, site).register_parameter(name, cast("nn.Parameter | None", value))
 
 
+def norm_of(view: View, layer: int, name: str | None) -> nn.Module | None:
+    """A norm of a block on the view, by its name in `explorer.norms`; None without a name."""
+    if name is None:
+        return None
+    module: nn.Module = view.bridge.original_model.get_submodule(f"{_architecture(view).blocks}.{layer}.{name}")
+    return module
+
+
 def input_hook(key: MatrixKey) -> str:
     """Name of the TransformerLens hook at which the matrix's input can be read."""
     return f"blocks.{key.layer}.{_SLOTS[key.kind]}.hook_in"

@@ -10,6 +10,7 @@ reads, as all alternatives of one token do, is scored from the other's run.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,11 +54,15 @@ class Alternatives:
     exact: Evaluation
 
     def picked(self, rule: Rule = "sum") -> tuple[str, ...]:
-        """The choice that a rule picks, for each example that has choices, in their order."""
+        """The choice that a rule picks, for each example that has choices, in their order.
+
+        A choice whose log-probability is not finite is never picked; "" where that leaves none.
+        """
         found = []
         for example, scores in zip(self.examples, self._scores(rule), strict=True):
             if example.choices:
-                found.append(max(example.choices, key=scores.__getitem__))
+                known = [choice for choice in example.choices if math.isfinite(scores[choice])]
+                found.append(max(known, key=scores.__getitem__, default=""))
         return tuple(found)
 
     def correct(self, rule: Rule = "sum") -> tuple[bool, ...]:
@@ -87,7 +92,7 @@ class Alternatives:
         }
 
     def _lead_figures(self) -> dict[str, Any]:
-        ahead = share([lead > 0 for lead in self.leads])
+        ahead = share([math.isfinite(lead) and lead > 0 for lead in self.leads])
         found = self.mean_lead
         return {"n": found.n, "value": found.value, "stderr": found.stderr, "ahead": ahead}
 

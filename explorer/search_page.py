@@ -12,6 +12,7 @@ from html import escape
 from statistics import median
 from typing import Any
 
+from explorer.perplexity import perplexity_text
 from explorer.plots import CONFIG
 from explorer.search.outcome import Budget
 from explorer.search.report_file import Compared, Damage, Figures, Interval, Point, SearchFile
@@ -157,9 +158,10 @@ def _damage(damage: Damage | None) -> Iterator[str]:
     if damage.text is not None:
         before, after, growth = damage.text.baseline, damage.text.masked, damage.text.growth
         low, high = (_number(bound, "+.1%") for bound in growth.interval)
+        then, now = (perplexity_text(one.perplexity, one.loss) for one in (before, after))
         yield (
-            f"<p>Perplexity of {before.tokens:,} tokens of plain text: {_number(before.perplexity, '.2f')} unpruned, "
-            f"{_number(after.perplexity, '.2f')} with the mask, {_number(growth.value, '+.1%')} [{low}, {high}].</p>"
+            f"<p>Perplexity of {before.tokens:,} tokens of plain text: {then} unpruned, "
+            f"{now} with the mask, {_number(growth.value, '+.1%')} [{low}, {high}].</p>"
         )
 
 

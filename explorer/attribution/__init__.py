@@ -9,6 +9,7 @@ Where the mask has a gain, flipping goes from 1 to the gain, or from the gain to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from explorer.attribution.base import NATS, MatrixScores, Options, Request, Scorer, ScorerSpec, Scores
@@ -28,6 +29,7 @@ from explorer.errors import MaskError, SettingsError
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Mode
 from explorer.models import View
+from explorer.overflow import check_batches
 from explorer.progress import Progress, part
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
@@ -121,6 +123,7 @@ def score(
     Raises:
         SettingsError: no such scorer, no matrices, a mode other than the mask's, or more than the scorer can do.
         MaskError: a mask that does not fit the model, or that holds per head what is scored stacked (or vice versa).
+        NotFiniteError: an example whose loss is not finite; says which, and where in the model that begins.
         TaskError, MatrixError, ModelError: the examples, a matrix or its weights cannot be used.
     """
     options = options or Options()
@@ -135,6 +138,8 @@ def score(
             progress = part(progress, 0.5, 1.0)
         request = Request(view, svds, tuple(keys), given, mode, seed, progress, mask, options)
         loss, matrices = spec.run(request)
+        if not math.isfinite(loss):
+            check_batches(view, task, examples, given, split)
         if spec.linear:
             matrices = marked(request, matrices)
     cost = request.meter.forwards

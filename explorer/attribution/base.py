@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from explorer import finite
 from explorer.batches import Batch
-from explorer.errors import SettingsError
+from explorer.errors import NotFiniteError, SettingsError
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Mode, Removed
 from explorer.models import View
@@ -78,19 +80,48 @@ class Scores:
         """Number of scored values."""
         return sum(len(matrix.s) for matrix in self.matrices.values())
 
-    def ranking(self) -> list[tuple[float, MatrixKey, int]]:
-        """All values as (score, matrix, index), the most harmful first; ties in canonical order."""
-        entries = [
+    @cached_property
+    def usable(self) -> dict[MatrixKey, list[int]]:
+        """Per matrix the values that can be chosen: whose score, singular value and frozen mean are finite."""
+        return {
+            key: (one.score.isfinite() & one.s.isfinite() & one.c.isfinite()).nonzero().flatten().tolist()
+            for key, one in self.matrices.items()
+        }
+
+    @property
+    def unusable(self) -> list[tuple[float, MatrixKey, int]]:
+        """The values that cannot be chosen, in canonical order."""
+        return [
             (score, key, index)
-            for key, matrix in self.matrices.items()
+            for key, matrix in sorted(self.matrices.items())
+            for usable in (set(self.usable[key]),)
             for index, score in enumerate(matrix.score.tolist())
+            if index not in usable
+        ]
+
+    def ranking(self) -> list[tuple[float, MatrixKey, int]]:
+        """All values that can be chosen (`usable`) as (score, matrix, index), the most harmful first.
+
+        Ties go in canonical order.
+        """
+        entries = [
+            (scores[index], key, index)
+            for key, matrix in self.matrices.items()
+            for scores in (matrix.score.tolist(),)
+            for index in self.usable[key]
         ]
         return sorted(entries, key=lambda entry: (entry[0], entry[1], entry[2]))
 
     def removed(self, key: MatrixKey, index: int) -> Removed:
-        """The mask entry that removes one scored value."""
+        """The mask entry that removes one scored value; raises NotFiniteError if its numbers are not finite."""
         matrix = self.matrices[key]
-        return Removed(matrix=str(key), index=index, sigma=float(matrix.s[index]), c=float(matrix.c[index]))
+        sigma, c = float(matrix.s[index]), float(matrix.c[index])
+        if not (math.isfinite(sigma) and math.isfinite(c)):
+            raise NotFiniteError(
+                f"value {index} of {key} has the singular value {sigma} and the frozen mean {c}: a mask holds finite "
+                "numbers only; choose other values, or load the model in float32."
+            )
+        return Removed(matrix=str(key), index=index, sigma=sigma, c=c)
 
     def predicted(self, mask: Mask) -> float | None:
         """Sum of the scores of the values that a mask flips: the linear prediction of its change of the loss.
@@ -99,7 +130,7 @@ class Scores:
         part of the way that its score is for, since the two masks differ in their gain, counts in that proportion: from
         scores of the unpruned model a mask of gain g is predicted to do 1 - g times what removal does. Effects of
         several removals do not add up: show the sum beside the measured change. It is None if a flipped value was not
-        scored, or if the scores are not in nats per example and so predict nothing.
+        scored or its score is not finite, or if the scores are not in nats per example and so predict nothing.
         """
         before, at = (set(), 0.0) if self.mask is None else (_places(self.mask), self.mask.gain)
         after = _places(mask)
@@ -108,7 +139,8 @@ class Scores:
             ways |= dict.fromkeys(after & before, (mask.gain - at) / (1.0 - at))
         if self.unit != NATS or any(key not in self.matrices for key, _ in ways):
             return None
-        return math.fsum(way * float(self.matrices[key].score[index]) for (key, index), way in ways.items())
+        shares = [way * float(self.matrices[key].score[index]) for (key, index), way in ways.items()]
+        return math.fsum(shares) if finite.all_finite(shares) else None
 
 
 def _places(mask: Mask) -> set[tuple[MatrixKey, int]]:

@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from explorer.finite import plain
 from explorer.progress import Progress
 
 
@@ -33,20 +34,12 @@ def say(message: str = "") -> None:
 
 def show_json(report: Mapping[str, Any]) -> None:
     """A report as JSON on stdout; numbers that JSON cannot hold become null."""
-    typer.echo(json.dumps(_finite(report), indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(json.dumps(plain(report), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def show_json_line(row: Mapping[str, Any]) -> None:
     """One row of a report as one line of JSON, at once."""
-    typer.echo(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
+    typer.echo(json.dumps(plain(row), ensure_ascii=False, allow_nan=False))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -90,13 +83,24 @@ def accuracy_text(accuracy: float, interval: Sequence[float], n: int) -> str:
 
 
 def loss_text(value: float, stderr: float, *, signed: bool = False) -> str:
-    """A loss with its standard error, such as `5.548 ± 0.297 nats`."""
+    """A loss with its standard error, such as `5.548 ± 0.297 nats`, or `not finite`."""
+    if not math.isfinite(value):
+        return "not finite"
     return f"{value:{'+' if signed else ''}.3f} ± {_spread(stderr, 3)} nats"
 
 
 def range_text(shares: Sequence[float]) -> str:
     """The median of some shares and their range, such as `12.5 % (0.0 % to 20.0 %)`."""
     return f"{percent(median(shares))} ({percent(min(shares))} to {percent(max(shares))})"
+
+
+def losses_text(losses: Sequence[float]) -> str:
+    """The median of some losses and their range, such as `5.548 nats (5.1 to 6.0)`; without those not finite."""
+    known = [loss for loss in losses if math.isfinite(loss)]
+    if not known:
+        return "not finite"
+    more = f", {len(losses) - len(known)} not finite" if len(known) < len(losses) else ""
+    return f"{median(known):.3f} nats ({min(known):.3f} to {max(known):.3f}{more})"
 
 
 def figures_row(name: str, figures: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +13,7 @@ from explorer.cli.answers import Measured, choice_figures, lead_figures, show_ch
 from explorer.cli.console import (
     figures_row,
     loss_text,
+    losses_text,
     notice,
     points_text,
     range_text,
@@ -23,7 +23,7 @@ from explorer.cli.console import (
     working,
 )
 from explorer.cli.control_pool import ControlPool
-from explorer.cli.reports import Change, Controls, EvalReport, Figures
+from explorer.cli.reports import Change, Controls, EvalReport, Figures, NotFinite
 from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.tasks import Task
@@ -102,8 +102,9 @@ def evaluate(
     run = _Run.open(open_for([opened], split, limit, model, dtype, device, basis), opened, split, limit)
     given = None if given is None else own_mask(run.view, given)
     comparison, answers = run.compare(given)
+    unusable = run.not_finite(given, comparison)
     drawn = run.controls(given, controls, seed, comparison, pool) if given and controls else None
-    report = _report(run, given, comparison, answers, drawn, seed)
+    report = _report(run, given, comparison, answers, drawn, unusable, seed)
     if json:
         return show_json(report)
     _show(report, given)
@@ -161,6 +162,29 @@ class _Run:
         answers = None if others is None or baseline[1] is None else (others, baseline[1])
         return Comparison(exact, baseline[0]), answers
 
+    def not_finite(self, mask: Mask | None, comparison: Comparison) -> list[NotFinite]:
+        """Losses that are not finite, by side, said as notices; a model that has no other ones is refused.
+
+        Raises:
+            NotFiniteError: no loss of the unpruned model is finite.
+        """
+        from explorer.edit import apply, empty_mask
+        from explorer.overflow import check_losses, sentence
+
+        sides = [("unpruned", empty_mask(self.view.model), comparison.baseline)]
+        sides += [] if mask is None else [("with the mask", mask, comparison.masked)]
+        told: list[NotFinite] = []
+        for side, state, found in sides:
+            if not found.not_finite:
+                continue
+            apply(self.view, state, self.svds)
+            if side == "unpruned" and len(found.not_finite) == found.n:
+                check_losses(self.view, self.task, found.examples, found.loss, self.split)
+            said = str(sentence(self.view, self.task, found.examples, found.loss, self.split))
+            notice(f"Note, {side}: {said}. They count as wrong, and there is no mean loss.")
+            told.append({"model": side, "count": len(found.not_finite), "first": found.not_finite[0], "note": said})
+        return told
+
     def exact(self, mask: Mask, what: str) -> Evaluation:
         """Loss and exact match only."""
         from explorer.edit import apply
@@ -196,7 +220,13 @@ class _Run:
 
 
 def _report(
-    run: _Run, mask: Mask | None, comparison: Comparison, answers: Measured | None, drawn: Controls | None, seed: int
+    run: _Run,
+    mask: Mask | None,
+    comparison: Comparison,
+    answers: Measured | None,
+    drawn: Controls | None,
+    unusable: list[NotFinite],
+    seed: int,
 ) -> EvalReport:
     test = comparison.accuracy_test
     return {
@@ -216,6 +246,7 @@ def _report(
         "accuracy_test": {"repaired": test.repaired, "broken": test.broken, "p": test.p},
         "repaired": len(comparison.repaired),
         "broken": len(comparison.broken),
+        "not_finite": unusable,
         "choice": None if answers is None else choice_figures(*answers),
         "lead": None if answers is None else lead_figures(*answers, seed),
         "controls": drawn,
@@ -269,7 +300,7 @@ def _show_controls(controls: Controls) -> None:
     accuracy, loss = controls["accuracy"], controls["loss"]
     say(
         f"{controls['draws']} masks of the control {controls['strategy']}: accuracy {range_text(accuracy)}, "
-        f"loss {median(loss):.3f} nats ({min(loss):.3f} to {max(loss):.3f}); median and range"
+        f"loss {losses_text(loss)}; median and range"
     )
     beats = controls["percentile"]
     say(f"The mask beats {beats['accuracy']:.0f} % of them in accuracy and {beats['loss']:.0f} % in loss.")

@@ -68,7 +68,7 @@ def score(
         model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, asked, settings, mask
     )
     view, scores = request.run()
-    ranking = scores.ranking()
+    ranking = [*scores.ranking(), *scores.unusable]
     if json:
         report: ScoreReport = {
             **scoring(view, scores, request.opened),

@@ -257,13 +257,23 @@ class Leads(TypedDict):
     change_interval: list[float]
 
 
+class NotFinite(TypedDict):
+    """Losses that are not finite: of which model (`unpruned`, `with the mask`), how many, the first, where from."""
+
+    model: str
+    count: int
+    first: int
+    note: str
+
+
 class EvalReport(Figures):
     """`eval`: `mode`, `gain` and `mask_digest` are null without a mask, `controls` is null without `--controls`.
 
     With a `gain` above 0 the values counted as `removed` are scaled to it.
 
     `choice` has one entry per rule (`sum`: largest log-probability, `mean`: largest per token) and is null for tasks
-    without choices, `lead` for tasks without distractors.
+    without choices, `lead` for tasks without distractors. `not_finite` is empty unless losses are not finite: these
+    examples count as wrong, and there is no mean loss (null).
     """
 
     model: str
@@ -289,6 +299,7 @@ class EvalReport(Figures):
     accuracy_test: Test
     repaired: int
     broken: int
+    not_finite: list[NotFinite]
     choice: dict[str, Choice] | None
     lead: Leads | None
     controls: Controls | None

@@ -49,10 +49,13 @@ def _show_damage(report: SearchFile) -> None:
         say(f"{one.task}: {_change(one)}")
     if report.damage.text is not None:
         text = report.damage.text
+        from explorer.perplexity import perplexity_text
+
         low, high = (100 * _number(bound) for bound in text.growth.interval)
+        before, after = (perplexity_text(one.perplexity, one.loss) for one in (text.baseline, text.masked))
         say(
-            f"Perplexity of {text.baseline.tokens:,} tokens of text: {_number(text.baseline.perplexity):.2f} unpruned, "
-            f"{_number(text.masked.perplexity):.2f} with the mask: {100 * _number(text.growth.value):+.1f} % "
+            f"Perplexity of {text.baseline.tokens:,} tokens of text: {before} unpruned, "
+            f"{after} with the mask: {100 * _number(text.growth.value):+.1f} % "
             f"[{low:+.1f}, {high:+.1f}]"
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from explorer.errors import SettingsError
 from explorer.files import write_text
+from explorer.finite import plain
 from explorer.masks import Mask
 from explorer.reproduce.recipe import Recipe
 from explorer.search.controls import by_today
@@ -38,11 +38,12 @@ class Figures(_Frozen):
     accuracy_interval: _Pair
     loss: float | None
     loss_stderr: float | None
+    not_finite: int = Field(default=0, ge=0)
 
     @classmethod
     def of(cls, figures: dict[str, Any]) -> Figures:
         """From `Evaluation.as_dict`."""
-        return cls.model_validate(finite(figures))
+        return cls.model_validate(plain(figures))
 
 
 class Percentile(_Frozen):
@@ -159,13 +160,4 @@ class CellStore:
     def save(self, recipe: Recipe, cell: Cell, mask: Mask) -> None:
         """Keep a finished cell; the cell comes last, so that where it is, the mask is."""
         mask.save(self.folder / f"{recipe.name}.mask.json")
-        write_text(self.path(recipe), json.dumps(finite(cell.model_dump(mode="json")), indent=2) + "\n")
-
-
-def finite(value: Any) -> Any:
-    """The same with None for numbers that JSON cannot hold."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
+        write_text(self.path(recipe), json.dumps(plain(cell.model_dump(mode="json")), indent=2) + "\n")

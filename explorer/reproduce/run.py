@@ -10,11 +10,12 @@ from typing import Any
 from explorer.attribution import SCORERS
 from explorer.errors import ExplorerError, SettingsError, TaskError
 from explorer.evaluate import Evaluation, evaluate
+from explorer.finite import plain
 from explorer.masks import Mask
 from explorer.models import View
 from explorer.progress import Progress, part
 from explorer.registry import matrices, shape
-from explorer.reproduce.cells import Cell, CellStore, Control, Figures, Found, finite
+from explorer.reproduce.cells import Cell, CellStore, Control, Figures, Found
 from explorer.reproduce.models import Models, NotHadError
 from explorer.reproduce.recipe import Recipe, Released, Searched
 from explorer.search import SEARCHES
@@ -236,4 +237,4 @@ def _figures(evaluation: Evaluation) -> Figures:
 
 
 def _controls(controls: Mapping[str, ControlRuns]) -> dict[str, Control]:
-    return {name: Control.model_validate(finite(one.as_dict())) for name, one in controls.items()}
+    return {name: Control.model_validate(plain(one.as_dict())) for name, one in controls.items()}

@@ -20,7 +20,7 @@ def _drawn(problem: Problem, control: str) -> None:
     """Measure the draws of a control of every mask that `paper` would measure."""
     scores = problem.score()
     ranked = [(key, index) for _, key, index in scores.ranking()]
-    steps = tuple(counts(min(problem.budget.removed, scores.size)))
+    steps = tuple(counts(min(problem.budget.removed, len(ranked))))
     seeds = range(problem.seed, problem.seed + DRAWS)
     for step, count in enumerate(steps, start=1):
         problem.at(step, len(steps))

@@ -1,5 +1,7 @@
 """Controls of a mask: masks that match it in size but were chosen without the score.
 
+What has no finite score or frozen mean is never drawn.
+
 | control | matches | chosen |
 |---|---|---|
 | random-pool | number of values | at random among all values of the pool: all matrices of some kinds |
@@ -24,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from explorer.attribution import Scores, score
-from explorer.errors import SettingsError
+from explorer.errors import NotFiniteError, SettingsError
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Removed
 from explorer.models import View
@@ -48,14 +50,14 @@ def random_pool(scores: Scores, count: int, seed: int = 0) -> tuple[Removed, ...
         SettingsError: a count below 0 or above the number of scored values.
     """
     check_count(scores, count)
-    places = [(key, index) for key in sorted(scores.matrices) for index in range(len(scores.matrices[key].s))]
+    places = [(key, index) for key in sorted(scores.matrices) for index in scores.usable[key]]
     return tuple(scores.removed(key, index) for key, index in random.Random(seed).sample(places, count))
 
 
 def random_per_matrix(scores: Scores, mask: Mask, seed: int) -> tuple[Removed, ...]:
     """As many values in each matrix, drawn without replacement by `seed`."""
     generator = random.Random(seed)
-    return _per_matrix(scores, mask, lambda rank, count: generator.sample(range(rank), count))
+    return _per_matrix(scores, mask, lambda among, count: generator.sample(among, count))
 
 
 def random_energy(scores: Scores, mask: Mask, seed: int) -> tuple[Removed, ...]:
@@ -63,7 +65,7 @@ def random_energy(scores: Scores, mask: Mask, seed: int) -> tuple[Removed, ...]:
 
     Values are taken in random order; one that would overshoot the mask's energy is passed over.
     """
-    places = [(key, index) for key in mask.by_matrix for index in range(len(scores.matrices[key].s))]
+    places = [(key, index) for key in mask.by_matrix for index in scores.usable[key]]
     random.Random(seed).shuffle(places)
     left = sum(_energy(scores, one.key, one.index) for one in mask.removed)
     chosen = []
@@ -77,12 +79,12 @@ def random_energy(scores: Scores, mask: Mask, seed: int) -> tuple[Removed, ...]:
 
 def smallest(scores: Scores, mask: Mask, seed: int = 0) -> tuple[Removed, ...]:
     """As many values in each matrix, the smallest; the seed is not used."""
-    return _per_matrix(scores, mask, lambda rank, count: range(rank - count, rank))
+    return _per_matrix(scores, mask, lambda among, count: among[len(among) - count :])
 
 
 def largest(scores: Scores, mask: Mask, seed: int = 0) -> tuple[Removed, ...]:
     """As many values in each matrix, the largest; the seed is not used."""
-    return _per_matrix(scores, mask, lambda rank, count: range(count))
+    return _per_matrix(scores, mask, lambda among, count: among[:count])
 
 
 CONTROLS: dict[str, Control] = {
@@ -171,12 +173,18 @@ def _beats(value: float, other: float) -> float:
     return 0.5 if math.isclose(value, other, rel_tol=TIE) else float(value > other)
 
 
-def _per_matrix(scores: Scores, mask: Mask, choose: Callable[[int, int], Iterable[int]]) -> tuple[Removed, ...]:
-    return tuple(
-        scores.removed(key, index)
-        for key, removed in mask.by_matrix.items()
-        for index in choose(len(scores.matrices[key].s), len(removed))
-    )
+def _per_matrix(scores: Scores, mask: Mask, choose: Callable[[list[int], int], Iterable[int]]) -> tuple[Removed, ...]:
+    """`choose` takes so many of the values of a matrix that can be chosen, in their order."""
+    chosen = []
+    for key, removed in mask.by_matrix.items():
+        among = scores.usable[key]
+        if len(removed) > len(among):
+            raise NotFiniteError(
+                f"a control cannot take {len(removed)} values of {key}: only {len(among)} have finite scores and "
+                "frozen means; load the model in float32."
+            )
+        chosen += [scores.removed(key, index) for index in choose(among, len(removed))]
+    return tuple(chosen)
 
 
 def _energy(scores: Scores, key: MatrixKey, index: int) -> float:

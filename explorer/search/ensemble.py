@@ -21,7 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from explorer.attribution import Scores
 from explorer.errors import SettingsError, Stopped, TaskError
+from explorer.keys import MatrixKey
 from explorer.mask_sets import vote
 from explorer.masks import Mask
 from explorer.progress import part
@@ -93,7 +95,7 @@ def ensemble(problem: Problem, settings: EnsembleSettings | None = None) -> None
     scores = problem.score()  # for the frozen means over all train examples
     for mask in _combined(found, given.at_least):
         if 0 < len(mask) <= problem.budget.removed:
-            problem.measure(problem.mask(scores.removed(one.key, one.index) for one in mask.removed))
+            problem.measure(problem.mask(scores.removed(*value) for value in _usable(scores, mask)))
 
 
 def halves(examples: tuple[Example, ...], seed: int, number: int) -> Halves:
@@ -139,6 +141,12 @@ def _asked(problem: Problem, given: EnsembleSettings, number: int) -> tuple[Task
         return problem.task, problem.limit, problem.seed + number
     train, validation = halves(problem.examples, problem.seed, number)
     return replace(problem.task, train=train, validation=validation), None, problem.seed
+
+
+def _usable(scores: Scores, mask: Mask) -> list[tuple[MatrixKey, int]]:
+    """The values of a mask whose numbers are finite on all train examples, too."""
+    usable = {key: set(indices) for key, indices in scores.usable.items()}
+    return [(one.key, one.index) for one in mask.removed if one.index in usable[one.key]]
 
 
 def _combined(found: list[Mask], at_least: int | None) -> Iterator[Mask]:

@@ -8,7 +8,7 @@ the method as published.
 
 from __future__ import annotations
 
-from explorer.attribution import MatrixScores
+from explorer.attribution import Scores
 from explorer.keys import MatrixKey
 from explorer.masks import Removed
 from explorer.search.problem import Problem
@@ -24,7 +24,7 @@ def laser(problem: Problem) -> None:
         problem.at(visited, len(scores.matrices))
         found = best
         for share in KEPT:
-            smallest = _smallest(key, scores.matrices[key], share)
+            smallest = _smallest(scores, key, share)
             if not smallest or best.removed + len(smallest) > problem.budget.removed:
                 continue
             point = problem.measure(best.mask.with_removed(smallest), train=False)
@@ -34,10 +34,6 @@ def laser(problem: Problem) -> None:
             best = problem.complete(found)
 
 
-def _smallest(key: MatrixKey, matrix: MatrixScores, share: float) -> list[Removed]:
-    rank = len(matrix.s)
-    first = max(1, round(share * rank))
-    return [
-        Removed(matrix=str(key), index=index, sigma=float(matrix.s[index]), c=float(matrix.c[index]))
-        for index in range(first, rank)
-    ]
+def _smallest(scores: Scores, key: MatrixKey, share: float) -> list[Removed]:
+    first = max(1, round(share * len(scores.matrices[key].s)))
+    return [scores.removed(key, index) for index in scores.usable[key] if index >= first]

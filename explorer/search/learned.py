@@ -124,7 +124,11 @@ def _train(
         group["lr"] = LOWEST_RATE + (RATE - LOWEST_RATE) * (1 + math.cos(math.pi * now.step / given.steps)) / 2
     with gates.applied():
         divergence = _backward(problem, gates, examples, now, wanted)
-    optimizer.step()
+    gradients = [logits.grad for logits in gates.logits.values() if logits.grad is not None]
+    if (divergence is None or math.isfinite(divergence)) and all(bool(one.isfinite().all()) for one in gradients):
+        optimizer.step()
+    else:  # the gated model overflows on these examples: they teach nothing
+        divergence = None
     optimizer.zero_grad()
     with torch.no_grad():
         for logits in gates.logits.values():

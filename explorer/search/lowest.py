@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explorer.attribution import Scores
-from explorer.errors import SettingsError
+from explorer.errors import NotFiniteError, SettingsError
 from explorer.masks import Removed
 
 
@@ -18,6 +18,13 @@ def lowest(scores: Scores, count: int, seed: int = 0) -> tuple[Removed, ...]:
 
 
 def check_count(scores: Scores, count: int) -> None:
-    """Raise SettingsError unless `count` values can be chosen among the scored ones."""
+    """Raise SettingsError or NotFiniteError unless `count` values can be chosen among the scored ones."""
     if not 0 <= count <= scores.size:
         raise SettingsError(f"{count} values cannot be removed: choose 0 to {scores.size:,}, the number scored.")
+    if count > (usable := sum(map(len, scores.usable.values()))):
+        _, key, index = scores.unusable[0]
+        raise NotFiniteError(
+            f"{count} values cannot be removed: {scores.size - usable:,} of {scores.size:,} have a score or a frozen "
+            f"mean that is not finite, the first of them value {index} of {key}; choose {usable:,} at most, or load "
+            "the model in float32."
+        )

@@ -49,6 +49,11 @@ class Point:
         """Number of removed values."""
         return len(self.mask)
 
+    @property
+    def finite(self) -> bool:
+        """Whether all of its losses are; a mask that makes one infinite or not a number is never a result."""
+        return not self.validation.not_finite and (self.train is None or not self.train.not_finite)
+
 
 @dataclass(frozen=True)
 class Found:

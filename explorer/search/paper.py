@@ -19,7 +19,7 @@ def paper(problem: Problem, *, per_kind: bool = False) -> None:
     """Measure the lowest 1, 2, 4, ... values, up to the budget, over all kinds or the same share of each kind."""
     scores = problem.score()
     ranked = proportional(scores) if per_kind else [(key, index) for _, key, index in scores.ranking()]
-    steps = tuple(counts(min(problem.budget.removed, scores.size)))
+    steps = tuple(counts(min(problem.budget.removed, len(ranked))))
     for step, count in enumerate(steps, start=1):
         problem.at(step, len(steps))
         problem.measure(problem.mask(scores.removed(*value) for value in ranked[:count]))

@@ -6,7 +6,6 @@ through `score` and `measure`, which know from the journal what was found before
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,9 +19,11 @@ from explorer.attribution import SCORERS, Scores, score
 from explorer.edit import apply, empty_mask
 from explorer.errors import SettingsError, Stopped
 from explorer.evaluate import evaluate
+from explorer.finite import expm1
 from explorer.keys import MatrixKey
 from explorer.masks import Mask, Mode, Removed
 from explorer.models import View
+from explorer.overflow import check_losses
 from explorer.progress import Progress
 from explorer.search.anchor import HELD, text_loss
 from explorer.search.journal import Journal
@@ -107,8 +108,8 @@ class Problem:
         return min(allowed, key=lambda point: (point.validation.mean_loss.value, point.removed))
 
     def allows(self, point: Point) -> bool:
-        """Whether a measured mask is within the budget; the unpruned model always is."""
-        return self.budget.allows(point.removed, point.growth)
+        """Whether a measured mask is within the budget, and the model finite with it; the unpruned model always is."""
+        return not point.removed or (self.budget.allows(point.removed, point.growth) and point.finite)
 
     def improves(self, point: Point, best: Point) -> bool:
         """Whether a measured mask is within the budget and has a lower validation loss than another."""
@@ -138,8 +139,20 @@ class Problem:
         return found
 
     def start(self) -> Point:
-        """The unpruned model, measured: the first point of the curve."""
-        return self.curve[0] if self.curve else self.measure(self.mask())
+        """The unpruned model, measured: the first point of the curve.
+
+        Raises:
+            NotFiniteError: an example on which its loss is not finite.
+        """
+        if self.curve:
+            return self.curve[0]
+        point = self.measure(self.mask())
+        if not point.finite:
+            apply(self.view, point.mask, self.svds)
+            for found, what in ((point.validation, "validation"), (point.train, "train")):
+                if found is not None:
+                    check_losses(self.view, self.task, found.examples, found.loss, what)
+        return point
 
     def measure(self, mask: Mask, *, train: bool = True) -> Point:
         """Put a mask onto the view, run validation (and train) examples, and add the point to the curve."""
@@ -223,7 +236,7 @@ class Problem:
         if self.budget.growth is None:
             return None
         loss = text_loss(self.view, self.text[-HELD:])  # before the unpruned model takes the view
-        return math.expm1(loss - self._unpruned_text_loss)
+        return expm1(loss - self._unpruned_text_loss)
 
     @cached_property
     def _unpruned_text_loss(self) -> float:

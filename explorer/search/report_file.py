@@ -6,7 +6,6 @@ Numbers that JSON cannot hold (the standard error of one example) are null.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from explorer.errors import SettingsError
 from explorer.files import ordinary, write_text
+from explorer.finite import plain
 from explorer.masks import Mask, Mode
 from explorer.search.controls import EARLIER, RANDOM_SEARCH, by_today
 
@@ -39,13 +39,14 @@ class _Part(BaseModel):
 
 
 class Figures(_Part):
-    """One evaluation; losses in nats per example, the interval is a 95 % Wilson interval."""
+    """One evaluation; losses in nats per example, the interval is a 95 % Wilson interval; `not_finite` losses."""
 
     n: int = Field(ge=1)
     accuracy: Share
     accuracy_interval: Interval
     loss: Number | None
     loss_stderr: Number | None
+    not_finite: Count = 0
 
 
 class Point(_Part):
@@ -248,7 +249,7 @@ class SearchFile(_Part):
 
 def as_file(document: Mapping[str, Any]) -> SearchFile:
     """The file's content from `Report.document()`."""
-    return SearchFile.model_validate_json(json.dumps(finite(document)))
+    return SearchFile.model_validate_json(json.dumps(plain(document)))
 
 
 def load_report(path: Path) -> SearchFile:
@@ -269,12 +270,3 @@ def load_report(path: Path) -> SearchFile:
         where = ".".join(str(one) for one in first["loc"])[:80] or "its beginning"
         what = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{file} is not a usable search report: {what} (at {where}); make it again.") from None
-
-
-def finite(value: Any) -> Any:
-    """Plain values with null for what JSON cannot hold."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(entry) for key, entry in value.items()}
-    return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -57,8 +57,13 @@ class Trust:
 
 
 def trust(predicted: Sequence[float], exact: Sequence[float], *, nats: bool = True) -> Trust:
-    """Compare predictions with exact effects, value by value; `nats` says whether the scorer predicts nats."""
+    """Compare predictions with exact effects, value by value; `nats` says whether the scorer predicts nats.
+
+    Values without a finite prediction or effect are left out, and do not count in `n`.
+    """
     x, y = np.asarray(predicted, dtype=float), np.asarray(exact, dtype=float)
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
     varied = len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0
     clear, right = np.abs(y) > RESOLUTION, np.sign(x) == np.sign(y)
     return Trust(

@@ -10,7 +10,7 @@ import streamlit as st
 
 from explorer.damage import Damage, damage
 from explorer.evaluate import Comparison
-from explorer.perplexity import read_text
+from explorer.perplexity import perplexity_text, read_text
 from explorer.progress import Progress
 from explorer.ui import comparisons, share, tasks_at_hand
 from explorer.ui.cached import compute
@@ -128,7 +128,8 @@ def _text(found: Damage) -> None:
     if found.text is None:
         return
     value, (low, high) = found.text.growth
+    before, after = (perplexity_text(one.value, one.loss, 3) for one in (found.text.baseline, found.text.masked))
     st.markdown(
-        f"**Plain text**: perplexity {found.text.baseline.value:.3f} → {found.text.masked.value:.3f}, "
+        f"**Plain text**: perplexity {before} → {after}, "
         f"{100 * value:+.2f} % [{100 * low:+.2f}, {100 * high:+.2f}], {found.text.masked.tokens:,} tokens"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -179,13 +180,13 @@ def _loss(bench: Bench, found: Measured) -> Face:
         return Face(label, about)
     now, before, change = found.best.masked.mean_loss, found.best.baseline.mean_loss, found.best.loss_change
     caption = f"per example {words.spread(now)}  \nunpruned {words.spread(before)}"
-    value, spread = f"{now.value:.3f} nats", words.spread(change, signed=True)
+    value, spread = words.loss(found.best.masked), words.spread(change, signed=True)
     return Face(label, about, value, spread, *_look(change.value, good=-1), caption)
 
 
 def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "off"], Literal["auto", "off"]]:
     """Colour and arrow of a change of which `good` (1 or -1) is the good direction."""
-    if change == 0:
+    if change == 0 or not math.isfinite(change):
         return "off", "off"
     return ("normal" if good > 0 else "inverse"), "auto"
 

@@ -182,7 +182,7 @@ def _figures(outcome: Outcome) -> None:
     with loss, st.container(key="search-loss"):
         change, same = words.spread(found.loss_change, signed=True), not found.loss_change.value
         st.metric(
-            "Loss, test", f"{found.masked.mean_loss.value:.3f} nats", change, delta_color="off" if same else "inverse",
+            "Loss, test", words.loss(found.masked), change, delta_color="off" if same else "inverse",
             help="Mean over examples; the change is paired, with its standard error.",
         )  # fmt: skip
         test = file.comparison.accuracy_test
@@ -311,7 +311,7 @@ def _controls(file: SearchFile) -> None:
 def _told(point: Point) -> str:
     found = point.validation
     text = "" if point.growth is None else f", perplexity {100 * point.growth:+.1f} %"
-    return f"{point.removed:,} removed, {words.percent(found.accuracy)}, {found.mean_loss.value:.3f} nats{text}"
+    return f"{point.removed:,} removed, {words.percent(found.accuracy)}, {words.loss(found)}{text}"
 
 
 def _curve(asked: Asked, seen: Seen, measure: str, on_test: HeldOut | None = None) -> Any:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from explorer.metrics import Mean
 
 _ADDRESS = re.compile(r"(?:https?|ftp|mailto|xmpp):|www(?=\.)|@(?=\w)", re.IGNORECASE)
+NOT_FINITE = "not finite"
 _MARKUP = re.compile(r"[\\`*_\[\]<>$~#|!&:]")
 
 
@@ -46,12 +47,20 @@ def points(change: Mean) -> str:
 
 
 def nats(value: float) -> str:
-    """`-0.123 nats`, with digits that suit the size."""
-    return f"{value:+.{digits(value)}f} nats"
+    """`-0.123 nats`, with digits that suit the size; `not finite` for what is no number."""
+    return NOT_FINITE if not math.isfinite(value) else f"{value:+.{digits(value)}f} nats"
+
+
+def loss(evaluation: Evaluation) -> str:
+    """`5.548 nats`, the mean loss; how many examples have none where that is no number."""
+    bad = len(evaluation.not_finite)
+    return f"{NOT_FINITE} ({bad:,} of {evaluation.n:,})" if bad else f"{evaluation.mean_loss.value:.3f} nats"
 
 
 def spread(mean: Mean, *, signed: bool = False) -> str:
     """`5.548 ± 0.297`: mean and standard error; the mean alone where n = 1 gives no error."""
+    if not math.isfinite(mean.value):
+        return NOT_FINITE
     value = f"{mean.value:{'+' if signed else ''}.3f}"
     return f"{value} ± {mean.stderr:.3f}" if math.isfinite(mean.stderr) else value
 

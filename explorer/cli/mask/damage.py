@@ -124,12 +124,15 @@ def show_tasks(title: str, tasks: Sequence[dict[str, Any]]) -> None:
 def _show(report: DamageReport, state: str) -> None:
     show_tasks(f"{report['model']}, {report['removed']:,} {state}", report["tasks"])
     if report["text"] is not None:
+        from explorer.perplexity import perplexity_text
+
         text = report["text"]
         before, after, growth = text["baseline"], text["masked"], text["growth"]
+        then, now = (perplexity_text(one["perplexity"], one["loss"]) for one in (before, after))
         low, high = (f"{100 * bound:+.1f}" for bound in growth["interval"])
         say(
-            f"Perplexity of {before['tokens']:,} tokens of text: {before['perplexity']:.2f} unpruned, "
-            f"{after['perplexity']:.2f} with the mask: {100 * growth['value']:+.1f} % [{low}, {high}]"
+            f"Perplexity of {before['tokens']:,} tokens of text: {then} unpruned, "
+            f"{now} with the mask: {100 * growth['value']:+.1f} % [{low}, {high}]"
         )
 
 
