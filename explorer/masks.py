@@ -258,6 +258,11 @@ class Mask(_Frozen):
                 f"the mask was made for {own.source}, whose weights {identity.source} has, but not its configuration "
                 "or its tokenizer: load that model, or make a mask for this one."
             )
+        if own.may_be(identity):
+            return (
+                f"the mask of {own.source} identifies its weights alone, as files of before do: write it anew with "
+                "`eigenprune mask renew` first."
+            )
         return (
             f"the mask was made for {own.source} ({own.digest[:15]}...), not for {identity.source} "
             f"({identity.digest[:15]}...): load that model, or make a mask for this one."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -232,13 +233,12 @@ def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Pa
     configured, usual = config.to_dict(), _usual(config)
     tokenizer = read_tokenizer(source)
     model = read_weights(source, files, config, class_name, dtype)
-    weights, stored = stored_weights(files.weights, _distinct(model), str(model.base_model_prefix))
-    parts = Parts(
-        weights=weights,
-        config=config_digest(configured, usual, class_name, model.config._attn_implementation),
-        tokenizer=tokenizer_digest(tokenizer),
-        stored=stored,
-    )
+    with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter to others
+        hashed = beside.submit(stored_weights, files.weights, _distinct(model), str(model.base_model_prefix))
+        config_said = config_digest(configured, usual, class_name, model.config._attn_implementation)
+        tokenizer_said = tokenizer_digest(tokenizer)
+        weights, stored = hashed.result()
+    parts = Parts(weights, config_said, tokenizer_said, stored)
     try:
         return model.to(device).eval().requires_grad_(False), tokenizer, parts
     except (RuntimeError, AssertionError) as error:

@@ -20,7 +20,7 @@ from explorer.masks import Mask, ModelIdentity, Provenance, load_mask
 from explorer.search import prune
 from explorer.svd_cache import SvdCache
 from explorer.transfer import transfer
-from tests import copies
+from tests import commands, copies
 
 KINDS = (Kind.V, Kind.IN, Kind.OUT)
 EARLY = (Kind.Q, Kind.K)
@@ -165,3 +165,20 @@ def test_another_type_removes_the_same_part(bundled: Model, svds: SvdCache) -> N
         losses.append((before, evaluate(view, task, "test", limit=32).mean_loss.value))
         apply(view, empty_mask(view.model), svds)
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
+
+
+@pytest.mark.usefixtures("isolated_folders")
+def test_a_file_is_renewed_from_the_command_line(bundled: Model, relu: Model, svds: SvdCache, tmp_path: Path) -> None:
+    mask = made(bundled, svds)
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    of_before(bundled, mask).save(old)
+    mask.save(tmp_path / "mine.json")
+    both = ("mask", "union", old, tmp_path / "mine.json", "--out", tmp_path / "both.json")
+    assert "mask renew" in commands.refused(*both)
+    folder = relu.source.folder
+    assert "another configuration" in commands.refused("mask", "renew", old, "--model", folder, "--out", new)
+    report = commands.report("mask", "renew", old, "--model", "bundled", "--dtype", "bfloat16", "--out", new)
+    assert (report["dtype"], report["mask"]["dtype"], report["given"]["dtype"]) == ("bfloat16", "float32", None)
+    assert report["checked"]
+    assert load_mask(new) == mask
+    assert commands.report("mask", "union", new, tmp_path / "mine.json", "--out", tmp_path / "both.json")["mask"]

@@ -7,7 +7,8 @@ import typer
 from explorer.cli.mask.combine import intersect, subtract, union, vote
 from explorer.cli.mask.damage import mask_damage
 from explorer.cli.mask.files import diff, show
-from explorer.cli.mask.reports import CombineReport, DiffReport, ScaleReport, ShowReport, TransferReport
+from explorer.cli.mask.renew import renew
+from explorer.cli.mask.reports import CombineReport, DiffReport, RenewReport, ScaleReport, ShowReport, TransferReport
 from explorer.cli.mask.scale import scale
 from explorer.cli.mask.transfer import transfer
 from explorer.cli.reports import DamageReport, keys
@@ -19,6 +20,7 @@ mask_app.command("union", epilog=keys(CombineReport))(union)
 mask_app.command("intersect", epilog=keys(CombineReport))(intersect)
 mask_app.command("vote", epilog=keys(CombineReport))(vote)
 mask_app.command("scale", epilog=keys(ScaleReport))(scale)
+mask_app.command("renew", epilog=keys(RenewReport))(renew)
 mask_app.command("subtract", epilog=keys(CombineReport))(subtract)
 mask_app.command("damage", epilog=keys(DamageReport))(mask_damage)
 mask_app.command("transfer", epilog=keys(TransferReport))(transfer)

@@ -99,6 +99,19 @@ class ScaleReport(TypedDict):
     out: str
 
 
+class RenewReport(TypedDict):
+    """`mask renew`: `checked` is false if nothing in the file tells its configuration and tokenizer."""
+
+    model: str
+    model_digest: str
+    basis: str
+    dtype: str
+    given: MaskEntry
+    mask: MaskEntry
+    checked: bool
+    out: str
+
+
 class TransferredValue(TypedDict):
     """One transferred value and how it fits the sibling; the last three are null without `--base`.
 
