@@ -11,7 +11,7 @@ from explorer.ui import figures, links, pages, recipes, session, share, words, w
 from explorer.ui.inside import TOP, choose_example, choose_head, heads, wrote
 from explorer.ui.tabs import tabs
 
-SHOWN_TOKENS, MOST_LETTERS = 80, 2000
+SHOWN_TOKENS, MOST_LETTERS = 80, 20_000
 _PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)
 
 pages.require_entry()
@@ -27,9 +27,10 @@ with example_box:
     place, example = choose_example(bench, comparison)
 prompt_key = f"prompt-{bench.task.digest[7:15]}-{bench.split}-{place}"
 links.restore("prompt", prompt_key, example.prompt, lambda text: text if len(text) <= MOST_LETTERS else None)
-prompt = prompt_box.text_input(
+prompt = prompt_box.text_area(
     "Prompt: the example's, or write your own",
     key=prompt_key,
+    height="content",
     max_chars=MOST_LETTERS,
     persist_state="session",
     on_change=lambda: st.session_state.update({"example-chosen": True}),

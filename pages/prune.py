@@ -94,7 +94,7 @@ def of_measured() -> None:
         return
     found = measured.known(bench, scores)
     if found.best is None:
-        st.caption("Waits for the measurement.")
+        st.caption("Waits for the measurement." if found.problem is None else "There is no measurement.")
     elif tab_changes.open:
         measures.changes(found.best, found.controls)
         consequences.by_answer(found.best)

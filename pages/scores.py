@@ -27,7 +27,8 @@ with state_box:
 with status:
     at_mask = None if mask is None else work.ranked(bench, every=every, bootstrap=resamples, mask=mask)
 if scores is None or (mask is not None and at_mask is None):
-    st.info("No scores yet: the ranking appears here as soon as they are there.")
+    if work.scores_failure(bench) is None:
+        st.info("No scores yet: the ranking appears here as soon as they are there.")
     pages.end()
 
 state = empty_mask(bench.model, bench.mode) if mask is None else mask  # without the mask's gain: scores are of removal

@@ -76,8 +76,11 @@ def save(name: str, folder: Path, *, tied: bool | None = None) -> Path:
     return folder
 
 
-def save_letters(folder: Path) -> Path:
-    """A tiny GPT-2 that reads any text, byte by byte, as a Hugging Face folder; its answers are chance."""
+def save_letters(folder: Path, name: str = "gpt2") -> Path:
+    """A tiny GPT-2 or Llama that reads any text, byte by byte, as a Hugging Face folder; its answers are chance.
+
+    Llama's four query heads share two key/value heads.
+    """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     reader = Tokenizer(models.BPE({letter: i for i, letter in enumerate(["<bos>", *letters])}, merges=[]))
     reader.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -85,8 +88,13 @@ def save_letters(folder: Path) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=reader, bos_token="<bos>").save_pretrained(folder)
     torch.manual_seed(7)
     shape = {"n_positions": 4 * POSITIONS, "n_embd": 12, "n_layer": LAYERS, "n_head": 3, "n_inner": 20}
-    config = GPT2Config(vocab_size=1 + len(letters), bos_token_id=0, eos_token_id=0, initializer_range=0.35, **shape)
-    GPT2LMHeadModel(config).save_pretrained(folder)
+    ends = {"vocab_size": 1 + len(letters), "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.35}
+    if name == "gpt2":
+        GPT2LMHeadModel(GPT2Config(**shape, **ends)).save_pretrained(folder)
+        return folder
+    shape = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": LAYERS, "head_dim": 6}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16 * POSITIONS}
+    LlamaForCausalLM(LlamaConfig(**shape, **heads, **ends)).save_pretrained(folder)
     return folder
 
 

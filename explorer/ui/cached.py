@@ -15,6 +15,7 @@ from explorer.models import Model, ViewPool
 from explorer.progress import Progress
 from explorer.svd_cache import SvdCache, default_cache
 from explorer.ui import pauses, ticker
+from explorer.ui.effects_seen import EffectsSeen
 from explorer.ui.jobs import Job, JobRunner, Key, State
 from explorer.ui.notices import Notices
 from explorer.ui.words import literal
@@ -87,6 +88,12 @@ def notices() -> Notices:
 
 
 @st.cache_resource(show_spinner=False)
+def effects_seen() -> EffectsSeen:
+    """The process's exact effects."""
+    return EffectsSeen()
+
+
+@st.cache_resource(show_spinner=False)
 def svds() -> SvdCache:
     """The process's decompositions."""
     return default_cache(notices().append)
@@ -117,6 +124,16 @@ def compute(
         return job.result
     if wait.shown:
         _show(job, wait)
+    return None
+
+
+def failure(*keys: Key) -> str | None:
+    """Why one of these jobs has no result and will not have one: its sentence if it failed, or that it was stopped."""
+    for job in filter(None, map(runner().find, keys)):
+        if job.state is State.FAILED:
+            return job.error
+        if job.state is State.STOPPED:
+            return "stopped"
     return None
 
 
@@ -168,8 +185,8 @@ def _show(job: Job, wait: Wait) -> None:
     Jobs that failed for the same reason say it once: two masks on a task that refuses the model.
     """
     shown_here(job.key)
-    what = job.error if job.state is State.FAILED else job.key
-    name = "-".join(map(str, (job.key[0], abs(hash(what)) % 10**8)))
+    sort, what = ("failed", job.error) if job.state is State.FAILED else (job.key[0], job.key)
+    name = "-".join(map(str, (sort, abs(hash(what)) % 10**8)))
     with suppress(StreamlitDuplicateElementKey):
         if job.state is State.FAILED and not wait.again:
             st.error(literal(job.error or ""), icon=":material/error:")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 from explorer import plots
+from explorer.ui import links
 
-SHOWN = "help"
+SHOWN = links.HELP
 _GREY, _LIGHT = "#8b8b8b", "#c9c9cf"
 
 
@@ -67,14 +68,15 @@ def explain(text: str) -> None:
 
 def draw() -> None:
     """The popover with the legend, and the switch that puts explanations away."""
+    links.restore(SHOWN, SHOWN, True, {"true": True, "false": False}.get)
     with st.popover("Help and legend", icon=":material/help:", width="stretch", key="guide"):
-        st.toggle(
+        wanted = st.toggle(
             "Explanations on the pages",
-            value=True,
             key=SHOWN,
-            bind="query-params",
+            persist_state="session",
             help="The texts under plots and tables, and the tour on the Overview.",
         )
+        links.keep(SHOWN, "true" if wanted else "false", "true")
         st.html(legend())
         st.caption("The same colours and markers on every page.")
 

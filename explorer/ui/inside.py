@@ -61,7 +61,7 @@ def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Ex
         "Example",
         order,
         "example",
-        lambda i: examples[i].prompt + examples[i].answer + (f" ({flips[i]})" if i in flips else ""),
+        lambda i: words.one_line(examples[i].prompt + examples[i].answer) + (f" ({flips[i]})" if i in flips else ""),
         about="Flipped examples come first, and the first one is shown until you choose.",
         link=str,
     )

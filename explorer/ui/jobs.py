@@ -26,6 +26,7 @@ from typing import Any
 
 from explorer.errors import ExplorerError, Stopped
 from explorer.progress import Progress
+from explorer.ui.time_left import TimeLeft
 from explorer.ui.turns import Turns
 
 Key = tuple[Hashable, ...]
@@ -82,7 +83,7 @@ class Job:
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._started: float | None = None
+        self._time_left = TimeLeft()
 
     @property
     def active(self) -> bool:
@@ -96,10 +97,9 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds until done; None before a twentieth of it is done."""
-        if self._started is None or self.done * 20 < self.total:
-            return None
-        return (time.monotonic() - self._started) * (self.total - self.done) / max(self.done, 1)
+        """Estimated seconds until done; None where its pace does not allow to tell."""
+        with self._lock:
+            return self._time_left.seconds(time.monotonic())
 
     def stop(self) -> None:
         """Ask the work to stop at its next step; work that still waits is stopped at once."""
@@ -118,7 +118,7 @@ class Job:
         with self._lock:
             if self.state is not State.WAITING:
                 return
-            self.state, self._started = State.RUNNING, time.monotonic()
+            self.state = State.RUNNING
         self.state = self._outcome()
         self.so_far = None
         self._ended.set()
@@ -146,7 +146,9 @@ class Job:
             self._pause()
         if self._stop.is_set():
             raise Stopped
-        self.done, self.total = done, total
+        with self._lock:
+            self.done, self.total = done, total
+            self._time_left.note(time.monotonic(), self.share)
 
 
 class JobRunner:

@@ -21,11 +21,16 @@ def choose_line(model: Model) -> None:
         return
     st.session_state["fork"] = now.line.name
 
-    def switch() -> None:
-        name = str(st.session_state["fork"])
+    def switch(name: str) -> None:
         session.change_lines(model, lambda lines: lines.switch(name))
 
-    st.selectbox("Fork", now.names, key="fork", on_change=switch, help="Each fork has its own mask and its own steps.")
+    st.selectbox(
+        "Fork",
+        now.names,
+        key="fork",
+        on_change=session.moved("fork", now.line.name, switch),
+        help="Each fork has its own mask and its own steps.",
+    )
 
 
 def steps(model: Model) -> None:
@@ -37,9 +42,8 @@ def steps(model: Model) -> None:
     with st.popover("History", icon=":material/history:", width="stretch", key="history-popover", help=_STEPS):
         st.session_state[key] = history.position
 
-        def jump() -> None:
-            if isinstance(at := st.session_state[key], int):
-                session.jump(model, at)
+        def jump(at: int) -> None:
+            session.jump(model, at)
 
         with st.container(height=HEIGHT if len(history.steps) > 8 else "content"):
             st.radio(
@@ -47,7 +51,7 @@ def steps(model: Model) -> None:
                 range(len(history.steps) - 1, -1, -1),
                 format_func=lambda at: _text(history, at),
                 key=key,
-                on_change=jump,
+                on_change=session.moved(key, history.position, jump),
             )
 
 

@@ -1,4 +1,4 @@
-"""The URL of a view: model, task and split are bound to their widgets; everything else is read and written here.
+"""The URL of a view: all of it is read and written here.
 
 A link is taken when the browser opens it, and when the user goes back or forward to it. At all other times the session
 is right and the URL follows: the query string that comes with a fast click may be older than the last change. What is
@@ -22,11 +22,11 @@ from explorer.library import Library
 from explorer.mask_links import check_reference, inline_mask, link_text, reference
 from explorer.masks import Mask
 from explorer.models import Model
-from explorer.ui import guide, presence, session
+from explorer.ui import presence, session
 from explorer.ui.words import literal
 
 T = TypeVar("T")
-MASK, SESSION = "mask", "session"
+MASK, SESSION, HELP = "mask", "session", "help"
 _FROM_LINK = "from a link"
 _START = "spectra-start"
 _SHOWN_LETTERS = 40
@@ -241,7 +241,7 @@ def follow_matrices(name: str, chosen: Sequence[object], usual: Sequence[object]
 
 def address(model: str, task: str, mask: Mask) -> str:
     """The link to this page for somebody else: everything but the session and the reader's own taste."""
-    own = (SESSION, MASK, guide.SHOWN)
+    own = (SESSION, MASK, HELP)
     now = {name: value for name, value in st.query_params.to_dict().items() if name not in own}
     wanted = {**now, "model": model, "task": task}
     if text := link_text(mask):

@@ -15,6 +15,7 @@ from explorer.progress import Progress
 from explorer.sampling import Sample, draw_sample
 from explorer.ui import session, words
 from explorer.ui.cached import Wait, compute, only
+from explorer.ui.jobs import Key
 from explorer.ui.session import Bench
 
 SOON = Wait(1.5, urgent=True)  # then the page draws the rest
@@ -33,8 +34,12 @@ def sample(bench: Bench, wait: Wait = SOON) -> Sample | None:
             apply(view, bench.mask.without_all(), bench.svds)
             return draw_sample(view, bench.task, bench.split, limit=bench.eval_limit, progress=progress)
 
-    key = ("sample", bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit)
-    return cast("Sample | None", compute(key, "Choosing a live sample", work, wait))
+    return cast("Sample | None", compute(sample_key(bench), "Choosing a live sample", work, wait))
+
+
+def sample_key(bench: Bench) -> Key:
+    """The job that draws the sample."""
+    return "sample", bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit
 
 
 def comparison(bench: Bench, drawn: Sample, wait: Wait = SOON) -> Comparison | None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
-from explorer.ui import live, words, work
+from explorer.ui import cached, live, words, work
 from explorer.ui.cached import Wait
 from explorer.ui.session import Bench
 from explorer.ui.work import Controls
@@ -26,6 +26,7 @@ class Measured:
         part: the mask on the first examples of the split, as many as have been measured by now.
         whole: the mask on the whole split.
         controls: masks of the default control on the whole split, if they are wanted, once the mask is measured.
+        problem: why nothing will be measured, if that is so.
     """
 
     scores: Scores | None
@@ -33,6 +34,7 @@ class Measured:
     part: Comparison | None = None
     whole: Comparison | None = None
     controls: Controls | None = None
+    problem: str | None = None
 
     @property
     def best(self) -> Comparison | None:
@@ -55,7 +57,13 @@ def known(bench: Bench, scores: Scores | None, wait: Wait = UNSEEN) -> Measured:
     sample, whole = sample_and_split(bench, wait)
     part = work.so_far(bench) if whole is None else None
     controls = work.controls(bench, wait) if controlled(bench) else None
-    return Measured(scores, sample, part, whole, None if whole is None else controls)
+    problem = failure(bench) if whole is None else None
+    return Measured(scores, sample, part, whole, None if whole is None else controls, problem)
+
+
+def failure(bench: Bench) -> str | None:
+    """Why the mask cannot be measured; None while that may still be had."""
+    return work.failure(bench) or cached.failure(live.sample_key(bench))
 
 
 def controlled(bench: Bench) -> bool:
@@ -70,7 +78,7 @@ def line(bench: Bench, found: Measured) -> None:
         "" if predicted is None else f", predicted {words.nats(predicted)}"
     )
     if found.best is None:
-        text += f". Accuracy, {bench.split}: measuring"
+        text += f". Accuracy, {bench.split}: {'cannot be measured' if failure(bench) else 'measuring'}"
     else:
         now, before = found.best.masked, found.best.baseline
         text += f". {titled('Accuracy', bench, found)}: **{words.accuracy(now, bench.total)}**"

@@ -29,7 +29,7 @@ REST = 2.0  # seconds that the page's own run waits for the split: a browser dra
 FILLING = replace(UNSEEN, shown=True, takers=(FIGURES, CONSEQUENCES))
 BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
-WAITING, MEASURING = "…", "measuring  \n "  # of two lines, as all captions are
+NONE, WAITING, MEASURING = "-", "…", "measuring  \n "  # of two lines, as all captions are
 
 
 @dataclass(frozen=True)
@@ -147,17 +147,19 @@ def _card(key: str) -> Card:
 
 def _predicted(bench: Bench, scores: Scores | None) -> None:
     value = scores.predicted(bench.mask) if scores is not None else None
+    problem = work.scores_failure(bench) if scores is None else None
+    waiting = WAITING if problem is None else NONE
     soft = bench.mask.gain > 0
     share = f" × {100 * (1 - bench.mask.gain):.4g} %" if soft else ""
     st.metric(
         "Predicted loss change",
-        words.nats(value) if value is not None else WAITING if scores is None else "not scored",
+        words.nats(value) if value is not None else waiting if scores is None else "not scored",
         help=f"Sum of the {words.past(bench.mask)} values' scores"
         + (", times the share of them that is taken away" if soft else "")
         + ". Effects do not add up: compare it with the measured loss.",
     )
     if scores is None:
-        st.caption("no scores yet")
+        st.caption("no scores yet" if problem is None else words.literal(problem))
     elif value is None:
         st.caption("the mask holds values  \nof matrices that are not scored")
     else:
@@ -167,7 +169,7 @@ def _predicted(bench: Bench, scores: Scores | None) -> None:
 def _accuracy(bench: Bench, found: Measured) -> Face:
     label, about = titled("Accuracy", bench, found), "Exact match; 95 % Wilson interval."
     if found.best is None:
-        return Face(label, about)
+        return _unknown(label, about, found)
     now, before, change = found.best.masked, found.best.baseline, found.best.accuracy_change
     caption = f"{words.interval(now, bench.total)}  \nunpruned {words.percent(before.accuracy)}"
     return Face(label, about, words.percent(now.accuracy), words.points(change), *_look(change.value, good=1), caption)
@@ -177,11 +179,18 @@ def _loss(bench: Bench, found: Measured) -> Face:
     label = titled("Loss", bench, found)
     about = "Mean over examples, summed over answer tokens; the change is paired, with its standard error."
     if found.best is None:
-        return Face(label, about)
+        return _unknown(label, about, found)
     now, before, change = found.best.masked.mean_loss, found.best.baseline.mean_loss, found.best.loss_change
     caption = f"per example {words.spread(now)}  \nunpruned {words.spread(before)}"
     value, spread = words.loss(found.best.masked), words.spread(change, signed=True)
     return Face(label, about, value, spread, *_look(change.value, good=-1), caption)
+
+
+def _unknown(label: str, about: str, found: Measured) -> Face:
+    """The face of a figure that is not there: it is being measured, or the sentence that says why it is not."""
+    if found.problem is None:
+        return Face(label, about)
+    return Face(label, about, NONE, NONE, caption=words.literal(found.problem))
 
 
 def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "off"], Literal["auto", "off"]]:
@@ -195,8 +204,9 @@ def _control(bench: Bench, found: Measured) -> None:
     label = "Random masks, same size"
     about = f"The control {DEFAULT}: in each matrix as many values, {bench.mask.state} by chance. Median accuracy."
     if not len(bench.mask) or found.scores is None:
-        st.metric(label, "-", help=about)
-        st.caption(f"{words.verb(bench.mask).lower()} something to compare  \nwith chance")
+        st.metric(label, NONE, help=about)
+        drawn = "needs scores" if len(bench.mask) else f"{words.verb(bench.mask).lower()} something to compare"
+        st.caption(f"{drawn}  \n{'of the matrices' if len(bench.mask) else 'with chance'}")
         return
     if not controlled(bench):
         st.metric(label, "-", help=about)
@@ -208,8 +218,8 @@ def _control(bench: Bench, found: Measured) -> None:
         )
         return
     if found.controls is None or found.whole is None:
-        st.metric(label, WAITING, help=about)
-        st.caption(MEASURING)
+        st.metric(label, WAITING if found.problem is None else NONE, help=about)
+        st.caption(MEASURING if found.problem is None else words.literal(found.problem))
         return
     own, chance = found.whole.masked.accuracy, found.controls.accuracy
     count = sum(accuracy < own for accuracy in chance)

@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from explorer.attribution import Scores
+from explorer.edit import empty_mask
 from explorer.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.readout import Readout, Token
 from explorer.svd import Decomposition
 from explorer.ui import guide, links, recipes, share, words, work
-from explorer.ui.cached import runner
 from explorer.ui.session import Bench
 
 TOKENS = 10
@@ -64,9 +64,14 @@ def _effect(bench: Bench, key: MatrixKey, index: int, scores: Scores | None) -> 
     """Score and exact effect of removing the value alone; the latter is measured when asked for."""
     matrix = scores.matrices.get(key) if scores is not None else None
     predicted = "" if matrix is None else f"Score (predicted): **{words.nats(float(matrix.score[index]))}**. "
-    job = work.exact_key(bench, key, index)
-    asked = f"asked-{hash(job)}"
-    if runner().find(job) is None and not st.session_state.get(asked):
+    state = empty_mask(bench.model, bench.mode)
+    known = work.known(bench, (key,), state)
+    if known is None:
+        return
+    values = ((key, index),)
+    asked = f"asked-{hash((bench.model.as_loaded, bench.task.digest, bench.score_limit, state.digest, values))}"
+    measured = known.get((key, index))
+    if measured is None and not work.effects_asked(bench, values, state) and not st.session_state.get(asked):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{predicted}Exact effect: not measured yet.", width="content")
             st.button(
@@ -76,7 +81,9 @@ def _effect(bench: Bench, key: MatrixKey, index: int, scores: Scores | None) -> 
                 on_click=lambda: st.session_state.update({asked: True}),
             )
         return
-    measured = work.exact_effect(bench, key, index)
+    if measured is None:
+        found = work.effects(bench, values, state)
+        measured = None if found is None else found[key, index]
     if measured is not None:
         meaning = "removing it helps" if measured.value < 0 else "the task needs it"
         st.markdown(

@@ -26,16 +26,18 @@ def along(bench: Bench, scores: Scores) -> None:
     """The slider, and on demand the curve that it moves along, on the live sample."""
     counts = stops(scores.size)
     now = max(1, int(st.session_state.get("k", 1)))
-    st.session_state["k-slider"] = min(counts, key=lambda one: abs(math.log(one / now)))
+    shown = min(counts, key=lambda one: abs(math.log(one / now)))
+    st.session_state["k-slider"] = shown
 
-    def move() -> None:
-        wanted = int(st.session_state["k-slider"])
-        st.session_state["k"] = wanted
-        workbench.remove_lowest(bench, scores, wanted)
+    def move(wanted: int) -> None:
+        if wanted in counts:
+            st.session_state["k"] = wanted
+            workbench.remove_lowest(bench, scores, wanted)
 
     left, right = st.columns([5, 2], vertical_alignment="bottom")
     left.select_slider(
-        "Lowest-scored, along the ranking", counts, key="k-slider", on_change=move,
+        "Lowest-scored, along the ranking", counts, key="k-slider",
+        on_change=session.moved("k-slider", shown, move),
         help="Replaces the current mask by so many values with the most negative scores.",
     )  # fmt: skip
     wanted = right.toggle(
@@ -74,8 +76,7 @@ def gain(bench: Bench) -> None:
     now = bench.mask.gain
     st.session_state["gain"] = now
 
-    def change() -> None:
-        wanted = float(st.session_state["gain"])
+    def change(wanted: float) -> None:
         session.change_mask(bench.model, lambda mask: mask.scaled(wanted))
 
     st.select_slider(
@@ -83,7 +84,7 @@ def gain(bench: Bench) -> None:
         sorted({*GAINS, now}),
         format_func=lambda share: f"{100 * share:.4g} %",
         key="gain",
-        on_change=change,
+        on_change=session.moved("gain", now, change),
         help="Share of every chosen value that stays. 0 % removes them. Above that they are scaled, not removed: what "
         "is taken away, and frozen at its mean, is the rest.",
     )

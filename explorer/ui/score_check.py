@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import cast
 
 import pandas as pd
 import streamlit as st
@@ -19,7 +18,6 @@ from explorer.ui.selection import selected_ids
 from explorer.ui.session import Bench
 
 START, MOST = 8, 500
-PLACES = 8  # settings whose measurements a session holds
 LOWEST, SPREAD = "the first", "spread out"
 _AGREEMENT = {
     "n": st.column_config.NumberColumn("n", width=44),
@@ -33,17 +31,9 @@ _AGREEMENT = {
 
 def measured(bench: Bench, scores: Scores, mask: Mask) -> Mapping[Value, Mean]:
     """Exact effects at `mask`: those on this machine, and those that this session asked for; draws their progress."""
-    place = _place(bench, mask)
-    held = cast("dict[Hashable, dict[Value, Mean]]", st.session_state.setdefault("effects", {}))
     asked = st.session_state.get("effects-asked")
-    if asked is not None and asked[0] == place:
-        found = work.effects(bench, asked[1], mask)
-        if found is not None:
-            held[place] = held.pop(place, {}) | found
-            for old in list(held)[:-PLACES]:
-                del held[old]
-    known = work.known(bench, tuple(scores.matrices), mask)
-    return (known or {}) | held.get(place, {})
+    found = work.effects(bench, asked[1], mask) if asked is not None and asked[0] == _place(bench, mask) else None
+    return (work.known(bench, tuple(scores.matrices), mask) or {}) | (found or {})
 
 
 def _place(bench: Bench, mask: Mask) -> Hashable:

@@ -45,7 +45,7 @@ def draw(bench: Bench) -> None:
         share.copy("map", bench, lambda: [recipes.ranking(share.setting(bench, unpruned=True), every=every)])
     scores = work.ranked(bench, every=every)
     if scores is None:
-        st.caption("Scoring.")
+        st.caption("Scoring." if work.scores_failure(bench) is None else "There are no scores.")
         return
     found = cells(scores, bench.mask)
     event = figures.draw(

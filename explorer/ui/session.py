@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import streamlit as st
 
@@ -25,6 +25,7 @@ from explorer.ui import autosave
 from explorer.ui.cached import notices
 from explorer.ui.history import History, Lines
 
+T = TypeVar("T")
 SAVED_SESSIONS = 100
 HELD_MODELS = 5  # of a session, whose masks are in memory
 _TOKEN = re.compile(r"[0-9a-f]{12}")
@@ -175,6 +176,21 @@ def in_mode(mask: Mask, mode: Mode) -> Mask:
         provenance=mask.provenance,
         metrics=dict(mask.metrics),
     )
+
+
+def moved(key: str, shown: T, act: Callable[[T], object]) -> Callable[[], None]:
+    """A callback for a widget that shows something of the mask: `act` on its value, if it is not the one `shown`.
+
+    Streamlit also calls callbacks of widgets that were away for a while and come back with what they showed then, as
+    when another task is chosen. Nothing but the user's own move is to change a mask.
+    """
+
+    def change() -> None:
+        value = cast("T | None", st.session_state.get(key))
+        if value is not None and value != shown:
+            act(value)
+
+    return change
 
 
 def complain(sentence: str) -> None:

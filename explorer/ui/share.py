@@ -10,7 +10,7 @@ import streamlit as st
 from explorer.errors import ExplorerError
 from explorer.library import Library
 from explorer.mask_links import INLINE
-from explorer.ui import links, tasks_at_hand
+from explorer.ui import links, task_choice, tasks_at_hand
 from explorer.ui.plain_text import reads
 from explorer.ui.recipes import Recipe, Setting, evaluate, is_file_task, needs_data, own_damage
 from explorer.ui.session import Bench
@@ -52,9 +52,12 @@ def copy(
 
 def _link(bench: Bench) -> None:
     st.markdown("**Link** to this view")
-    st.code(links.address(bench.model.source.name, bench.task.name, bench.mask), language=None, wrap_lines=True)
+    st.code(links.address(bench.model.source.name, task_choice.link_text(), bench.mask), language=None, wrap_lines=True)
     if is_file_task(bench.task):
-        st.caption("A link cannot hold the task's file: send it along.")
+        st.caption(
+            "A link names the task's file by its content, and cannot hold it: send it along to who does not use this "
+            "workspace."
+        )
     if len(bench.mask) > INLINE:
         st.caption(
             f"A link holds masks of up to {INLINE} values. This one goes by its id, for whoever uses this workspace; "

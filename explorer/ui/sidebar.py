@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import get_args
 
 import streamlit as st
 
 from explorer.attribution import SCORERS
 from explorer.keys import Kind
-from explorer.models import NAMED, Basis, Model, ViewPool, available
+from explorer.masks import Mode
+from explorer.models import NAMED, Basis, Model, available
 from explorer.registry import kinds
-from explorer.tasks import Task
-from explorer.ui import cached, guide, keyboard, links, mask_panel, session, task_choice, tasks_at_hand, work
+from explorer.ui import cached, guide, keyboard, links, mask_panel, session, task_choice, work
 from explorer.ui.model_choice import agree, agreed, fetch
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
@@ -21,6 +22,8 @@ PER_HEAD = "per head"
 GRANULARITIES = (PER_HEAD, "stacked")
 USUAL_KINDS = (Kind.Q, Kind.K)
 LIMITS = (16, 32, 64, 128, 256, 512, ALL)
+SPLITS = ("validation", "test")  # to measure on
+MOST_LETTERS = 1000  # of a model's name or path
 SMALL_MODEL = 10_000_000  # parameters up to which whole splits run within a click
 MODES: dict[str, str] = {"freeze": "frozen at their mean", "zero": "set to zero"}
 
@@ -31,7 +34,6 @@ def bench() -> Bench | None:
         guide.draw()
         name = _choose_model()
         task, hint = task_choice.choose()
-        tasks_at_hand.note_upload()
         settings_box = st.expander("Settings", icon=":material/tune:")
     with settings_box:
         basis = _choose_basis()
@@ -48,7 +50,11 @@ def bench() -> Bench | None:
     mask_panel.take_upload(model, views)
     links.follow(model)
     with settings_box:
-        bench = _choose_settings(model, views, task, existing) if task is not None else None
+        chosen = _choose_settings(model, existing)
+    bench = None
+    if task is not None:
+        mask = session.history(model).mask
+        bench = Bench(model=model, views=views, svds=cached.svds(), task=task, mask=mask, **vars(chosen))
     with st.sidebar:
         mask_panel.draw(model, bench)
         keyboard.draw()
@@ -61,16 +67,19 @@ def _choose_model() -> str:
     def choose() -> None:
         agree(str(st.session_state["model"] or ""))
 
+    usual = next(iter(NAMED))
+    links.restore("model", "model", usual, lambda text: text if len(text) <= MOST_LETTERS else None)
     chosen = st.selectbox(
         "Model",
         list(NAMED),
         key="model",
         accept_new_options=True,
-        bind="query-params",
+        persist_state="session",
         on_change=choose,
         help="Pick one, or type a Hugging Face hub id, the path of a model folder, or the path of a .gguf file.",
     )
-    name = str(chosen or next(iter(NAMED)))
+    name = str(chosen or usual)
+    links.keep("model", name, usual)
     if name in NAMED:
         st.caption(NAMED[name].summary)
     return name
@@ -78,54 +87,62 @@ def _choose_model() -> str:
 
 def _choose_basis() -> str:
     """What is decomposed."""
+    offered = get_args(Basis)
+    links.restore("basis", "basis", offered[0], links.one_of(offered))
     chosen = st.segmented_control(
         "Basis",
-        get_args(Basis),
-        default="raw",
+        offered,
         required=True,
         key="basis",
-        bind="query-params",
+        persist_state="session",
         help="Raw: weights as in the checkpoint. Folded: layer norms folded into them. Outputs are the same, singular "
         "values differ, and a mask belongs to one basis.",
     )
+    links.keep("basis", chosen, offered[0])
     return str(chosen)
 
 
-def _choose_settings(model: Model, views: ViewPool, task: Task, existing: tuple[Kind, ...]) -> Bench:
+@dataclass(frozen=True)
+class _Settings:
+    """What the settings say, with names as `Bench` has them; they are drawn whether or not there is a task."""
+
+    kinds: tuple[Kind, ...]
+    per_head: bool
+    scorer: str
+    score_limit: int | None
+    split: str
+    eval_limit: int | None
+
+
+def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> _Settings:
     chosen, per_head = _choose_matrices(existing)
     _choose_mode(model)
     scorer = _choose_scorer()
     score_limit = _choose_limit(
         "Train examples to score on", "score_limit", model, "The first ones. Scores and frozen means come from them."
     )
-    split = st.segmented_control(
-        "Measure on",
-        ["validation", "test"],
-        default="validation",
-        required=True,
-        key="split",
-        bind="query-params",
-        help="Choose on validation examples, look at test ones at the end: clicking while you watch is a search too.",
-    )
+    split = _choose_split()
     eval_limit = _choose_limit(
         "Examples to measure on",
         "eval_limit",
         model,
         "The first ones of the split: a random sample, as it is shuffled.",
     )
-    return Bench(
-        model=model,
-        views=views,
-        svds=cached.svds(),
-        task=task,
-        mask=session.history(model).mask,
-        kinds=chosen,
-        per_head=per_head,
-        scorer=scorer,
-        score_limit=score_limit,
-        split=str(split),
-        eval_limit=eval_limit,
+    return _Settings(chosen, per_head, scorer, score_limit, split, eval_limit)
+
+
+def _choose_split() -> str:
+    links.restore("split", "split", SPLITS[0], links.one_of(SPLITS))
+    split = st.segmented_control(
+        "Measure on",
+        SPLITS,
+        required=True,
+        key="split",
+        persist_state="session",
+        help="Choose on validation examples, look at test ones at the end: clicking while you watch is a search too.",
     )
+    links.keep("split", split, SPLITS[0])
+    return str(split)
 
 
 def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool]:
@@ -175,10 +192,10 @@ def _choose_limit(label: str, name: str, model: Model, about: str) -> int | None
 
 
 def _choose_mode(model: Model) -> None:
-    st.session_state["mode"] = session.history(model).mask.mode
+    mode = session.history(model).mask.mode
+    st.session_state["mode"] = mode
 
-    def change() -> None:
-        mode = st.session_state["mode"]
+    def change(mode: Mode) -> None:
         session.change_mask(model, lambda mask: session.in_mode(mask, mode))
 
     soft = session.history(model).mask.gain
@@ -188,7 +205,7 @@ def _choose_mode(model: Model) -> None:
         format_func=lambda mode: MODES[mode],
         required=True,
         key="mode",
-        on_change=change,
+        on_change=session.moved("mode", mode, change),
         help="Freeze puts the mean over the train tokens of what is taken away into the bias (the paper); zero drops "
         "it.",
     )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 from explorer.config import settings
-from explorer.files import digest
 from explorer.progress import Progress, part
 from explorer.tasks import AS_USUAL, TASKS, Framing, Task, load_task, parse, with_shots
 from explorer.tasks.superglue import stamps
 from explorer.ui.cached import Wait, compute, runner
 from explorer.ui.jobs import Key
+from explorer.ui.task_files import TaskFile
 
 
 @dataclass(frozen=True)
@@ -25,27 +25,27 @@ class Reading:
         shots, template: as `load_task` takes them.
         folder: of SuperGLUE's data; None for the hub, and for tasks that need none.
         framing: what stands around the prompts.
-        content: of the uploaded file; None for built-in tasks.
+        file: the user's own; None for built-in tasks.
     """
 
     name: str
     shots: int = 0
     template: str | None = None
     folder: Path | None = None
-    content: bytes | None = field(default=None, repr=False)
+    file: TaskFile | None = None
     framing: Framing = AS_USUAL
 
     @property
     def fetched(self) -> bool:
         """Whether it comes from the hub, which takes a while and may succeed another time."""
-        return self.content is None and self.folder is None and TASKS[self.name].needs_data
+        return self.file is None and self.folder is None and TASKS[self.name].needs_data
 
     @cached_property
     def key(self) -> Key:
         """The job: another one if the uploaded file holds something else, or a file in the folder has changed."""
         source: Key = ()
-        if self.content is not None:
-            source = ("upload", digest([self.content]))
+        if self.file is not None:
+            source = ("upload", self.file.id)
         elif self.folder is not None:
             source = ("folder", str(self.folder), stamps(self.name, self.folder))
         return ("task", self.name, settings().seed, self.shots, self.template, self.framing, source)
@@ -63,9 +63,9 @@ class Reading:
 
     def _work(self, progress: Progress) -> Task:
         seed = settings().seed
-        if self.content is not None:
+        if self.file is not None:
             reading = part(progress, 0.0, 0.7)
-            task = parse(self.content, name=self.name, seed=seed, template=self.template, progress=reading)
+            task = parse(self.file.read(), name=self.name, seed=seed, template=self.template, progress=reading)
         else:
             task = load_task(self.name, seed, template=self.template, data=self.folder)
         progress(7, 10)

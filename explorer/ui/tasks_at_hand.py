@@ -1,55 +1,97 @@
-"""Tasks that can be measured besides the sidebar's: in their own words, from data that this session has given.
+"""Tasks that can be measured besides the sidebar's: in their own words, from data that is at hand.
 
 These are the built-in tasks that need no data, those of SuperGLUE that lie in the folder typed in the sidebar, and the
-last task files that were uploaded there.
+task files that were given: those of the workspace, and those that this session holds until they have been read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
 from explorer.files import typed_path
 from explorer.tasks import TASKS
 from explorer.tasks.superglue import in_folder
+from explorer.ui.cached import notices
+from explorer.ui.task_files import TaskFile, TaskFiles
 from explorer.ui.task_reading import Reading
 
-UPLOADS = 3  # task files that a session holds
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HELD = 3  # task files that a session holds
 HELP = (
     "Tasks whose data is at hand: give the folder of SuperGLUE, or a task file, in the sidebar to have those here, too."
 )
-_FILES = "uploaded-tasks"
+_HELD = "held-tasks"
 
 
-def note_upload() -> None:
-    """Remember the sidebar's task file: Streamlit forgets it when another task is chosen."""
-    upload = st.session_state.get("task_file")
-    if upload is None:
-        return
-    held = cast("dict[str, bytes]", st.session_state.setdefault(_FILES, {}))
-    held.pop(upload.name, None)
-    held[upload.name] = upload.getvalue()
-    for old in list(held)[:-UPLOADS]:
+def given() -> dict[str, TaskFile]:
+    """The task files by their ids, those given last first."""
+    kept = {file.id: file for file in TaskFiles.default().every()}
+    return {file.id: file for file in reversed(_held().values())} | kept
+
+
+def hold(file: TaskFile) -> None:
+    """Remember a file that was just given: Streamlit forgets it with its widget."""
+    held = _held()
+    held.pop(file.id, None)
+    held[file.id] = file
+    for old in list(held)[:-HELD]:
         del held[old]
 
 
+def keep(id: str) -> None:
+    """Keep a held file in the workspace, now that it has been read as a task."""
+    file = _held().get(id)
+    if file is None:
+        return
+    folder = TaskFiles.default()
+    try:
+        folder.keep(file)
+    except OSError:
+        notices().append_once(f"Task files cannot be kept in {folder.folder}: give yours again after a reload.")
+    else:
+        del _held()[id]
+
+
+def remove(id: str) -> None:
+    """Remove a file from the session and from the workspace."""
+    _held().pop(id, None)
+    folder = TaskFiles.default()
+    try:
+        folder.remove(id)
+    except OSError:
+        notices().append(f"The task file cannot be removed from {folder.folder}.")
+
+
+def _held() -> dict[str, TaskFile]:
+    return cast("dict[str, TaskFile]", st.session_state.setdefault(_HELD, {}))
+
+
 def readings(without: str | None = None) -> dict[str, Reading]:
-    """The tasks at hand by name, in the order of the tasks' table, except the one called `without`."""
-    return {one.name: one for one in _found() if one.name != without}
+    """The tasks at hand by name, in the order of the tasks' table, except the one called `without`.
+
+    Of several files of one name it is the one given last.
+    """
+    found: dict[str, Reading] = {}
+    for one in _found():
+        if one.name != without:
+            found.setdefault(one.name, one)
+    return found
 
 
 def _found() -> Iterator[Reading]:
-    given = folder()
+    data = folder()
     for name, spec in TASKS.items():
         if not spec.needs_data:
             yield Reading(name)
-        elif given is not None and in_folder(name, given):
-            yield Reading(name, folder=given)
-    for name, content in st.session_state.get(_FILES, {}).items():
-        yield Reading(name, content=content)
+        elif data is not None and in_folder(name, data):
+            yield Reading(name, folder=data)
+    for file in given().values():
+        yield Reading(file.name, file=file)
 
 
 def folder() -> Path | None:
@@ -59,5 +101,5 @@ def folder() -> Path | None:
 
 
 def files(chosen: Iterable[Reading]) -> list[str]:
-    """Names of the uploaded files among some tasks: a copied command needs them beside it."""
-    return [one.name for one in chosen if one.content is not None]
+    """Names of the users' files among some tasks: a copied command needs them beside it."""
+    return [one.name for one in chosen if one.file is not None]

@@ -9,9 +9,10 @@ from statistics import median
 import streamlit as st
 
 from explorer.attribution import Scores
+from explorer.edit import empty_mask
 from explorer.evaluate import Comparison
 from explorer.ui import words, work
-from explorer.ui.measured import controlled
+from explorer.ui.measured import controlled, failure
 from explorer.ui.session import Bench, change_mask
 from explorer.ui.workbench import START_COUNT, mask_of_lowest
 
@@ -24,13 +25,14 @@ _GENERAL = "Three clicks: find the values that harm the task most, remove them, 
 
 @dataclass(frozen=True)
 class _Step:
-    """One box: what it says, and its button; `page` is where to look closer."""
+    """One box: what it says, and its button; `page` is where to look closer. `done`: its figures are there."""
 
     name: str
     text: str
     button: str
     act: Callable[[], None]
     ready: bool
+    done: bool
     page: tuple[str, str]
 
 
@@ -55,15 +57,15 @@ def draw(bench: Bench, scores: Scores | None, comparison: Comparison | None) -> 
 
 def _box(position: int, step: _Step, current: int) -> None:
     now = position == current
-    badge = " :primary-badge[next]" if now else " :gray-badge[:material/check: done]" * (position < current)
+    badge = " :primary-badge[next]" if now else " :gray-badge[:material/check: done]" * step.done
     st.markdown(f"**{position + 1}. {step.name}**{badge}")
     st.markdown(step.text)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if now:
+        if now or (position < current and not step.done):  # a mask made by hand passes over the first step
             st.button(
                 step.button,
                 key=f"tour-{position + 1}",
-                type="primary",
+                type="primary" if now else "secondary",
                 disabled=not step.ready,
                 on_click=step.act,
             )
@@ -77,21 +79,23 @@ def _find(bench: Bench, scores: Scores | None, *, found: bool) -> _Step:
     def act() -> None:
         st.session_state["tour"] = {"found": (bench.model.as_loaded, bench.task.digest)}
 
-    text = "Scoring every singular value."
+    measured = _measured(bench, scores) if found and scores is not None else None
+    text = words.literal(work.scores_failure(bench) or "Scoring every singular value.")
     if scores is not None:
         harmful = sum(int((matrix.score < 0).sum()) for matrix in scores.matrices.values())
         text = (
             f"**{harmful:,} of {scores.size:,}** {' and '.join(bench.kinds)} values are predicted to harm this task. "
         )
-        text += _measured(bench, scores) if found else "Measure the four worst, one by one."
-    return _Step("Find", text, "Find the worst", act, scores is not None, ("See their spectrum", "pages/spectra.py"))
+        text += (measured or "") if found else "Measure the four worst, one by one."
+    look = ("See their spectrum", "pages/spectra.py")
+    return _Step("Find", text, "Find the worst", act, scores is not None and not found, measured is not None, look)
 
 
-def _measured(bench: Bench, scores: Scores) -> str:
+def _measured(bench: Bench, scores: Scores) -> str | None:
     lowest = scores.ranking()[:START_COUNT]
-    effects = work.effects(bench, tuple((key, index) for _, key, index in lowest), bench.mask.without_all())
+    effects = work.effects(bench, tuple((key, index) for _, key, index in lowest), empty_mask(bench.model, bench.mode))
     if effects is None:
-        return ""
+        return None
     lines = [
         f"- {key}, value {index}: {predicted:+.2f} → **{effects[key, index].value:+.2f}**"
         for predicted, key, index in lowest
@@ -106,7 +110,7 @@ def _remove(bench: Bench, scores: Scores | None, comparison: Comparison | None) 
         if scores is not None:
             change_mask(bench.model, lambda _: mask_of_lowest(bench, scores, START_COUNT))
 
-    text = "Measuring the unpruned model."
+    text = words.literal(problem) if (problem := failure(bench)) else "Measuring the unpruned model."
     if comparison is not None:
         before, after = comparison.baseline, comparison.masked
         share = f"**{words.percent(before.accuracy)}** of {before.n:,} {bench.split} examples"
@@ -116,10 +120,11 @@ def _remove(bench: Bench, scores: Scores | None, comparison: Comparison | None) 
                 f"With {len(bench.mask):,} {bench.mask.state}, accuracy went from {words.percent(before.accuracy)} to "
                 f"**{words.percent(after.accuracy)}** of {before.n:,} {bench.split} examples. " + _example(comparison)
             )
-    elif len(bench.mask):
+    elif len(bench.mask) and problem is None:
         text = f"Measuring {words.chosen(bench.mask)}."
-    ready = scores is not None and scores.size >= START_COUNT
-    return _Step("Remove", text, f"Remove these {START_COUNT}", act, ready, ("Choose by hand", "pages/prune.py"))
+    ready = scores is not None and scores.size >= START_COUNT and not len(bench.mask)
+    done, look = bool(len(bench.mask)) and comparison is not None, ("Choose by hand", "pages/prune.py")
+    return _Step("Remove", text, f"Remove these {START_COUNT}", act, ready, done, look)
 
 
 def _example(comparison: Comparison) -> str:
@@ -142,7 +147,8 @@ def _check(bench: Bench, scores: Scores | None, comparison: Comparison | None, *
         st.session_state["controls_wanted"] = True
 
     text = "An edit this small could be luck: remove as many of the same matrices by chance, twenty times, and compare."
-    ready = scores is not None and comparison is not None and bool(len(bench.mask))
+    ready = scores is not None and comparison is not None and bool(len(bench.mask)) and not checked
+    controls = None
     if checked and scores is not None and comparison is not None:
         controls = work.controls(bench)
         text = "Measuring random masks."
@@ -155,4 +161,6 @@ def _check(bench: Bench, scores: Scores | None, comparison: Comparison | None, *
                 f"{high}): look how this mask's **{words.percent(comparison.masked.accuracy)}** beats **{beaten} of "
                 f"{len(drawn)}**."
             )
-    return _Step("Check", text, "Check against chance", act, ready, ("Look inside", "pages/activations.py"))
+    return _Step(
+        "Check", text, "Check against chance", act, ready, controls is not None, ("Look inside", "pages/activations.py")
+    )

@@ -24,6 +24,11 @@ def literal(text: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", _ADDRESS.sub("\\g<0>\u2060", " ".join(text.split())))
 
 
+def one_line(text: str) -> str:
+    """`text` in one line, with a sign for each line break."""
+    return re.sub(r"\r?\n", " ⏎ ", text)
+
+
 def percent(share: float) -> str:
     """`12.5 %`."""
     return f"{100 * share:.1f} %"

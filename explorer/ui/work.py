@@ -27,8 +27,8 @@ from explorer.residuals import Kept, keep
 from explorer.search.controls import DEFAULT, draws, means_of
 from explorer.svd import Decomposition
 from explorer.tasks import Example
-from explorer.ui import used_models, words
-from explorer.ui.cached import USUAL, Wait, compute, notices, only, runner, svds
+from explorer.ui import cached, used_models, words
+from explorer.ui.cached import USUAL, Wait, compute, effects_seen, notices, only, runner, svds
 from explorer.ui.jobs import Key, State, tell
 from explorer.ui.session import Bench, token
 
@@ -142,8 +142,13 @@ def _scored(
                 progress=progress,
             )
 
+    label = f"Scoring {what} on {bench.task.name}"
+    return cast("Scores | None", compute(_scores_key(bench, chosen), label, work))
+
+
+def _scores_key(bench: Bench, chosen: Hashable) -> Key:
     setting = (bench.model.as_loaded, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
-    return cast("Scores | None", compute(("scores", setting, chosen), f"Scoring {what} on {bench.task.name}", work))
+    return "scores", setting, chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +203,16 @@ def _evaluation_key(bench: Bench) -> Key:
     """The session's own: it may stop its measurement when the mask changes again, but not another session's."""
     setting = (bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit)
     return "evaluation", bench.mask.digest, setting, token()
+
+
+def failure(bench: Bench) -> str | None:
+    """Why the mask cannot be measured on the bench's split; None while that may still be had."""
+    return cached.failure(_baseline_key(bench), _evaluation_key(bench))
+
+
+def scores_failure(bench: Bench) -> str | None:
+    """Why there are no scores of the bench's own matrices; None while they may still be had."""
+    return cached.failure(_scores_key(bench, (bench.kinds, bench.per_head)))
 
 
 def so_far(bench: Bench) -> Comparison | None:
@@ -264,26 +279,6 @@ def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int)
     )
 
 
-def exact_key(bench: Bench, key: MatrixKey, index: int) -> Key:
-    """The job that measures one value on the bench's train examples."""
-    return ("exact", bench.model.as_loaded, bench.task.digest, bench.mode, bench.score_limit, key, index)
-
-
-def exact_effect(bench: Bench, key: MatrixKey, index: int) -> Mean | None:
-    """Measured change of the loss, against the unpruned model, if one value alone is removed."""
-
-    def work(progress: Progress) -> Mean:
-        with bench.views.borrow() as view:
-            cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
-            store = default_effects(notices().append)
-            found = exact_effects(
-                view, cut, bench.svds, [(key, index)], mode=bench.mode, store=store, progress=progress
-            )
-        return found.values[key, index]
-
-    return cast("Mean | None", compute(exact_key(bench, key, index), f"Removing value {index} of {key}", work))
-
-
 def contrast(bench: Bench, prompt: Example) -> Contrast | None:
     """What happens inside on the prompt of an example, unpruned and under the mask."""
     before = _reading(bench, bench.mask.without_all(), prompt)
@@ -304,15 +299,35 @@ def _reading(bench: Bench, mask: Mask, prompt: Example) -> Reading | None:
 
 
 def known(bench: Bench, keys: tuple[MatrixKey, ...], mask: Mask) -> dict[Value, Mean] | None:
-    """Exact effects at a mask that are on this machine already; a session looks once, and adds its own."""
+    """Exact effects at a mask that are on this machine; what this process has measured since it looked is added."""
 
     def work(progress: Progress) -> dict[Value, Mean]:
         with bench.views.borrow() as view:
             cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
             return known_effects(view, cut, keys, mask, default_effects(notices().append))
 
-    key = ("known", bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest, keys, token())
-    return cast("dict[Value, Mean] | None", compute(key, "Looking for measured effects", work))
+    place = _place(bench, mask)
+    on_disk = cast(
+        "dict[Value, Mean] | None", compute(("known", place, keys, token()), "Looking for measured effects", work)
+    )
+    if on_disk is None:
+        return None
+    wanted = set(keys)
+    return on_disk | {value: mean for value, mean in effects_seen().at(place).items() if value[0] in wanted}
+
+
+def _place(bench: Bench, mask: Mask) -> Hashable:
+    """What exact effects depend on beside the values."""
+    return bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest
+
+
+def effects_asked(bench: Bench, values: tuple[Value, ...], mask: Mask) -> bool:
+    """Whether these effects are being measured, or have been, together."""
+    return runner().find(_effects_key(bench, values, mask)) is not None
+
+
+def _effects_key(bench: Bench, values: tuple[Value, ...], mask: Mask) -> Key:
+    return "effects", _place(bench, mask), values
 
 
 def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, Mean] | None:
@@ -325,9 +340,9 @@ def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, 
             found = exact_effects(
                 view, cut, bench.svds, values, mode=mask.mode, mask=mask, store=store, progress=progress
             )
+        seen.add(place, found.values)
         return dict(found.values)
 
-    key = ("effects", bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest, values)
-    return cast(
-        "dict[Value, Mean] | None", compute(key, f"Measuring {words.count(len(values), 'value')} one by one", work)
-    )
+    seen, place = effects_seen(), _place(bench, mask)
+    label = f"Measuring {words.count(len(values), 'value')} one by one"
+    return cast("dict[Value, Mean] | None", compute(_effects_key(bench, values, mask), label, work))

@@ -139,12 +139,18 @@ def table(bench: Bench, scores: Scores) -> None:
 def _editing(bench: Bench, scores: Scores) -> _Editing:
     setting = (bench.model.as_loaded, scores.task, scores.scorer, scores.mode, scores.n, tuple(scores.matrices))
     now = st.session_state.get("editing")
-    if isinstance(now, _Editing) and now.expected == bench.mask.digest and now.setting == setting:
+    if isinstance(now, _Editing) and now.expected == bench.mask.digest and now.setting == setting and _holds(now):
         return now
     number = now.number + 1 if isinstance(now, _Editing) else 0
     editing = _Editing(number, bench.mask, setting, bench.mask.digest)
     st.session_state["editing"] = editing
     return editing
+
+
+def _holds(editing: _Editing) -> bool:
+    """Whether the editor still has the edits that lead from its base to the mask: one that was away has lost them."""
+    edits = st.session_state.get(f"table-{editing.number}", {})
+    return editing.base.digest == editing.expected or bool(edits.get("edited_rows"))
 
 
 def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:

@@ -17,8 +17,9 @@ from explorer.evaluate import evaluate
 from explorer.masks import Mask
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
-from explorer.tasks import load_task
+from explorer.tasks import Task, load_task
 from explorer.ui import words
+from explorer.ui.task_choice import UPLOADED
 from tests.browser import chart
 from tests.browser.conftest import ROOT, open_app, wait_until_idle
 
@@ -49,9 +50,9 @@ def go(page: Page, title: str) -> None:
     settle(page)
 
 
-def open_prune(page: Page, url: str) -> None:
+def open_prune(page: Page, url: str, query: str = "") -> None:
     """Open the app at its Prune page by a deep link, and wait until it is complete."""
-    open_app(page, f"{url}/prune")
+    open_app(page, f"{url}/prune?{query}")
     expect(page.get_by_role("heading", name="Prune", exact=True)).to_be_visible(timeout=SECONDS)
     settle(page)
     chart.graph(page, CHART).wait_for()
@@ -65,6 +66,23 @@ def figure(page: Page, name: str) -> str:
 def wait_for_removed(page: Page, count: int) -> None:
     """Wait until the sidebar says how many values are removed, and the page is complete."""
     expect(page.locator(".st-key-mask-state")).to_contain_text(re.compile(rf"^{count:,} removed"), timeout=SECONDS)
+    settle(page)
+
+
+def choose_task(page: Page, name: str) -> None:
+    """Choose a task in the sidebar by what the box calls it."""
+    box = page.locator(".st-key-task input")
+    box.fill(name)
+    page.get_by_role("option", name=name, exact=True).first.click()
+    page.wait_for_timeout(300)
+    settle(page)
+
+
+def give_task(page: Page, path: Path) -> None:
+    """Choose a task file of one's own."""
+    choose_task(page, UPLOADED)
+    page.locator(".st-key-task-upload input[type=file]").set_input_files(path)
+    expect(page.locator(".st-key-task input")).to_have_value(path.name, timeout=SECONDS)
     settle(page)
 
 
@@ -104,11 +122,11 @@ def cli_eval(mask: Path, root: Path, split: str = "validation") -> dict[str, Any
     return report
 
 
-def measured(model: Model, mask: Mask, svds: SvdCache, task: str = "int-mult") -> dict[str, Any]:
+def measured(model: Model, mask: Mask, svds: SvdCache, task: str | Task = "int-mult") -> dict[str, Any]:
     """The mask on the validation split, without the app."""
     view = model.view()
     apply(view, mask, svds)
-    return evaluate(view, load_task(task), "validation").as_dict()
+    return evaluate(view, load_task(task) if isinstance(task, str) else task, "validation").as_dict()
 
 
 def shown(report: dict[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from explorer.masks import load_mask
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
-from tests.browser import app, chart
+from tests.browser import app, chart, subjects
 from tests.browser.app import (
     APP,
     CHART,
@@ -27,6 +27,7 @@ from tests.browser.app import (
 )
 from tests.browser.app import wait_for_removed as removed
 from tests.browser.conftest import NewPage, StartServer, open_app
+from tests.browser.subjects import Subject
 
 pytestmark = pytest.mark.browser
 
@@ -39,6 +40,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(streamlit_server: StartServer, root: Path) -> str:
     return streamlit_server(APP, app.folders(root))
+
+
+@pytest.fixture(params=["usual", "own"])
+def subject(request: pytest.FixtureRequest, root: Path) -> Subject:
+    """A model and a task: those that the app opens with, and a user's own."""
+    return subjects.usual() if request.param == "usual" else subjects.own(root)
 
 
 def worst(page: Page) -> tuple[str, int]:
@@ -95,8 +102,8 @@ def test_prune_by_clicking_save_restart_restore(
     assert download(page, tmp_path).read_bytes() == saved.read_bytes()
 
 
-def test_a_reload_restores_the_mask(page: Page, url: str) -> None:
-    open_prune(page, url)
+def test_a_reload_restores_the_mask(page: Page, url: str, subject: Subject) -> None:
+    open_prune(page, url, subject.query)
     press(page, "remove-lowest")
     removed(page, 4)
     before = figures(page)
@@ -111,8 +118,8 @@ def test_a_reload_restores_the_mask(page: Page, url: str) -> None:
     removed(page, 4)
 
 
-def test_undo_redo_by_button_and_keyboard(page: Page, url: str) -> None:
-    open_prune(page, url)
+def test_undo_redo_by_button_and_keyboard(page: Page, url: str, subject: Subject) -> None:
+    open_prune(page, url, subject.query)
     start = figures(page)
     press(page, "remove-lowest")
     removed(page, 4)
@@ -131,8 +138,8 @@ def test_undo_redo_by_button_and_keyboard(page: Page, url: str) -> None:
     assert figures(page) == pruned
 
 
-def test_fast_clicks_are_all_kept(page: Page, url: str) -> None:
-    open_prune(page, url)
+def test_fast_clicks_are_all_kept(page: Page, url: str, subject: Subject) -> None:
+    open_prune(page, url, subject.query)
     matrix, _ = worst(page)
     page.locator(".st-key-by_block label").click()
     settle(page)
@@ -147,9 +154,9 @@ def test_fast_clicks_are_all_kept(page: Page, url: str) -> None:
 
 
 def test_a_box_takes_what_it_encloses_and_its_figures_are_the_masks(
-    page: Page, url: str, tmp_path: Path, bundled: Model, svds: SvdCache
+    page: Page, url: str, subject: Subject, tmp_path: Path, svds: SvdCache
 ) -> None:
-    open_prune(page, url)
+    open_prune(page, url, subject.query)
     matrix, _ = worst(page)
     page.locator(".st-key-by_block label").click()
     settle(page)
@@ -158,7 +165,7 @@ def test_a_box_takes_what_it_encloses_and_its_figures_are_the_masks(
     assert chart.displayed_state(page, CHART)[matrix]["removed"] == [3, 4, 5, 6]
     mask = load_mask(download(page, tmp_path))
     assert [(one.matrix, one.index) for one in mask.removed] == [(matrix, index) for index in (3, 4, 5, 6)]
-    assert figures(page) == shown(app.measured(bundled, mask, svds))
+    assert figures(page) == shown(app.measured(subject.loaded(), mask, svds, subject.read()))
 
 
 def test_bad_uploads_say_why_and_keep_the_mask(page: Page, url: str, tmp_path: Path) -> None:

@@ -161,7 +161,14 @@ def upload_task(app: AppTest, text: str | bytes, name: str = "task.jsonl") -> Ap
     """Choose a task file."""
     app.selectbox(key="task").set_value(UPLOADED).run()
     content = text.encode() if isinstance(text, str) else text
-    return settled(app.file_uploader(key="task_file").upload(name, content, "application/jsonl").run())
+    (uploader,) = (one for one in app.file_uploader if one.label == "Task file")
+    return settled(uploader.upload(name, content, "application/jsonl").run())
+
+
+def prompt_box(app: AppTest) -> Any:
+    """The prompt on the Activations page."""
+    (box,) = (one for one in app.text_area if (one.key or "").startswith("prompt-"))
+    return box
 
 
 def edit_table(app: AppTest, checks: dict[int, bool]) -> AppTest:

@@ -15,9 +15,10 @@ from streamlit.testing.v1.element_tree import Selectbox
 
 from explorer.attribution import Scores
 from explorer.config import settings
+from explorer.effect_store import default_effects
 from explorer.models import Model
 from explorer.svd_cache import SvdCache
-from explorer.ui import painting
+from explorer.ui import cached, painting
 from tests.pages.app import Engine
 
 
@@ -76,6 +77,16 @@ def engine(bundled: Model, svds: SvdCache) -> Engine:
 def scores(engine: Engine) -> Scores:
     """The bundled model's usual scores."""
     return engine.scores()
+
+
+@pytest.fixture
+def nothing_measured(isolated_folders: Path) -> Iterator[None]:
+    """Exact effects of other tests are forgotten: on disk, and in the process's results."""
+    default_effects(pytest.fail).clear()
+    cached.effects_seen.clear()
+    cached.runner.clear()
+    yield
+    settings.cache_clear()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from explorer.attribution import Scores
 from explorer.edit import apply
 from explorer.tasks import load_task
 from explorer.ui import inside
-from tests.pages.app import Engine, captions, click, go, open_page, sentences, settled
+from tests.pages.app import Engine, captions, click, go, open_page, prompt_box, sentences, settled
 
 TASK = load_task("int-mult")
 COUNT = 4
@@ -61,14 +61,14 @@ def test_the_first_flipped_example_is_shown_until_another_is_chosen(engine: Engi
     assert len(box.options) == len(examples)
     assert box.options[0].startswith(examples[flipped[0]].prompt + examples[flipped[0]].answer)
     assert sum("→" in option for option in box.options) == len(flipped)
-    assert app.text_input[0].value == examples[flipped[0]].prompt
+    assert prompt_box(app).value == examples[flipped[0]].prompt
     box.set_value(flipped[1])
     app = settled(app.run())
-    assert app.text_input[0].value == examples[flipped[1]].prompt
+    assert prompt_box(app).value == examples[flipped[1]].prompt
     assert repr(examples[flipped[1]].answer.strip()) in app.selectbox(key="lens-token").options[0].replace(" ", "")
-    app.text_input[0].set_value("3 x 4 =")  # an own prompt stays, also on another page and back
+    prompt_box(app).set_value("3 x 4 =")  # an own prompt stays, also on another page and back
     app = go(go(settled(app.run()), "Overview"), "Activations")
-    assert app.text_input[0].value == "3 x 4 ="
+    assert prompt_box(app).value == "3 x 4 ="
     assert "'3' · 'x' · '4' · '='" in captions(app)
     assert not sentences(app)
 
@@ -77,7 +77,7 @@ def test_every_head_of_a_layer_and_how_much_each_moved(
     engine: Engine, scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = pruned()
-    prompt = app.text_input[0].value
+    prompt = prompt_box(app).value
     found = contrast(engine, scores, prompt)
     most = found.most_changed_head()
     assert most is not None
@@ -100,7 +100,7 @@ def test_every_head_of_a_layer_and_how_much_each_moved(
 
 def test_the_first_layer_that_diverges_is_in_the_frame(engine: Engine, scores: Scores) -> None:
     app = pruned()
-    first = contrast(engine, scores, app.text_input[0].value).first_changed_layer()
+    first = contrast(engine, scores, prompt_box(app).value).first_changed_layer()
     assert first is not None
     (frame,) = chart(app, "Residual stream")["layout"]["shapes"]
     assert (frame["y0"], frame["y1"]) == (first + 0.5, first + 1.5)
@@ -110,7 +110,7 @@ def test_the_first_layer_that_diverges_is_in_the_frame(engine: Engine, scores: S
 def test_what_a_removed_value_wrote_can_be_chosen(engine: Engine, scores: Scores) -> None:
     app = pruned()
     mask = engine.lowest(scores, COUNT)
-    found = written(engine.view, mask, engine.svds, app.text_input[0].value)
+    found = written(engine.view, mask, engine.svds, prompt_box(app).value)
     box = app.selectbox(key="wrote")
     order = found.by_change()
     assert len(box.options) == COUNT

@@ -31,6 +31,7 @@ from tests.pages.app import (
     mask_in,
     open_page,
     plain,
+    prompt_box,
     sentences,
     settled,
 )
@@ -132,7 +133,7 @@ def test_head_and_prompt_are_in_the_url() -> None:
     choices = {"head": "1.2", "prompt": "2 x 3 ="}
     app = open_page("Activations", **choices)
     assert app.selectbox(key="head").value == (1, 2)
-    assert app.text_input[0].value == "2 x 3 ="
+    assert prompt_box(app).value == "2 x 3 ="
     assert url(app) == choices
     assert url(open_page("Activations", head="9.9")) == {}
 

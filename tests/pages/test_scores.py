@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
 
 import pandas as pd
 import pytest
@@ -14,29 +13,20 @@ from streamlit.testing.v1 import AppTest
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects
 from explorer.batches import batches
-from explorer.config import settings
-from explorer.effect_store import default_effects
 from explorer.keys import Kind
 from explorer.mask_links import link_text
 from explorer.metrics import Mean
 from explorer.registry import matrices
 from explorer.study.trust import trust
 from explorer.tasks import load_task
-from explorer.ui import cached, words
+from explorer.ui import words
 from explorer.ui.score_rows import values
 from tests.commands import run
 from tests.pages.app import Engine, click, copied, go, mask_in, open_page, sentences, settled
 
+pytestmark = pytest.mark.usefixtures("nothing_measured")
+
 TASK = load_task("int-mult")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_measured(isolated_folders: object) -> Iterator[None]:
-    """Exact effects of other tests are forgotten: on disk, and in the process's results."""
-    default_effects(pytest.fail).clear()
-    cached.runner.clear()
-    yield
-    settings.cache_clear()
 
 
 def table(app: AppTest, name: str = "ranking") -> pd.DataFrame:

@@ -354,7 +354,8 @@ def test_a_token_that_looks_like_a_path_never_reaches_the_file_system(
     app = click(open_page("Prune", session=given), "remove-lowest")
     assert re.fullmatch("[0-9a-f]{12}", token(app))
     assert touched
-    assert not [path for path in touched if given in str(path) or "passwd" in str(path)]
+    names = [str(path) for path in touched if path.parent.name != "tasks"]  # task files have a ~ in their names
+    assert not [name for name in names if given in name or "passwd" in name]
 
 
 # ---- notices

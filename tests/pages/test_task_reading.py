@@ -15,7 +15,7 @@ from explorer import tasks
 from explorer.errors import TaskError
 from explorer.tasks import superglue
 from explorer.ui import cached, task_reading
-from explorer.ui.task_choice import READING_HINT, UPLOADED
+from explorer.ui.task_choice import READING_HINT
 from tests.pages.app import SECONDS, captions, open_page, plain, sentences, settled, upload_task
 
 LINES = [json.dumps({"prompt": f"{i} x {j} =", "answer": f" {i * j}"}) for i in range(2, 8) for j in range(2, 8)]
@@ -69,6 +69,11 @@ def app_on_rte() -> AppTest:
     return app.selectbox(key="task").set_value("rte").run()
 
 
+def shots(app: AppTest) -> Any:
+    (box,) = (one for one in app.number_input if one.label == "Shots")
+    return box
+
+
 def test_a_task_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parse = Counted(task_reading.parse)
     monkeypatch.setattr(task_reading, "parse", parse)
@@ -77,11 +82,11 @@ def test_a_task_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told = captions(app)
     app = settled(app.run())
     assert captions(app) == told
-    app.number_input(key=f"shots-{UPLOADED}").set_value(2)
+    shots(app).set_value(2)
     app = settled(app.run())
     assert app.session_state["bench"].task.shots == 2
     asked = parse.calls
-    app.number_input(key=f"shots-{UPLOADED}").set_value(0)
+    shots(app).set_value(0)
     app = settled(app.run())
     assert (app.session_state["bench"].task.shots, parse.calls) == (0, asked)
 

@@ -80,12 +80,17 @@ def test_an_uploaded_file_stays_at_hand_when_another_task_is_chosen(engine: Engi
     assert any("--task own.jsonl" in one.value for one in app.code)
 
 
-def test_a_session_holds_its_last_files_and_the_newest_of_each_name() -> None:
+@pytest.mark.usefixtures("empty_library")
+def test_files_that_were_given_are_offered_with_the_newest_of_each_name() -> None:
     app = open_page("Prune", section="elsewhere")
-    for name in ("a.jsonl", "b.jsonl", "a.jsonl", "c.jsonl", "d.jsonl"):
-        app = upload_task(app, LINES, name=name)
+    for more, name in enumerate(("a.jsonl", "b.jsonl", "a.jsonl", "c.jsonl")):
+        app = upload_task(app, LINES + f'\n{{"prompt": "{more} + 1 =", "answer": " {more + 1}"}}', name=name)
         app = settle(app.selectbox(key="task").set_value("int-mult").run())
-    assert [one for one in offered(app) if one.endswith(".jsonl")] == ["a.jsonl", "c.jsonl", "d.jsonl"]
+    app = upload_task(app, LINES, name="d.jsonl")
+    files = ["c.jsonl", "a.jsonl", "b.jsonl"]
+    assert [one for one in offered(app) if one.endswith(".jsonl")] == files
+    elsewhere = open_page("Prune", section="elsewhere")  # another session finds them in the workspace
+    assert [one for one in offered(elsewhere) if one.endswith(".jsonl")] == ["d.jsonl", *files]
 
 
 def test_the_masks_page_has_them_too(engine: Engine, superglue: Path) -> None:

@@ -23,7 +23,7 @@ from explorer.registry import kinds, matrices
 from explorer.spectrum import blocks, cumulative_energy, null_from, summarise
 from explorer.tasks import load_task
 from explorer.ui import words
-from tests.pages.app import PAGES, Engine, choose, click, go, mask_in, open_page, plain, sentences, settled
+from tests.pages.app import PAGES, Engine, choose, click, go, mask_in, open_page, plain, prompt_box, sentences, settled
 
 
 @pytest.mark.parametrize("title", PAGES)
@@ -228,6 +228,7 @@ def test_products_of_a_head_are_shown_and_cannot_be_removed(engine: Engine) -> N
     assert [frame.iloc[:, 0].tolist() for frame in ends] == [[repr(one.text) for one in end] for end in expected]
 
 
+@pytest.mark.usefixtures("nothing_measured")
 def test_a_read_out_stands_beside_score_and_exact_effect(engine: Engine, scores: Scores) -> None:
     app = open_page("Spectra")
     _, key, index = scores.ranking()[0]
@@ -269,7 +270,7 @@ def test_the_folded_basis_has_other_values_and_masks_of_its_own() -> None:
 
 def test_activations_before_and_after(engine: Engine, scores: Scores) -> None:
     app = go(click(open_page("Prune"), "remove-lowest"), "Activations")
-    prompt = app.text_input[0].value
+    prompt = prompt_box(app).value
     found = []
     for mask in (engine.lowest(scores, 0), engine.lowest(scores, 4)):
         apply(engine.view, mask, engine.svds)
@@ -296,17 +297,17 @@ def test_activations_of_the_unpruned_model_say_so() -> None:
 @pytest.mark.parametrize(("prompt", "reason"), [("   ", "type some text"), ("7 " * 900, "type some text of 1 to")])
 def test_a_prompt_that_cannot_be_read_is_a_sentence(prompt: str, reason: str) -> None:
     app = open_page("Activations")
-    app.text_input[0].set_value(prompt)
+    prompt_box(app).set_value(prompt)
     app = settled(app.run())
     (sentence,) = sentences(app)
     assert reason in sentence
-    app.text_input[0].set_value("3 x 4 =")
+    prompt_box(app).set_value("3 x 4 =")
     assert not sentences(settled(app.run()))
 
 
 def test_tokens_with_markup_are_text() -> None:
     app = open_page("Activations")
-    app.text_input[0].set_value("<b> 3 ![x](http://e.example/x.png) `4` =")
+    prompt_box(app).set_value("<b> 3 ![x](http://e.example/x.png) `4` =")
     app = settled(app.run())
     (caption,) = (caption.value for caption in app.caption if "tokens:" in caption.value)
     assert "![" not in caption

@@ -189,10 +189,10 @@ class SpectrumChart {
 
   selected(event) {
     if (!event?.points) return;
-    if (this.plot._fullLayout.selections?.length || event.selections?.length) {
-      // Plotly is still inside its own mouse handler.
-      setTimeout(() => { if (!this.stop.signal.aborted) this.Plotly.relayout(this.plot, { selections: [] }); });
-    }
+    // Plotly is still inside its own mouse handler. What it greyed outside of the box gets its colours back.
+    setTimeout(() => {
+      if (!this.stop.signal.aborted) this.Plotly.update(this.plot, { selectedpoints: [null] }, { selections: [] });
+    });
     if (event.lassoPoints && isTiny(this.plot, event.lassoPoints)) return; // plotly begins a lasso after one pixel
     const chosen = new Map();
     for (const { curveNumber, pointNumber } of event.points) {
