@@ -45,6 +45,7 @@ with left:
             "kinds of matrix": ", ".join(dict.fromkeys(str(key.kind) for key in spectra.every_key(bench))),
             "basis": model.basis,
             "type": model.dtype,
+            "fidelity": model.fidelity.words(),
             "digest": model.digest[:19] + "…",
         }
     st.dataframe(pd.DataFrame(facts.items(), columns=["property", "value"]), hide_index=True)

@@ -127,7 +127,8 @@ def mini_batches(request: Request) -> tuple[MiniBatch, ...]:
     """The request's prompts in their order, cut into mini-batches of `batch_size`; the last one may be smaller.
 
     Raises:
-        TaskError: prompts of several lengths, unless they are to be padded, or longer than they are padded to.
+        TaskError: prompts of several lengths, unless they are to be padded, longer than they are padded to, or on both
+            sides of a rotary limit.
         SettingsError: an answer without the token that is asked for.
     """
     options, view = request.options, request.view
@@ -136,9 +137,14 @@ def mini_batches(request: Request) -> tuple[MiniBatch, ...]:
     cut = [prompt for batch in reduced for prompt in _prompts(batch)]
     prompts = [cut[place] for place in order.tolist()]
     answers = torch.cat([batch.targets for batch in reduced])[order]
-    check_lengths([len(prompt) for prompt in prompts], options)
-    longest = max(len(prompt) for prompt in prompts)
-    width = min(longest + 1, options.padded_to) if options.padded_to else longest
+    lengths = [len(prompt) for prompt in prompts]
+    check_lengths(lengths, options)
+    width = min(max(lengths) + 1, options.padded_to) if options.padded_to else max(lengths)
+    if view.side(min(lengths)) != view.side(width):
+        raise TaskError(
+            f"the prompts have {min(lengths)} to {max(lengths)} tokens: this model rotates long prompts otherwise than "
+            "short ones, and as released all are run together; take prompts of one length, or the corrected method."
+        )
     tokens = torch.full((len(prompts), width), padding_token(view), device=answers.device)
     for row, prompt in enumerate(prompts):
         tokens[row, : len(prompt)] = prompt

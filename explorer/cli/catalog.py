@@ -1,4 +1,4 @@
-"""`models list`, `models fetch`, `models convert`: the models that there are to work with."""
+"""`models list`, `fetch`, `check`, `convert`: the models that there are to work with."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import typer
 
 from explorer.cli import options
 from explorer.cli.console import say, show_json, show_table, working
-from explorer.cli.reports import ConvertedReport, ModelEntry, ModelsReport, keys
+from explorer.cli.reports import ConvertedReport, FidelityReport, ModelEntry, ModelsReport, keys
+from explorer.cli.setup import open_view
 from explorer.config import settings
 
-models_app = typer.Typer(help="Models: list those with a short name, fetch one, convert .bin files.")
+models_app = typer.Typer(help="Models: list those with a short name, fetch or check one, convert .bin files.")
 
 
 @models_app.command("list", epilog=keys(ModelsReport))
@@ -58,6 +59,43 @@ def models_fetch(
     if json:
         return show_json(entry)
     say(f"{name} is in {entry['folder']}")
+
+
+@models_app.command("check", epilog=keys(FidelityReport))
+def models_check(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL_HELP)],
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Compare a model's hooked copy with plain transformers: all blocks, on longer prompts than every load does.
+
+    A model that differs is refused (exit code 2): its numbers would be wrong. It is read twice.
+
+    Example: `eigenprune models check bundled`
+    """
+    model = open_view(name, dtype, device).model
+    with working(f"Checking {name}"):
+        from explorer.models import check_whole
+
+        found = check_whole(model)
+    report: FidelityReport = {
+        "model": model.source.name,
+        "model_digest": model.digest,
+        "architecture": model.architecture,
+        "dtype": found.dtype,
+        "tolerance": found.tolerance,
+        "differences": found.finite_differences,
+        "prefixes": found.prefixes,
+        "layers": found.layers,
+        "n_layers": found.n_layers,
+        "longest": found.longest,
+    }
+    if json:
+        return show_json(report)
+    rows = [(probe, "failed" if value is None else f"{value:.1e}") for probe, value in report["differences"].items()]
+    show_table(f"{name}: difference from plain transformers", ("probe", "nats"), rows)
+    say(f"{found.words()} {model.architecture}, {found.dtype}; prompts of up to {found.longest} tokens.")
 
 
 @models_app.command("convert", epilog=keys(ConvertedReport))

@@ -24,6 +24,25 @@ class ConvertedReport(TypedDict):
     tensors: int
 
 
+class FidelityReport(TypedDict):
+    """`models check`: how far hooked copies are from plain transformers, in nats, by probe (null: that probe failed).
+
+    `prefixes` says whether shared beginnings of prompts are read once, `layers` how many of `n_layers` blocks ran,
+    `longest` the tokens of the longest prompt.
+    """
+
+    model: str
+    model_digest: str
+    architecture: str
+    dtype: str
+    tolerance: float
+    differences: dict[str, float | None]
+    prefixes: bool
+    layers: int
+    n_layers: int
+    longest: int
+
+
 class ModelsReport(TypedDict):
     """`models list`."""
 

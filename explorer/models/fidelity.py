@@ -76,10 +76,18 @@ class Fidelity:
     n_layers: int
     longest: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """For a report; a difference that is not a number is null."""
-        found = {name: value if math.isfinite(value) else None for name, value in self.differences.items()}
-        return {**vars(self), "differences": found}
+    @property
+    def finite_differences(self) -> dict[str, float | None]:
+        """`differences` for a report: null for a probe that failed."""
+        return {name: value if math.isfinite(value) else None for name, value in self.differences.items()}
+
+    def words(self) -> str:
+        """One or two sentences for a model card."""
+        blocks = "all blocks" if self.layers == self.n_layers else f"{self.layers} of {self.n_layers} blocks"
+        whole = "" if self.prefixes else " Its cache cannot be continued: prompts with a shared beginning run whole."
+        return (
+            f"Within {self.largest:.0e} nats of plain transformers ({self.tolerance:g} allowed, {blocks} run).{whole}"
+        )
 
     @property
     def largest(self) -> float:

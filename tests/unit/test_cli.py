@@ -44,6 +44,7 @@ GROUPS = ("models", "tasks", "mask", "study", "cache")
 COMMANDS = {
     ("models", "list"): reports.ModelsReport,
     ("models", "fetch"): reports.ModelEntry,
+    ("models", "check"): reports.FidelityReport,
     ("tasks", "list"): task_reports.TasksReport,
     ("tasks", "show"): task_reports.TaskReport,
     ("tasks", "validate"): task_reports.ValidateReport,

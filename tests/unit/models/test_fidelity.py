@@ -17,15 +17,18 @@ from transformer_lens.model_bridge.generalized_components.attention import Atten
 from transformers import AutoModelForCausalLM
 
 from explorer.activations import read_prompt
+from explorer.attribution import Options, score
 from explorer.batches import batches
-from explorer.errors import ModelError
+from explorer.errors import ModelError, TaskError
 from explorer.evaluate import evaluate
+from explorer.keys import Kind, MatrixKey
 from explorer.models import Model, View, caches, check_whole, fidelity, load
 from explorer.models.fidelity import ALONE, BATCH, PARTS, compare, reference
 from explorer.models.view import copy_bridge
+from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task
-from explorer.tokens import encode_all
-from tests import tiny
+from tests import plain, tiny
+from tests.commands import refused, report, run
 from tests.families import FAMILIES, Family
 
 LIMIT = 8
@@ -68,12 +71,10 @@ SHARED = task(*((f"{SHOTS} {end}", " w4") for end in ("w9", "w3 w4", "w1 w6 w2",
 def plain_losses(folder: Path, task: Task) -> list[float]:
     """Plain transformers as a user gets it, anew for each example, one at a time, without a cache."""
     found = []
-    for one in encode_all(tiny.tokenizer(), task.train, task.around):
+    for example in task.train:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        ids = [*one.prompt, *one.answer[:-1]]
         with torch.no_grad():
-            logits = model(torch.tensor([ids]), use_cache=False).logits[0].log_softmax(dim=-1)
-        found.append(-sum(float(logits[len(one.prompt) - 1 + i, token]) for i, token in enumerate(one.answer)))
+            found.append(float(plain.example_loss(model, plain.encode_words(example))))
     return found
 
 
@@ -138,6 +139,29 @@ def test_batches_stay_on_one_side_of_a_rotary_limit(tmp_path: Path) -> None:
     assert {batch.shared for batch in batches(view, SHARED, SHARED.train)} == {9}  # beyond it alone, too
 
 
+def test_prompts_that_only_run_together_are_refused_across_a_rotary_limit(tmp_path: Path, svds: SvdCache) -> None:
+    view = opened(variant("qwen2", rope_parameters=LONGROPE), tmp_path).view()
+    with pytest.raises(TaskError, match="3 to 12 tokens: this model rotates long prompts otherwise"):
+        score(view, MIXED, svds, [MatrixKey(0, Kind.V)], scorer="as-released", options=Options(padded_to=16))
+
+
+def test_models_check_says_what_was_found(folder: Path, model: Model) -> None:
+    found = report("models", "check", folder, "--dtype", "float32")
+    assert (found["model"], found["model_digest"]) == (str(folder), model.digest)
+    assert (found["dtype"], found["tolerance"], found["layers"], found["n_layers"]) == ("float32", 1e-4, 2, 2)
+    assert found["prefixes"]
+    assert found["differences"].keys() == {ALONE, BATCH, PARTS}
+    assert all(0 < value < 1e-5 for value in found["differences"].values())
+    shown = run("models", "check", folder)
+    assert shown.exit_code == 0
+    assert "all blocks run" in " ".join(shown.stdout.split())
+
+
+def test_models_check_refuses(tmp_path: Path) -> None:
+    said = refused("models", "check", variant("gpt2", scale_attn_weights=False).save(tmp_path))
+    assert "scale_attn_weights is false" in said
+
+
 def test_two_views_do_not_share_frequencies_that_change_as_they_run(tmp_path: Path) -> None:
     model = opened(variant("qwen2", rope_parameters=LONGROPE), tmp_path)
     first, second = model.view(), model.view()
@@ -152,8 +176,9 @@ def test_a_cache_of_another_kind_makes_prompts_run_whole(tmp_path: Path) -> None
     model = opened(variant("gpt2", add_cross_attention=True), tmp_path)
     assert not model.fidelity.prefixes
     assert model.fidelity.differences[PARTS] == math.inf
-    assert model.fidelity.as_dict()["differences"][PARTS] is None
+    assert model.fidelity.finite_differences[PARTS] is None
     assert model.fidelity.largest < 1e-5
+    assert model.fidelity.words().endswith("run whole.")
 
 
 def test_the_lens_after_the_last_block_is_the_prediction(tmp_path: Path) -> None:
