@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explorer.progress import Progress
+from explorer.tasks.metric import METRIC_NAMES, RULE_OF, accuracy_name
 
 
 def notice(message: str) -> None:
@@ -103,6 +104,34 @@ def figures_row(name: str, figures: Mapping[str, Any]) -> tuple[str, str, str]:
     """Name, accuracy and loss of one evaluation, whose figures have the keys of `Evaluation.as_dict`."""
     accuracy = accuracy_text(figures["accuracy"], figures["accuracy_interval"], figures["n"])
     return name, accuracy, loss_text(figures["loss"], figures["loss_stderr"])
+
+
+def show_figures(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """A table of evaluations by name, whose figures have the keys of `Evaluation.as_dict`.
+
+    Where there are choices, the accuracy says what it counts, and those by the other metrics stand beside it.
+    """
+    first = rows[0][1]
+    if not first.get("choice"):
+        columns = ("", "accuracy [95 % interval]", "loss per example")
+        return show_table(title, columns, [figures_row(name, figures) for name, figures in rows])
+    others = [metric for metric in METRIC_NAMES if metric != first["metric"]]
+    found = []
+    for name, figures in rows:
+        _, accuracy, loss = figures_row(name, figures)
+        found.append((name, accuracy, *(percent(_by(figures, metric)["accuracy"]) for metric in others), loss))
+    headline = f"{accuracy_name(first['metric'], choices=True)} [95 % interval]"
+    show_table(title, ("", headline, *(METRIC_NAMES[one] for one in others), "loss per example"), found)
+    say(
+        f"Guessing among the choices gives {percent(first['guessing'])}, always the most frequent answer "
+        f"{percent(first['majority'])}."
+    )
+
+
+def _by(figures: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+    """The accuracy by a metric, of figures with choices."""
+    found: Mapping[str, Any] = figures["exact"] if metric == "exact" else figures["choice"][RULE_OF[metric]]
+    return found
 
 
 def points_text(value: float, stderr: float) -> str:

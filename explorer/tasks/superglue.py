@@ -165,6 +165,7 @@ CB = TaskSpec(
     _reader("cb", CB_LABELS, _pair),
     bos=False,
     needs_data=True,
+    chosen=True,
 )
 COPA = TaskSpec(
     "copa",
@@ -175,6 +176,7 @@ COPA = TaskSpec(
     _reader("copa", COPA_LABELS, _copa),
     bos=False,
     needs_data=True,
+    chosen=True,
 )
 RTE = TaskSpec(
     "rte",
@@ -185,4 +187,5 @@ RTE = TaskSpec(
     _reader("rte", RTE_LABELS, _pair),
     bos=False,
     needs_data=True,
+    chosen=True,
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
 
 from explorer.files import typed_path
-from explorer.tasks import BOS_RULES, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
+from explorer.tasks import BOS_RULES, METRICS, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
+from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui import links
 from explorer.ui.task_reading import Reading
 from explorer.ui.words import literal
@@ -18,6 +20,7 @@ UPLOADED = "JSONL or CSV file…"
 FILE_HINT = "Choose a task file in the sidebar to go on."
 READING_HINT = "The task is being read: the sidebar shows how far."
 DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
+_METRICS: Mapping[str, str] = {"auto": "choice where all have choices, else exact match", **METRIC_NAMES}
 _FILE_HELP = (
     "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor` "
     "and `split`."
@@ -45,14 +48,14 @@ def choose() -> tuple[Task | None, str]:
         upload = st.file_uploader("Task file", type=list(SUFFIXES), key="task_file", help=_FILE_HELP)
     elif needs_data:
         folder = _choose_folder(name)
-    shots, template, framing = _choose_wording(name, "{prompt}" if uploaded else TASKS[name].template)
+    shots, template, framing, metric = _choose_wording(name, "{prompt}" if uploaded else TASKS[name].template)
     hint = FILE_HINT if uploaded else DATA_HINT if needs_data else "Change the task in the sidebar to go on."
     if uploaded and upload is None:
         return None, hint
     if upload is not None:
-        reading = Reading(upload.name, shots, template, content=upload.getvalue(), framing=framing)
+        reading = Reading(upload.name, shots, template, content=upload.getvalue(), framing=framing, metric=metric)
     else:
-        reading = Reading(name, shots, template, folder, framing=framing)
+        reading = Reading(name, shots, template, folder, framing=framing, metric=metric)
     task = reading.task()
     if task is None:
         return None, READING_HINT if reading.under_way else hint
@@ -74,8 +77,8 @@ def _choose_folder(name: str) -> Path | None:
     return typed_path(typed) or Path(typed) if typed else None
 
 
-def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing]:
-    """Shots, template and framing; they start anew with each task."""
+def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing, str]:
+    """Shots, template, framing and metric; they start anew with each task."""
     shots_key, template_key = f"shots-{name}", f"template-{name}"
     links.restore("shots", shots_key, 0, _shots)
     links.restore("template", template_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
@@ -100,9 +103,27 @@ def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing]:
             help="Another prompt with the placeholders in braces; empty: the task's own.",
         )
         framing = _choose_framing(name)
+        metric = _choose_metric(name)
     links.keep("shots", shots, 0)
     links.keep("template", template, "")
-    return shots, template or None, framing
+    return shots, template or None, framing, metric
+
+
+def _choose_metric(name: str) -> str:
+    """What counts as right."""
+    key = f"metric-{name}"
+    links.restore("metric", key, METRICS[0], lambda text: text if text in METRICS else None)
+    metric = st.selectbox(
+        "Right is",
+        METRICS,
+        format_func=lambda one: _METRICS[one],
+        key=key,
+        persist_state="session",
+        help="What accuracy counts. A choice is the answer with the largest log-probability among the choices, summed "
+        "over its tokens or per token; the others stand beside it.",
+    )
+    links.keep("metric", metric, METRICS[0])
+    return metric
 
 
 def _choose_framing(name: str) -> Framing:
