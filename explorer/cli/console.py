@@ -109,19 +109,19 @@ def figures_row(name: str, figures: Mapping[str, Any]) -> tuple[str, str, str]:
 def show_figures(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     """A table of evaluations by name, whose figures have the keys of `Evaluation.as_dict`.
 
-    Where there are choices, the accuracy says what it counts, and those by the other metrics stand beside it.
+    Where there are choices, the accuracy says what it counts, and exact match, or the choice, stands beside it.
     """
     first = rows[0][1]
     if not first.get("choice"):
         columns = ("", "accuracy [95 % interval]", "loss per example")
         return show_table(title, columns, [figures_row(name, figures) for name, figures in rows])
-    others = [metric for metric in METRIC_NAMES if metric != first["metric"]]
+    other = "choice" if first["metric"] == "exact" else "exact"
     found = []
     for name, figures in rows:
         _, accuracy, loss = figures_row(name, figures)
-        found.append((name, accuracy, *(percent(_by(figures, metric)["accuracy"]) for metric in others), loss))
-    headline = f"{accuracy_name(first['metric'], choices=True)} [95 % interval]"
-    show_table(title, ("", headline, *(METRIC_NAMES[one] for one in others), "loss per example"), found)
+        found.append((name, accuracy, percent(_by(figures, other)["accuracy"]), loss))
+    headline = f"{accuracy_name(first['metric'], choices=True)}\n[95 % interval]"
+    show_table(title, ("", headline, METRIC_NAMES[other].replace(" ", "\n"), "loss per example"), found)
     say(
         f"Guessing among the choices gives {percent(first['guessing'])}, always the most frequent answer "
         f"{percent(first['majority'])}."

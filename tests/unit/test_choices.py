@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -288,7 +289,7 @@ def test_commands_follow_the_metric(file: Path, tmp_path: Path) -> None:
     assert by_token["accuracy"] == found["choice"]["mean"]["baseline"]["accuracy"]
     shown = run(*asked).stdout
     assert "accuracy (choice)" in shown
-    assert "exact match" in shown
+    assert re.search(r"exact\s.*\n.*match", shown)
     assert "Guessing among the choices gives 50.0 %" in shown
     assert "accuracy (exact match)" in run(*asked, "--metric", "exact").stdout
     assert "'best' is not a metric" in refused(*asked, "--metric", "best")
