@@ -25,6 +25,30 @@ SHORTEST_SHARED, WORTH_SHARING = 8, 0.25  # tokens, and share of all tokens, tha
 
 
 @dataclass(frozen=True, eq=False)
+class Readers:
+    """Texts whose tokens are read off the rows of a batch, where one row serves several (`explorer.readers`).
+
+    Attributes:
+        sources: for each of their tokens, at which of the batch's answer tokens the model predicts it.
+        rows, targets: for each of their tokens its text's number in this batch, and its id.
+        places: for each text its place among all texts.
+    """
+
+    sources: Int[Tensor, " text_token"]
+    rows: Int[Tensor, " text_token"]
+    targets: Int[Tensor, " text_token"]
+    places: Int[Tensor, " text"]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def same_as(self, other: Readers | None) -> bool:
+        """Whether both read the same texts at the same places."""
+        names = ("sources", "rows", "targets", "places")
+        return other is not None and all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Examples run together.
 
@@ -35,6 +59,8 @@ class Batch:
         rows, columns, targets: for each answer token its example in the batch, its index in `keep`, and its id.
         places: for each example its place among the examples that were cut into batches.
         shared: how many tokens at the beginning, the same for all examples, are worth reading once; 0 for none.
+        readers: what is measured instead of the examples' own answers; None for these. It is lost where examples are
+            picked, repeated or merged.
     """
 
     tokens: Int[Tensor, "batch position"]
@@ -45,14 +71,22 @@ class Batch:
     targets: Int[Tensor, " answer_token"]
     places: Int[Tensor, " batch"]
     shared: int = 0
+    readers: Readers | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
+    @property
+    def measured(self) -> Batch | Readers:
+        """What is measured on it: `readers`, or its examples."""
+        return self if self.readers is None else self.readers
+
     def same_as(self, other: Batch) -> bool:
-        """Whether both hold the same examples in the same order."""
+        """Whether both hold the same examples in the same order, and measure the same on them."""
         names = ("tokens", "real", "rows", "positions", "targets", "places")
-        return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)
+        if not all(torch.equal(getattr(self, name), getattr(other, name)) for name in names):
+            return False
+        return other.readers is None if self.readers is None else self.readers.same_as(other.readers)
 
     @property
     def positions(self) -> Int[Tensor, " answer_token"]:
@@ -70,6 +104,7 @@ class Batch:
             columns=self.columns.repeat(copies),
             targets=self.targets.repeat(copies),
             places=self.places.repeat(copies),
+            readers=None,
         )
 
     def only(self, wanted: Bool[Tensor, " batch"]) -> Batch:
@@ -83,6 +118,7 @@ class Batch:
             columns=self.columns[chosen],
             targets=self.targets[chosen],
             places=self.places[wanted],
+            readers=None,
         )
 
     @property
@@ -117,7 +153,8 @@ def batches(
     examples: Sequence[Example],
     batch_size: int | None = None,
     *,
-    portion: int | None = None,
+    portions: Sequence[int] | None = None,
+    encoded: Sequence[Encoded] | None = None,
 ) -> tuple[Batch, ...]:
     """Cut some examples of a task into batches for this view (by default of a size that suits it), the shortest first.
 
@@ -129,8 +166,9 @@ def batches(
         task: the task.
         examples: the examples.
         batch_size: most examples of one batch.
-        portion: batch the first so many examples, then the next, and so on: what has been run at any time is then the
-            beginning of a shuffled split, a random sample, and not its shortest examples.
+        portions: for each example the number of the portion that it is batched with, ascending: what has been run at
+            any time is then the beginning of a shuffled split, a random sample, and not its shortest examples.
+        encoded: the examples' tokens, where they are known.
 
     Raises:
         TaskError: no examples, one that is longer than the model reads, or one that `encode_for` refuses.
@@ -138,7 +176,7 @@ def batches(
     if not examples:
         raise TaskError("there are no examples to run: choose a split that has some.")
     longest = int(view.config.n_ctx)
-    encoded = encode_for(view.model, task, examples)
+    encoded = encode_for(view.model, task, examples) if encoded is None else encoded
     for example, one in zip(examples, encoded, strict=True):
         if not 0 < one.length <= longest:
             raise TaskError(
@@ -152,7 +190,7 @@ def batches(
         """Portion, side of the rotary limits, and length of the shared beginning."""
         turned = view.side(encoded[place].length)
         begins = bool(shared) and encoded[place].prompt[: len(shared)] == shared and view.side(len(shared)) == turned
-        return place // (portion or len(encoded)), turned, len(shared) if begins else 0
+        return 0 if portions is None else portions[place], turned, len(shared) if begins else 0
 
     found = []
     order = sorted(range(len(encoded)), key=lambda place: (apart(place), encoded[place].length))
@@ -243,6 +281,7 @@ def merged(batches: Sequence[Batch]) -> Batch:
         columns=torch.searchsorted(keep, positions),
         targets=torch.cat([batch.targets for batch in batches]),
         places=torch.cat([batch.places for batch in batches]),
+        readers=None,
     )
 
 

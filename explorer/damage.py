@@ -10,17 +10,18 @@ from explorer.edit import apply, empty_mask
 from explorer.evaluate import Comparison, Evaluation
 from explorer.masks import Mask
 from explorer.models import View
-from explorer.paired import McNemar, mcnemar
+from explorer.paired import McNemar
 from explorer.perplexity import TOKENS, Perplexity, growth, perplexity
 from explorer.progress import Progress, part
-from explorer.scoring import RULES, Alternatives, Rule, measure
+from explorer.scoring import Alternatives, measure
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Task
+from explorer.tasks.metric import RULES, Rule
 
 
 @dataclass(frozen=True)
 class TaskDamage:
-    """One task with the mask and without it; choices and leads where the task has them."""
+    """One task with the mask and without it; leads where the task has distractors."""
 
     task: Task
     split: str
@@ -30,7 +31,7 @@ class TaskDamage:
 
     @property
     def accuracy_test(self) -> McNemar:
-        """Exact McNemar test of the change of exact-match accuracy."""
+        """Exact McNemar test of the change of the accuracy, by the task's metric."""
         return self.comparison.accuracy_test
 
     def loss_interval(self, seed: int = 0) -> tuple[float, float]:
@@ -39,9 +40,7 @@ class TaskDamage:
 
     def choice_test(self, rule: Rule = "sum") -> McNemar | None:
         """Exact McNemar test of the change of choice accuracy; None without choices."""
-        if self.masked is None or self.baseline is None or not self.masked.picked():
-            return None
-        return mcnemar(self.masked.correct(rule), self.baseline.correct(rule))
+        return self.comparison.choice_test(rule)
 
     def as_dict(self) -> dict[str, Any]:
         """The figures for a report."""
@@ -165,4 +164,4 @@ def _measure(
 
 
 def _figures(evaluation: Evaluation, others: Alternatives | None) -> dict[str, Any]:
-    return {**evaluation.as_dict(), **({"choice": None, "lead": None} if others is None else others.as_dict())}
+    return {**evaluation.as_dict(), "lead": None if others is None else others.as_dict()["lead"]}

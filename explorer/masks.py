@@ -103,6 +103,7 @@ class Provenance(_Frozen):
 
     Attributes:
         task: its name; `task_digest`, `shots`, `template`, `bos`, `chat` and `system` say what was asked.
+        metric: what counted as right, if it was not the task's usual one.
         split: whose first `examples` were scored.
         strategy: what chose the values by the scores.
     """
@@ -115,6 +116,7 @@ class Provenance(_Frozen):
     bos: str = Field(default="auto", exclude_if=lambda bos: bos == "auto")
     chat: bool = Field(default=False, exclude_if=lambda chat: not chat)
     system: str | None = Field(default=None, exclude_if=lambda system: system is None)
+    metric: str | None = Field(default=None, exclude_if=lambda metric: metric is None)
     split: str | None = None
     examples: int | None = None
     seed: int | None = None

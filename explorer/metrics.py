@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,11 +22,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a model did on each example of a batch: summed answer loss (nats), exact match, argmax answer tokens."""
+    """What a model did on what is measured on a batch: summed loss (nats), exact match, argmax tokens.
 
-    loss: Float[Tensor, " batch"]
-    correct: Bool[Tensor, " batch"]
-    predicted: Int[Tensor, " answer_token"]
+    Of its examples, or of its texts where it has readers (`Batch.measured`).
+    """
+
+    loss: Float[Tensor, " text"]
+    correct: Bool[Tensor, " text"]
+    predicted: Int[Tensor, " text_token"]
 
 
 def run(view: View, batch: Batch) -> Outcome:
@@ -40,26 +44,51 @@ def run_all(view: View, batches: Sequence[Batch]) -> Iterator[Outcome]:
 
 
 def outcome(logits: Float[Tensor, "answer_token vocabulary"], batch: Batch) -> Outcome:
-    """Teacher-forced loss summed over each example's answer tokens, and exact match over all of them.
+    """Teacher-forced loss summed over each answer's tokens, and exact match over all of them.
 
     An example whose loss is not finite is wrong, whatever its argmax. Losses are float32 or wider and can be
     differentiated.
     """
+    measured = batch.measured
     loss = losses(logits, batch)
-    predicted = logits.argmax(dim=-1)
-    wrong = (predicted != batch.targets).to(loss.dtype)
+    predicted = _of_measured(logits.argmax(dim=-1), batch)
+    wrong = (predicted != measured.targets).to(loss.dtype)
     return Outcome(
         loss=loss,
-        correct=(loss.new_zeros(len(batch)).index_add(0, batch.rows, wrong) == 0) & loss.isfinite(),
+        correct=(loss.new_zeros(len(measured)).index_add(0, measured.rows, wrong) == 0) & loss.isfinite(),
         predicted=predicted,
     )
 
 
-def losses(logits: Float[Tensor, "answer_token vocabulary"], batch: Batch) -> Float[Tensor, " batch"]:
+def losses(logits: Float[Tensor, "answer_token vocabulary"], batch: Batch) -> Float[Tensor, " text"]:
     """Only the losses of `outcome`."""
+    measured = batch.measured
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    token_loss = torch.nn.functional.cross_entropy(wide, batch.targets, reduction="none")
-    return token_loss.new_zeros(len(batch)).index_add(0, batch.rows, token_loss)
+    token_loss = torch.nn.functional.cross_entropy(_of_measured(wide, batch), measured.targets, reduction="none")
+    return token_loss.new_zeros(len(measured)).index_add(0, measured.rows, token_loss)
+
+
+def _of_measured(values: Tensor, batch: Batch) -> Tensor:
+    """Values of a batch's answer tokens, for each token of what is measured."""
+    return values if batch.readers is None else values[batch.readers.sources]
+
+
+def pick(scores: Mapping[str, float]) -> str | None:
+    """The text with the largest score (log-probability, nats).
+
+    None where no text alone has the largest one, where that is not finite, and where any score is NaN: a tie is never
+    decided by order.
+    """
+    largest = max(scores.values())
+    leading = [text for text, score in scores.items() if score == largest]
+    sound = math.isfinite(largest) and not any(map(math.isnan, scores.values()))
+    return leading[0] if sound and len(leading) == 1 else None
+
+
+def share(hits: Sequence[bool]) -> dict[str, Any]:
+    """A share of examples with n and its 95 % Wilson interval."""
+    n, found = len(hits), sum(hits)
+    return {"n": n, "accuracy": found / n, "accuracy_interval": list(wilson_interval(found, n))}
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from explorer.batches import batches
 from explorer.evaluate import Comparison, Evaluation, evaluate_kept
 from explorer.models import View
 from explorer.progress import Progress
+from explorer.readers import measured_batches
 from explorer.residuals import Kept, keep
 from explorer.tasks import Example, Task
 
@@ -54,7 +54,8 @@ class Sample:
         Raises:
             SettingsError: a view of another model.
         """
-        return Comparison(evaluate_kept(view, self.examples, self.kept, progress), self.baseline)
+        metric = self.baseline.metric
+        return Comparison(evaluate_kept(view, self.examples, self.kept, progress, metric=metric), self.baseline)
 
 
 def draw_sample(
@@ -81,7 +82,7 @@ def draw_sample(
     Raises:
         TaskError: an empty split, or an example that this model cannot take.
     """
-    every = task.split(split, limit)
+    every, metric = task.split(split, limit), task.metric_of(split)
     bound = min(most, len(every))
     count = min(START, bound)
     _keep(view, task, every[:1])  # warm up
@@ -93,9 +94,9 @@ def draw_sample(
             progress(count, bound)
         if count == bound or took * min(2 * count, bound) / count > seconds:
             examples = every[:count]
-            return Sample(examples, len(every), kept, evaluate_kept(view, examples, kept), took)
+            return Sample(examples, len(every), kept, evaluate_kept(view, examples, kept, metric=metric), took)
         count = min(2 * count, bound)
 
 
 def _keep(view: View, task: Task, examples: tuple[Example, ...]) -> Kept:
-    return keep(view, batches(view, task, examples), memory_bytes=MEMORY_BYTES)
+    return keep(view, measured_batches(view, task, examples), memory_bytes=MEMORY_BYTES)

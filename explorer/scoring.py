@@ -2,38 +2,27 @@
 
 Every alternative (the answer, the choices, the distractor) is scored by the log-probability of all its tokens after
 the prompt. Two rules pick a choice: `sum` takes the largest log-probability; `mean` the largest per token, which does
-not favour short ones. On a tie the choice that is named first is picked.
-
-An alternative reads the prompt and all of itself but its last token. One that reads the beginning of what another one
-reads, as all alternatives of one token do, is scored from the other's run.
+not favour short ones. On a tie none is picked (`explorer.metrics.pick`).
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
-from explorer.batches import Batch, batches
 from explorer.errors import TaskError
-from explorer.evaluate import Evaluation, evaluate, gather
-from explorer.metrics import Mean, mean, outcome, wilson_interval
+from explorer.evaluate import Evaluation, collect, evaluate, evaluation
+from explorer.metrics import Mean, mean, pick, run_all, share
 from explorer.models import View
-from explorer.prefix import all_logits
 from explorer.progress import Progress
+from explorer.readers import measured_batches
 from explorer.tasks import Example, Task
-from explorer.tokens import Encoded, check_different, encode_for
-
-Rule = Literal["sum", "mean"]
-RULES: tuple[Rule, ...] = get_args(Rule)
+from explorer.tasks.metric import RULES, Rule
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,7 @@ class Alternatives:
         texts: for each example its alternatives: the answer, then other choices, then the distractor, each once.
         logprobs: for each of them log p(alternative | prompt), summed over its tokens, nats.
         tokens: for each of them how many tokens it has.
-        exact: loss and exact match of the answers, from the same run.
+        exact: the evaluation of the examples, from the same run.
     """
 
     examples: tuple[Example, ...]
@@ -53,17 +42,12 @@ class Alternatives:
     tokens: tuple[tuple[int, ...], ...]
     exact: Evaluation
 
-    def picked(self, rule: Rule = "sum") -> tuple[str, ...]:
-        """The choice that a rule picks, for each example that has choices, in their order.
-
-        A choice whose log-probability is not finite is never picked; "" where that leaves none.
-        """
-        found = []
-        for example, scores in zip(self.examples, self._scores(rule), strict=True):
-            if example.choices:
-                known = [choice for choice in example.choices if math.isfinite(scores[choice])]
-                found.append(max(known, key=scores.__getitem__, default=""))
-        return tuple(found)
+    def picked(self, rule: Rule = "sum") -> tuple[str | None, ...]:
+        """The choice that a rule picks, for each example that has choices, in their order; None on a tie."""
+        pairs = zip(self.examples, self._scores(rule), strict=True)
+        return tuple(
+            pick({one: scores[one] for one in example.choices}) for example, scores in pairs if example.choices
+        )
 
     def correct(self, rule: Rule = "sum") -> tuple[bool, ...]:
         """Whether the picked choice is the answer, for each example that has choices."""
@@ -105,12 +89,6 @@ class Alternatives:
         return found
 
 
-def share(hits: Sequence[bool]) -> dict[str, Any]:
-    """A share of examples with n and its 95 % Wilson interval."""
-    n, found = len(hits), sum(hits)
-    return {"n": n, "accuracy": found / n, "accuracy_interval": list(wilson_interval(found, n))}
-
-
 def has_alternatives(examples: Sequence[Example]) -> bool:
     """Whether any example has choices or a distractor."""
     return any(example.choices or example.distractor is not None for example in examples)
@@ -129,75 +107,12 @@ def alternatives(
     if not has_alternatives(examples):
         raise TaskError(f"the {split} split of {task.name} has neither choices nor distractors: measure exact match.")
     texts = tuple(_texts(example) for example in examples)
-    spread = tuple(one.answered(text) for one, mine in zip(examples, texts, strict=True) for text in mine)
-    encoded = encode_for(view.model, task, spread)
-    starts = list(accumulate(map(len, texts), initial=0))
-    for one, mine, (i, j) in zip(examples, texts, pairwise(starts), strict=True):
-        check_different(one, list(zip(mine, encoded[i:j], strict=True)))
-    run = _evaluate(view, task, spread, encoded, progress)
-    answers = starts[:-1]  # each example's answer is its first alternative
-    exact = Evaluation(
-        examples,
-        loss=tuple(run.loss[i] for i in answers),
-        correct=tuple(run.correct[i] for i in answers),
-        answers=tuple(run.answers[i] for i in answers),
-    )
-    lengths = [len(one.answer) for one in encoded]
-    logprobs = tuple(tuple(-loss for loss in run.loss[i:j]) for i, j in pairwise(starts))
-    return Alternatives(examples, texts, logprobs, tuple(tuple(lengths[i:j]) for i, j in pairwise(starts)), exact)
-
-
-def _evaluate(
-    view: View, task: Task, spread: tuple[Example, ...], encoded: Sequence[Encoded], progress: Progress | None
-) -> Evaluation:
-    """`evaluate` of some examples, each row run once for all that read it."""
-    rows = _shared_rows(encoded)
     with view.lock, torch.inference_mode():
-        prepared = batches(view, task, [spread[leader] for leader in rows])
-        readers = [_readers(batch, tuple(rows.values()), encoded) for batch in prepared]
-        runs = zip(all_logits(view, prepared), readers, strict=True)
-        results = (outcome(logits[sources], wide) for logits, (wide, sources) in runs)
-        return gather(view, spread, [wide for wide, _ in readers], results, progress)
-
-
-def _shared_rows(encoded: Sequence[Encoded]) -> dict[int, list[int]]:
-    """The examples to run, each with all that read no more than it does, itself among them."""
-    rows: dict[int, list[int]] = {}
-    leaders: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place in sorted(range(len(encoded)), key=lambda place: -encoded[place].length):
-        prompt, read = encoded[place].prompt, encoded[place].answer[:-1]
-        same = (one for one in leaders[prompt] if encoded[one].answer[: len(read)] == read)
-        leader = next(same, place)
-        if leader == place:
-            leaders[prompt].append(place)
-        rows.setdefault(leader, []).append(place)
-    return dict(sorted(rows.items()))
-
-
-def _readers(
-    batch: Batch, rows: Sequence[Sequence[int]], encoded: Sequence[Encoded]
-) -> tuple[Batch, Int[Tensor, " answer_token"]]:
-    """All examples that a batch's rows are run for, as a batch, and for each answer token that of the batch to ask."""
-    counts = batch.rows.bincount(minlength=len(batch))
-    firsts = (counts.cumsum(0) - counts).tolist()
-    examples = [(row, reader) for row, place in enumerate(batch.places.tolist()) for reader in rows[place]]
-    tokens = [
-        (number, firsts[row] + offset, target)
-        for number, (row, reader) in enumerate(examples)
-        for offset, target in enumerate(encoded[reader].answer)
-    ]
-    owners, readers = torch.tensor(examples, device=batch.rows.device).unbind(1)
-    numbers, sources, targets = torch.tensor(tokens, device=batch.rows.device).unbind(1)
-    wide = replace(
-        batch,
-        tokens=batch.tokens[owners],
-        real=batch.real[owners],
-        rows=numbers,
-        columns=batch.columns[sources],
-        targets=targets,
-        places=readers,
-    )
-    return wide, sources
+        prepared = measured_batches(view, task, examples, texts)
+        found = collect(view, prepared, run_all(view, prepared), texts, progress)
+    exact = evaluation(examples, found, task.metric_of(split))
+    logprobs = tuple(tuple(-one.loss for one in mine) for mine in found)
+    return Alternatives(examples, texts, logprobs, tuple(tuple(one.tokens for one in mine) for mine in found), exact)
 
 
 def measure(

@@ -59,7 +59,10 @@ with right:
         rows.append((example.prompt, example.answer, *pieces))
     st.dataframe(pd.DataFrame(rows, columns=["prompt", "answer", "prompt tokens", "answer tokens"]), hide_index=True)
     if comparison is not None:
-        st.markdown(f"Unpruned accuracy, {bench.split}: **{words.accuracy(comparison.baseline, bench.total)}**")
+        name = comparison.baseline.accuracy_name
+        st.markdown(f"Unpruned {name}, {bench.split}: **{words.accuracy(comparison.baseline, bench.total)}**")
+        if comparison.baseline.chosen_among:
+            st.caption(words.beside(comparison.baseline).capitalize())
         if len(bench.mask):
             accuracy = words.accuracy(comparison.masked, bench.total)
             st.markdown(f"With {len(bench.mask):,} values {bench.mask.state}: **{accuracy}**")

@@ -6,31 +6,28 @@ from typing import TYPE_CHECKING
 
 from explorer.cli.console import accuracy_text, loss_text, say
 from explorer.cli.reports import Choice, Lead, Leads, Share
+from explorer.tasks.metric import RULES
 
 if TYPE_CHECKING:
+    from explorer.evaluate import Comparison
     from explorer.scoring import Alternatives
 
 Measured = tuple["Alternatives", "Alternatives"]  # with the mask, unpruned
 _RULES = {"sum": "summed log-probability", "mean": "log-probability per token"}
 
 
-def choice_figures(masked: Alternatives, baseline: Alternatives) -> dict[str, Choice] | None:
+def choice_figures(comparison: Comparison) -> dict[str, Choice] | None:
     """Choice accuracy by each rule; None without choices."""
-    from explorer.paired import mcnemar
-    from explorer.scoring import RULES
-
-    if not masked.picked():
-        return None
     found: dict[str, Choice] = {}
     for rule in RULES:
-        after, before = masked.correct(rule), baseline.correct(rule)
-        test = mcnemar(after, before)
-        found[rule] = {
-            "masked": _share(after),
-            "baseline": _share(before),
-            "test": {"repaired": test.repaired, "broken": test.broken, "p": test.p},
-        }
-    return found
+        test = comparison.choice_test(rule)
+        if test is not None:
+            found[rule] = {
+                "masked": _share(comparison.masked.hits(rule)),
+                "baseline": _share(comparison.baseline.hits(rule)),
+                "test": {"repaired": test.repaired, "broken": test.broken, "p": test.p},
+            }
+    return found or None
 
 
 def lead_figures(masked: Alternatives, baseline: Alternatives, seed: int) -> Leads | None:

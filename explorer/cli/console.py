@@ -20,6 +20,7 @@ from rich.text import Text
 
 from explorer.finite import plain
 from explorer.progress import Progress
+from explorer.tasks.metric import METRIC_NAMES, RULE_OF, accuracy_name
 
 
 def notice(message: str) -> None:
@@ -107,6 +108,34 @@ def figures_row(name: str, figures: Mapping[str, Any]) -> tuple[str, str, str]:
     """Name, accuracy and loss of one evaluation, whose figures have the keys of `Evaluation.as_dict`."""
     accuracy = accuracy_text(figures["accuracy"], figures["accuracy_interval"], figures["n"])
     return name, accuracy, loss_text(figures["loss"], figures["loss_stderr"])
+
+
+def show_figures(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """A table of evaluations by name, whose figures have the keys of `Evaluation.as_dict`.
+
+    Where there are choices, the accuracy says what it counts, and exact match, or the choice, stands beside it.
+    """
+    first = rows[0][1]
+    if not first.get("choice"):
+        columns = ("", "accuracy [95 % interval]", "loss per example")
+        return show_table(title, columns, [figures_row(name, figures) for name, figures in rows])
+    other = "choice" if first["metric"] == "exact" else "exact"
+    found = []
+    for name, figures in rows:
+        _, accuracy, loss = figures_row(name, figures)
+        found.append((name, accuracy, percent(_by(figures, other)["accuracy"]), loss))
+    headline = f"{accuracy_name(first['metric'], choices=True)}\n[95 % interval]"
+    show_table(title, ("", headline, METRIC_NAMES[other].replace(" ", "\n"), "loss per example"), found)
+    say(
+        f"Guessing among the choices gives {percent(first['guessing'])}, always the most frequent answer "
+        f"{percent(first['majority'])}."
+    )
+
+
+def _by(figures: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+    """The accuracy by a metric, of figures with choices."""
+    found: Mapping[str, Any] = figures["exact"] if metric == "exact" else figures["choice"][RULE_OF[metric]]
+    return found
 
 
 def points_text(value: float, stderr: float) -> str:

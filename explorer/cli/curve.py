@@ -13,6 +13,7 @@ from explorer.cli.reports import CurveReport, CurveStop
 from explorer.cli.scoring import ScoringRequest, scoring
 from explorer.cli.setup import Asked, checked_gain
 from explorer.errors import SettingsError
+from explorer.tasks.metric import accuracy_name
 
 if TYPE_CHECKING:
     from explorer.search.curve import Stop
@@ -38,6 +39,7 @@ def curve(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Score on the first N examples of the train split.")
     ] = None,
@@ -59,7 +61,7 @@ def curve(
     Example: `eigenprune curve --model bundled --task int-mult --kinds Q,K --counts 1,2,4,8`
     """
     gain, wanted = checked_gain(gain), None if counts is None else _counts(counts)
-    asked = Asked(shots, template, data, bos, chat, system)
+    asked = Asked(shots, template, data, bos, chat, system, metric)
     request = ScoringRequest(model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, asked)
     most = len(request.opened.split(split, eval_limit))
     view, scores = request.run(max(wanted or [0]))
@@ -115,7 +117,8 @@ def _show(report: CurveReport, state: str) -> None:
                 "-" if predicted is None else f"{predicted:+.3f} nats",
             )
         )
+    accuracy_column = accuracy_name(report["baseline"]["metric"], choices=report["baseline"]["choice"] is not None)
     title = f"{report['model']} on {report['task']}, {report['eval_split']} split, lowest-scored values {state}"
-    show_table(title, ("values", "accuracy [95 % interval]", "change of the loss", "predicted"), rows)
+    show_table(title, ("values", f"{accuracy_column} [95 % interval]", "change of the loss", "predicted"), rows)
     _, accuracy, loss = figures_row("", report["baseline"])
-    say(f"Unpruned: accuracy {accuracy}, loss {loss} per example; {report['scored']:,} values are scored.")
+    say(f"Unpruned: {accuracy_column} {accuracy}, loss {loss} per example; {report['scored']:,} values are scored.")

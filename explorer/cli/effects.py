@@ -38,6 +38,7 @@ def effects(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: options.Limit = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -53,7 +54,7 @@ def effects(
     """
     values = [one for text in value for one in _values(text)]
     removal, seed = removal_mode(mode), seed_or_default(seed)
-    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system))
+    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system, metric))
     from explorer.masks import load_mask
 
     at = None if mask is None else load_mask(mask)

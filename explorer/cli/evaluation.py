@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from explorer.cli import options
 from explorer.cli.answers import Measured, choice_figures, lead_figures, show_choice, show_lead
 from explorer.cli.console import (
-    figures_row,
     loss_text,
     losses_text,
     notice,
     points_text,
     range_text,
     say,
+    show_figures,
     show_json,
-    show_table,
     working,
 )
 from explorer.cli.control_pool import ControlPool
-from explorer.cli.reports import Change, Controls, EvalReport, Figures, NotFinite
+from explorer.cli.reports import Change, Controls, EvalReport, Figures, Headline, NotFinite
 from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default, wording
 from explorer.errors import SettingsError
 from explorer.tasks import Task
@@ -48,6 +48,7 @@ def evaluate(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: options.Limit = None,
     controls: Annotated[
         int,
@@ -87,14 +88,15 @@ def evaluate(
 ) -> None:
     """Measure accuracy and loss with a mask, beside the unpruned model on the same examples.
 
-    Accuracy is exact match over all answer tokens, with its 95 % interval; losses are nats per example with their
-    standard error. Tasks with choices also get the accuracy of the most probable choice, tasks with distractors how far
-    the answer leads. Changes come with McNemar's exact test and a paired bootstrap interval.
+    Where all examples have choices, accuracy is how often the most probable choice is right, with exact match beside
+    it, else exact match over all answer tokens; --metric says otherwise. It has its 95 % interval; losses are nats per
+    example with their standard error. Tasks with distractors also get how far the answer leads. Changes come with
+    McNemar's exact test and a paired bootstrap interval.
 
     Example: `eigenprune eval --model bundled --task int-mult --mask mask.json --controls 20`
     """
     seed = seed_or_default(seed)
-    opened = open_task(task, seed, split, limit, Asked(shots, template, data, bos, chat, system))
+    opened = open_task(task, seed, split, limit, Asked(shots, template, data, bos, chat, system, metric))
     given = _read(mask, opened) if mask is not None else None
     if controls and not given:
         raise SettingsError("--controls needs something to compare with: give a --mask that removes at least 1 value.")
@@ -186,7 +188,7 @@ class _Run:
         return told
 
     def exact(self, mask: Mask, what: str) -> Evaluation:
-        """Loss and exact match only."""
+        """Loss and accuracy only."""
         from explorer.edit import apply
         from explorer.evaluate import evaluate
 
@@ -238,7 +240,7 @@ def _report(
         "mode": None if mask is None else mask.mode,
         "gain": None if mask is None else mask.gain,
         "mask_digest": None if mask is None else mask.digest,
-        **figures_of(comparison.masked, 0 if mask is None else len(mask)),
+        **headline_of(comparison.masked, 0 if mask is None else len(mask)),
         "baseline": figures_of(comparison.baseline, 0),
         "loss_change": change_of(comparison.loss_change),
         "loss_change_interval": list(comparison.loss_interval(seed)),
@@ -247,7 +249,7 @@ def _report(
         "repaired": len(comparison.repaired),
         "broken": len(comparison.broken),
         "not_finite": unusable,
-        "choice": None if answers is None else choice_figures(*answers),
+        "choice": choice_figures(comparison),
         "lead": None if answers is None else lead_figures(*answers, seed),
         "controls": drawn,
     }
@@ -255,14 +257,13 @@ def _report(
 
 def figures_of(evaluation: Evaluation, removed: int) -> Figures:
     """The figures of an evaluation, under a mask that removes so many values."""
-    return {
-        "n": evaluation.n,
-        "accuracy": evaluation.accuracy,
-        "accuracy_interval": list(evaluation.accuracy_interval),
-        "loss": evaluation.mean_loss.value,
-        "loss_stderr": evaluation.mean_loss.stderr,
-        "removed": removed,
-    }
+    return {**headline_of(evaluation, removed), "choice": evaluation.as_dict()["choice"]}
+
+
+def headline_of(evaluation: Evaluation, removed: int) -> Headline:
+    """The figures of an evaluation without the rules of choosing."""
+    found = {name: value for name, value in evaluation.as_dict().items() if name != "choice"}
+    return {**found, "removed": removed}  # type: ignore[typeddict-item]
 
 
 def change_of(mean: Mean) -> Change:
@@ -271,11 +272,12 @@ def change_of(mean: Mean) -> Change:
 
 
 def _show(report: EvalReport, mask: Mask | None) -> None:
-    rows = [figures_row("unpruned", report["baseline"])]
+    rows: list[tuple[str, Mapping[str, Any]]] = [("unpruned", report["baseline"])]
     if mask is not None:
-        rows.append(figures_row(f"{len(mask):,} {mask.state} ({mask.mode})", report))
+        picked = {rule: one["masked"] for rule, one in (report["choice"] or {}).items()}
+        rows.append((f"{len(mask):,} {mask.state} ({mask.mode})", {**report, "choice": picked or None}))
     title = f"{report['model']} ({report['dtype']}) on {report['task']}, {report['split']} split"
-    show_table(title, ("", "accuracy [95 % interval]", "loss per example"), rows)
+    show_figures(title, rows)
     pruned = mask is not None
     if report["choice"] is not None:
         show_choice(report["choice"], pruned=pruned)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import typer
 
 from explorer.cli import options
-from explorer.cli.console import figures_row, say, show_json, show_table, working
+from explorer.cli.console import say, show_figures, show_json, working
 from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default, wording
 
 
@@ -59,6 +60,7 @@ def finetune(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Use only the first N examples of every split.")
     ] = None,
@@ -75,7 +77,7 @@ def finetune(
     Example: `eigenprune finetune --model bundled --task int-mult --epochs 2 --lr 1e-4 --out tuned`
     """
     seed = seed_or_default(seed)
-    opened = open_task(task, seed, "train", limit, Asked(shots, template, data, bos, chat, system))
+    opened = open_task(task, seed, "train", limit, Asked(shots, template, data, bos, chat, system, metric))
     from explorer.finetune import Training, check_out
     from explorer.finetune import finetune as run
 
@@ -94,12 +96,11 @@ def finetune(
 
 
 def _show(report: FinetuneReport) -> None:
-    rows = []
+    rows: list[tuple[str, Mapping[str, Any]]] = []
     for split in report["before"]:
-        rows.append(figures_row(f"before, {split}", report["before"][split]))
-        rows.append(figures_row(f"after, {split}", report["after"][split]))
+        rows += [(f"{when}, {split}", report[when][split]) for when in ("before", "after")]
     title = f"{report['model']} on {report['task']}: {report['steps']:,} steps of {report['optimizer']}"
-    show_table(title, ("", "accuracy [95 % interval]", "loss per example"), rows)
+    show_figures(title, rows)
     for split, change in report["change"].items():
         test, (low, high) = change["accuracy_test"], change["loss"]["interval"]
         say(

@@ -44,6 +44,14 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given."),
 ]
+Metric = Annotated[
+    str,
+    typer.Option(
+        "--metric",
+        help="What counts as right: exact (every answer token), choice (the answer has the largest log-probability of "
+        "its choices), choice-mean (the largest per token); auto: choice where all examples of a split have choices.",
+    ),
+]
 Kinds = Annotated[str, typer.Option("--kinds", help="Some of Q, K, V, O, IN, GATE, OUT with commas between, or all.")]
 Stacked = Annotated[bool, typer.Option("--stacked", help="Take attention matrices whole instead of per head.")]
 Scorer = Annotated[

@@ -36,6 +36,7 @@ def score(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: options.Limit = None,
     seed: options.Seed = None,
     bootstrap: options.Bootstrap = 0,
@@ -63,7 +64,7 @@ def score(
     """
     settings = {"bootstrap": bootstrap, "steps": steps, "path": path, "draws": draws}
     settings |= {"batch_size": batch_size, "answer_token": answer_token}
-    asked = Asked(shots, template, data, bos, chat, system)
+    asked = Asked(shots, template, data, bos, chat, system, metric)
     request = ScoringRequest(
         model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, asked, settings, mask
     )
@@ -108,6 +109,7 @@ def prune(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: options.Limit = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -125,19 +127,9 @@ def prune(
     gain = checked_gain(gain)
     refuse_unwritable(out)
     request = ScoringRequest(
-        model,
-        task,
-        kinds,
-        scorer,
-        mode,
-        stacked,
-        limit,
-        seed,
-        basis,
-        dtype,
-        device,
-        Asked(shots, template, data, bos, chat, system),
-    )
+        model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device,
+        Asked(shots, template, data, bos, chat, system, metric),
+    )  # fmt: skip
     view, scores, mask = _choose(request, strategy, count, gain)
     mask.save(out)
     measure = command("eval", "--model", model, "--task", task, "--mask", str(out), *request.carried(scores.seed))

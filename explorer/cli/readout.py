@@ -38,6 +38,7 @@ def readout(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: options.Limit = 64,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -54,7 +55,7 @@ def readout(
     Example: `eigenprune readout --model bundled --matrix L0.K.H1 --task int-mult --index 0`
     """
     key, removal, seed = parse_key(matrix), removal_mode(mode), seed_or_default(seed)
-    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system))
+    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system, metric))
     view = open_for([opened], SPLIT, limit, model, dtype, device, basis)
     report = _report(view, key, opened, index or (), tokens, removal, limit)
     if json:

@@ -178,15 +178,38 @@ class PruneReport(Scoring):
     values: list[ScoredValue]
 
 
-class Figures(TypedDict):
-    """One evaluation: accuracy with its 95 % Wilson interval, mean loss with its standard error, values removed."""
+class Share(TypedDict):
+    """An accuracy with its 95 % Wilson interval."""
 
     n: int
+    accuracy: float
+    accuracy_interval: list[float]
+
+
+class Headline(TypedDict):
+    """One evaluation: accuracy with its 95 % Wilson interval, mean loss with its standard error, values removed.
+
+    `accuracy` is by the `metric` (exact, choice, choice-mean); `exact` is exact match whatever the metric. `guessing`
+    is the accuracy of guessing blindly among the choices, `majority` that of always giving the most frequent answer;
+    both are null without choices.
+    """
+
+    n: int
+    metric: str
     accuracy: float
     accuracy_interval: list[float]
     loss: float
     loss_stderr: float
     removed: int
+    exact: Share
+    guessing: float | None
+    majority: float | None
+
+
+class Figures(Headline):
+    """One evaluation, with the accuracy of each rule of choosing (`sum`, `mean`); null without choices."""
+
+    choice: dict[str, Share] | None
 
 
 class Change(TypedDict):
@@ -235,14 +258,6 @@ class Controls(TypedDict):
     percentile: Percentile
 
 
-class Share(TypedDict):
-    """An accuracy with its 95 % Wilson interval."""
-
-    n: int
-    accuracy: float
-    accuracy_interval: list[float]
-
-
 class Test(TypedDict):
     """McNemar's exact test: examples that went from wrong to right and from right to wrong, two-sided p."""
 
@@ -285,7 +300,7 @@ class NotFinite(TypedDict):
     note: str
 
 
-class EvalReport(Figures):
+class EvalReport(Headline):
     """`eval`: `mode`, `gain` and `mask_digest` are null without a mask, `controls` is null without `--controls`.
 
     With a `gain` above 0 the values counted as `removed` are scaled to it.

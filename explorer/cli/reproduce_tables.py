@@ -8,15 +8,20 @@ from typing import Any
 
 from explorer.cli.console import accuracy_text, loss_text, percent, range_text
 from explorer.reproduce.cells import Cell, Control, Figures
-from explorer.reproduce.recipe import Published, Recipe
+from explorer.reproduce.recipe import Published, Recipe, Released
 from explorer.reproduce.verdict import recovered, verdict
 from explorer.search.controls import DEFAULT
+from explorer.tasks import TASKS
+from explorer.tasks.metric import METRIC_NAMES
 
 NONE = "-"
 WHO = ("model", "task", "strategy")
 # What the terminal shows in a table of its own, so that each fits.
 SECTIONS = (
-    ("test accuracy [95 % interval]", ("published", "removed", "before", "as released", "corrected", "after")),
+    (
+        "test accuracy [95 % interval]",
+        ("published", "removed", "right is", "before", "as released", "corrected", "after", "exact match"),
+    ),
     (
         "published value inside our interval",
         ("before inside", "as released inside", "corrected inside", "after inside"),
@@ -158,18 +163,19 @@ def _after(cell: Cell | None, base: Cell | None) -> str:
 
 def _strategy_row(entry: Entry, entries: Sequence[Entry]) -> Row:
     recipe, cell = entry.recipe, entry.cell
+    cells = [one.cell for one in entries if one.cell is not None]
     row = {
         "model": recipe.model.title,
         "task": recipe.task.name,
         "strategy": f"{recipe.strategy.name}, {recipe.strategy.kinds}",
         "removed": NONE if cell is None else f"{cell.removed:,}" + (", time was up" if cell.stopped == "time" else ""),
+        **_metric_columns(recipe, cell, entries),
         "before": NONE if cell is None else _accuracy(cell.before),
         "after": NONE if cell is None else _accuracy(cell.after),
         "loss before": NONE if cell is None else _loss(cell.before),
         "loss after": NONE if cell is None else _loss(cell.after),
         **_control_columns(cell),
     }
-    cells = [one.cell for one in entries if one.cell is not None]
     if any(one.recipe.published for one in entries):
         row |= _published_columns(recipe.published, cell)
     if any(one.whole_after is not None and one.whole_after != one.after for one in cells):
@@ -179,6 +185,24 @@ def _strategy_row(entry: Entry, entries: Sequence[Entry]) -> Row:
     if any(one.found is not None for one in cells):
         row |= _truth_columns(cell)
     return row
+
+
+def _metric_columns(recipe: Recipe, cell: Cell | None, entries: Sequence[Entry]) -> Row:
+    """What counts as right, where a task of the table has choices, and exact match where it is another accuracy."""
+    if not any(TASKS[one.recipe.task.name].chosen for one in entries):
+        return {}
+    said = NONE if cell is None else METRIC_NAMES[cell.after.metric]
+    if isinstance(recipe.strategy, Released):
+        said = f"answer token {recipe.strategy.answer_token}"
+    found = {"right is": said}
+    if any(one.cell is not None and one.cell.after.metric != "exact" for one in entries):
+        found["exact match"] = NONE if cell is None else _exact(cell)
+    return found
+
+
+def _exact(cell: Cell) -> str:
+    before, after = (one.exact or one for one in (cell.whole_before or cell.before, cell.whole_after or cell.after))
+    return f"{percent(before.accuracy)} -> {percent(after.accuracy)}"
 
 
 def _published_columns(published: Published | None, cell: Cell | None) -> Row:

@@ -110,6 +110,7 @@ def search(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: options.Limit = None,
     seed: options.Seed = None,
     split_seed: Annotated[
@@ -157,6 +158,8 @@ def search(
             raise SettingsError("--as-released has a report of its own: leave out --report and --also.")
         if splits != seed:
             raise SettingsError("--as-released has one seed for everything: leave out --split-seed.")
+        if metric not in ("auto", "exact"):
+            raise SettingsError("--as-released counts exact match, as the released code does: leave out --metric.")
         check_alone(strategy, layers, mode, stacked=stacked, per_kind=per_kind)
         return AsReleased(
             model, task, asked, kinds, fraction, batch_size, answer_token, limit, test_limit, seed,
@@ -166,7 +169,7 @@ def search(
         raise SettingsError("--fraction, --batch-size and --answer-token belong to --as-released: add it.")
     _check_places(out, report)
     some, wanted, removal = kinds_or_all(kinds), layers_or_all(layers), removal_mode(mode)
-    opened = open_task(task, splits, "train", limit, asked)
+    opened = open_task(task, splits, "train", limit, replace(asked, metric=metric))
     opened.split("test", test_limit)
     others = open_tasks(also or [], splits, "test", test_limit, replace(asked, template=None))
     view = open_for([opened], "train", limit, model, dtype, device, basis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from explorer.cli.console import figures_row, range_text, say, show_table
+from explorer.cli.console import range_text, say, show_figures, show_table
 
 if TYPE_CHECKING:
     from explorer.search.report_file import Compared, Control, Figures, SearchFile
@@ -16,14 +16,13 @@ _WHY = {"time": " Time was up.", "stopped": " It was stopped."}
 def show_report(report: SearchFile) -> None:
     """The test figures, beside what they are compared with, and what they cost."""
     name = f"{report.removed:,} removed ({report.mode})"
-    show_table(
+    show_figures(
         f"{report.model} on {report.task}: {report.strategy}",
-        ("", "accuracy [95 % interval]", "loss per example"),
         [
-            figures_row("unpruned, test", _plain(report.baseline)),
-            figures_row(f"{name}, test", _plain(report.test)),
-            figures_row(f"{name}, validation", _plain(report.validation)),
-            figures_row(f"{name}, train", _plain(report.train)),
+            ("unpruned, test", _plain(report.baseline)),
+            (f"{name}, test", _plain(report.test)),
+            (f"{name}, validation", _plain(report.validation)),
+            (f"{name}, train", _plain(report.train)),
         ],
     )
     if report.test_limit is not None:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from explorer.cli.console import notice, working
 from explorer.config import DTYPES, settings
@@ -84,7 +84,7 @@ def seed_or_default(seed: int | None) -> int:
 
 @dataclass(frozen=True)
 class Asked:
-    """How a task is asked: the options --shots, --template, --data, --bos, --chat and --system."""
+    """How a task is asked: the options --shots to --system; --metric says what counts as right."""
 
     shots: int = 0
     template: str | None = None
@@ -92,6 +92,7 @@ class Asked:
     bos: str = "auto"
     chat: bool = False
     system: str | None = None
+    metric: str = "auto"
 
     @property
     def framing(self) -> Framing:
@@ -103,6 +104,7 @@ class Asked:
         named = (("--template", self.template), ("--data", None if self.data is None else str(self.data)))
         words = [word for name, value in named if value is not None for word in (name, value)]
         words += ["--shots", str(self.shots)] if self.shots else []
+        words += [] if self.metric == "auto" else ["--metric", self.metric]
         return [*words, *framing_words(self.framing)]
 
 
@@ -136,10 +138,9 @@ def wording(task: Task) -> Wording:
 def read_task(name: str, seed: int, asked: Asked = ZERO_SHOT) -> Task:
     """Load a task as it is to be asked; a backslash and an n in a template are a line break."""
     template = None if asked.template is None else typed(asked.template)
+    options: dict[str, Any] = {"data": asked.data, "framing": asked.framing, "metric": asked.metric}
     with working(f"Reading {name}") as progress:
-        task = load_task(
-            name, seed, shots=asked.shots, template=template, data=asked.data, framing=asked.framing, progress=progress
-        )
+        task = load_task(name, seed, shots=asked.shots, template=template, progress=progress, **options)
     for sentence in task.notices:
         notice(f"{task.name}: {sentence}")
     return task
@@ -149,9 +150,22 @@ def open_task(name: str, seed: int, split: str, limit: int | None, asked: Asked 
     """Load a task and make sure that the split can be used, before anything slow begins."""
     task = read_task(name, seed, asked)
     task.split(split, limit)
+    if some := open_ended(task, split):
+        notice(some)
     if seen := task.seen(split):
         notice(f"{seen:,} of {len(task.split(split)):,} {split} examples of {task.name} are in an earlier split, too.")
     return task
+
+
+def open_ended(task: Task, split: str) -> str | None:
+    """The sentence about a split of which only some examples have choices, unless the metric was asked for."""
+    examples = task.split(split)
+    count = sum(bool(one.choices) for one in examples)
+    if task.metric != "auto" or count in (0, len(examples)):
+        return None
+    return (
+        f"{count:,} of {len(examples):,} {split} examples of {task.name} have choices: accuracy is exact match for all."
+    )
 
 
 def kinds_or_all(text: str) -> tuple[Kind, ...] | None:

@@ -56,6 +56,7 @@ def scorers(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     seed: options.Seed = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write every measured value to this CSV file as well.")
@@ -85,7 +86,7 @@ def scorers(
     if out is not None:
         refuse_unwritable(out)
     chosen, removal, seed = kinds_or_all(kinds), removal_mode(mode), seed_or_default(seed)
-    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system))
+    opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system, metric))
     view = open_for([opened], SPLIT, limit, model, dtype, device, basis)
     with working("Measuring exact effects") as progress:
         study = study_scorers(

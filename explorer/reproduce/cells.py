@@ -17,6 +17,7 @@ from explorer.finite import plain
 from explorer.masks import Mask
 from explorer.reproduce.recipe import Recipe
 from explorer.search.controls import by_today
+from explorer.tasks.metric import Metric, Rule
 
 SCHEMA_VERSION: Literal[1] = 1
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -27,18 +28,33 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class Accuracy(_Frozen):
+    """A share of examples with its 95 % Wilson interval."""
+
+    n: int = Field(ge=1)
+    accuracy: Share
+    accuracy_interval: _Pair
+
+
 class Figures(_Frozen):
     """One evaluation: accuracy as a share with its 95 % Wilson interval, loss in nats per example.
 
-    A loss or a spread that is not a number is None.
+    A loss or a spread that is not a number is None. Cells of earlier versions have no metric: theirs is exact match.
+    `exact`, and by rule `choice`, are the accuracies whatever the metric is; `guessing` and `majority` are what blind
+    guessing and always the most frequent answer give. They are None without choices, and in earlier cells.
     """
 
     n: int = Field(ge=1)
+    metric: Metric = "exact"
     accuracy: Share
     accuracy_interval: _Pair
     loss: float | None
     loss_stderr: float | None
     not_finite: int = Field(default=0, ge=0)
+    exact: Accuracy | None = None
+    choice: dict[Rule, Accuracy] | None = None
+    guessing: Share | None = None
+    majority: Share | None = None
 
     @classmethod
     def of(cls, figures: dict[str, Any]) -> Figures:

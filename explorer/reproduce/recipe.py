@@ -7,7 +7,8 @@
     note = "..."                            # for the reader
 
     [model]     name, source, revision (hub ids only), label, dtype
-    [task]      name, template, limit, validation_limit, test_limit (first N examples), reference_shots
+    [task]      name, template, limit, validation_limit, test_limit (first N examples), reference_shots,
+                metric (auto, exact, choice, choice-mean; auto is exact as released, and beside published accuracies)
     [strategy]  name = "as-released": kinds, fraction, batch_size, answer_token
                 name = a search: kinds, max_removed, seconds, max_growth, mode, scorer, stacked
     [finetune]  before pruning: epochs, learning_rate, batch_size, optimizer
@@ -31,7 +32,7 @@ from explorer.errors import MatrixError, SettingsError
 from explorer.files import digest, ordinary
 from explorer.keys import Kind, MatrixKey, parse_kinds
 from explorer.search.controls import EARLIER, PER_MATRIX
-from explorer.tasks import TASKS, Task, load_task
+from explorer.tasks import TASKS, AskedMetric, Metric, Task, load_task
 
 AS_RELEASED = "as-released"
 MAX_BYTES = 100_000
@@ -73,6 +74,7 @@ class TaskPart(_Frozen):
     validation_limit: Count | None = None
     test_limit: Count | None = None
     reference_shots: int = Field(default=0, ge=0, le=64)
+    metric: AskedMetric = "auto"
 
     @field_validator("name")
     @classmethod
@@ -197,6 +199,8 @@ class Recipe(_Frozen):
 
     @model_validator(mode="after")
     def _measurable(self) -> Self:
+        if self.released and self.task.metric not in ("auto", "exact"):
+            raise ValueError("as released, what counts is exact match: leave out task.metric")
         stacked = isinstance(self.strategy, Searched) and self.strategy.stacked
         if self.truth and stacked:
             raise ValueError("truth.values names heads, so strategy.stacked must be false")
@@ -215,12 +219,19 @@ class Recipe(_Frozen):
             del decides["model"][words]
         # What was measured under the earlier name stays: in recipes it always was this control.
         decides["controls"] = [EARLIER if name == PER_MATRIX else name for name in decides["controls"]]
+        if self.task.metric == "auto":  # as recipes were before they had one
+            del decides["task"]["metric"]
         return digest([json.dumps(decides, sort_keys=True).encode()])
 
     def load_task(self, data: Path | None, *, shots: int = 0) -> Task:
         """The whole task; `data` is used by tasks that need it. Raises TaskError."""
-        folder = data if TASKS[self.task.name].needs_data else None
-        return load_task(self.task.name, self.seed, shots=shots, template=self.task.template, data=folder)
+        folder, how = data if TASKS[self.task.name].needs_data else None, self.task
+        return load_task(how.name, self.seed, shots=shots, template=how.template, data=folder, metric=how.metric)
+
+    def metric_of(self, task: Task) -> Metric:
+        """What counts as right on the test split of its task: exact match, as in a published table, if there is one."""
+        like_published = self.released or (self.published is not None and self.task.metric == "auto")
+        return "exact" if like_published else task.metric_of("test")
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -27,7 +27,7 @@ from explorer.search.problem import Problem
 from explorer.search.released import ReleasedSettings, run_released
 from explorer.search.report import search
 from explorer.svd_cache import SvdCache
-from explorer.tasks import TASKS, Task
+from explorer.tasks import TASKS, Task, with_metric
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,14 @@ class Runner:
         return Outcome(recipe, cell)
 
     def _kept(self, recipe: Recipe) -> Cell | None:
-        """The stored cell, unless the recipe, the local model that is given, or the data have changed."""
+        """The stored cell, unless the recipe, the local model, the data, or what counts as right have changed."""
         cell = self._store.load(recipe)
         if cell is None or (self._models.given(recipe) or cell.source) != cell.source:
             return None
         try:
-            return cell if self._task(recipe).digest == cell.task_digest else None
+            task = self._task(recipe)
+            same = task.digest == cell.task_digest and recipe.metric_of(task) == cell.after.metric
+            return cell if same else None
         except NotHadError:
             return cell
 
@@ -101,7 +103,7 @@ class Runner:
 
     def _measure(self, recipe: Recipe, progress: Progress | None) -> tuple[Cell, Mask]:
         whole = self._task(recipe)
-        task = _cut(whole, recipe.task.validation_limit)
+        task = with_metric(_cut(whole, recipe.task.validation_limit), recipe.metric_of(whole))
         model = self._models.get(recipe, whole, part(progress, 0.0, 0.1))
         view, bar = model.view(), part(progress, 0.1, 1.0)
         reference = self._reference(recipe, view)
@@ -124,6 +126,7 @@ class Runner:
         if not recipe.task.reference_shots:
             return None
         task = self._task(recipe, shots=recipe.task.reference_shots)
+        task = with_metric(task, recipe.metric_of(task))
         return _figures(evaluate(view, task, "test", limit=recipe.task.test_limit))
 
 

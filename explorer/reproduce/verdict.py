@@ -41,7 +41,7 @@ def inside(percent: float, figures: Figures) -> bool:
 
 
 def recovered(cell: Cell) -> float | None:
-    """(pruned - unpruned) / (unpruned with shots - unpruned), accuracies over all answer tokens.
+    """(pruned - unpruned) / (unpruned with shots - unpruned), accuracies by one metric, over all answer tokens.
 
     The share of what examples in the prompt bring that the mask brings without them; negative if the mask harms. None
     without a reference, or if examples bring nothing.
@@ -49,5 +49,7 @@ def recovered(cell: Cell) -> float | None:
     if cell.reference is None:
         return None
     before, after = cell.whole_before or cell.before, cell.whole_after or cell.after
+    if cell.reference.metric != before.metric:
+        return None
     gain = cell.reference.accuracy - before.accuracy
     return (after.accuracy - before.accuracy) / gain if gain > 0 else None

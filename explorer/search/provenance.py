@@ -29,7 +29,7 @@ def provenance(
     if isinstance(task, str):
         return made
     asked = {"task_digest": task.digest, "shots": task.shots, "template": task.template, **task.framing.as_dict()}
-    return made.model_copy(update=asked)
+    return made.model_copy(update=asked | ({} if task.metric == "auto" else {"metric": task.metric}))
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -66,10 +67,10 @@ def unpack_point(
     return removed, seen, _evaluation(parts["validation"], validation), parts["growth"]
 
 
-def _figures(evaluation: Evaluation) -> list[Sequence[Any]]:
-    return [evaluation.loss, evaluation.correct, evaluation.answers]
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
+    return {one.name: getattr(evaluation, one.name) for one in fields(evaluation) if one.name != "examples"}
 
 
-def _evaluation(figures: list[list[Any]], examples: tuple[Example, ...]) -> Evaluation:
-    loss, correct, answers = map(tuple, figures)
-    return Evaluation(examples, loss, correct, answers)
+def _evaluation(figures: Mapping[str, Any], examples: tuple[Example, ...]) -> Evaluation:
+    kept = {name: tuple(value) if isinstance(value, list) else value for name, value in figures.items()}
+    return Evaluation(examples, **kept)  # type: ignore[arg-type]

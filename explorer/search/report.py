@@ -98,6 +98,7 @@ class Report:
             "bos": made.bos,
             "chat": made.chat,
             "system": made.system,
+            "metric": self.test.metric,
             **self.as_dict(),
             "mask": json.loads(self.mask.to_json()),
         }

@@ -17,6 +17,7 @@ from explorer.files import ordinary, write_text
 from explorer.finite import plain
 from explorer.masks import Mask, Mode
 from explorer.search.controls import EARLIER, RANDOM_SEARCH, by_today
+from explorer.tasks.metric import Metric, Rule, accuracy_name
 
 FORMAT: Literal["eigenprune-search-report"] = "eigenprune-search-report"
 VERSION: Literal[1] = 1
@@ -38,15 +39,34 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Figures(_Part):
-    """One evaluation; losses in nats per example, the interval is a 95 % Wilson interval; `not_finite` losses."""
+class Accuracy(_Part):
+    """A share of examples with its 95 % Wilson interval."""
 
     n: int = Field(ge=1)
     accuracy: Share
     accuracy_interval: Interval
+
+
+class Figures(Accuracy):
+    """One evaluation; losses in nats per example.
+
+    `accuracy` is by the `metric`; without one, in files of earlier versions, it is exact match, and the fields from
+    `exact` on are missing. `choice` is by rule (`sum`, `mean`); it, `guessing` and `majority` are None without choices.
+    """
+
+    metric: Metric = "exact"
     loss: Number | None
     loss_stderr: Number | None
     not_finite: Count = 0
+    exact: Accuracy | None = None
+    choice: dict[Rule, Accuracy] | None = None
+    guessing: Share | None = None
+    majority: Share | None = None
+
+    @property
+    def accuracy_name(self) -> str:
+        """`accuracy`, with what it counts where there are choices."""
+        return accuracy_name(self.metric, choices=self.choice is not None)
 
 
 class Point(_Part):
@@ -104,9 +124,8 @@ class Compared(_Part):
 
 
 class TaskFigures(Figures):
-    """Figures of a task that may have choices or distractors."""
+    """Figures of a task that may have distractors."""
 
-    choice: dict[str, Any] | None
     lead: dict[str, Any] | None
 
 
@@ -196,6 +215,7 @@ class SearchFile(_Part):
     bos: str = "auto"
     chat: bool = False
     system: str | None = None
+    metric: str | None = None
     strategy: str
     seed: int
     mode: Mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from explorer.tasks.framing import AS_USUAL, BOS_RULES, Framing, as_framing, fra
 from explorer.tasks.greater_than import GREATER_THAN
 from explorer.tasks.induction import INDUCTION
 from explorer.tasks.ioi import IOI
+from explorer.tasks.metric import METRICS, AskedMetric, Metric
 from explorer.tasks.shots import MOST_SHOTS, with_shots
 from explorer.tasks.spec import TaskSpec
 from explorer.tasks.superglue import CB, COPA, RTE
@@ -23,12 +25,15 @@ from explorer.tasks.superglue import CB, COPA, RTE
 __all__ = [
     "AS_USUAL",
     "BOS_RULES",
+    "METRICS",
     "MOST_SHOTS",
     "SPLITS",
     "SUFFIXES",
     "TASKS",
+    "AskedMetric",
     "Example",
     "Framing",
+    "Metric",
     "Task",
     "TaskSpec",
     "as_framing",
@@ -37,6 +42,7 @@ __all__ = [
     "parse",
     "parse_jsonl",
     "read_file",
+    "with_metric",
     "with_shots",
 ]
 
@@ -52,6 +58,7 @@ def load_task(
     template: str | None = None,
     data: Path | None = None,
     framing: Framing = AS_USUAL,
+    metric: str = "auto",
     progress: Progress | None = None,
 ) -> Task:
     """The built-in task `name`, or the task in the JSONL or CSV file at that path, split by `seed`.
@@ -63,12 +70,42 @@ def load_task(
         template: another prompt, with the task's placeholders (`{prompt}` for a file).
         data: folder of SuperGLUE's JSON lines, for CB, COPA and RTE; without it they come from the hub.
         framing: whether a BOS token stands in front, and whether the task is asked as a chat.
+        metric: what counts as right (see `Task`).
         progress: told (lines read, lines) of a file.
 
     Raises:
-        TaskError: neither a built-in task nor a readable, valid file; a template, a number of shots or a data folder
-            that does not go with it.
+        TaskError: neither a built-in task nor a readable, valid file; a template, a number of shots, a data folder or
+            a metric that does not go with it.
     """
+    return with_metric(_asked(name, seed, shots, template, data, framing, progress), metric)
+
+
+def with_metric(task: Task, metric: str) -> Task:
+    """The task with another metric.
+
+    Raises:
+        TaskError: no such metric, or one of choices, which an example has not.
+    """
+    known: dict[str, AskedMetric] = {one: one for one in METRICS}
+    if metric not in known:
+        raise TaskError(f"{metric[:40]!r} is not a metric: choose one of {', '.join(METRICS)}.")
+    made = replace(task, metric=known[metric])
+    for split in SPLITS:
+        if getattr(made, split):
+            made.metric_of(split)
+    return made
+
+
+def _asked(
+    name: str,
+    seed: int,
+    shots: int,
+    template: str | None,
+    data: Path | None,
+    framing: Framing,
+    progress: Progress | None,
+) -> Task:
+    """A task from the table or from a file."""
     if name in TASKS:
         made = _made(name, seed, template) if data is None else TASKS[name].task(seed, template=template, data=data)
         return with_shots(made.framed(framing), shots)

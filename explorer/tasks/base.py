@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from explorer.errors import TaskError
 from explorer.files import digest
 from explorer.tasks.framing import AS_USUAL, Framing
+from explorer.tasks.metric import AskedMetric, Metric, accuracy_name
 
 SPLITS = ("train", "validation", "test")
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
@@ -72,6 +73,9 @@ class Task:
         shots: how many train examples stand in front of every prompt; the prompts already hold them, or `shown` does.
         template: the prompt template if it is not the task's own; the prompts are already made from it.
         framing: what stands around the prompts, BOS and chat; the prompts hold nothing of it.
+        metric: what counts as right. `exact`: every answer token is the most probable one. `choice`: the answer has the
+            largest summed log-probability among the choices; `choice-mean`: the largest per token. `auto`: `choice` in
+            splits whose examples all have choices, `exact` in others, also where only some have.
     """
 
     name: str
@@ -84,12 +88,14 @@ class Task:
     shots: int = 0
     template: str | None = None
     framing: Framing = AS_USUAL
+    metric: AskedMetric = "auto"
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the examples of all splits and their framing: equal exactly when the task asks the same.
 
-        Shots and template are covered because the prompts are made with them.
+        Shots and template are covered because the prompts are made with them. The metric counts only where it is not
+        the one that `auto` gives.
         """
         splits = [
             [(one.prompt, one.answer, one.choices, one.distractor) for one in getattr(self, split)] for split in SPLITS
@@ -99,6 +105,8 @@ class Task:
         if framing.chat:
             shown = [[one.shown for one in getattr(self, split)] for split in SPLITS]
             asked.append([framing.bos, framing.system, shown])
+        if any(self._usual(split) != self._asked(split) for split in SPLITS if getattr(self, split)):
+            asked.append(self.metric)
         return digest([json.dumps(asked).encode()])
 
     @property
@@ -113,6 +121,33 @@ class Task:
         if self.shots and framing.chat != self.framing.chat:
             raise TaskError(f"{self.name} has {self.shots} shots already: start from the task without shots.")
         return replace(self, framing=framing)
+
+    def metric_of(self, split: str) -> Metric:
+        """What counts as right in a split.
+
+        Raises:
+            TaskError: a choice is asked for, and an example of the split has none.
+        """
+        metric = self._asked(split)
+        if metric != "exact" and self._usual(split) == "exact":
+            examples = getattr(self, split)
+            open_ended = sum(not one.choices for one in examples)
+            raise TaskError(
+                f"the metric {metric} needs choices, and {open_ended:,} of {len(examples):,} {split} examples of "
+                f"{self.name} have none: take the metric exact, or give each example its choices."
+            )
+        return metric
+
+    def accuracy_name(self, split: str) -> str:
+        """`accuracy`, with what counts as right in a split where it has choices: `accuracy (choice)`."""
+        return accuracy_name(self.metric_of(split), choices=any(one.choices for one in getattr(self, split)))
+
+    def _asked(self, split: str) -> Metric:
+        return self._usual(split) if self.metric == "auto" else self.metric
+
+    def _usual(self, split: str) -> Metric:
+        examples = getattr(self, split)
+        return "choice" if examples and all(one.choices for one in examples) else "exact"
 
     @cached_property
     def notices(self) -> tuple[str, ...]:

@@ -43,4 +43,5 @@ GREATER_THAN = TaskSpec(
     "The {noun} lasted from the year {start} to the year",
     ("noun", "start"),
     _read,
+    chosen=True,
 )

@@ -37,6 +37,7 @@ class TaskSpec:
         read: makes the rows, in splits, from the seed and, if `needs_data`, from a folder (None: from the hub).
         bos: whether it wants a beginning-of-sequence token in front.
         needs_data: whether the rows come from elsewhere, so that they may not be there.
+        chosen: whether each row has choices.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TaskSpec:
     read: Callable[[int, Path | None], Splits[Row]]
     bos: bool = True
     needs_data: bool = False
+    chosen: bool = False
 
     def task(self, seed: int, *, template: str | None = None, data: Path | None = None) -> Task:
         """The task, split by `seed`, in its own words or in those of `template`.

@@ -166,6 +166,7 @@ CB = TaskSpec(
     _reader("cb", CB_LABELS, _pair),
     bos=False,
     needs_data=True,
+    chosen=True,
 )
 COPA = TaskSpec(
     "copa",
@@ -176,6 +177,7 @@ COPA = TaskSpec(
     _reader("copa", COPA_LABELS, _copa),
     bos=False,
     needs_data=True,
+    chosen=True,
 )
 RTE = TaskSpec(
     "rte",
@@ -186,4 +188,5 @@ RTE = TaskSpec(
     _reader("rte", RTE_LABELS, _pair),
     bos=False,
     needs_data=True,
+    chosen=True,
 )

@@ -16,6 +16,7 @@ from explorer.config import settings
 from explorer.evaluate import Comparison, Evaluation
 from explorer.ui import words
 
+_ACCURACY = "exact match, or how often the most probable choice is right, as the sidebar says"
 _NUMBER = st.column_config.NumberColumn
 _PERCENT = "%.1f\u00a0%%"
 _WILSON = "95 % Wilson interval of the accuracy, in percent"
@@ -24,9 +25,10 @@ _COLUMNS: dict[str, Any] = {
     "mask": st.column_config.TextColumn("mask", width=128),
     "task": st.column_config.TextColumn("task", width=96),
     "answer": st.column_config.TextColumn("answer", width=120),
+    "by": st.column_config.TextColumn("by", width=90, help="what counts as right"),
     "n": _NUMBER("n", width=44, help="examples, the same with the mask and without"),
     **{
-        f"{side}accuracy": _NUMBER(label, format=_PERCENT, width=66, help="accuracy by exact match")
+        f"{side}accuracy": _NUMBER(label, format=_PERCENT, width=66, help=_ACCURACY)
         for side, label in (("", "accuracy"), ("unpruned ", "unpruned"), ("masked ", "masked"))
     },
     **{

@@ -12,6 +12,7 @@ from explorer.damage import Damage, damage
 from explorer.evaluate import Comparison
 from explorer.perplexity import perplexity_text, read_text
 from explorer.progress import Progress
+from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui import comparisons, share, tasks_at_hand
 from explorer.ui.cached import compute
 from explorer.ui.plain_text import reads
@@ -36,7 +37,7 @@ def by_answer(comparison: Comparison) -> None:
         places = [place for place, example in enumerate(examples) if example.answer == answer]
         one = Comparison(comparison.masked.only(places), comparison.baseline.only(places))
         rows.append({"answer": answer.strip(), **comparisons.both(one), **comparisons.flipped(one)})
-    st.markdown("**By right answer** (exact match)")
+    st.markdown(f"**By right answer** ({METRIC_NAMES[comparison.masked.metric]})")
     comparisons.table(rows, "by-answer")
 
 
@@ -118,7 +119,12 @@ def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage 
 def _tasks(found: Damage) -> None:
     if found.tasks:
         rows = [
-            {"task": one.task.name, **comparisons.both(one.comparison), **comparisons.changed(one.comparison)}
+            {
+                "task": one.task.name,
+                "by": METRIC_NAMES[one.comparison.masked.metric],
+                **comparisons.both(one.comparison),
+                **comparisons.changed(one.comparison),
+            }
             for one in found.tasks
         ]
         comparisons.table(rows, "damage-figures")

@@ -78,7 +78,7 @@ def _figures(comparison: Comparison, bench: Bench, first: str, second: str) -> N
 
 def _differing(found: Comparison, first: str, second: str) -> None:
     before, after = found.baseline, found.masked
-    places = [i for i in range(after.n) if before.answers[i] != after.answers[i]]
+    places = [i for i in range(after.n) if before.says(i) != after.says(i)]
     if not places:
         st.caption("Both give the same answer to every example.")
         return
@@ -86,8 +86,8 @@ def _differing(found: Comparison, first: str, second: str) -> None:
         {
             "prompt": after.examples[i].prompt,
             "answer": after.examples[i].answer,
-            "first says": _said(before.answers[i], before.correct[i]),
-            "second says": _said(after.answers[i], after.correct[i]),
+            "first says": _said(before.says(i), before.correct[i]),
+            "second says": _said(after.says(i), after.correct[i]),
             "loss change (nats)": after.loss[i] - before.loss[i],
         }
         for i in sorted(places, key=lambda i: (before.correct[i] == after.correct[i], i))

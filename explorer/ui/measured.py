@@ -81,7 +81,8 @@ def line(bench: Bench, found: Measured) -> None:
         text += f". Accuracy, {bench.split}: {'cannot be measured' if failure(bench) else 'measuring'}"
     else:
         now, before = found.best.masked, found.best.baseline
-        text += f". {titled('Accuracy', bench, found)}: **{words.accuracy(now, bench.total)}**"
+        text += f". {titled(words.accuracy_title(now), bench, found)}: **{words.accuracy(now, bench.total)}**"
+        text += f" ({words.beside(now)})" if now.chosen_among else ""
         text += f"; unpruned {words.percent(before.accuracy)}" if len(bench.mask) else ""
     with st.container(key="mask-line", width="content"):
         st.markdown(text.replace(" %", "\u00a0%"))  # a line does not end between them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal, cast
@@ -16,6 +16,7 @@ from explorer import plots
 from explorer.attribution import Scores
 from explorer.evaluate import Comparison
 from explorer.search.controls import DEFAULT, beaten
+from explorer.tasks.metric import METRIC_NAMES, Metric
 from explorer.ui import figures, live, pages, painting, ticker, words, work
 from explorer.ui.cached import Wait
 from explorer.ui.measured import UNSEEN, Measured, controlled, known, sample_and_split, titled
@@ -30,6 +31,11 @@ FILLING = replace(UNSEEN, shown=True, takers=(FIGURES, CONSEQUENCES))
 BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
 NONE, WAITING, MEASURING = "-", "…", "measuring  \n "  # of two lines, as all captions are
+_ABOUT: Mapping[Metric, str] = {
+    "exact": "Exact match; 95 % Wilson interval.",
+    "choice": "How often the answer is the most probable of the choices; 95 % Wilson interval.",
+    "choice-mean": "How often the answer is, per token, the most probable of the choices; 95 % Wilson interval.",
+}
 
 
 @dataclass(frozen=True)
@@ -167,11 +173,16 @@ def _predicted(bench: Bench, scores: Scores | None) -> None:
 
 
 def _accuracy(bench: Bench, found: Measured) -> Face:
-    label, about = titled("Accuracy", bench, found), "Exact match; 95 % Wilson interval."
     if found.best is None:
+        name = bench.task.accuracy_name(bench.split).capitalize()
+        label, about = titled(name, bench, found), _ABOUT[bench.task.metric_of(bench.split)]
         return _unknown(label, about, found)
     now, before, change = found.best.masked, found.best.baseline, found.best.accuracy_change
+    label, about = titled(words.accuracy_title(now), bench, found), _ABOUT[now.metric]
     caption = f"{words.interval(now, bench.total)}  \nunpruned {words.percent(before.accuracy)}"
+    if now.chosen_among:
+        about += f" Always giving the most frequent answer: {words.percent(now.majority or 0.0)}."
+        caption += f"  \n{words.beside(now)}"
     return Face(label, about, words.percent(now.accuracy), words.points(change), *_look(change.value, good=1), caption)
 
 
@@ -245,7 +256,10 @@ def changes(comparison: Comparison, controls: Controls | None) -> None:
 def _flips(comparison: Comparison) -> None:
     now, before = comparison.masked, comparison.baseline
     repaired, broken = comparison.repaired, comparison.broken
-    st.markdown(f"**{len(repaired):,} wrong → right, {len(broken):,} right → wrong** of {now.n:,} examples")
+    by = f" ({METRIC_NAMES[now.metric]})" if now.chosen_among else ""
+    st.markdown(f"**{len(repaired):,} wrong → right, {len(broken):,} right → wrong** of {now.n:,} examples{by}")
+    if now.chosen_among:
+        st.caption(f"Beside it: {words.beside(now)}; unpruned {words.beside(before)}.")
     if not repaired and not broken:
         st.caption("No answer changed from right to wrong or back.")
         return
@@ -253,8 +267,8 @@ def _flips(comparison: Comparison) -> None:
         {
             "prompt": now.examples[i].prompt,
             "answer": now.examples[i].answer,
-            "unpruned said": before.answers[i],
-            "now says": now.answers[i],
+            "unpruned said": before.says(i),
+            "now says": now.says(i),
             "flip": "wrong → right" if now.correct[i] else "right → wrong",
             "loss change (nats)": now.loss[i] - before.loss[i],
         }

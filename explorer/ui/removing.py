@@ -15,6 +15,7 @@ from explorer.progress import Progress
 from explorer.prune_plots import CurvePoint
 from explorer.sampling import Sample
 from explorer.search.curve import Stop, curve, stops
+from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui import figures, live, recipes, session, share, words, workbench
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
@@ -51,7 +52,8 @@ def along(bench: Bench, scores: Scores) -> None:
     figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, now, bench.mask.state)
     figures.draw(figure, "curve-figure")
     what, n = "all" if drawn.whole else "the live sample:", len(drawn.examples)
-    st.caption(f"On {what} {n:,} {bench.split} examples; bars are standard errors.")
+    by = f" Right is {METRIC_NAMES[drawn.baseline.metric]}." if drawn.baseline.chosen_among else ""
+    st.caption(f"On {what} {n:,} {bench.split} examples; bars are standard errors.{by}")
     share.copy("curve", bench, lambda: [recipes.curve(share.setting(bench, unpruned=True), counts, n)])
 
 

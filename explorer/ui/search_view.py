@@ -172,12 +172,14 @@ def _figures(outcome: Outcome) -> None:
         low, high = found.masked.accuracy_interval
         change, same = words.points(found.accuracy_change), not found.accuracy_change.value
         st.metric(
-            "Accuracy, test", words.percent(found.masked.accuracy), change, delta_color="off" if same else "normal",
+            f"{words.accuracy_title(found.masked)}, test", words.percent(found.masked.accuracy), change,
+            delta_color="off" if same else "normal",
             help="Of the mask with the lowest validation loss. Measured once; 95 % Wilson interval.",
         )  # fmt: skip
         st.caption(
             f"{limited}[{100 * low:.1f}, {100 * high:.1f}], n = {found.masked.n:,}  \n"
             f"unpruned {words.percent(found.baseline.accuracy)}"
+            + (f"  \n{words.beside(found.masked)}" if found.masked.chosen_among else "")
         )
     with loss, st.container(key="search-loss"):
         change, same = words.spread(found.loss_change, signed=True), not found.loss_change.value

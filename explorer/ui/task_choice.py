@@ -11,7 +11,8 @@ from typing import cast
 import streamlit as st
 
 from explorer.files import typed_path
-from explorer.tasks import BOS_RULES, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
+from explorer.tasks import BOS_RULES, METRICS, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
+from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui import links, tasks_at_hand
 from explorer.ui.task_files import ID_LETTERS, TaskFile, safe_name
 from explorer.ui.task_reading import Reading
@@ -24,9 +25,10 @@ FILE_HINT = "Choose a task file in the sidebar to go on."
 READING_HINT = "The task is being read: the sidebar shows how far."
 DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
 _WANTED, _LAST, _REFUSED = "task-wanted", "task-last", "task-refused"
-_ASKING = ("shots", "template", "bos", "chat", "system")  # what begins the keys of how a task is asked
+_ASKING = ("shots", "template", "bos", "chat", "system", "metric")  # what begins the keys of how a task is asked
 _SHOWN = 100  # letters of a name that means nothing here
 _LINKED = re.compile(rf"([0-9a-f]{{{ID_LETTERS}}})~(.{{1,200}})")
+_METRICS: Mapping[str, str] = {"auto": "choice where all have choices, else exact match", **METRIC_NAMES}
 _FILE_HELP = (
     "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor` "
     "and `split`."
@@ -57,11 +59,13 @@ def choose() -> tuple[Task | None, str]:
     if chosen == UPLOADED:
         _uploader(wanted)
     folder = _choose_folder(chosen) if needs_data else None
-    shots, template, framing = _choose_wording(chosen, TASKS[chosen].template if chosen in TASKS else "{prompt}")
+    shots, template, framing, metric = _choose_wording(
+        chosen, TASKS[chosen].template if chosen in TASKS else "{prompt}"
+    )
     if chosen == UPLOADED:
         return None, FILE_HINT if wanted is None else _asking(wanted)
     hint = DATA_HINT if needs_data else "Change the task in the sidebar to go on."
-    reading = Reading(chosen if file is None else file.name, shots, template, folder, file, framing)
+    reading = Reading(chosen if file is None else file.name, shots, template, folder, file, framing, metric)
     task = reading.task()
     if file is not None:
         if task is not None:
@@ -191,8 +195,8 @@ def _choose_folder(name: str) -> Path | None:
     return typed_path(typed) or Path(typed) if typed else None
 
 
-def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing]:
-    """Shots, template and framing; they start anew with each task."""
+def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing, str]:
+    """Shots, template, framing and metric; they start anew with each task."""
     shots_key, template_key = f"shots-{name}", f"template-{name}"
     links.restore("shots", shots_key, 0, _shots)
     links.restore("template", template_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
@@ -217,9 +221,27 @@ def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing]:
             help="Another prompt with the placeholders in braces; empty: the task's own.",
         )
         framing = _choose_framing(name)
+        metric = _choose_metric(name)
     links.keep("shots", shots, 0)
     links.keep("template", template, "")
-    return shots, template or None, framing
+    return shots, template or None, framing, metric
+
+
+def _choose_metric(name: str) -> str:
+    """What counts as right."""
+    key = f"metric-{name}"
+    links.restore("metric", key, METRICS[0], lambda text: text if text in METRICS else None)
+    metric = st.selectbox(
+        "Right is",
+        METRICS,
+        format_func=lambda one: _METRICS[one],
+        key=key,
+        persist_state="session",
+        help="What accuracy counts. A choice is the answer with the largest log-probability among the choices, summed "
+        "over its tokens or per token; the others stand beside it.",
+    )
+    links.keep("metric", metric, METRICS[0])
+    return metric
 
 
 def _choose_framing(name: str) -> Framing:

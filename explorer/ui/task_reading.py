@@ -9,7 +9,7 @@ from typing import cast
 
 from explorer.config import settings
 from explorer.progress import Progress, part
-from explorer.tasks import AS_USUAL, TASKS, Framing, Task, load_task, parse, with_shots
+from explorer.tasks import AS_USUAL, TASKS, Framing, Task, load_task, parse, with_metric, with_shots
 from explorer.tasks.superglue import stamps
 from explorer.ui.cached import Wait, compute, runner
 from explorer.ui.jobs import Key
@@ -22,7 +22,7 @@ class Reading:
 
     Attributes:
         name: of a built-in task, or of the uploaded file.
-        shots, template: as `load_task` takes them.
+        shots, template, metric: as `load_task` takes them.
         folder: of SuperGLUE's data; None for the hub, and for tasks that need none.
         framing: what stands around the prompts.
         file: the user's own; None for built-in tasks.
@@ -34,6 +34,7 @@ class Reading:
     folder: Path | None = None
     file: TaskFile | None = None
     framing: Framing = AS_USUAL
+    metric: str = "auto"
 
     @property
     def fetched(self) -> bool:
@@ -48,7 +49,8 @@ class Reading:
             source = ("upload", self.file.id)
         elif self.folder is not None:
             source = ("folder", str(self.folder), stamps(self.name, self.folder))
-        return ("task", self.name, settings().seed, self.shots, self.template, self.framing, source)
+        asked = (self.shots, self.template, self.framing, self.metric)
+        return ("task", self.name, settings().seed, *asked, source)
 
     def task(self) -> Task | None:
         """The task; None while it is read, or if it cannot be, which is shown in this place of the sidebar."""
@@ -69,7 +71,7 @@ class Reading:
         else:
             task = load_task(self.name, seed, template=self.template, data=self.folder)
         progress(7, 10)
-        task = with_shots(task.framed(self.framing), self.shots)
+        task = with_metric(with_shots(task.framed(self.framing), self.shots), self.metric)
         progress(8, 10)
         _ = task.digest, task.notices  # worked out here once: every page asks for them
         return task

@@ -134,7 +134,7 @@ def _example(comparison: Comparison) -> str:
     i = comparison.repaired[0]
     prompt, before, now = (
         words.literal(text) for text in (
-            comparison.masked.examples[i].prompt, comparison.baseline.answers[i], comparison.masked.answers[i],
+            comparison.masked.examples[i].prompt, comparison.baseline.says(i), comparison.masked.says(i),
         )
     )  # fmt: skip
     return f"Look at **{prompt}**: it said {before}, now it says **{now}**."

@@ -6,6 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from explorer.tasks.metric import METRIC_NAMES
+
 if TYPE_CHECKING:
     from explorer.evaluate import Evaluation
     from explorer.masks import Mask
@@ -44,6 +46,20 @@ def interval(evaluation: Evaluation, total: int | None = None) -> str:
     low, high = evaluation.accuracy_interval
     of = f" of {total:,}" if total is not None and evaluation.n < total else ""
     return f"[{100 * low:.1f}, {100 * high:.1f}], n = {evaluation.n:,}{of}"
+
+
+def accuracy_title(evaluation: Evaluation) -> str:
+    """`Accuracy`, with what it counts where the examples have choices: `Accuracy (choice)`."""
+    return evaluation.accuracy_name.capitalize()
+
+
+def beside(evaluation: Evaluation) -> str:
+    """What stands beside the accuracy of examples with choices: `exact match 0.0 %, guessing 33.3 %`; else empty."""
+    if not evaluation.chosen_among:
+        return ""
+    shown = "choice" if evaluation.metric == "exact" else "exact"
+    others = [f"{METRIC_NAMES[shown]} {percent(evaluation.shares[shown])}"] if shown in evaluation.shares else []
+    return ", ".join([*others, f"guessing {percent(evaluation.guessing or 0.0)}"])
 
 
 def points(change: Mean) -> str:

@@ -21,6 +21,7 @@ from explorer.metrics import Mean
 from explorer.model_diff import decomposed
 from explorer.models import Model, View, ViewPool, fetch, load
 from explorer.progress import Progress, track
+from explorer.readers import measured_batches
 from explorer.readout import Readout, readouts
 from explorer.registry import matrices
 from explorer.residuals import Kept, keep
@@ -175,9 +176,9 @@ def _baseline(bench: Bench, wait: Wait) -> Baseline | None:
         with bench.views.borrow() as view:
             apply(view, bench.mask.without_all(), bench.svds)
             examples = bench.task.split(bench.split, bench.eval_limit)
-            cut = batches(view, bench.task, examples, portion=PORTION)
+            cut = measured_batches(view, bench.task, examples, portion=PORTION)
             kept = keep(view, cut, memory_bytes=KEPT_BYTES, progress=progress)
-            return Baseline(evaluate_kept(view, examples, kept), kept)
+            return Baseline(evaluate_kept(view, examples, kept, metric=bench.task.metric_of(bench.split)), kept)
 
     return cast("Baseline | None", compute(_baseline_key(bench), "Measuring the unpruned model", work, wait))
 
@@ -193,7 +194,8 @@ def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | No
     def work(progress: Progress) -> Evaluation:
         with bench.views.borrow() as view:
             apply(view, bench.mask, bench.svds)
-            return evaluate_kept(view, baseline.evaluation.examples, baseline.kept, progress=progress, so_far=tell)
+            before = baseline.evaluation
+            return evaluate_kept(view, before.examples, baseline.kept, progress, tell, metric=before.metric)
 
     label = f"Measuring {words.chosen(bench.mask)}"
     return cast("Evaluation | None", compute(key, label, work, wait))

@@ -80,7 +80,7 @@ def test_examples_of_like_length_are_batched_together_and_know_their_places(view
 
 def test_portions_are_run_one_after_the_other(view: View) -> None:
     task = of(*((" ".join(["w1"] * (1 + 5 * place % 7)), " w0") for place in range(20)))
-    cut = batches(view, task, task.test, batch_size=3, portion=8)
+    cut = batches(view, task, task.test, batch_size=3, portions=[place // 8 for place in range(20)])
     places = [place for batch in cut for place in batch.places.tolist()]
     for start in (0, 8, 16):
         portion = places[start : start + 8]

@@ -56,7 +56,10 @@ def test_accuracy_counts_the_right_answers(view: View) -> None:
     interval = scipy.stats.binomtest(3, 6).proportion_ci(method="wilson")
     assert found.accuracy_interval == pytest.approx((interval.low, interval.high), abs=1e-9)
     report = found.as_dict()
-    assert set(report) == {"n", "accuracy", "accuracy_interval", "loss", "loss_stderr"}
+    choices = {"metric": "exact", "choice": None, "guessing": None, "majority": None}
+    assert report.items() >= choices.items()
+    assert set(report) == {"n", "accuracy", "accuracy_interval", "loss", "loss_stderr", "exact", *choices}
+    assert report["exact"] == {name: report[name] for name in ("n", "accuracy", "accuracy_interval")}
     assert report["accuracy_interval"] == list(found.accuracy_interval)
     assert (report["n"], report["accuracy"], report["loss"]) == (6, 0.5, found.mean_loss.value)
 
@@ -116,7 +119,7 @@ def test_kept_streams_give_the_same_evaluation(view: View, tiny_task: Task, svds
 
 def test_an_evaluation_grows_by_portions_of_the_split(view: View, tiny_task: Task) -> None:
     examples, grown = tiny_task.split("train"), []
-    cut = batches(view, tiny_task, examples, batch_size=1, portion=2)
+    cut = batches(view, tiny_task, examples, batch_size=1, portions=[i // 2 for i in range(len(examples))])
     whole = evaluate_kept(view, examples, keep(view, cut), so_far=grown.append)
     assert [one.n for one in grown] == sorted({one.n for one in grown})
     assert {2, 4, 6} <= {one.n for one in grown}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from explorer.cli import options
-from explorer.cli.console import accuracy_text, loss_text, notice, say, show_json, show_table, working
+from explorer.cli.console import accuracy_text, loss_text, notice, percent, say, show_json, show_table, working
 from explorer.cli.reports import DamageReport
 from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default
 from explorer.errors import SettingsError
 from explorer.tasks import TASKS, Task
+from explorer.tasks.metric import METRIC_NAMES
 
 if TYPE_CHECKING:
     from explorer.models import View
@@ -44,6 +45,7 @@ def mask_damage(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: options.Limit = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -56,7 +58,7 @@ def mask_damage(
     Example: `eigenprune mask damage --model smollm2-135m --mask mask.json --task ioi --task capitals --limit 64`
     """
     seed = seed_or_default(seed)
-    opened = open_tasks(task or [], seed, split, limit, Asked(shots, template, data, bos, chat, system))
+    opened = open_tasks(task or [], seed, split, limit, Asked(shots, template, data, bos, chat, system, metric))
     if not opened and text == "none":
         raise SettingsError("there is nothing to measure the mask on: give a --task, a --text, or both.")
     from explorer.damage import damage
@@ -106,12 +108,11 @@ def show_tasks(title: str, tasks: Sequence[dict[str, Any]]) -> None:
     for one in tasks:
         for side in ("baseline", "masked"):
             figures = one[side]
-            choice = figures["choice"]
-            picked = "" if choice is None else _share(choice["sum"])
+            exact = "" if figures["metric"] == "exact" else percent(figures["exact"]["accuracy"])
             loss = loss_text(figures["loss"], figures["loss_stderr"])
-            rows.append((one["task"], _SIDES[side], _share(figures), picked, loss))
+            rows.append((one["task"], _SIDES[side], _share(figures), METRIC_NAMES[figures["metric"]], exact, loss))
     if rows:
-        show_table(title, ("task", "", "exact match", "choice", "loss per example"), rows)
+        show_table(title, ("task", "", "accuracy", "by", "exact match", "loss per example"), rows)
     for one in tasks:
         test, change = one["accuracy_test"], one["loss_change"]
         low, high = change["interval"]

@@ -53,6 +53,7 @@ def transfer(
     bos: options.Bos = "auto",
     chat: options.Chat = False,
     system: options.System = None,
+    metric: options.Metric = "auto",
     limit: options.Limit = None,
     seed: options.Seed = None,
     basis: options.Basis = "raw",
@@ -77,7 +78,7 @@ def transfer(
     if out is not None:
         refuse_unwritable(out)
     seed = seed_or_default(seed)
-    opened = open_tasks(task, seed, split, limit, Asked(shots, template, data, bos, chat, system))
+    opened = open_tasks(task, seed, split, limit, Asked(shots, template, data, bos, chat, system, metric))
     from explorer.damage import damage
     from explorer.masks import load_mask
     from explorer.svd_cache import default_cache

@@ -76,7 +76,9 @@ class Setting:
     def task_words(self) -> list[str]:
         """The task, and how it is asked."""
         template = self.task.template and as_typed(self.task.template)
-        return ["--task", self.task.name, *self.asking_words(), *(["--template", template] if template else [])]
+        words = [*self.asking_words(), *(["--template", template] if template else [])]
+        metric = ["--metric", self.task.metric] if self.task.metric != "auto" else []
+        return ["--task", self.task.name, *words, *metric]
 
     def asking_words(self) -> Iterator[str]:
         """Seed, shots, data and framing of the task; for commands that take several tasks, which have no template."""
@@ -151,6 +153,8 @@ class Setting:
         if self.data is not None:
             asked.append(f"data=Path({str(self.data)!r})")
         asked += self.framing_arguments()
+        if self.task.metric != "auto":
+            asked.append(f"metric={self.task.metric!r}")
         return f"load_task({', '.join(asked)})"
 
     def framing_arguments(self) -> list[str]:
