@@ -7,7 +7,8 @@
     note = "..."                            # for the reader
 
     [model]     name, source, revision (hub ids only), label, dtype
-    [task]      name, template, limit, validation_limit, test_limit (first N examples), reference_shots
+    [task]      name, template, limit, validation_limit, test_limit (first N examples), reference_shots,
+                bos (auto, always or never), chat (true), system (its system message)
     [strategy]  name = "as-released": kinds, fraction, batch_size, answer_token
                 name = a search: kinds, max_removed, seconds, max_growth, mode, scorer, stacked
     [finetune]  before pruning: epochs, learning_rate, batch_size, optimizer
@@ -31,7 +32,8 @@ from explorer.errors import MatrixError, SettingsError
 from explorer.files import digest, ordinary
 from explorer.keys import Kind, MatrixKey, parse_kinds
 from explorer.search.controls import EARLIER, PER_MATRIX
-from explorer.tasks import TASKS, Task, load_task
+from explorer.tasks import TASKS, Framing, Task, load_task
+from explorer.tasks.framing import Bos
 
 AS_RELEASED = "as-released"
 MAX_BYTES = 100_000
@@ -73,6 +75,10 @@ class TaskPart(_Frozen):
     validation_limit: Count | None = None
     test_limit: Count | None = None
     reference_shots: int = Field(default=0, ge=0, le=64)
+    # Left out where they are as usual: a recipe that does not name them has the digest that it always had.
+    bos: Bos = Field(default="auto", exclude_if=lambda bos: bos == "auto")
+    chat: bool = Field(default=False, exclude_if=lambda chat: not chat)
+    system: str | None = Field(default=None, exclude_if=lambda system: system is None)
 
     @field_validator("name")
     @classmethod
@@ -80,6 +86,17 @@ class TaskPart(_Frozen):
         if name not in TASKS:
             raise ValueError(f"{name[:40]!r} is not a built-in task: choose one of {', '.join(TASKS)}")
         return name
+
+    @model_validator(mode="after")
+    def _framed(self) -> Self:
+        if self.system is not None and not self.chat:
+            raise ValueError("task.system is the system message of a chat: add chat = true")
+        return self
+
+    @property
+    def framing(self) -> Framing:
+        """What stands around the prompts."""
+        return Framing(self.bos, self.chat, self.system)
 
 
 class _Kinds(_Frozen):
@@ -220,7 +237,8 @@ class Recipe(_Frozen):
     def load_task(self, data: Path | None, *, shots: int = 0) -> Task:
         """The whole task; `data` is used by tasks that need it. Raises TaskError."""
         folder = data if TASKS[self.task.name].needs_data else None
-        return load_task(self.task.name, self.seed, shots=shots, template=self.task.template, data=folder)
+        words, framing = self.task.template, self.task.framing
+        return load_task(self.task.name, self.seed, shots=shots, template=words, data=folder, framing=framing)
 
 
 def read_recipe(path: Path) -> Recipe:
