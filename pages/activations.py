@@ -6,7 +6,7 @@ import streamlit as st
 from explorer import plots
 from explorer.activations import answer_lens
 from explorer.tasks import Example
-from explorer.tokens import encode, token_texts
+from explorer.tokens import encode_for, token_texts
 from explorer.ui import figures, links, pages, recipes, session, share, words, work
 from explorer.ui.inside import TOP, choose_example, choose_head, heads, wrote
 from explorer.ui.tabs import tabs
@@ -80,7 +80,7 @@ with left:
 with right:
     candidates = contrast.next_tokens(TOP)
     if answer is not None:
-        right_one = encode(bench.model.tokenizer, example, bench.task.around).answer[0]
+        right_one = encode_for(bench.model, bench.task, [example])[0].answer[0]
         candidates = list(dict.fromkeys((right_one, *candidates)))
     names = dict(zip(candidates, token_texts(bench.model.tokenizer, candidates), strict=True))
     token = st.selectbox(

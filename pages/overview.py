@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from explorer.tokens import encode, token_texts
+from explorer.tokens import encode_for, token_texts
 from explorer.ui import guide, pages, score_map, session, spectra, tour, words, work
 
 SAMPLE = 5
@@ -54,7 +54,7 @@ with right:
     st.markdown(f"**{words.literal(task.name)}**: {words.literal(task.description)}")
     rows = []
     for example in task.split(bench.split)[:SAMPLE]:
-        one = encode(model.tokenizer, example, task.around)
+        (one,) = encode_for(model, task, [example])
         pieces = [" ".join(map(repr, token_texts(model.tokenizer, ids))) for ids in (one.prompt, one.answer)]
         rows.append((example.prompt, example.answer, *pieces))
     st.dataframe(pd.DataFrame(rows, columns=["prompt", "answer", "prompt tokens", "answer tokens"]), hide_index=True)

@@ -9,7 +9,7 @@ import typer
 
 from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
-from explorer.cli.setup import Asked, identity, open_for, open_task, removal_mode, seed_or_default
+from explorer.cli.setup import Asked, identity, open_for, open_task, removal_mode, seed_or_default, wording
 from explorer.cli.spectrum_reports import Effect, End, ReadoutReport, ReadToken, ReadValue
 from explorer.keys import AnyKey, CircuitKey, MatrixKey, parse_key
 from explorer.tasks import Task
@@ -82,6 +82,7 @@ def _report(
         **identity(view),
         "matrix": str(key),
         "task": task.name,
+        **wording(task),
         "split": SPLIT,
         "mode": mode,
         "values": [

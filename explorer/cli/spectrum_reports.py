@@ -155,7 +155,7 @@ class ReadValue(TypedDict):
 
 
 class ReadoutReport(TypedDict):
-    """`readout`: `task`, `split`, `n`, `mode` say what the exact effects were measured on."""
+    """`readout`: `task` to `mode` say what the exact effects were measured on."""
 
     model: str
     model_digest: str
@@ -163,6 +163,12 @@ class ReadoutReport(TypedDict):
     dtype: str
     matrix: str
     task: str
+    task_digest: str
+    shots: int
+    template: str | None
+    bos: str
+    chat: bool
+    system: str | None
     split: str
     mode: str
     values: list[ReadValue]

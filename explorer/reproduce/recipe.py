@@ -8,6 +8,7 @@
 
     [model]     name, source, revision (hub ids only), label, dtype
     [task]      name, template, limit, validation_limit, test_limit (first N examples), reference_shots,
+                bos (auto, always or never), chat (true), system (its system message),
                 metric (auto, exact, choice, choice-mean; auto is exact as released, and beside published accuracies)
     [strategy]  name = "as-released": kinds, fraction, batch_size, answer_token
                 name = a search: kinds, max_removed, seconds, max_growth, mode, scorer, stacked
@@ -32,7 +33,8 @@ from explorer.errors import MatrixError, SettingsError
 from explorer.files import digest, ordinary
 from explorer.keys import Kind, MatrixKey, parse_kinds
 from explorer.search.controls import EARLIER, PER_MATRIX
-from explorer.tasks import TASKS, AskedMetric, Metric, Task, load_task
+from explorer.tasks import TASKS, AskedMetric, Framing, Metric, Task, load_task
+from explorer.tasks.framing import Bos
 
 AS_RELEASED = "as-released"
 MAX_BYTES = 100_000
@@ -74,7 +76,11 @@ class TaskPart(_Frozen):
     validation_limit: Count | None = None
     test_limit: Count | None = None
     reference_shots: int = Field(default=0, ge=0, le=64)
-    metric: AskedMetric = "auto"
+    # Left out where they are as usual: a recipe that does not name them has the digest that it always had.
+    bos: Bos = Field(default="auto", exclude_if=lambda bos: bos == "auto")
+    chat: bool = Field(default=False, exclude_if=lambda chat: not chat)
+    system: str | None = Field(default=None, exclude_if=lambda system: system is None)
+    metric: AskedMetric = Field(default="auto", exclude_if=lambda metric: metric == "auto")
 
     @field_validator("name")
     @classmethod
@@ -82,6 +88,17 @@ class TaskPart(_Frozen):
         if name not in TASKS:
             raise ValueError(f"{name[:40]!r} is not a built-in task: choose one of {', '.join(TASKS)}")
         return name
+
+    @model_validator(mode="after")
+    def _framed(self) -> Self:
+        if self.system is not None and not self.chat:
+            raise ValueError("task.system is the system message of a chat: add chat = true")
+        return self
+
+    @property
+    def framing(self) -> Framing:
+        """What stands around the prompts."""
+        return Framing(self.bos, self.chat, self.system)
 
 
 class _Kinds(_Frozen):
@@ -226,7 +243,9 @@ class Recipe(_Frozen):
     def load_task(self, data: Path | None, *, shots: int = 0) -> Task:
         """The whole task; `data` is used by tasks that need it. Raises TaskError."""
         folder, how = data if TASKS[self.task.name].needs_data else None, self.task
-        return load_task(how.name, self.seed, shots=shots, template=how.template, data=folder, metric=how.metric)
+        return load_task(
+            how.name, self.seed, shots=shots, template=how.template, data=folder, framing=how.framing, metric=how.metric
+        )
 
     def metric_of(self, task: Task) -> Metric:
         """What counts as right on the test split of its task: exact match, as in a published table, if there is one."""

@@ -14,7 +14,7 @@ from explorer.keys import Kind
 from explorer.masks import Removed
 from explorer.progress import Progress
 from explorer.tasks import Example
-from explorer.tokens import encode, token_texts
+from explorer.tokens import encode_for, token_texts
 from explorer.ui import figures, links, recipes, share, words, work
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
@@ -35,7 +35,7 @@ def inside(bench: Bench, comparison: Comparison) -> None:
         layer, head = choose_head(bench, contrast)
     if contrast is None:
         return
-    answer = encode(bench.model.tokenizer, example, bench.task.around).answer
+    answer = encode_for(bench.model, bench.task, [example])[0].answer
     before, after, lens = st.columns(3)
     for box, reading, name in ((before, contrast.before, "unpruned"), (after, contrast.after, "with the mask")):
         pattern = reading.attention[layer][head].numpy()

@@ -1,4 +1,4 @@
-"""Whether a model can read the plain text that comes with the explorer."""
+"""Whether a model knows the words: of the plain text that comes with the explorer, and of a task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import streamlit as st
 from explorer.errors import TaskError
 from explorer.models import Model
 from explorer.perplexity import TOKENS, read_text, tokens_of
+from explorer.tasks import Task
+from explorer.tokens import task_notice
 
 
 def reads(model: Model) -> bool:
@@ -21,3 +23,15 @@ def reads(model: Model) -> bool:
         except TaskError:
             known[model.as_loaded] = False
     return known[model.as_loaded]
+
+
+def notice(model: Model, task: Task, split: str) -> str | None:
+    """What to say of a split's prompts if the model's tokenizer does not know their words; looked up once."""
+    known = cast("dict[tuple[str, str, str], str | None]", st.session_state.setdefault("reads-task", {}))
+    key = (model.as_loaded, task.digest, split)
+    if key not in known:
+        try:
+            known[key] = task_notice(model.tokenizer, task, getattr(task, split))
+        except TaskError:
+            known[key] = None  # whoever measures says what is wrong
+    return known[key]

@@ -12,7 +12,7 @@ from explorer.keys import Kind
 from explorer.masks import Mode
 from explorer.models import NAMED, Basis, Model, available
 from explorer.registry import kinds
-from explorer.ui import cached, guide, keyboard, links, mask_panel, session, task_choice, work
+from explorer.ui import cached, guide, keyboard, links, mask_panel, plain_text, session, task_choice, work
 from explorer.ui.model_choice import agree, agreed, fetch
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
@@ -34,6 +34,7 @@ def bench() -> Bench | None:
         guide.draw()
         name = _choose_model()
         task, hint = task_choice.choose()
+        words_box = st.container()
         settings_box = st.expander("Settings", icon=":material/tune:")
     with settings_box:
         basis = _choose_basis()
@@ -55,6 +56,8 @@ def bench() -> Bench | None:
     if task is not None:
         mask = session.history(model).mask
         bench = Bench(model=model, views=views, svds=cached.svds(), task=task, mask=mask, **vars(chosen))
+        if (sentence := plain_text.notice(model, task, bench.split)) is not None:
+            words_box.warning(literal(sentence), icon=":material/help:")
     with st.sidebar:
         mask_panel.draw(model, bench)
         keyboard.draw()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from explorer.activations import read_prompt
 from explorer.attribution import score
@@ -28,7 +28,7 @@ from explorer.registry import heads, kinds, matrices, read
 from explorer.search import lowest, mask_of
 from explorer.spectrum import summarise
 from explorer.svd_cache import SvdCache
-from explorer.tasks import Example, Task, load_task
+from explorer.tasks import Example, Framing, Task, as_framing, load_task
 
 LAYERS, Q_HEADS, KV_HEADS, WIDTH, D_HEAD, D_MLP = 30, 9, 3, 576, 64, 1536
 SHAPES = {
@@ -214,3 +214,33 @@ def test_the_mask_that_comes_along_recovers_multiplication(view: View, svds: Svd
     right = [round(one.accuracy * one.n) for one in (before, shown, after)]
     assert np.abs(np.subtract(right, (4, 18, 27))).max() <= 2
     assert len(Comparison(after, before).broken) <= 1
+
+
+def test_bos_moves_the_accuracy_of_multiplication(view: View) -> None:
+    """By two examples of 29: where a prompt begins is part of what is measured."""
+    right = {}
+    for bos in ("auto", "always", "never"):
+        found = evaluate(view, load_task("int-mult-12", framing=as_framing(bos)), "test")
+        right[bos] = round(found.accuracy * found.n)
+    assert right == {"auto": 4, "always": 4, "never": 5}  # 13.8, 13.8 and 17.2 %
+
+
+@pytest.mark.parametrize(("system", "shots"), [(None, 0), ("Answer with a number only.", 2)])
+def test_a_chat_is_what_plain_transformers_makes_of_it(view: View, system: str | None, shots: int) -> None:
+    task = load_task("int-mult-12", shots=shots, framing=Framing(chat=True, system=system))
+    folder = view.model.source.folder
+    reader = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    found = evaluate(view, task, "test", limit=6)
+    for example, loss in zip(found.examples, found.loss, strict=True):
+        messages = [] if system is None else [{"role": "system", "content": system}]
+        for prompt, answer in example.shown:
+            messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer.strip()}]
+        assert len(messages) == 2 * shots + (system is not None)
+        messages.append({"role": "user", "content": example.prompt})
+        ids = reader.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        answer = reader(example.answer.strip(), add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logprobs = model(torch.tensor([ids + answer])).logits[0].log_softmax(-1)
+        expected = -sum(float(logprobs[len(ids) - 1 + place, token]) for place, token in enumerate(answer))
+        assert loss == pytest.approx(expected, abs=1e-4)
