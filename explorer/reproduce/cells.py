@@ -50,7 +50,7 @@ class Figures(_Frozen):
     accuracy_interval: _Pair
     loss: float | None
     loss_stderr: float | None
-    not_finite: int = Field(default=0, ge=0)
+    not_finite: int = Field(default=0, ge=0, exclude_if=lambda count: not count)
     exact: Accuracy | None = None
     choice: dict[Rule, Accuracy] | None = None
     guessing: Share | None = None

@@ -80,7 +80,7 @@ class TaskPart(_Frozen):
     bos: Bos = Field(default="auto", exclude_if=lambda bos: bos == "auto")
     chat: bool = Field(default=False, exclude_if=lambda chat: not chat)
     system: str | None = Field(default=None, exclude_if=lambda system: system is None)
-    metric: AskedMetric = Field(default="auto", exclude_if=lambda metric: metric == "auto")
+    metric: AskedMetric = "auto"
 
     @field_validator("name")
     @classmethod
