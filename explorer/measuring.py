@@ -25,7 +25,7 @@ SEARCHES = (
     "attribution", "evaluate", "mask_sets", "paired", "perplexity", "search.__init__", "search.adaptive",
     "search.anchor", "search.chance", "search.controls", "search.ensemble", "search.gates", "search.journal",
     "search.laser", "search.learned", "search.lowest", "search.outcome", "search.paper", "search.problem",
-    "search.records", "search.verified",
+    "readers", "search.records", "search.verified",
 )  # fmt: skip
 # What these import and what decides no number: where things are kept and what they are called. Whatever is read through
 # them (a model, examples, a mask) is part of every name by its content.

@@ -195,7 +195,9 @@ def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | No
         with bench.views.borrow() as view:
             apply(view, bench.mask, bench.svds)
             before = baseline.evaluation
-            return evaluate_kept(view, before.examples, baseline.kept, progress, tell, metric=before.metric)
+            return evaluate_kept(
+                view, before.examples, baseline.kept, progress=progress, so_far=tell, metric=before.metric
+            )
 
     label = f"Measuring {words.chosen(bench.mask)}"
     return cast("Evaluation | None", compute(key, label, work, wait))
