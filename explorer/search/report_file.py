@@ -57,7 +57,7 @@ class Figures(Accuracy):
     metric: Metric = "exact"
     loss: Number | None
     loss_stderr: Number | None
-    not_finite: Count = 0
+    not_finite: int = Field(default=0, ge=0, exclude_if=lambda count: not count)
     exact: Accuracy | None = None
     choice: dict[Rule, Accuracy] | None = None
     guessing: Share | None = None
