@@ -556,6 +556,17 @@ def test_everything_that_is_not_usual_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert "--stacked" in words(recipes.ranking(given).command)
 
 
+def test_what_counts_as_right_is_said() -> None:
+    given = replace(PLAIN, task=load_task("greater-than", metric="exact"))
+    for recipe in (recipes.evaluate(given), recipes.ranking(given), recipes.own_damage(given)):
+        assert recipe is not None
+        copied = words(recipe.command)
+        assert copied[copied.index("--metric") + 1] == "exact"
+        assert "load_task('greater-than', metric='exact')" in recipe.python
+    usual = recipes.evaluate(replace(PLAIN, task=load_task("greater-than")))
+    assert "metric" not in " ".join([*words(usual.command), usual.python])
+
+
 def test_every_python_is_python_and_formatted(engine: Engine) -> None:
     for recipe in every(engine).values():
         tree = ast.parse(recipe.python)
