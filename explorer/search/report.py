@@ -92,6 +92,7 @@ class Report:
             "model": self.mask.model.source,
             "model_digest": self.mask.model.digest,
             "basis": self.mask.model.basis,
+            "dtype": self.settings.get("dtype"),
             "task_digest": made.task_digest,
             "shots": made.shots,
             "template": made.template,

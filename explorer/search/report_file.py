@@ -208,6 +208,7 @@ class SearchFile(_Part):
     model: str
     model_digest: str
     basis: Literal["raw", "folded"]
+    dtype: str | None = None
     task: str
     task_digest: str | None
     shots: int | None
