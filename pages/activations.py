@@ -33,7 +33,9 @@ prompt = prompt_box.text_area(
     height="content",
     max_chars=MOST_LETTERS,
     persist_state="session",
-    on_change=lambda: st.session_state.update({"example-chosen": True}),
+    on_change=session.moved(
+        prompt_key, st.session_state[prompt_key], lambda _: st.session_state.update({"example-chosen": True})
+    ),
 )
 links.keep("prompt", prompt, example.prompt)
 asked = Example(prompt, "", shown=example.shown)

@@ -15,7 +15,7 @@ from explorer.masks import Removed
 from explorer.progress import Progress
 from explorer.tasks import Example
 from explorer.tokens import encode_for, token_texts
-from explorer.ui import figures, links, recipes, share, words, work
+from explorer.ui import figures, links, recipes, session, share, words, work
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
 
@@ -204,7 +204,7 @@ def _following(
         key=key,
         persist_state="session",
         help=about,
-        on_change=lambda: st.session_state.update({f"{key}-chosen": True}),
+        on_change=session.moved(key, st.session_state[key], lambda _: st.session_state.update({f"{key}-chosen": True})),
     )
     if link is not None:
         links.keep(key, chosen if st.session_state.get(f"{key}-chosen") else None, None, lambda _: link(chosen))

@@ -70,6 +70,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 def _own_jobs(empty_library: None) -> Iterator[None]:
     cached.runner.clear()
     yield
+    cached.runner().close(60)  # a search that still runs would outlast the process
     cached.runner.clear()
 
 
