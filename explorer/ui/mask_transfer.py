@@ -14,6 +14,7 @@ from explorer.models import NAMED
 from explorer.tasks import Task
 from explorer.ui import comparisons, guide, mask_work, recipes, second_model, share, tasks_at_hand
 from explorer.ui.mask_library import attempt
+from explorer.ui.model_choice import agree
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -79,6 +80,7 @@ def _choose(bench: Bench, mask: Mask) -> Target | None:
     model = st.selectbox(
         "Target model", list(NAMED), index=None, key="transfer-model", accept_new_options=True,
         persist_state="session", placeholder=f"{second_model.short_name(bench)}, as loaded", width=260,
+        on_change=_agree,
         help="One of the same shapes, such as a fine-tune: a name, a Hugging Face hub id, the path of a model folder, "
         "or of a .gguf file. It is loaded beside the page's.",
     )  # fmt: skip
@@ -88,6 +90,11 @@ def _choose(bench: Bench, mask: Mask) -> Target | None:
         return Target(bench.task, share.setting(bench, unpruned=True).data, model, sibling)
     task = offered[name].task()
     return None if task is None else Target(task, offered[name].folder, model, sibling)
+
+
+def _agree() -> None:
+    """Who chooses a model here wants it loaded."""
+    agree(str(st.session_state["transfer-model"] or "").strip())
 
 
 def _setting(bench: Bench, target: Target) -> recipes.Setting:
