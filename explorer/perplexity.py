@@ -162,7 +162,7 @@ def perplexity(
     longest = int(view.config.n_ctx)
     window = min(WINDOW, longest) if window is None else window
     stride = max(1, window // 2) if stride is None else stride
-    front = front_tokens(view.model.tokenizer)
+    front = front_tokens(view.model)
     room = window - len(front)
     if not (2 <= window <= longest and 1 <= stride < window):
         raise SettingsError(

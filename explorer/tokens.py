@@ -25,6 +25,7 @@ SAMPLED = 1000  # examples whose prompts are looked at for unknown words: splits
 MAX_UNKNOWN = 0.05  # share of a text's tokens beyond which its words are said to be unknown
 
 
+_DATED = "The chat template writes today's date: figures change from day to day."
 _RARE = ["\U0001f9ff", "\U00010348"]  # letters that only a tokenizer of bytes knows
 
 
@@ -114,9 +115,10 @@ def check_rows(model: Model, ids: Sequence[int], text: str) -> None:
     )
 
 
-def front_tokens(tokenizer: Any) -> list[int]:
-    """What stands in front of plain text: the BOS token, if the tokenizer has one."""
-    return [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+def front_tokens(model: Model) -> list[int]:
+    """What stands in front of plain text: the BOS token, if the tokenizer has one and the model an embedding of it."""
+    first = model.tokenizer.bos_token_id
+    return [] if first is None or first >= model.rows else [int(first)]
 
 
 def check_different(example: Example, encoded: Sequence[tuple[str, Encoded]]) -> None:
@@ -170,12 +172,18 @@ def unknown_sentence(share: float, what: str) -> str:
 
 
 def task_notice(tokenizer: Any, task: Task, examples: Sequence[Example]) -> str | None:
-    """A sentence for a person if the tokenizer does not know the words of a task's prompts; None if it does."""
+    """What a person should know of a task: that its words are unknown, that its chat changes by day; else None."""
     texts = [text for one in examples[:SAMPLED] for text in (*(prompt for prompt, _ in one.shown), one.prompt)]
-    share = unknown_share(tokenizer, list(dict.fromkeys(texts)))
-    if share <= MAX_UNKNOWN:
-        return None
-    return f"{unknown_sentence(share, f'the prompts of {task.name}')}: its figures say little about the model."
+    said = words_notice(tokenizer, list(dict.fromkeys(texts)), f"the prompts of {task.name}")
+    dated = task.framing.chat and "strftime_now" in str(getattr(tokenizer, "chat_template", None))
+    sentences = [*([said] if said else []), *([_DATED] if dated else [])]
+    return " ".join(sentences) or None
+
+
+def words_notice(tokenizer: Any, texts: Sequence[str], what: str) -> str | None:
+    """A sentence for a person if the tokenizer does not know the words of some texts; None if it does."""
+    share = unknown_share(tokenizer, texts)
+    return None if share <= MAX_UNKNOWN else f"{unknown_sentence(share, what)}: its figures say little about the model."
 
 
 def known_rows(tokenizer: Any, rows: int) -> Bool[Tensor, " row"]:

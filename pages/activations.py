@@ -6,7 +6,7 @@ import streamlit as st
 from explorer import plots
 from explorer.activations import answer_lens
 from explorer.tasks import Example
-from explorer.tokens import encode_for, token_texts
+from explorer.tokens import encode_for, token_texts, words_notice
 from explorer.ui import figures, links, pages, recipes, session, share, words, work
 from explorer.ui.inside import TOP, choose_example, choose_head, heads, wrote
 from explorer.ui.tabs import tabs
@@ -45,6 +45,8 @@ with head_box:
     layer, head = choose_head(bench, contrast)
 if contrast is None:
     pages.end()
+if (sentence := words_notice(bench.model.tokenizer, [prompt], "the prompt")) is not None:
+    st.warning(words.literal(sentence), icon=":material/help:")
 before, after = contrast.before, contrast.after
 tokens = before.tokens
 shown = " · ".join(words.literal(repr(token)) for token in tokens[:SHOWN_TOKENS])

@@ -109,12 +109,14 @@ def _report(
     from explorer.activations import contrast, written
     from explorer.edit import empty_mask
     from explorer.svd_cache import default_cache
-    from explorer.tokens import check_rows, encode
+    from explorer.tokens import check_rows, encode, words_notice
 
     places = list(_places(view, heads))
     tokenizer, svds = view.model.tokenizer, default_cache(notice)
     first = [] if answer is None else [encode(tokenizer, asked.answered(answer), framing).answer[0]]
     check_rows(view.model, first, answer or "")
+    if (sentence := words_notice(tokenizer, [asked.prompt], "the prompt")) is not None:
+        notice(sentence)
     with working("Reading the prompt"):
         found = contrast(view, mask or empty_mask(view.model), svds, asked, framing)
         wrote = None if mask is None else written(view, mask, svds, asked, framing)

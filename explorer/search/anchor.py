@@ -26,7 +26,7 @@ def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 p
         ids = tokens_of(view.model.tokenizer, read_text() if text is None else text, None)[TOKENS:]
     except TaskError:
         return ()
-    front = front_tokens(view.model.tokenizer)
+    front = front_tokens(view.model)
     length = min(LENGTH, int(view.config.n_ctx)) - len(front)
     starts = range(0, len(ids) - length + 1, length)
     return tuple(torch.tensor([[*front, *ids[start : start + length]]], device=view.device) for start in starts)

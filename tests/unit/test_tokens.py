@@ -240,6 +240,7 @@ def test_a_bos_token_beyond_the_embedding_is_named(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"token '<begin>' \(27\) .*: leave out BOS, or"):
         evaluate(model.view(), task(*ROWS), "test")
     assert evaluate(model.view(), task(*ROWS, framing=Framing("never")), "test").n == 3
+    assert perplexity(model.view(), "w1 w2 w3", window=8).tokens == 2
 
 
 def test_rows_of_a_padded_vocabulary_are_never_listed_and_an_answer_there_is_shown_by_its_number(
@@ -314,3 +315,11 @@ def test_an_answer_of_which_letters_are_dropped_is_refused() -> None:
     assert encode(letters, Example("a", "b")).answer == (1,)
     with pytest.raises(TaskError, match="does not know all of the answer 'bx'"):
         encode(letters, Example("a", "bx"))
+
+
+def test_a_chat_that_changes_by_day_is_noticed() -> None:
+    dated = words("{{ strftime_now('%d') }} " + CHATML)
+    chat = task(*ROWS, framing=Framing(chat=True))
+    assert task_notice(dated, chat, ROWS) == "The chat template writes today's date: figures change from day to day."
+    assert task_notice(dated, task(*ROWS), ROWS) is None
+    assert task_notice(words(CHATML), chat, ROWS) is None
