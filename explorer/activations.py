@@ -226,8 +226,9 @@ def _ids(view: View, prompt: Prompt, framing: Framing) -> list[int]:
 def _unembedded(view: View, residual: Tensor) -> Tensor:
     """Logits of a residual stream [..., d_model] by the model's own way out."""
     x = residual
-    for name in ("ln_final", "project_out"):  # OPT has the second where its embedding is narrower than its blocks
-        x = getattr(view.bridge, name)(x) if hasattr(view.bridge, name) else x
+    for name in ("ln_final", "project_out"):  # an OPT may have no first, and the second with a narrower embedding
+        module = getattr(view.bridge, name, None)
+        x = x if module is None else module(x)
     logits: Tensor = view.bridge.unembed(x)
     cap = getattr(view.bridge.original_model.config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -33,7 +33,7 @@ from torch import Tensor
 from explorer.architectures import architecture
 from explorer.errors import MatrixError, ModelError
 from explorer.keys import Kind, MatrixKey
-from explorer.models import Source, model_files, read_config
+from explorer.models import Source, read_config
 
 PIECE = 16 << 20  # bytes of float64 read at a time
 _GRAM_LIMIT = 1e-4  # as in explorer.svd, whose values these are
@@ -75,8 +75,7 @@ class Checkpoint:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        files = model_files(source)
-        self.class_name, config = read_config(source, files)
+        self.class_name, config, files = read_config(source)
         self._stored = architecture(source.name, self.class_name)
         self._files = {name: tensor.path for name, tensor in files.tensors.items()}
         self._layers = int(config.num_hidden_layers)

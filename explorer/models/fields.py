@@ -19,6 +19,7 @@ _COUNTS = (
 )
 _POSITIVE = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rotary_emb_base")
 _MOST = 2**31 - 1
+_MOST_LAYERS = 1000  # what is believed of a model whose weights are not there to say it
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _OWN_ATTENTION = ("eager", "sdpa")
 # Fields by which transformers would read or run something else than this config.json and the weights beside it.
@@ -64,6 +65,8 @@ def check_fields(name: str, files: ModelFiles) -> None:
 def check_layers(name: str, files: ModelFiles, field: str, layers: int) -> None:
     """Refuse a configuration of more layers than are stored; raises ModelError."""
     stored = 1 + max((int(found[1]) for found in map(_LAYER.search, files.tensors) if found), default=-1)
+    if not files.tensors and layers <= _MOST_LAYERS:
+        return
     if layers > stored:
         raise ModelError(
             f"{name} has {layers:,} layers by {field} in config.json, but its weights hold {stored:,}, so it lacks "
@@ -80,7 +83,7 @@ def _check_repeats(name: str, files: ModelFiles) -> None:
         total = sum(len(kinds) * times for kinds, times in value)
     except (TypeError, ValueError):
         total = -1
-    if type(total) is not int or not 1 <= total <= len(files.tensors):
+    if type(total) is not int or not 1 <= total <= (len(files.tensors) or _MOST_LAYERS):
         _refuse(name, "attention_types", value, "one pattern or several, of as many layers as there are")
 
 

@@ -69,11 +69,20 @@ class ModelFiles:
             return opened.get_tensor(name)
 
 
+class NoWeightsError(ModelError):
+    """A folder with a config.json, whose `fields` it has, and without weights that can be read."""
+
+    def __init__(self, message: str, fields: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+
 def model_files(source: Source) -> ModelFiles:
     """The files of a model, with all headers read and nothing else.
 
     Raises:
-        ModelError: no config.json or weights, an adapter, a broken index or header, a file that is no ordinary file.
+        NoWeightsError: no safetensors weights.
+        ModelError: no config.json, an adapter, a broken index or header, a file that is no ordinary file.
     """
     folder = source.folder
     fields = read_object(source.name, folder / CONFIG)
@@ -188,7 +197,7 @@ def _entry(source: Source, fields: dict[str, Any]) -> Path:
     for path in (source.folder / WEIGHTS, source.folder / INDEX):
         if path.exists() or path.is_symlink():
             return path
-    raise ModelError(_no_weights(source))
+    raise NoWeightsError(_no_weights(source), fields)
 
 
 def _no_weights(source: Source) -> str:

@@ -17,7 +17,7 @@ from explorer.errors import ModelError, SettingsError
 from explorer.models.bridge import hooked
 from explorer.models.fidelity import UNCHECKED, Fidelity, compare, reference
 from explorer.models.fields import check_fields
-from explorer.models.files import ModelFiles, model_files
+from explorer.models.files import ModelFiles, NoWeightsError, model_files
 from explorer.models.folding import fold
 from explorer.models.hub import reason
 from explorer.models.identity import (
@@ -205,31 +205,36 @@ def as_basis(text: str) -> Basis:
     return known[text]
 
 
-def read_config(source: Source, files: ModelFiles | None = None) -> tuple[str, Any]:
-    """The Hugging Face class and configuration of a model, from its config.json and the headers of its weights.
+def read_config(source: Source) -> tuple[str, Any, ModelFiles]:
+    """The Hugging Face class and configuration of a model, and its files, of whose weights the headers are read.
 
-    Args:
-        source: where it is.
-        files: its files, if they are known already.
+    What is wrong with the architecture is said before missing weights are: getting those would be no use.
 
     Raises:
         ModelError: it cannot be used, or describes no causal language model whose matrices can be reached.
     """
     from transformers import AutoConfig
 
-    check_fields(source.name, files or model_files(source))
+    missing = None
+    try:
+        files = model_files(source)
+    except NoWeightsError as error:
+        missing, files = error, ModelFiles(source.folder, error.fields, (), {})
+    check_fields(source.name, files)
     try:
         config = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # besides ValueError and OSError, each library's own validation errors
         raise ModelError(f"{source.name} has a config.json that transformers cannot use ({reason(error)}).") from None
-    return _check_causal(source, config), config
+    class_name = _check_causal(source, config)
+    if missing is not None:
+        raise missing
+    return class_name, config, files
 
 
 def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Parts]:
     """The Hugging Face model, its tokenizer, and what they are, before anything is changed about them."""
     check_device(source.name, device)
-    files = model_files(source)
-    class_name, config = read_config(source, files)
+    class_name, config, files = read_config(source)
     configured, usual = config.to_dict(), _usual(config)
     tokenizer = read_tokenizer(source)
     model = read_weights(source, files, config, class_name, dtype)

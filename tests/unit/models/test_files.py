@@ -490,8 +490,8 @@ def test_weights_whose_sum_overflows_are_finite(model_folder: Path) -> None:
     """Such a model is read; that its outputs overflow is found where they are looked at."""
     change(model_folder, **{OUT.replace(".", "__"): torch.full((16, 20), 3e38)})
     source = locate(str(model_folder))
-    class_name, config = read_config(source)
-    model = read_weights(source, model_files(source), config, class_name, torch.float32)
+    class_name, config, files = read_config(source)
+    model = read_weights(source, files, config, class_name, torch.float32)
     assert model.get_parameter(OUT).max().item() == pytest.approx(3e38)
 
 
