@@ -252,7 +252,7 @@ def test_a_finished_search_is_the_engines_and_its_points_open_in_the_workbench(e
     assert accuracy["random-per-matrix, test"] == [(len(expected.mask), run.accuracy) for run in runs]
     assert accuracy["chosen, test"] == [(len(expected.mask), found.masked.accuracy)]
     assert loss["unpruned, test"] == [(0, found.baseline.mean_loss.value)]
-    assert "drawn at random (grey dots)" in captions(app)
+    assert "drawn at random (random-per-matrix, grey dots)" in captions(app)
     box = point_box(app)
     curve = expected.found.curve
     assert len(box.options) == len(curve)

@@ -104,15 +104,18 @@ def plain_text(view: View, name: str | None) -> str | None:
 
 def show_tasks(title: str, tasks: Sequence[dict[str, Any]]) -> None:
     """A table of every task with the mask and without it, and what changed, from `TaskDamage.as_dict`."""
+    by_choice = any(one["baseline"]["metric"] != "exact" for one in tasks)
+    columns = ("task", "", "accuracy", *(("by", "exact\nmatch") if by_choice else ()), "loss per example")
     rows = []
     for one in tasks:
         for side in ("baseline", "masked"):
             figures = one[side]
             exact = "" if figures["metric"] == "exact" else percent(figures["exact"]["accuracy"])
+            counted = (METRIC_NAMES[figures["metric"]], exact) if by_choice else ()
             loss = loss_text(figures["loss"], figures["loss_stderr"])
-            rows.append((one["task"], _SIDES[side], _share(figures), METRIC_NAMES[figures["metric"]], exact, loss))
+            rows.append((one["task"], _SIDES[side], _share(figures), *counted, loss))
     if rows:
-        show_table(title, ("task", "", "accuracy", "by", "exact match", "loss per example"), rows)
+        show_table(title, columns, rows)
     for one in tasks:
         test, change = one["accuracy_test"], one["loss_change"]
         low, high = change["interval"]

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,19 +49,21 @@ class Steps:
         return "result"
 
 
-def test_progress_and_result_are_seen_from_outside(runner: JobRunner) -> None:
+def test_progress_and_result_are_seen_from_outside(runner: JobRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr("explorer.ui.jobs.time", SimpleNamespace(monotonic=lambda: clock))
     work = Steps(4)
     job = runner.submit(("a", 1), "Working", work)
     wait_until(lambda: job.state is State.RUNNING)
     assert job.active
     assert not job.wait(0.01)
     assert job.seconds_left is None
-    work.go.release(3)
-    wait_until(lambda: job.done == 3)
+    for step in (1, 2, 3):
+        clock += 2.0
+        work.go.release()
+        wait_until(lambda step=step: job.done == step)
     assert job.total == 4
-    left = job.seconds_left
-    assert left is not None
-    assert 0 < left < SOON
+    assert job.seconds_left == pytest.approx(2.0)
     work.go.release()
     assert job.wait(SOON)
     assert (job.state, job.result, job.error) == (State.DONE, "result", None)
