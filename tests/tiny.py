@@ -92,7 +92,7 @@ def save_letters(folder: Path, name: str = "gpt2") -> Path:
     if name == "gpt2":
         GPT2LMHeadModel(GPT2Config(**shape, **ends)).save_pretrained(folder)
         return folder
-    shape = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": LAYERS, "head_dim": 6}
+    shape = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": LAYERS, "head_dim": 10}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16 * POSITIONS}
     LlamaForCausalLM(LlamaConfig(**shape, **heads, **ends)).save_pretrained(folder)
     return folder

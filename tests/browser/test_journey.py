@@ -179,7 +179,11 @@ def test_bad_uploads_say_why_and_keep_the_mask(page: Page, url: str, tmp_path: P
     for name, content, reason in (
         ("broken.json", '{"format": "eigenprune-mask", "sch', "broken.json is not a usable mask file"),
         ("foreign.json", json.dumps(foreign), "the mask was made for"),
-        ("![x](http://e.example/x.png).json", "[]", "![x](http://e.example/x.png).json is not a usable mask file"),
+        (
+            "![x](http://e.example/x.png).json",
+            "[]",
+            "![x](http:\u2060//e.example/x.png).json is not a usable mask file",
+        ),
     ):
         path = tmp_path / name.replace("/", "_")
         path.write_text(content)
