@@ -78,11 +78,17 @@ accuracies come with 95 % Wilson intervals. The search saw the train and the val
 
 def _sections(report: SearchFile) -> Iterator[str]:
     limited = "" if report.test_limit is None else f" (at most {report.test_limit:,} examples of it)"
+    beside = report.test.metric != "exact"
     yield "<h2>Result</h2>"
     yield _table(
-        ("", "accuracy", "loss per example"),
+        ("", report.test.accuracy_name, *(("exact match",) if beside else ()), "loss per example"),
         [
-            (name, _accuracy(one), _with_stderr(one.loss, one.loss_stderr))
+            (
+                name,
+                _accuracy(one),
+                *((f"{100 * one.exact.accuracy:.1f} %" if one.exact else "unknown",) if beside else ()),
+                _with_stderr(one.loss, one.loss_stderr),
+            )
             for name, one in (
                 (f"unpruned, test{limited}", report.baseline),
                 (f"mask, test{limited}", report.test),
@@ -96,7 +102,8 @@ def _sections(report: SearchFile) -> Iterator[str]:
     explained = explain_curve(_curve(report, "loss")[0], held_out(report, "loss"))
     yield f"<p>{len(report.curve):,} masks were measured. {explained}</p>"
     yield _figures(
-        search_curve(*_curve(report, measure), measure, held_out(report, measure)) for measure in ("loss", "accuracy")
+        search_curve(*_curve(report, measure), measure, held_out(report, measure), accuracy=report.test.accuracy_name)
+        for measure in ("loss", "accuracy")
     )
     yield from _controls(report)
     yield from _damage(report.damage)
@@ -130,11 +137,12 @@ def _controls(report: SearchFile) -> Iterator[str]:
         search_controls(
             {name: getattr(one, measure) for name, one in report.controls.items()},
             getattr(report.test, measure), getattr(report.baseline, measure), measure,
+            accuracy=report.test.accuracy_name,
         )
         for measure in ("accuracy", "loss")
     )  # fmt: skip
     yield _table(
-        ("control", "draws", "accuracy: median (range)", "beaten in accuracy", "beaten in loss"),
+        ("control", "draws", f"{report.test.accuracy_name}: median (range)", "beaten in accuracy", "beaten in loss"),
         [
             (name, one.draws, _range(one.accuracy), f"{one.percentile.accuracy:.0f} %", f"{one.percentile.loss:.0f} %")
             for name, one in report.controls.items()
@@ -151,7 +159,12 @@ def _damage(damage: Damage | None) -> Iterator[str]:
         yield _table(
             ("task", "unpruned", "with the mask", "change"),
             [
-                (f"{one.task}, {one.split}", _accuracy(one.baseline), _accuracy(one.masked), _change(one))
+                (
+                    f"{one.task}, {one.split}: {one.masked.accuracy_name}",
+                    _accuracy(one.baseline),
+                    _accuracy(one.masked),
+                    _change(one),
+                )
                 for one in damage.tasks
             ],
         )

@@ -19,7 +19,7 @@ from explorer.search.report_file import SearchFile
 
 CLEAR = "rgba(0,0,0,0)"
 FORMATS = {"loss": ".3f", "accuracy": ".1%"}
-TITLES = {"loss": "loss, nats per example", "accuracy": "accuracy"}
+LOSS = "loss, nats per example"
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,18 @@ def held_out(report: SearchFile, measure: str) -> HeldOut:
 
 
 def search_curve(
-    points: Sequence[Measured], chosen: Measured, measure: str, on_test: HeldOut | None = None
+    points: Sequence[Measured],
+    chosen: Measured,
+    measure: str,
+    on_test: HeldOut | None = None,
+    *,
+    accuracy: str = "accuracy",
 ) -> go.Figure:
     """A measure (`loss` or `accuracy`) of every mask that a search has tried, over the number of removed values.
 
     The lines join, for each number of values, the mask within the budget with the best validation measure. The `id` of
-    a marker is its place in `points`. With `on_test` the chosen mask stands among its random controls.
+    a marker is its place in `points`. With `on_test` the chosen mask stands among its random controls. `accuracy` is
+    what accuracy is called: its name says what it counts where there are choices.
     """
     figure = go.Figure()
     if on_test is not None:
@@ -98,11 +104,13 @@ def search_curve(
         marker={"color": AFTER, "symbol": "diamond", "size": 13, "line": {"color": BEFORE, "width": 1}},
         hovertemplate=f"chosen: %{{x}} removed, %{{y:{FORMATS[measure]}}}<extra></extra>",
     )
-    figure.update_layout(title=f"{measure.capitalize()} on the way", **_frame(380 if on_test is None else 430))
+    figure.update_layout(title=f"{_name(measure, accuracy)} on the way", **_frame(380 if on_test is None else 430))
     figure.update_layout(legend={"orientation": "h", "y": -0.3})
     figure.update_traces(cliponaxis=False)  # the unpruned model is on the axis
     figure.update_xaxes(title="values removed", rangemode="tozero", automargin=True)
-    figure.update_yaxes(title=TITLES[measure], tickformat="" if measure == "loss" else ".0%", automargin=True)
+    figure.update_yaxes(
+        title=LOSS if measure == "loss" else accuracy, tickformat="" if measure == "loss" else ".0%", automargin=True
+    )
     if measure == "accuracy":  # where all are equal, plotly would go far beyond
         figure.update_yaxes(minallowed=-0.05, maxallowed=1.05)
     return figure
@@ -149,7 +157,12 @@ def _draw_test(figure: go.Figure, removed: int, on_test: HeldOut, measure: str) 
 
 
 def search_controls(
-    draws: Mapping[str, Sequence[float | None]], masked: float | None, baseline: float | None, measure: str
+    draws: Mapping[str, Sequence[float | None]],
+    masked: float | None,
+    baseline: float | None,
+    measure: str,
+    *,
+    accuracy: str = "accuracy",
 ) -> go.Figure:
     """A measure of every draw of every control, with lines at the mask's and at the unpruned model's."""
     figure = go.Figure(
@@ -174,11 +187,17 @@ def search_controls(
                 line={"color": colour, "dash": dash, "width": 2},
                 annotation={"text": name, "yshift": 14 * position, "font": {"color": colour}},
             )
-    figure.update_layout(title=f"{measure.capitalize()} on test", **_frame(320))
+    figure.update_layout(title=f"{_name(measure, accuracy)} on test", **_frame(320))
     figure.update_layout(margin={"t": 80, "r": 40})
-    figure.update_xaxes(title=TITLES[measure], tickformat="" if measure == "loss" else ".0%", automargin=True)
+    figure.update_xaxes(
+        title=LOSS if measure == "loss" else accuracy, tickformat="" if measure == "loss" else ".0%", automargin=True
+    )
     figure.update_yaxes(type="category", automargin=True)
     return figure
+
+
+def _name(measure: str, accuracy: str) -> str:
+    return (accuracy if measure == "accuracy" else measure).capitalize()
 
 
 def _frontier(points: Sequence[Measured], measure: str) -> list[Measured]:

@@ -301,7 +301,8 @@ def _controls(file: SearchFile) -> None:
         return
     for box, measure in zip(st.columns(2), ("accuracy", "loss"), strict=True):
         draws = {name: getattr(one, measure) for name, one in file.controls.items()}
-        figure = search_controls(draws, getattr(file.test, measure), getattr(file.baseline, measure), measure)
+        own, unpruned = getattr(file.test, measure), getattr(file.baseline, measure)
+        figure = search_controls(draws, own, unpruned, measure, accuracy=file.test.accuracy_name)
         figures.draw(_themed(figure), f"search-controls-{measure}", box=box)
     lines = [
         f"{name} {one.percentile.accuracy:.0f} % (accuracy), {one.percentile.loss:.0f} % (loss)"
@@ -319,7 +320,7 @@ def _told(point: Point) -> str:
 def _curve(asked: Asked, seen: Seen, measure: str, on_test: HeldOut | None = None) -> Any:
     points = _points(asked, seen, measure)
     chosen = next(one for one, point in zip(points, seen.curve, strict=True) if point is seen.best)
-    return _themed(search_curve(points, chosen, measure, on_test))
+    return _themed(search_curve(points, chosen, measure, on_test, accuracy=seen.best.validation.accuracy_name))
 
 
 def _points(asked: Asked, seen: Seen, measure: str) -> list[Measured]:

@@ -118,7 +118,7 @@ def test_a_file_without_a_gain_removes_and_one_with_a_gain_scales() -> None:
 def test_the_masks_that_come_with_the_explorer_are_what_they_were() -> None:
     (path,) = sorted((ASSETS / "masks").glob("*.json"))
     mask = load_mask(path)
-    assert mask.digest == "sha256:79296e0318cbb00505c4a8efaa51974594a9f27fa223f60797ccbaa55a36dc9f"
+    assert mask.digest == "sha256:50da6a4ff304e77d86d43dd8a40434672a8bc8f97a44126c2ea6675ec1ee58e3"
     assert mask.to_json() == path.read_text(encoding="utf-8")
 
 

@@ -29,7 +29,7 @@ from explorer.search.learned import LearnedSettings, learned
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
 from explorer.search.report import Report, search
-from explorer.search.report_file import SearchFile, as_file, load_report
+from explorer.search.report_file import Accuracy, SearchFile, as_file, load_report
 from explorer.search_page import search_page
 from explorer.search_plots import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
 from explorer.svd_cache import SvdCache
@@ -260,6 +260,22 @@ def test_the_page_holds_everything_and_loads_nothing(file: SearchFile) -> None:
     for key, removed in file.mask.by_matrix.items():
         assert str(key) in shown
         assert ", ".join(str(one.index) for one in removed) in shown
+
+
+def test_page_and_curve_name_what_accuracy_counts(file: SearchFile) -> None:
+    told = search_page(file)
+    assert "<th>accuracy</th><th>loss per example</th>" in told
+    rules = {rule: Accuracy(n=20, accuracy=0.5, accuracy_interval=(0.1, 0.9)) for rule in ("sum", "mean")}
+    changed = {
+        "metric": "choice",
+        "exact": Accuracy(n=20, accuracy=0.25, accuracy_interval=(0.1, 0.4)),
+        "choice": rules,
+    }
+    chosen = search_page(file.model_copy(update={"test": file.test.model_copy(update=changed)}))
+    assert "<th>accuracy (choice)</th><th>exact match</th><th>loss per example</th>" in chosen
+    assert "<td>25.0 %</td>" in chosen
+    assert '"Accuracy (choice) on the way"' in chosen
+    assert '"Accuracy (choice) on test"' in chosen
 
 
 def test_the_page_escapes_what_a_file_says(file: SearchFile) -> None:
