@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from explorer.masks import Removed
 from explorer.metrics import run, run_all
 from explorer.models import Model, View, load
 from explorer.prefix import all_logits, expanded, read_prefix, rest_logits, reusable
-from explorer.registry import matrices
+from explorer.registry import matrices, read, replace
 from explorer.residuals import keep, run_kept
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task
@@ -64,6 +65,17 @@ def model64(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def exactness(model: Model) -> float:
     """How far two ways to compute the same may differ: Gemma's softmax is float32 in a float64 model, too."""
     return 1e-6 if model.architecture.startswith("Gemma") else 1e-9
+
+
+def test_a_view_that_overflows_decides_nothing_for_others(tmp_path: Path) -> None:
+    model = load(str(FAMILIES["llama"].save(tmp_path)), dtype="float32", device="cpu")
+    broken, sound = model.view(), model.view()
+    key = MatrixKey(0, Kind.OUT)
+    replace(broken, key, torch.full_like(read(broken, key), 3e38))
+    (first, *_) = [batch for batch in cut(broken) if batch.shared]
+    assert not torch.isfinite(whole(broken, (first,))).all()
+    assert not reusable(broken, first)
+    assert reusable(sound, first)
 
 
 def test_reading_the_beginning_once_changes_nothing(family64: Model, svds: SvdCache) -> None:
