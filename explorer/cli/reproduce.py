@@ -143,12 +143,13 @@ def _run(
     from explorer.cli.reproduce_tables import Entry
     from explorer.reproduce.models import Models
     from explorer.reproduce.run import Runner, check, in_order
+    from explorer.search.journal import default_journals
     from explorer.svd_cache import default_cache
 
     check(suite.recipes)
     store.check_writable()
     models = Models(store.folder / "models", places, device)
-    runner = Runner(store, models, default_cache(notice), data=data, fresh=fresh)
+    runner = Runner(store, models, default_cache(notice), journals=default_journals(notice), data=data, fresh=fresh)
     found = {}
     for number, recipe in enumerate(in_order(suite.recipes), start=1):
         with working(f"{recipe.name} ({number} of {len(suite.recipes)})") as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,9 +32,7 @@ from explorer.cli.setup import (
 from explorer.errors import SettingsError
 
 if TYPE_CHECKING:
-    from explorer.search.journal import Journal
-    from explorer.search.options import Chosen
-    from explorer.search.problem import Problem
+    from explorer.search.journal import Journal, JournalFile
     from explorer.tasks import Task
 
 RELEASED = (0.2, 8, 0)  # fraction, batch size and answer token, if they are not given
@@ -152,7 +151,8 @@ def search(
     def other(name: str) -> Task:
         return open_tasks([name], splits, "train", limit, replace(asked, template=None))[0]
 
-    chosen = StrategyOptions(per_kind, base, members, over, at_least).choose(strategy, other)
+    given = StrategyOptions(per_kind, base, members, over, at_least)
+    chosen = given.choose(strategy, other)
     if as_released:
         if report is not None or also:
             raise SettingsError("--as-released has a report of its own: leave out --report and --also.")
@@ -175,25 +175,24 @@ def search(
     view = open_for([opened], "train", limit, model, dtype, device, basis)
 
     from explorer.registry import matrices, shape
-    from explorer.search.anchor import anchor_blocks
-    from explorer.search.outcome import Budget
-    from explorer.search.problem import Problem
-    from explorer.search.report import search as run
+    from explorer.search.conductor import Watcher, conduct
+    from explorer.search.journal import default_journals
     from explorer.search.report_file import as_file
+    from explorer.search.request import SearchRequest
     from explorer.svd_cache import default_cache
 
     plain = plain_text(view, text)
     keys = matrices(view, some, wanted, per_head=not stacked)
-    budget = Budget(at_most(max_removed, sum(min(shape(view, key)) for key in keys)), time, max_growth)
+    request = SearchRequest(
+        strategy, some, wanted, per_head=not stacked, mode=removal, scorer=scorer, limit=limit,
+        max_removed=at_most(max_removed, sum(min(shape(view, key)) for key in keys)), seconds=time, seed=seed,
+        controls=controls, test_limit=test_limit, options=given, growth=max_growth,
+    )  # fmt: skip
     with searching(f"Searching ({strategy})", silent=json) as bar:
-        problem = Problem(
-            view, opened, default_cache(notice), keys, budget, mode=removal, scorer=scorer, limit=limit, seed=seed,
-            text=anchor_blocks(view), progress=bar.progress, watch=bar.watch,
-        )  # fmt: skip
-        problem.journal = _journal(problem, strategy, chosen, fresh=fresh)
-        found = run(
-            problem, opened, strategy, chosen.run, options=chosen.options, control_draws=controls,
-            test_limit=test_limit, others=others, text=plain, progress=bar.after,
+        found = conduct(
+            request, view, opened, default_cache(notice), chosen=chosen, journals=default_journals(notice),
+            open_journal=partial(_open, fresh=fresh), others=others, text=plain,
+            watcher=Watcher(bar.progress, lambda _, status: bar.watch(status), after=bar.after),
         )  # fmt: skip
     found.mask.save(out)
     file = as_file(found.document())
@@ -216,12 +215,9 @@ def _check_places(out: Path, report: Path | None) -> None:
             refuse_unwritable(report / name)
 
 
-def _journal(problem: Problem, strategy: str, chosen: Chosen, *, fresh: bool) -> Journal:
+def _open(journals: JournalFile, search: str, *, fresh: bool) -> Journal:
     """Where the search records what it measures; says if it goes on from an earlier run."""
-    from explorer.search.identity import search_digest
-    from explorer.search.journal import default_journals
-
-    journal = default_journals(notice).open(search_digest(problem, strategy, chosen.options or None), fresh=fresh)
+    journal = journals.open(search, fresh=fresh)
     if journal.recorded:
         notice(
             f"Resuming: {journal.recorded:,} scores and measurements of {journal.seconds:.0f} s are there already; "

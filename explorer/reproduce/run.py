@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,12 @@ from explorer.reproduce.cells import Cell, CellStore, Control, Figures, Found
 from explorer.reproduce.models import Models, NotHadError
 from explorer.reproduce.recipe import Recipe, Released, Searched
 from explorer.search import SEARCHES
-from explorer.search.anchor import anchor_blocks
+from explorer.search.conductor import Watcher, conduct
 from explorer.search.control_runs import ControlRuns
 from explorer.search.controls import check_control, refuse_earlier
-from explorer.search.outcome import Budget
-from explorer.search.problem import Problem
+from explorer.search.journal import JournalFile
 from explorer.search.released import ReleasedSettings, run_released
-from explorer.search.report import search
+from explorer.search.request import SearchRequest
 from explorer.svd_cache import SvdCache
 from explorer.tasks import TASKS, Task, with_metric
 
@@ -55,14 +55,22 @@ class Runner:
         store: where finished cells are, and are put.
         models: where models come from.
         svds: decompositions.
+        journals: where searches are recorded, and go on if they were stopped; None to begin each of them anew.
         data: folder of the data of tasks that need it.
         fresh: measure cells again that are there already.
     """
 
     def __init__(
-        self, store: CellStore, models: Models, svds: SvdCache, *, data: Path | None = None, fresh: bool = False
+        self,
+        store: CellStore,
+        models: Models,
+        svds: SvdCache,
+        *,
+        journals: JournalFile | None = None,
+        data: Path | None = None,
+        fresh: bool = False,
     ) -> None:
-        self._store, self._models, self._svds = store, models, svds
+        self._store, self._models, self._svds, self._journals = store, models, svds, journals
         self._data, self._fresh = data, fresh
         self._no_task: dict[str, str] = {}
 
@@ -111,7 +119,7 @@ class Runner:
         found = (
             _released(recipe, given, view, task, self._svds, bar)
             if isinstance(given, Released)
-            else _searched(recipe, given, view, task, self._svds, bar)
+            else self._searched(recipe, given, view, task, bar)
         )
         cell = Cell(
             recipe=recipe.name, recipe_digest=recipe.digest, source=self._models.source(recipe),
@@ -120,6 +128,33 @@ class Runner:
             found=_found(recipe, found.mask), versions=dict(found.mask.provenance.versions), **found.fields,
         )  # fmt: skip
         return cell, found.mask
+
+    def _searched(self, recipe: Recipe, given: Searched, view: View, task: Task, progress: Progress | None) -> Measured:
+        keys = matrices(view, given.chosen, per_head=not given.stacked)
+        request = SearchRequest(
+            given.name, given.chosen, None, per_head=not given.stacked, mode=given.mode, scorer=given.scorer,
+            limit=recipe.task.limit, max_removed=given.at_most(sum(min(shape(view, key)) for key in keys)),
+            seconds=given.seconds, seed=recipe.seed, controls=recipe.control_draws, test_limit=recipe.task.test_limit,
+            growth=given.max_growth, control_names=recipe.controls,
+        )  # fmt: skip
+        watcher = Watcher(part(progress, 0.0, 0.6), after=part(progress, 0.6, 1.0))
+        found = conduct(
+            request, view, task, self._svds, journals=self._journals,
+            open_journal=partial(JournalFile.open, fresh=self._fresh), watcher=watcher,
+        )  # fmt: skip
+        if found.found.stopped == "stopped":  # by Ctrl-C: half a search is no cell
+            raise KeyboardInterrupt
+        return Measured(
+            found.mask,
+            {
+                "before": _figures(found.baseline),
+                "after": _figures(found.test),
+                "controls": _controls(found.controls),
+                "stopped": found.found.stopped,
+                "forwards": found.forwards,
+                "seconds": found.seconds,
+            },
+        )
 
     def _reference(self, recipe: Recipe, view: View) -> Figures | None:
         """The unpruned model with solved examples in front of the same test prompts."""
@@ -192,35 +227,6 @@ def _released(
             "whole_after": _figures(found.exact["released"]),
             "averaged": None if found.averaged_test is None else _figures(found.averaged_test),
             "controls": _controls(found.controls),
-            "forwards": found.forwards,
-            "seconds": found.seconds,
-        },
-    )
-
-
-def _searched(
-    recipe: Recipe, given: Searched, view: View, task: Task, svds: SvdCache, progress: Progress | None
-) -> Measured:
-    keys = matrices(view, given.chosen, per_head=not given.stacked)
-    budget = Budget(given.at_most(sum(min(shape(view, key)) for key in keys)), given.seconds, given.max_growth)
-    problem = Problem(
-        view, task, svds, keys, budget, mode=given.mode, scorer=given.scorer, limit=recipe.task.limit, seed=recipe.seed,
-        text=anchor_blocks(view), progress=part(progress, 0.0, 0.6),
-    )  # fmt: skip
-    found = search(
-        problem, task, given.name, SEARCHES[given.name],
-        control_draws=recipe.control_draws, control_names=recipe.controls, test_limit=recipe.task.test_limit,
-        progress=part(progress, 0.6, 1.0),
-    )  # fmt: skip
-    if found.found.stopped == "stopped":  # by Ctrl-C: half a search is no cell
-        raise KeyboardInterrupt
-    return Measured(
-        found.mask,
-        {
-            "before": _figures(found.baseline),
-            "after": _figures(found.test),
-            "controls": _controls(found.controls),
-            "stopped": found.found.stopped,
             "forwards": found.forwards,
             "seconds": found.seconds,
         },

@@ -8,11 +8,11 @@ from explorer.search.ensemble import EnsembleSettings
 from explorer.search.laser import KEPT
 from explorer.search.learned import EVERY, LearnedSettings
 from explorer.search.paper import counts
-from explorer.ui.searching import Asked
+from explorer.search.request import SearchRequest
 from explorer.ui.session import Bench
 
 
-def cost(bench: Bench, asked: Asked, matrices: int, size: int) -> str:
+def cost(bench: Bench, asked: SearchRequest, matrices: int, size: int) -> str:
     """A few sentences on a search among `size` values of so many matrices."""
     train = len(bench.task.split("train", asked.limit))
     validation = len(bench.task.split("validation"))
@@ -27,8 +27,8 @@ def cost(bench: Bench, asked: Asked, matrices: int, size: int) -> str:
     )
 
 
-def _steps(asked: Asked, matrices: int, size: int) -> str:
-    grid = len(tuple(counts(min(asked.most, size))))
+def _steps(asked: SearchRequest, matrices: int, size: int) -> str:
+    grid = len(tuple(counts(min(asked.max_removed, size))))
     if asked.strategy == "paper":
         return f"One scoring, {grid + 1} measurements."
     if asked.strategy == "adaptive":

@@ -14,9 +14,9 @@ from explorer.search import SUMMARIES
 from explorer.search.anchor import HELD
 from explorer.search.controls import DRAWS
 from explorer.search.options import USUAL
+from explorer.search.request import SearchRequest
 from explorer.ui import guide, links, plain_text, search_options, searching
 from explorer.ui.search_cost import cost
-from explorer.ui.searching import Asked
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -43,7 +43,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Limits:
-    """What it may use up, and what follows it, as `Asked` has it."""
+    """What it may use up, and what follows it, as `SearchRequest` has it."""
 
     most: int
     seconds: float | None
@@ -52,37 +52,37 @@ class Limits:
     seed: int
 
 
-def choose(bench: Bench, before: Asked | None) -> Asked:
+def choose(bench: Bench, before: SearchRequest | None) -> SearchRequest:
     """Draw the form; it starts with the link's values, else with what this session searched for last."""
     if (again := st.session_state.pop(_AGAIN, None)) is not None:
         _fill(bench, again)
     strategy, where = _choose_search(bench, before)
     options = search_options.choose(bench, strategy, before.options if before else USUAL)
     limits = _choose_limits(bench, where, before)
-    asked = Asked(
+    asked = SearchRequest(
         strategy=strategy, kinds=where.kinds, layers=where.layers, per_head=bench.per_head, mode=bench.mode,
-        scorer=bench.scorer, limit=bench.score_limit, most=limits.most, seconds=limits.seconds, seed=limits.seed,
+        scorer=bench.scorer, limit=bench.score_limit, max_removed=limits.most, seconds=limits.seconds, seed=limits.seed,
         controls=limits.controls, test_limit=bench.eval_limit, options=options, growth=limits.growth,
     )  # fmt: skip
     st.caption(cost(bench, asked, where.matrices, where.values))
     return asked
 
 
-def show(asked: Asked) -> None:
+def show(asked: SearchRequest) -> None:
     """Let the form hold what was asked in another search; for callbacks."""
     st.session_state[_AGAIN] = asked
 
 
-def _fill(bench: Bench, asked: Asked) -> None:
+def _fill(bench: Bench, asked: SearchRequest) -> None:
     """Put what was asked into the form's fields, before they are drawn."""
     with bench.views.borrow() as view:
         existing, n_layers = kinds(view), int(view.config.n_layers)
     st.session_state.update(
         {
             "search-strategy": asked.strategy,
-            _kinds_key(existing): list(asked.kinds),
+            _kinds_key(existing): list(asked.kinds or existing),
             f"search-layers-{n_layers}": list(asked.layers or ()),
-            _most_key(bench): asked.most,
+            _most_key(bench): asked.max_removed,
             "search-seconds": None if asked.seconds is None else int(asked.seconds),
             "search-growth": _in_percent(asked.growth),
             "search-controls": asked.controls,
@@ -100,7 +100,7 @@ def _most_key(bench: Bench) -> str:
     return f"search-most-{bench.model.digest[7:15]}"
 
 
-def _choose_search(bench: Bench, before: Asked | None) -> tuple[str, Where]:
+def _choose_search(bench: Bench, before: SearchRequest | None) -> tuple[str, Where]:
     """The strategy, and where it looks."""
     first, second, third = st.columns([1, 1, 1])
     links.restore("strategy", "search-strategy", before.strategy if before else START, links.one_of(SUMMARIES))
@@ -113,7 +113,7 @@ def _choose_search(bench: Bench, before: Asked | None) -> tuple[str, Where]:
     links.keep("strategy", strategy, START)
     with bench.views.borrow() as view:
         existing, n_layers = kinds(view), int(view.config.n_layers)
-    start = [kind for kind in existing if kind in (before.kinds if before else bench.kinds)]
+    start = [kind for kind in existing if kind in ((before.kinds or existing) if before else bench.kinds)]
     links.restore("search-kinds", _kinds_key(existing), start, links.some_of(existing))
     picked = second.multiselect(
         "Kinds of matrices", existing, key=_kinds_key(existing), persist_state="session",
@@ -139,7 +139,7 @@ def _layers(n_layers: int) -> Callable[[str], list[int] | None]:
     return links.some_of(range(n_layers))
 
 
-def _choose_limits(bench: Bench, where: Where, before: Asked | None) -> Limits:
+def _choose_limits(bench: Bench, where: Where, before: SearchRequest | None) -> Limits:
     """The budget, and how the result is checked; the perplexity only for a model that reads the text."""
     reads = plain_text.reads(bench.model)
     places = iter(st.columns([1, 1, *([1.35] if reads else []), 1, 1]))
@@ -176,9 +176,9 @@ def _choose_limits(bench: Bench, where: Where, before: Asked | None) -> Limits:
     return Limits(most, None if seconds is None else float(seconds), growth, int(draws), int(seed))
 
 
-def _choose_most(bench: Bench, size: int, before: Asked | None) -> int:
+def _choose_most(bench: Bench, size: int, before: SearchRequest | None) -> int:
     key, usual = _most_key(bench), max(1, round(SHARE * size))
-    links.restore("most", key, min(before.most if before else usual, size), links.whole_in(1, size))
+    links.restore("most", key, min(before.max_removed if before else usual, size), links.whole_in(1, size))
     if st.session_state[key] > size:
         st.session_state[key] = size
     most = int(
@@ -191,7 +191,7 @@ def _choose_most(bench: Bench, size: int, before: Asked | None) -> int:
     return most
 
 
-def _choose_growth(before: Asked | None) -> float | None:
+def _choose_growth(before: SearchRequest | None) -> float | None:
     """The largest growth of the perplexity, asked for in percent."""
     start = None if before is None else _in_percent(before.growth)
     links.restore("search-growth", "search-growth", start, links.number_in(0.0, MOST_GROWTH))

@@ -11,14 +11,16 @@ import streamlit as st
 
 from explorer.evaluate import Evaluation
 from explorer.metrics import wilson_interval
+from explorer.search.conductor import Earlier
 from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
+from explorer.search.request import SearchRequest
 from explorer.search_page import search_page
 from explorer.search_plots import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
 from explorer.ui import cached, figures, guide, mask_panel, recipes, search_form, searching, session, share, words
 from explorer.ui.jobs import State
-from explorer.ui.searching import Asked, Earlier, Outcome, Seen, Started
+from explorer.ui.searching import Outcome, Seen, Started
 from explorer.ui.selection import selected_id
 from explorer.ui.session import Bench
 
@@ -30,7 +32,7 @@ OPENED = "search-opened"  # whether a mask was just made the session's, to be lo
 _STOPPED = {"": "It ran to its end.", "time": "Time was up.", "stopped": "It was stopped; Go on takes it up there."}
 
 
-def controls(bench: Bench, asked: Asked, started: Started | None) -> None:
+def controls(bench: Bench, asked: SearchRequest, started: Started | None) -> None:
     """Start or go on; one search of a session at a time."""
     job = None if started is None else started.job
     active = job is not None and job.active
@@ -317,13 +319,13 @@ def _told(point: Point) -> str:
     return f"{point.removed:,} removed, {words.percent(found.accuracy)}, {words.loss(found)}{text}"
 
 
-def _curve(asked: Asked, seen: Seen, measure: str, on_test: HeldOut | None = None) -> Any:
+def _curve(asked: SearchRequest, seen: Seen, measure: str, on_test: HeldOut | None = None) -> Any:
     points = _points(asked, seen, measure)
     chosen = next(one for one, point in zip(points, seen.curve, strict=True) if point is seen.best)
     return _themed(search_curve(points, chosen, measure, on_test, accuracy=seen.best.validation.accuracy_name))
 
 
-def _points(asked: Asked, seen: Seen, measure: str) -> list[Measured]:
+def _points(asked: SearchRequest, seen: Seen, measure: str) -> list[Measured]:
     def of(evaluation: Evaluation | None) -> float | None:
         if evaluation is None:
             return None

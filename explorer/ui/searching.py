@@ -1,6 +1,6 @@
 """Searches as jobs of the runner: what was asked, what a running one tells the page, what it found.
 
-1. `Asked` holds everything that decides the result and is part of the job's key, so equal searches are one job.
+1. A `SearchRequest` holds all that decides the result and is part of the job's key, so equal searches are one job.
 2. After every measurement the worker hands over an immutable `Seen`; pages never read the problem that it works on.
 3. The first stop ends the search and keeps its best mask, which is measured as any other. A second one ends that, too.
 4. The engine's journal holds what was measured: a search that was stopped, or lost with the server, goes on there.
@@ -10,89 +10,32 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import streamlit as st
-from pydantic import TypeAdapter, ValidationError
 
-from explorer.errors import ExplorerError, Stopped
+from explorer.errors import Stopped
 from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Mode
+from explorer.masks import Mask
 from explorer.perplexity import own_text
 from explorer.progress import Progress, part
 from explorer.registry import matrices
-from explorer.search.anchor import anchor_blocks
-from explorer.search.identity import search_digest
+from explorer.search import conductor
+from explorer.search.conductor import Earlier, Watcher, conduct
 from explorer.search.journal import default_journals
-from explorer.search.options import USUAL, Chosen, StrategyOptions
-from explorer.search.outcome import Budget, Point, Status
-from explorer.search.problem import Problem
+from explorer.search.outcome import Point, Status
 from explorer.search.provenance import provenance
-from explorer.search.report import Report, search
+from explorer.search.report import Report
 from explorer.search.report_file import SearchFile, as_file
-from explorer.tasks import Task, load_task
+from explorer.search.request import SearchRequest
 from explorer.ui.cached import notices, runner
 from explorer.ui.jobs import Job, Key, State
 from explorer.ui.session import Bench, token
 
 KEPT = 100  # searches that the process remembers, over all sessions
-DECOMPOSED, SEARCHED = 0.1, 0.85  # shares of the bar at which these are done
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One search as the page asks for it; model and task come from the bench.
-
-    Attributes:
-        layers: None for all.
-        limit: train examples to score on, None for all.
-        most: largest number of removed values.
-        seconds: time limit, None for none.
-        controls: draws of each random control.
-        test_limit: test examples for the final figures, None for all.
-        options: those that belong to the strategy.
-        growth: largest growth of the perplexity of plain text, 0.1 for 10 %; None for no limit.
-    """
-
-    strategy: str
-    kinds: tuple[Kind, ...]
-    layers: tuple[int, ...] | None
-    per_head: bool
-    mode: Mode
-    scorer: str
-    limit: int | None
-    most: int
-    seconds: float | None
-    seed: int
-    controls: int
-    test_limit: int | None
-    options: StrategyOptions = USUAL
-    growth: float | None = None
-
-    @property
-    def budget(self) -> Budget:
-        """What the search may use up."""
-        return Budget(self.most, self.seconds, self.growth)
-
-    @property
-    def title(self) -> str:
-        """`verified on Q, K, layers 0, 2, at most 20 removed`, with the strategy's options behind its name."""
-        where = "" if self.layers is None else f", layers {', '.join(map(str, self.layers))}"
-        how = "".join(
-            f", {name.replace('_', ' ')}" + ("" if value is True else f" {value}")
-            for name, value in self.options.given.items()
-        )
-        text = "" if self.growth is None else f", perplexity up by at most {100 * self.growth:g} %"
-        return f"{self.strategy}{how} on {', '.join(self.kinds)}{where}, at most {self.most:,} removed{text}"
-
-    def chosen(self, task: Task) -> Chosen:
-        """The strategy with its options; other tasks are asked as `task` is."""
-
-        def other(name: str) -> Task:
-            return load_task(name, task.seed, shots=task.shots, framing=task.framing)
-
-        return self.options.choose(self.strategy, other)
+SEARCHED = 0.85  # share of the bar at which the strategy has ended
 
 
 @dataclass(frozen=True)
@@ -135,6 +78,14 @@ class Live:
             self._give_up.set()
         self._stop.set()
 
+    def show(self, curve: Sequence[Point], status: Status) -> None:
+        """Tell pages what has been measured so far."""
+        self.seen = Seen(tuple(curve), status.best)
+
+    def measure(self) -> None:
+        """Tell pages that the search has ended, and that its mask is being measured."""
+        self.measuring = True
+
     def during(self, progress: Progress | None) -> Progress:
         """The search's progress callback."""
         return _unless(self._stop, progress)
@@ -142,9 +93,6 @@ class Live:
     def after(self, progress: Progress | None) -> Progress:
         """The callback of what follows the search."""
         return _unless(self._give_up, progress)
-
-
-_ASKED: TypeAdapter[Asked] = TypeAdapter(Asked)
 
 
 def _unless(stop: threading.Event, progress: Progress | None) -> Progress:
@@ -161,7 +109,7 @@ def _unless(stop: threading.Event, progress: Progress | None) -> Progress:
 class Started:
     """A search that a session has started."""
 
-    asked: Asked
+    asked: SearchRequest
     key: Key
     live: Live
 
@@ -205,7 +153,7 @@ class Searches:
             started = self._of.get(_place(bench))
         return started if started is not None and started.job is not None else None
 
-    def start(self, bench: Bench, asked: Asked) -> Started:
+    def start(self, bench: Bench, asked: SearchRequest) -> Started:
         """Start a search, or go on with it: one that runs or is done already is not run again."""
         key = ("search", bench.model.as_loaded, bench.task.digest, bench.task.name, asked)
         with self._lock:
@@ -245,85 +193,25 @@ def searches() -> Searches:
 
 def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
     """The whole search, in a worker thread, on a view that nobody else uses."""
-    asked, live = started.asked, started.live
+    live = started.live
+    watcher = Watcher(
+        progress=live.during(part(progress, 0, SEARCHED)), measured=live.show, ended=live.measure,
+        after=live.after(part(progress, SEARCHED, 1)),
+    )  # fmt: skip
     with bench.views.borrow() as view:
-        keys = matrices(view, asked.kinds, asked.layers, per_head=asked.per_head)
-        if missing := bench.svds.missing(view, keys):
-            bench.svds.get_many(view, missing, live.during(part(progress, 0, DECOMPOSED)))
-        problem = Problem(
-            view, bench.task, bench.svds, keys, asked.budget, mode=asked.mode, scorer=asked.scorer,
-            limit=asked.limit, seed=asked.seed, text=anchor_blocks(view),
-            progress=live.during(part(progress, DECOMPOSED, SEARCHED)),
+        report = conduct(
+            started.asked, view, bench.task, bench.svds, journals=default_journals(notices().append_once),
+            text=own_text(bench.model.tokenizer), watcher=watcher,
         )  # fmt: skip
-
-        def watch(status: Status) -> None:
-            live.seen = Seen(tuple(problem.curve), status.best)
-
-        problem.watch = watch
-        chosen = asked.chosen(bench.task)
-        made_of = search_digest(problem, asked.strategy, chosen.options or None)
-        journals = default_journals(notices().append_once)
-        journals.describe(made_of, _subject(bench), _ASKED.dump_json(asked).decode())
-        problem.journal = journals.open(made_of)
-
-        def strategy(given: Problem) -> None:
-            try:
-                chosen.run(given)
-            finally:
-                live.measuring = True
-
-        report = search(
-            problem, bench.task, asked.strategy, strategy, options=chosen.options, control_draws=asked.controls,
-            test_limit=asked.test_limit, text=own_text(bench.model.tokenizer),
-            progress=live.after(part(progress, SEARCHED, 1)),
-        )  # fmt: skip
-    if report.found.stopped != "stopped":
-        accuracy, removed = report.test.accuracy, len(report.mask)
-        journals.finish(made_of, _RESULT.dump_json(Result(accuracy, report.test.n, removed)).decode())
     return Outcome(report, as_file(report.document()))
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a search came to on the test split."""
-
-    accuracy: float
-    n: int
-    removed: int
-
-
-_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """A search of this model and task that the journal holds; `result` is None if it has not come to its end."""
-
-    asked: Asked
-    result: Result | None
-    seconds: float
-    used: float
-    answers: int
 
 
 def earlier(bench: Bench) -> tuple[Earlier, ...]:
     """The searches of the bench's model and task that were begun on this machine, the latest first."""
-    found = []
-    for recorded in default_journals(notices().append_once).about(_subject(bench)):
-        try:
-            asked = _ASKED.validate_json(recorded.request)
-            result = None if recorded.result is None else _RESULT.validate_json(recorded.result)
-        except (ValidationError, ExplorerError):  # written by another version
-            continue
-        found.append(Earlier(asked, result, recorded.seconds, recorded.used, recorded.answers))
-    return tuple(found)
+    return conductor.earlier(default_journals(notices().append_once), bench.model, bench.task)
 
 
-def _subject(bench: Bench) -> str:
-    return f"{bench.model.as_loaded} {bench.task.digest}"
-
-
-def mask_of(bench: Bench, asked: Asked, point: Point) -> Mask:
+def mask_of(bench: Bench, asked: SearchRequest, point: Point) -> Mask:
     """The mask of a point on the way, with where it came from."""
     made = provenance(
         task=bench.task, split="train", examples=len(bench.task.split("train", asked.limit)), seed=asked.seed,

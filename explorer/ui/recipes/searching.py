@@ -6,16 +6,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from explorer.search.request import SearchRequest
 from explorer.ui.recipes.setting import Recipe, Setting, code, limit_argument, mask_call
-from explorer.ui.searching import Asked
 
 OUT = "found.mask.json"
 COMBINED = "combined.mask.json"
 
 
-def search(given: Setting, asked: Asked) -> Recipe:
+def search(given: Setting, asked: SearchRequest) -> Recipe:
     """A search with its report: test figures of the best mask, and its controls."""
-    words = ["--strategy", asked.strategy, *given.matrices_words(asked.kinds), "--max-removed", str(asked.most)]
+    words = ["--strategy", asked.strategy, *given.matrices_words(asked.kinds), "--max-removed", str(asked.max_removed)]
     words += [] if asked.layers is None else ["--layers", ",".join(map(str, asked.layers))]
     words += [] if asked.seconds is None else ["--time", f"{asked.seconds:g}"]
     words += [] if asked.growth is None else ["--max-growth", str(asked.growth)]
@@ -28,7 +28,7 @@ def search(given: Setting, asked: Asked) -> Recipe:
     return Recipe("This search", _search_python(given, asked), command)
 
 
-def _search_python(given: Setting, asked: Asked) -> str:
+def _search_python(given: Setting, asked: SearchRequest) -> str:
     text = ("read_text()", ["from explorer.perplexity import read_text"]) if given.text else ("None", [])
     layers = "" if asked.layers is None else f", {list(asked.layers)}"
     further = {"seconds": asked.seconds, "growth": asked.growth}
@@ -51,7 +51,8 @@ def _search_python(given: Setting, asked: Asked) -> str:
             "from explorer.search.report import search",
         ),
         f"keys = {given.keys_call(asked.kinds, layers)}",
-        f"problem = Problem(view, task, svds, keys, Budget({asked.most}{limits}), {how}, text=anchor_blocks(view))",
+        f"budget = Budget({asked.max_removed}{limits})",
+        f"problem = Problem(view, task, svds, keys, budget, {how}, text=anchor_blocks(view))",
         *_choice(given, asked),
         f'report = search(problem, task, "{asked.strategy}", {strategy}{options}, '
         f"control_draws={asked.controls}{test}, text={text[0]})",
@@ -62,7 +63,7 @@ def _search_python(given: Setting, asked: Asked) -> str:
     )
 
 
-def _choice(given: Setting, asked: Asked) -> list[str]:
+def _choice(given: Setting, asked: SearchRequest) -> list[str]:
     if not asked.options.given:
         return []
     options = ", ".join(f"{name}={value!r}" for name, value in asked.options.given.items())

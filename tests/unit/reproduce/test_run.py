@@ -83,7 +83,8 @@ def test_a_search_cell_is_what_search_and_evaluate_give(
 
 def test_a_released_cell_is_what_the_released_preset_gives(runner: Runner, tmp_path: Path, svds: SvdCache) -> None:
     from explorer.keys import Kind
-    from explorer.search.released import ReleasedSettings, run_released
+    from explorer.search.request import SearchRequest
+from explorer.search.released import ReleasedSettings, run_released
 
     outcome = runner.run(read_recipe(write(tmp_path, RELEASED)))
     cell = outcome.cell
@@ -141,7 +142,7 @@ def test_kept_cells_are_not_measured_again_until_something_has_changed(
 ) -> None:
     first = runner.run(read_recipe(write(tmp_path)))
     assert not first.kept
-    monkeypatch.setattr(runs, "search", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(runs, "conduct", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr("explorer.reproduce.models.load", lambda *_, **__: pytest.fail("loaded again"))
     again = runner.run(read_recipe(write(tmp_path)))
     assert (again.kept, again.cell) == (True, first.cell)
@@ -162,22 +163,22 @@ def test_a_suite_that_is_stopped_keeps_what_is_finished_and_goes_on(
     folder = tmp_path / "suite"
     for name in ("a", "b", "c"):
         write(folder, name=name, max_removed=f"max_removed = {ord(name) - ord('a') + 1}")
-    real, names = runs._searched, []
+    real, names = runs.conduct, []
 
-    def stopped(recipe: Any, *given: Any) -> Any:
-        names.append(recipe.name)
-        if recipe.name == "b" and names.count("b") == 1:
+    def stopped(request: SearchRequest, *given: Any, **further: Any) -> Any:
+        names.append(request.max_removed)
+        if request.max_removed == 2 and names.count(2) == 1:
             raise KeyboardInterrupt
-        return real(recipe, *given)
+        return real(request, *given, **further)
 
-    monkeypatch.setattr(runs, "_searched", stopped)
+    monkeypatch.setattr(runs, "conduct", stopped)
     out = tmp_path / "out"
     assert command("reproduce", folder, "--out", out).exit_code == 130
     assert [path.name for path in sorted(out.glob("?.json"))] == ["a.json"]
     before = (out / "a.json").read_bytes()
     found = report("reproduce", folder, "--out", out)
     assert [one["status"] for one in found["cells"]] == ["kept", "measured", "measured"]
-    assert names == ["a", "b", "b", "c"]
+    assert names == [1, 2, 2, 3]
     assert (out / "a.json").read_bytes() == before
 
 

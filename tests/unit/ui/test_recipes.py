@@ -41,13 +41,13 @@ from explorer.search.outcome import Budget
 from explorer.search.paper import paper
 from explorer.search.problem import Problem
 from explorer.search.report import Report, search
+from explorer.search.request import SearchRequest
 from explorer.study import study_scorers
 from explorer.svd_cache import SvdCache
 from explorer.tasks import load_task
 from explorer.transfer import refreeze, transfer
 from explorer.ui import recipes
 from explorer.ui.recipes import RECIPES, Recipe, Setting, is_file_task
-from explorer.ui.searching import Asked
 from tests import tiny
 from tests.commands import run as run_command
 from tests.siblings import tuned_bundled
@@ -59,10 +59,10 @@ PLACES = (("L0.Q.H3", 0), ("L0.Q.H3", 3), ("L2.OUT", 1))
 VALUES: tuple[Value, ...] = tuple((MatrixKey.parse(key), index) for key, index in PLACES)
 KEYS = [parse_key(one) for one in ("L0.K.H1", "L1.OUT", "L0.QK.H2")]
 COUNTS, EXAMPLES, DRAWS, LIMIT = (1, 4), 16, 3, 24
-ASKED = Asked("paper", (Kind.Q,), (0, 1), True, "freeze", "gradient", LIMIT, 4, None, 0, 2, 20)
+ASKED = SearchRequest("paper", (Kind.Q,), (0, 1), True, "freeze", "gradient", LIMIT, 4, None, 0, 2, 20)
 RESEEDED = replace(ASKED, strategy="random-search", seed=5)  # than that of the splits
 PER_KIND = replace(ASKED, kinds=(Kind.Q, Kind.K), options=StrategyOptions(per_kind=True))
-LIMITED = replace(ASKED, kinds=(Kind.Q, Kind.K), layers=None, most=16, growth=0.01)
+LIMITED = replace(ASKED, kinds=(Kind.Q, Kind.K), layers=None, max_removed=16, growth=0.01)
 ANOTHER_WAY = load_task("int-mult", template="{j} x {i} =")
 PROMPT, ANSWER = "3 x 4 =", " 12"
 GAIN, SOFTER = 0.25, ", softer"  # what stays of the values, and the names of recipes of a mask with this gain
@@ -419,10 +419,10 @@ def test_read_outs(engine: Engine, printed: dict[str, str], commanded: Any) -> N
     ("name", "asked"),
     [("search", ASKED), ("search, by another seed", RESEEDED), ("search, with an option", PER_KIND)],
 )
-def test_a_search(name: str, asked: Asked, engine: Engine, printed: dict[str, str], commanded: Any) -> None:
+def test_a_search(name: str, asked: SearchRequest, engine: Engine, printed: dict[str, str], commanded: Any) -> None:
     keys = matrices(engine.view, asked.kinds, asked.layers)
     problem = Problem(
-        engine.view, engine.task, engine.svds, keys, Budget(asked.most), limit=LIMIT, seed=asked.seed,
+        engine.view, engine.task, engine.svds, keys, Budget(asked.max_removed), limit=LIMIT, seed=asked.seed,
         text=anchor_blocks(engine.view),
     )  # fmt: skip
     run = asked.chosen(engine.task).run
@@ -440,7 +440,7 @@ def test_a_search_that_limits_the_perplexity(engine: Engine, printed: dict[str, 
     keys, text = matrices(view, LIMITED.kinds), anchor_blocks(view)
 
     def found(growth: float | None) -> Report:
-        budget = Budget(LIMITED.most, growth=growth)
+        budget = Budget(LIMITED.max_removed, growth=growth)
         problem = Problem(view, task, engine.svds, keys, budget, limit=LIMIT, text=text)
         return search(problem, task, "paper", paper, control_draws=2, test_limit=20)
 

@@ -10,8 +10,9 @@ import pytest
 from explorer.errors import Stopped
 from explorer.keys import Kind
 from explorer.search.outcome import Budget
+from explorer.search.request import SearchRequest
 from explorer.ui.search_view import clicked
-from explorer.ui.searching import Asked, Live
+from explorer.ui.searching import Live
 
 
 def test_the_first_stop_ends_the_search_and_the_second_what_follows() -> None:
@@ -43,9 +44,9 @@ def test_a_stop_while_the_mask_is_measured_ends_that() -> None:
 
 
 def test_titles_say_what_was_asked() -> None:
-    asked = Asked(
-        "paper", (Kind.Q, Kind.K), (0, 2), per_head=True, mode="freeze", scorer="gradient", limit=None, most=1000,
-        seconds=None, seed=0, controls=20, test_limit=None,
+    asked = SearchRequest(
+        "paper", (Kind.Q, Kind.K), (0, 2), per_head=True, mode="freeze", scorer="gradient", limit=None,
+        max_removed=1000, seconds=None, seed=0, controls=20, test_limit=None,
     )  # fmt: skip
     assert asked.title == "paper on Q, K, layers 0, 2, at most 1,000 removed"
     limited = replace(asked, growth=0.075)

@@ -1,0 +1,162 @@
+"""The one way in which a search is run, whoever asks for it.
+
+1. What is not decomposed yet is decomposed.
+2. The strategy runs, and goes on where the journal ends. It is stopped by raising `Stopped` from `Watcher.progress`.
+3. The mask, the unpruned model and the controls are measured on the test split, which no search sees, and the damage on
+   other tasks and text (`explorer.search.report`). That is stopped by raising `Stopped` from `Watcher.after`.
+4. The journal says what was asked and what it came to: searches of a model and task can be listed (`earlier`), and go
+   on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+
+from explorer.errors import ExplorerError
+from explorer.models import Model, View
+from explorer.progress import Progress, part
+from explorer.registry import matrices
+from explorer.search.anchor import anchor_blocks
+from explorer.search.identity import search_digest
+from explorer.search.journal import Journal, JournalFile
+from explorer.search.options import Chosen
+from explorer.search.outcome import Point, Status
+from explorer.search.problem import Problem
+from explorer.search.report import Report, search
+from explorer.search.request import SearchRequest
+from explorer.svd_cache import SvdCache
+from explorer.tasks import Task
+
+DECOMPOSED = 0.1  # share of the progress until the strategy ends
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told of a search while it runs; nobody by default.
+
+    Attributes:
+        progress: told (done, total) until the strategy has ended.
+        measured: told the curve so far, and where the search stands, after every measurement and in between.
+        ended: called once the strategy has ended.
+        after: told (done, total) of what follows the strategy.
+    """
+
+    progress: Progress | None = None
+    measured: Callable[[Sequence[Point], Status], None] | None = None
+    ended: Callable[[], None] | None = None
+    after: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search came to on the test split."""
+
+    accuracy: float
+    n: int
+    removed: int
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A search that a journal file holds; `result` is None if it has not come to its end.
+
+    Attributes:
+        seconds: that all its runs took.
+        used: when something was last recorded, in seconds since 1970.
+        answers: how many scores and measurements are recorded.
+    """
+
+    asked: SearchRequest
+    result: Result | None
+    seconds: float
+    used: float
+    answers: int
+
+
+_REQUEST: TypeAdapter[SearchRequest] = TypeAdapter(SearchRequest)
+_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+
+
+def conduct(
+    request: SearchRequest,
+    view: View,
+    task: Task,
+    svds: SvdCache,
+    *,
+    chosen: Chosen | None = None,
+    journals: JournalFile | None = None,
+    open_journal: Callable[[JournalFile, str], Journal] = JournalFile.open,
+    others: Sequence[Task] = (),
+    text: str | None = None,
+    watcher: Watcher | None = None,
+) -> Report:
+    """Run a search and report its mask beside its controls; the view is left unpruned.
+
+    Args:
+        request: what is asked.
+        view: nobody else uses it meanwhile.
+        task: whose train and validation split the search sees, and whose test split its mask is measured on.
+        svds: decompositions.
+        chosen: the strategy with its options, if the request's other tasks are opened in a way of one's own.
+        journals: where it is recorded and found again; None to keep nothing.
+        open_journal: gives the journal of a search, by its digest.
+        others: tasks to measure the damage on.
+        text: plain text to measure the damage on.
+        watcher: who is told.
+
+    Raises:
+        MatrixError, SettingsError, TaskError: the request does not fit the model or the task.
+    """
+    told = watcher or Watcher()
+    keys = matrices(view, request.kinds, request.layers, per_head=request.per_head)
+    if missing := svds.missing(view, keys):
+        svds.get_many(view, missing, part(told.progress, 0.0, DECOMPOSED))
+    problem = Problem(
+        view, task, svds, keys, request.budget, mode=request.mode, scorer=request.scorer, limit=request.limit,
+        seed=request.seed, text=anchor_blocks(view), progress=part(told.progress, DECOMPOSED, 1.0),
+    )  # fmt: skip
+    if told.measured is not None:
+        tell = told.measured
+        problem.watch = lambda status: tell(tuple(problem.curve), status)
+    chosen = request.chosen(task) if chosen is None else chosen
+    made_of = search_digest(problem, request.strategy, chosen.options or None)
+    if journals is not None:
+        problem.journal = open_journal(journals, made_of)
+        journals.describe(made_of, _subject(view.model, task), _REQUEST.dump_json(request).decode())
+
+    def strategy(posed: Problem) -> None:
+        try:
+            chosen.run(posed)
+        finally:
+            if told.ended is not None:
+                told.ended()
+
+    report = search(
+        problem, task, request.strategy, strategy, options=chosen.options, control_draws=request.controls,
+        control_names=request.control_names, test_limit=request.test_limit, others=others, text=text,
+        progress=told.after,
+    )  # fmt: skip
+    if journals is not None and report.found.stopped != "stopped":
+        result = Result(report.test.accuracy, report.test.n, len(report.mask))
+        journals.finish(made_of, _RESULT.dump_json(result).decode())
+    return report
+
+
+def earlier(journals: JournalFile, model: Model, task: Task) -> tuple[Earlier, ...]:
+    """The searches of a model and task that a journal file holds, the latest first."""
+    found = []
+    for recorded in journals.about(_subject(model, task)):
+        try:
+            request = _REQUEST.validate_json(recorded.request.replace('"most":', '"max_removed":'))  # version 0.1
+            result = None if recorded.result is None else _RESULT.validate_json(recorded.result)
+        except (ValidationError, ExplorerError):  # written by another version
+            continue
+        found.append(Earlier(request, result, recorded.seconds, recorded.used, recorded.answers))
+    return tuple(found)
+
+
+def _subject(model: Model, task: Task) -> str:
+    return f"{model.as_loaded} {task.digest}"

@@ -1,0 +1,81 @@
+"""One search as it is asked for: by the command, the page, a recipe or Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from explorer.keys import Kind
+from explorer.masks import Mode
+from explorer.search.controls import OF_THE_MASK
+from explorer.search.options import USUAL, Chosen, StrategyOptions
+from explorer.search.outcome import Budget
+from explorer.tasks import Task, load_task
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """Everything that decides the result of a search and of what follows it, but for model and task.
+
+    Attributes:
+        strategy: a name of `explorer.search.SEARCHES`.
+        kinds: of the matrices; None for all.
+        layers: of the matrices; None for all.
+        per_head: whether attention is split by head.
+        mode: `freeze` or `zero`.
+        scorer: a name of `explorer.attribution.SCORERS`.
+        limit: train examples to score on; None for all.
+        max_removed: largest number of removed values.
+        seconds: time limit; None for none.
+        seed: of the search and its controls.
+        controls: draws of each random control.
+        test_limit: test examples for the final figures; None for all.
+        options: those that belong to the strategy.
+        growth: largest growth of the perplexity of plain text, 0.1 for 10 %; None for no limit.
+        control_names: which controls are drawn.
+    """
+
+    strategy: str
+    kinds: tuple[Kind, ...] | None
+    layers: tuple[int, ...] | None
+    per_head: bool
+    mode: Mode
+    scorer: str
+    limit: int | None
+    max_removed: int
+    seconds: float | None
+    seed: int
+    controls: int
+    test_limit: int | None
+    options: StrategyOptions = USUAL
+    growth: float | None = None
+    control_names: tuple[str, ...] = OF_THE_MASK
+
+    @property
+    def budget(self) -> Budget:
+        """What the search may use up."""
+        return Budget(self.max_removed, self.seconds, self.growth)
+
+    @property
+    def title(self) -> str:
+        """`verified on Q, K, layers 0, 2, at most 20 removed`, with the strategy's options behind its name."""
+        what = "all kinds" if self.kinds is None else ", ".join(self.kinds)
+        where = "" if self.layers is None else f", layers {', '.join(map(str, self.layers))}"
+        how = "".join(
+            f", {name.replace('_', ' ')}" + ("" if value is True else f" {value}")
+            for name, value in self.options.given.items()
+        )
+        text = "" if self.growth is None else f", perplexity up by at most {100 * self.growth:g} %"
+        return f"{self.strategy}{how} on {what}{where}, at most {self.max_removed:,} removed{text}"
+
+    def chosen(self, task: Task, open_task: Callable[[str], Task] | None = None) -> Chosen:
+        """The strategy with its options; other tasks are asked as `task` is, unless `open_task` opens them.
+
+        Raises:
+            SettingsError: no such strategy, an option of another one, or a value that cannot be used.
+        """
+
+        def other(name: str) -> Task:
+            return load_task(name, task.seed, shots=task.shots, framing=task.framing)
+
+        return self.options.choose(self.strategy, open_task or other)
