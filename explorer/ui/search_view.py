@@ -61,18 +61,22 @@ def controls(bench: Bench, asked: SearchRequest, started: Started | None) -> Non
         share.copy("search", bench, lambda: [recipes.search(share.setting(bench, unpruned=True), asked)])
 
 
-def earlier(bench: Bench, started: Started | None) -> None:
-    """Searches of this model and task that the journal holds, besides the session's own; each goes on in a click."""
+def earlier(bench: Bench, started: Started | None) -> bool:
+    """Searches of this model and task that the journal holds, besides the session's own; each goes on in a click.
+
+    Gives whether there are any.
+    """
     own = None if started is None else started.asked
     listed = [one for one in searching.earlier(bench) if one.asked != own]
     if not listed:
-        return
+        return False
     active = started is not None and started.job is not None and started.job.active
     with st.expander(f"Earlier searches of this model and task ({len(listed)})", icon=":material/history:"):
         for place, search in enumerate(listed[:MOST_EARLIER]):
             _row(bench, search, place, active=active)
         if len(listed) > MOST_EARLIER:
             st.caption(f"And {len(listed) - MOST_EARLIER:,} older ones.")
+    return True
 
 
 def _row(bench: Bench, search: Earlier, place: int, *, active: bool) -> None:
@@ -105,13 +109,16 @@ def _came_to(search: Earlier) -> str:
     return f"{when}: {figures} on test with {search.result.removed:,} removed, {search.seconds:,.0f} s"
 
 
-def draw(bench: Bench, started: Started | None) -> None:
-    """The session's search, whatever has become of it."""
+def draw(bench: Bench, started: Started | None, *, others: bool = False) -> None:
+    """The session's search, whatever has become of it; `others`: whether earlier ones are listed above."""
     if st.session_state.pop(OPENED, False):
         st.switch_page("pages/prune.py")
     job = None if started is None else started.job
     if started is None or job is None:
-        st.info("No search has run on this model and task yet: choose a strategy and a budget, and start.")
+        if others:
+            st.info("Choose a strategy and a budget, and start; or take up an earlier search above.")
+        else:
+            st.info("No search has run on this model and task yet: choose a strategy and a budget, and start.")
         return
     st.subheader(words.literal(started.asked.title), divider="gray", anchor=False)
     if not job.wait(PATIENCE):

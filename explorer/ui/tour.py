@@ -137,7 +137,10 @@ def _example(comparison: Comparison) -> str:
             comparison.masked.examples[i].prompt, comparison.baseline.says(i), comparison.masked.says(i),
         )
     )  # fmt: skip
-    return f"Look at **{prompt}**: it said {before}, now it says **{now}**."
+    if comparison.masked.metric == "exact":
+        return f"Look at **{prompt}**: it said {before}, now it says **{now}**."
+    first = f"it chose {before}" if before else "several choices were equally probable"
+    return f"Look at **{prompt}**: {first}, now it chooses **{now}**."
 
 
 def _check(bench: Bench, scores: Scores | None, comparison: Comparison | None, *, checked: bool) -> _Step:

@@ -404,6 +404,7 @@ def test_after_a_restart_searches_are_listed_and_go_on_with_one_click(held: Held
     listed = _earlier(again)[0]
     assert "paper on Q, K, at most 8 removed" in plain(listed)
     assert "not finished" in listed
+    assert infos(again) == "Choose a strategy and a budget, and start; or take up an earlier search above."
     before = len(_earlier(again))
     again.button(key="search-earlier-0").click().run()
     ended = finished(again)
@@ -418,7 +419,9 @@ def test_after_a_restart_searches_are_listed_and_go_on_with_one_click(held: Held
     listed = _earlier(open_page("Search"))[0]
     assert f"{words.percent(expected.test.accuracy)}" in listed
     assert f"with {len(expected.mask)} removed" in listed
-    assert _earlier(open_page("Search", task="greater-than")) == []
+    other = open_page("Search", task="greater-than")
+    assert _earlier(other) == []
+    assert "No search has run on this model and task yet" in infos(other)
 
 
 def _restart() -> None:

@@ -32,6 +32,7 @@ from explorer.search.report import search
 from explorer.search.report_file import as_file
 from explorer.svd_cache import SvdCache
 from explorer.tasks import Example, Task, load_task, with_metric
+from explorer.ui import tour
 from tests import plain
 from tests.commands import refused, report, run
 
@@ -313,3 +314,19 @@ def test_masks_and_their_damage_follow_the_metric(file: Path, tmp_path: Path) ->
     assert "exact match, as the released code does" in refused(
         "search", *task, "--strategy", "paper", "--as-released", "--metric", "choice", "--out", mask
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "told"),
+    [
+        ("exact", " 9", "it said 9, now it says **12**."),
+        ("choice", " 13", "it chose 13, now it chooses **12**."),
+        ("choice", None, "several choices were equally probable, now it chooses **12**."),
+    ],
+)
+def test_the_tour_tells_a_chosen_answer_from_a_written_one(metric: str, before: str | None, told: str) -> None:
+    example = Example("3 x 4 =", " 12", choices=(" 12", " 13"))
+    exact = metric == "exact"
+    after = Evaluation((example,), (1.0,), (exact,), (" 12" if exact else " 7",), metric, (" 12",), (" 12",))  # type: ignore[arg-type]
+    unpruned = Evaluation((example,), (2.0,), (False,), (" 9",), metric, (before,), (before,))  # type: ignore[arg-type]
+    assert tour._example(Comparison(after, unpruned)).endswith(f": {told}")
