@@ -20,6 +20,7 @@ from explorer.reproduce.models import Models
 from explorer.reproduce.recipe import read_recipe
 from explorer.reproduce.run import Runner, in_order
 from explorer.reproduce.suites import find_suite
+from explorer.search.request import SearchRequest
 from explorer.svd_cache import SvdCache
 from explorer.tasks import load_task
 from tests.commands import refused, report
@@ -83,8 +84,7 @@ def test_a_search_cell_is_what_search_and_evaluate_give(
 
 def test_a_released_cell_is_what_the_released_preset_gives(runner: Runner, tmp_path: Path, svds: SvdCache) -> None:
     from explorer.keys import Kind
-    from explorer.search.request import SearchRequest
-from explorer.search.released import ReleasedSettings, run_released
+    from explorer.search.released import ReleasedSettings, run_released
 
     outcome = runner.run(read_recipe(write(tmp_path, RELEASED)))
     cell = outcome.cell
