@@ -8,12 +8,12 @@ import streamlit as st
 from explorer import mask_plots
 from explorer.belonging import names
 from explorer.errors import MaskError
-from explorer.evaluate import Comparison
+from explorer.evaluate import Comparison, Evaluation
 from explorer.keys import MatrixKey
 from explorer.library import Library
 from explorer.mask_sets import Overlap, overlaps
 from explorer.masks import Mask
-from explorer.ui import comparisons, figures, mask_work, recipes, share, tasks_at_hand
+from explorer.ui import comparisons, figures, mask_work, recipes, share, tasks_at_hand, words
 from explorer.ui.session import Bench
 from explorer.ui.words import literal
 
@@ -86,8 +86,8 @@ def _differing(found: Comparison, first: str, second: str) -> None:
         {
             "prompt": after.examples[i].prompt,
             "answer": after.examples[i].answer,
-            "first says": _said(before.says(i), before.correct[i]),
-            "second says": _said(after.says(i), after.correct[i]),
+            "first says": _said(before, i),
+            "second says": _said(after, i),
             "loss change (nats)": after.loss[i] - before.loss[i],
         }
         for i in sorted(places, key=lambda i: (before.correct[i] == after.correct[i], i))
@@ -103,8 +103,8 @@ def _differing(found: Comparison, first: str, second: str) -> None:
     )
 
 
-def _said(answer: str, correct: bool) -> str:
-    return f"{'✓' if correct else '✗'} {answer}"
+def _said(evaluation: Evaluation, place: int) -> str:
+    return f"{'✓' if evaluation.correct[place] else '✗'} {words.said(evaluation, place)}"
 
 
 def elsewhere(bench: Bench, name: str, mask: Mask) -> None:

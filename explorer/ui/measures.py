@@ -213,7 +213,10 @@ def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "of
 
 def _control(bench: Bench, found: Measured) -> None:
     label = "Random masks, same size"
-    about = f"The control {DEFAULT}: in each matrix as many values, {bench.mask.state} by chance. Median accuracy."
+    about = (
+        f"The control {DEFAULT}: in each matrix as many values, {bench.mask.state} by chance. Median accuracy. "
+        "In the percentile, draws that are equal to the mask count half."
+    )
     if not len(bench.mask) or found.scores is None:
         st.metric(label, NONE, help=about)
         drawn = "needs scores" if len(bench.mask) else f"{words.verb(bench.mask).lower()} something to compare"
@@ -263,12 +266,13 @@ def _flips(comparison: Comparison) -> None:
     if not repaired and not broken:
         st.caption("No answer changed from right to wrong or back.")
         return
+    said, says = ("unpruned chose", "now chooses") if now.metric != "exact" else ("unpruned said", "now says")
     rows = [
         {
             "prompt": now.examples[i].prompt,
             "answer": now.examples[i].answer,
-            "unpruned said": before.says(i),
-            "now says": now.says(i),
+            said: words.said(before, i),
+            says: words.said(now, i),
             "flip": "wrong → right" if now.correct[i] else "right → wrong",
             "loss change (nats)": now.loss[i] - before.loss[i],
         }

@@ -48,6 +48,12 @@ def interval(evaluation: Evaluation, total: int | None = None) -> str:
     return f"[{100 * low:.1f}, {100 * high:.1f}], n = {evaluation.n:,}{of}"
 
 
+def said(evaluation: Evaluation, place: int) -> str:
+    """What counts as the model's answer to an example, or that several choices were equally probable."""
+    answer = evaluation.says(place)
+    return answer if answer or evaluation.metric == "exact" else "(several equally probable)"
+
+
 def accuracy_title(evaluation: Evaluation) -> str:
     """`Accuracy`, with what it counts where the examples have choices: `Accuracy (choice)`."""
     return evaluation.accuracy_name.capitalize()

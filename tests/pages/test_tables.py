@@ -18,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("empty_library")
 
 # A number that stands alone, or before a unit, an error or an interval; such a column would sort as text.
 NUMBER = re.compile(r"\s*[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(?=$|[\s%\[±])")
-TEXTS = {"prompt", "answer", "unpruned said", "now says", "name", "notes", "id"}  # of examples and users: any text
+SAYS = {"unpruned said", "now says", "unpruned chose", "now chooses"}
+TEXTS = SAYS | {"prompt", "answer", "name", "notes", "id"}  # of examples and users: any text
 YES_NO = [{"prompt": f"{n} x {m} =", "answer": f" {n * m % 2}"} for n in range(2, 12) for m in range(2, 12)]
 
 
