@@ -16,9 +16,7 @@ Method: "Eigenpruning: an Interpretability-Inspired PEFT Method", arXiv 2404.031
 """
 
 import os
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # Before torch multiplies anything: MKL's results then do not depend on where in memory a matrix happens to lie.
@@ -26,19 +24,19 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from explorer.attribution import SCORERS, score
-    from explorer.damage import damage
-    from explorer.edit import apply, empty_mask
-    from explorer.errors import ExplorerError
-    from explorer.evaluate import Comparison, Evaluation, evaluate
-    from explorer.keys import Kind, MatrixKey
-    from explorer.masks import Mask, load_mask
-    from explorer.model_diff import compare_matrix
+    from explorer.core.errors import ExplorerError
+    from explorer.core.keys import Kind, MatrixKey
+    from explorer.masks.apply import apply, empty_mask
+    from explorer.masks.damage import damage
+    from explorer.masks.mask import Mask, load_mask
+    from explorer.measure.choices import alternatives
+    from explorer.measure.evaluate import Comparison, Evaluation, evaluate
+    from explorer.measure.perplexity import perplexity
     from explorer.models import Model, View, load
-    from explorer.perplexity import perplexity
-    from explorer.registry import matrices
-    from explorer.scoring import alternatives
+    from explorer.models.matrices import matrices
     from explorer.search import STRATEGIES, prune
-    from explorer.svd_cache import SvdCache, default_cache
+    from explorer.spectra.cache import SvdCache, default_cache
+    from explorer.spectra.model_diff import compare_matrix
     from explorer.tasks import TASKS, Task, load_task
 
 __all__ = [
@@ -74,19 +72,19 @@ __all__ = [
 # The same as the imports above, for the running program.
 _NAMES = {
     "attribution": ("SCORERS", "score"),
-    "damage": ("damage",),
-    "edit": ("apply", "empty_mask"),
-    "errors": ("ExplorerError",),
-    "evaluate": ("Comparison", "Evaluation", "evaluate"),
-    "keys": ("Kind", "MatrixKey"),
-    "masks": ("Mask", "load_mask"),
-    "model_diff": ("compare_matrix",),
+    "masks.damage": ("damage",),
+    "masks.apply": ("apply", "empty_mask"),
+    "core.errors": ("ExplorerError",),
+    "measure.evaluate": ("Comparison", "Evaluation", "evaluate"),
+    "core.keys": ("Kind", "MatrixKey"),
+    "masks.mask": ("Mask", "load_mask"),
+    "spectra.model_diff": ("compare_matrix",),
     "models": ("Model", "View", "load"),
-    "perplexity": ("perplexity",),
-    "registry": ("matrices",),
-    "scoring": ("alternatives",),
+    "measure.perplexity": ("perplexity",),
+    "models.matrices": ("matrices",),
+    "measure.choices": ("alternatives",),
     "search": ("STRATEGIES", "prune"),
-    "svd_cache": ("SvdCache", "default_cache"),
+    "spectra.cache": ("SvdCache", "default_cache"),
     "tasks": ("TASKS", "Task", "load_task"),
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
@@ -102,14 +100,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps `explorer.evaluate` the function: importing a submodule would otherwise put the module in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from explorer.belonging import names
-from explorer.library import Library
+from explorer.masks.belonging import names
+from explorer.masks.library import Library
 from explorer.ui import guide, mask_actions, mask_compare, mask_library, mask_transfer, pages, session
 
 pages.require_entry()

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from explorer.tokens import encode_for, token_texts
+from explorer.measure.tokens import encode_for, token_texts
 from explorer.ui import guide, pages, score_map, session, spectra, tour, words, work
 
 SAMPLE = 5

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 from explorer.ui import (
     consequences,
     links,

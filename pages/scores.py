@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from explorer.edit import empty_mask
+from explorer.masks.apply import empty_mask
 from explorer.ui import opening, pages, score_check, score_map, score_rows, score_table, session, work
 from explorer.ui.measured import Measured, line, sample_and_split
 

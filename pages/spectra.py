@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from explorer import plots
-from explorer.keys import AnyKey, MatrixKey, parse_key
-from explorer.spectrum import QUANTILES, cumulative_energy
+from explorer.core.keys import AnyKey, MatrixKey, parse_key
+from explorer.plots import style
+from explorer.spectra.measures import QUANTILES, cumulative_energy
 from explorer.ui import (
     figures,
     links,
@@ -79,7 +79,7 @@ with left:
     spectrum_chart(shown, key="spectra-chart", state=bench.mask.state, y=y, log_y=log_y, interactive=False)
 with right:
     curves = {one.matrix: cumulative_energy(found.s).numpy() for one, found in zip(shown, decompositions, strict=True)}
-    figures.draw(plots.energy(curves, QUANTILES), "energy")
+    figures.draw(style.energy(curves, QUANTILES), "energy")
 measure_tables.draw(shown, decompositions)
 if isinstance(first, MatrixKey) and (note := readouts.product_note(selected)):
     st.caption(note)

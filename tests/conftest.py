@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer.config import settings
+from explorer.core.config import settings
 from explorer.models import Model, View, fetch, load
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import plain, tiny
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from explorer.config import ASSETS
+from explorer.core.config import ASSETS
 
 
 def bundled(folder: Path, **changes: Any) -> Path:

@@ -14,7 +14,7 @@ import torch
 import transformers as hf
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from explorer.keys import Kind
+from explorer.core.keys import Kind
 from tests import tiny
 
 GATED = tuple(Kind)

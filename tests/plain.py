@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from explorer.keys import Kind, MatrixKey
+from explorer.core.keys import Kind, MatrixKey
 from explorer.tasks import Example
 from tests.tiny import IDS
 

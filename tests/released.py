@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.keys import Kind, MatrixKey
+from explorer.core.keys import Kind, MatrixKey
 from tests import plain
 from tests.plain import Array, Encoded
 

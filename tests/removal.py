@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from explorer.keys import MatrixKey
-from explorer.masks import Mask
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Mask
 from explorer.tasks import Task
 from tests import plain
 

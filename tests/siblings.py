@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from explorer.config import ASSETS
-from explorer.keys import MatrixKey
+from explorer.core.config import ASSETS
+from explorer.core.keys import MatrixKey
 from explorer.models import Model
-from explorer.registry import hf_weights, read, replace
+from explorer.models.matrices import hf_weights, read, replace
 from tests import tiny
 
 

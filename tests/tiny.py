@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from explorer.keys import Kind
+from explorer.core.keys import Kind
 from explorer.tasks import Example, Task
 
 ARCHITECTURES = ("gpt2", "llama")

@@ -23,15 +23,15 @@ from explorer.attribution.integrated import integrated
 from explorer.attribution.magnitude import magnitude
 from explorer.attribution.random import random
 from explorer.attribution.released import as_released
-from explorer.batches import batches
-from explorer.edit import apply, empty_mask
-from explorer.errors import MaskError, SettingsError
-from explorer.keys import MatrixKey
-from explorer.masks import Mask, Mode
+from explorer.core.errors import MaskError, SettingsError
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress, part
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Mode
+from explorer.measure.batches import batches
+from explorer.measure.overflow import check_batches
 from explorer.models import View
-from explorer.overflow import check_batches
-from explorer.progress import Progress, part
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 __all__ = ["NATS", "SCORERS", "MatrixScores", "Options", "Request", "Scorer", "ScorerSpec", "Scores", "score"]

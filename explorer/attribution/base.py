@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from explorer import finite
-from explorer.batches import Batch
-from explorer.errors import NotFiniteError, SettingsError
-from explorer.keys import MatrixKey
-from explorer.masks import Mask, Mode, Removed
+from explorer.core import finite
+from explorer.core.errors import NotFiniteError, SettingsError
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress, track
+from explorer.masks.mask import Mask, Mode, Removed
+from explorer.measure.batches import Batch
 from explorer.models import View
-from explorer.progress import Progress, track
-from explorer.svd import Decomposition
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
+from explorer.spectra.svd import Decomposition
 
 NATS = "nats per example"
 PATHS = ("all", "matrix")

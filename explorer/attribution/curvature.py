@@ -42,10 +42,10 @@ from torch import Tensor
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.passes import unscored
 from explorer.attribution.projections import Bases, resamples, watching
-from explorer.batches import answer_logits
-from explorer.keys import MatrixKey
-from explorer.metrics import losses
-from explorer.progress import part, track
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import part, track
+from explorer.measure.batches import answer_logits
+from explorer.measure.metrics import losses
 
 
 def curvature(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:

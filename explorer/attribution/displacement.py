@@ -23,10 +23,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, Request
-from explorer.batches import Batch
-from explorer.keys import Kind, MatrixKey
-from explorer.metrics import run
-from explorer.registry import input_hook, output_hook, parts_of
+from explorer.core.keys import Kind, MatrixKey
+from explorer.measure.batches import Batch
+from explorer.measure.metrics import run
+from explorer.models.matrices import input_hook, output_hook, parts_of
 
 WRITERS = (Kind.O, Kind.OUT)
 

@@ -5,7 +5,7 @@ residual stream, with how far the removal moves that stream (`explorer.attributi
 
     expected error of value i = |score_i| + STIFFNESS * displacement_i^2     (nats per example)
 
-This is an order of magnitude, not a bound: `explorer.study` measures how far scores can be trusted.
+This is an order of magnitude, not a bound: `explorer.experiments.study` measures how far scores can be trusted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.displacement import displacement
-from explorer.batches import merged
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
+from explorer.measure.batches import merged
 
 STIFFNESS = 10.0  # nats per squared displacement: errors of O and OUT on SmolLM2 grow as 5 to 20 times its square
 UNCERTAIN = 0.1  # nats per example

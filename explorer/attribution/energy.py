@@ -20,10 +20,10 @@ from torch import Tensor
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.passes import unscored
 from explorer.attribution.projections import Bases
-from explorer.keys import MatrixKey
-from explorer.metrics import run
-from explorer.progress import part, track
-from explorer.registry import input_hook
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import part, track
+from explorer.measure.metrics import run
+from explorer.models.matrices import input_hook
 
 
 def energy(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:

@@ -2,7 +2,8 @@
 
 Single values (`exact_effects`, and the scorer `exact`):
 
-1. One pass over the examples keeps the residual streams of the view (`explorer.residuals`) and the mean inputs m.
+1. One pass over the examples keeps the residual streams of the view (`explorer.measure.residuals`) and the mean inputs
+   m.
 2. Values are taken layer by layer. Copies of the examples run together from their layer on, one value changed in each
    (`explorer.attribution.singles`): no weight is edited.
 3. Results go to the store, if there is one, as they come. Runs are cut in the same way whatever was stored before, so
@@ -23,22 +24,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.effect_store import EffectStore, default_effects
 from explorer.attribution.singles import Change, changed_losses
-from explorer.batches import Batch
-from explorer.edit import apply, empty_mask
-from explorer.effect_store import EffectStore, default_effects
-from explorer.errors import MaskError, MatrixError, SettingsError
-from explorer.files import digest
-from explorer.keys import MatrixKey
-from explorer.masks import Mask, Mode
-from explorer.measuring import effects_digest
-from explorer.metrics import Mean, paired_difference
+from explorer.core.errors import MaskError, MatrixError, SettingsError
+from explorer.core.files import digest
+from explorer.core.keys import MatrixKey
+from explorer.core.measuring import effects_digest
+from explorer.core.progress import Progress, part, track
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Mode
+from explorer.measure.batches import Batch
+from explorer.measure.metrics import Mean, paired_difference
+from explorer.measure.residuals import Kept, keep, run_kept
 from explorer.models import View
-from explorer.progress import Progress, part, track
-from explorer.registry import check, parts_of
-from explorer.residuals import Kept, keep, run_kept
-from explorer.svd_cache import SvdCache
-from explorer.tensors import tensor_bytes
+from explorer.models.matrices import check, parts_of
+from explorer.models.tensors import tensor_bytes
+from explorer.spectra.cache import SvdCache
 
 FORMAT = "exact-2"
 TOKENS = 1024  # per run of several copies: more is no faster on a CPU
@@ -82,7 +83,7 @@ def exact_effects(
 
     Args:
         view: any state.
-        batches: the examples, from `explorer.batches.batches` for this view.
+        batches: the examples, from `explorer.measure.batches.batches` for this view.
         svds: decompositions.
         values: (matrix, index), in any order; a matrix may be given per head or stacked.
         mode: how values are removed; must be the mask's if there is one.
@@ -124,7 +125,7 @@ def known_effects(
 
     Args:
         view: of the model, in any state.
-        batches: the examples, from `explorer.batches.batches`.
+        batches: the examples, from `explorer.measure.batches.batches`.
         keys: the matrices to look up, named as they were when they were measured (per head or stacked).
         mask: what is removed already; the empty mask for the unpruned model.
         store: where results were kept.

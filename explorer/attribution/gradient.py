@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.sums import first_order, scored
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 
 
 def gradient(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:

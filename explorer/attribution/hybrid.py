@@ -23,8 +23,8 @@ from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.doubt import UNCERTAIN, expected_errors, first_examples
 from explorer.attribution.exact import exact_effects, forwards
 from explorer.attribution.gradient import gradient
-from explorer.keys import MatrixKey
-from explorer.progress import part
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import part
 
 PASSES = 10  # a forward and backward pass costs as much as three forward passes
 FEW = (8, 4, 2)

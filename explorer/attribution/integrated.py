@@ -33,10 +33,10 @@ from torch import Tensor
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.passes import unscored
 from explorer.attribution.sums import Weights, first_order, scored
-from explorer.errors import SettingsError
-from explorer.keys import MatrixKey
-from explorer.progress import part
-from explorer.registry import parts_of, read, read_bias
+from explorer.core.errors import SettingsError
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import part
+from explorer.models.matrices import parts_of, read, read_bias
 
 
 def integrated(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.passes import unscored
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 
 
 def magnitude(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:

@@ -31,11 +31,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from explorer.attribution.base import Options, Request
-from explorer.batches import Batch, one_token
-from explorer.errors import TaskError
-from explorer.keys import Kind, MatrixKey
+from explorer.core.errors import TaskError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.measure.batches import Batch, one_token
 from explorer.models import View
-from explorer.registry import heads, input_hook, read_bias
+from explorer.models.matrices import heads, input_hook, read_bias
 
 POSITION_EMBEDDING = "pos_embed.hook_out"  # of models that add a table of positions to what they read
 TAUGHT_BOS = "PhiForCausalLM"  # the one family whose tokenizer adds a BOS only because TransformerLens asks it to

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, Request
-from explorer.keys import MatrixKey
-from explorer.metrics import run
-from explorer.progress import Progress, track
-from explorer.registry import input_hook, parts_of
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress, track
+from explorer.measure.metrics import run
+from explorer.models.matrices import input_hook, parts_of
 
 
 def unscored(request: Request, progress: Progress | None) -> tuple[float, dict[MatrixKey, MatrixScores]]:

@@ -20,10 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.attribution.base import Request
-from explorer.batches import Batch
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
+from explorer.measure.batches import Batch
 from explorer.models import View
-from explorer.registry import input_hook, output_hook, parts_of, read
+from explorer.models.matrices import input_hook, output_hook, parts_of, read
 
 Reads = Callable[[MatrixKey, Tensor], None]
 Observe = Callable[[MatrixKey, Tensor, Tensor], None]

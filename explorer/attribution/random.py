@@ -8,7 +8,7 @@ import torch
 
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.passes import unscored
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 
 
 def random(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:

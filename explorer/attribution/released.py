@@ -34,10 +34,10 @@ from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.minibatches import mini_batches
 from explorer.attribution.passes import mean_loss
 from explorer.attribution.projections import Bases, gradients
-from explorer.keys import Kind, MatrixKey
+from explorer.core.keys import Kind, MatrixKey
+from explorer.core.progress import part, track
 from explorer.models import View
-from explorer.progress import part, track
-from explorer.registry import input_hook, kinds, output_hook, parts_of
+from explorer.models.matrices import input_hook, kinds, output_hook, parts_of
 
 
 def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:

@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.keys import MatrixKey
-from explorer.metrics import losses
+from explorer.core.keys import MatrixKey
+from explorer.measure.metrics import losses
+from explorer.measure.residuals import Kept, logits_from
 from explorer.models import View
-from explorer.registry import input_hook, output_hook, parts_of
-from explorer.residuals import Kept, logits_from
+from explorer.models.matrices import input_hook, output_hook, parts_of
 
 
 @dataclass(frozen=True, eq=False)

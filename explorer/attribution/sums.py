@@ -7,8 +7,8 @@ The first-order score of value i of a matrix (see `explorer.attribution.gradient
 and is then step_i (s_i / E) (a_i - c_i b_i), with step -1 for a kept value (scored for its removal) and +1 for one
 that the mask removes (scored for its return), both times 1 - g at a mask of gain g. c_i = m . u_i is the mean over what
 the matrix reads *now*, with the mask on: that is the frozen mean that comes with the score, and so what
-`explorer.edit.apply` would put in place of the value. A removed value's c_i is the mask's own, and for zero removal c_i
-is 0.
+`explorer.masks.apply.apply` would put in place of the value. A removed value's c_i is the mask's own, and for zero
+removal c_i is 0.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from torch import Tensor
 from explorer.attribution.base import MatrixScores, Request
 from explorer.attribution.passes import run_pass
 from explorer.attribution.projections import Bases, resamples, watching
-from explorer.keys import MatrixKey
-from explorer.masks import Mode
-from explorer.metrics import run
-from explorer.progress import Progress, part, track
-from explorer.registry import differentiable, parts_of, substituted
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress, part, track
+from explorer.masks.mask import Mode
+from explorer.measure.metrics import run
+from explorer.models.matrices import differentiable, parts_of, substituted
 
 Weights = Mapping[MatrixKey, tuple[Tensor, Tensor]]  # of stacked matrices: W [d_in, d_out] and b [d_out]
 

@@ -36,7 +36,7 @@ from explorer.cli.spectrum_reports import CheckpointRow, ReadoutReport, SpectraR
 from explorer.cli.study import study_app
 from explorer.cli.tasks import tasks_app
 from explorer.cli.weights import matrices, spectra
-from explorer.errors import ExplorerError
+from explorer.core.errors import ExplorerError
 
 FIXABLE, STOPPED = 2, 130
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}

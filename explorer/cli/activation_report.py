@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from explorer.activations import Contrast, Reading, Written
+    from explorer.masks.activations import Contrast, Reading, Written
     from explorer.models import View
 
 
@@ -91,7 +91,7 @@ class ActivationsReport(TypedDict):
 
 def next_tokens(view: View, reading: Reading, k: int) -> list[NextToken]:
     """The k most likely next tokens."""
-    from explorer.tokens import token_texts
+    from explorer.measure.tokens import token_texts
 
     likely = reading.top(k)
     texts = token_texts(view.model.tokenizer, [token for token, _ in likely])
@@ -103,8 +103,8 @@ def next_tokens(view: View, reading: Reading, k: int) -> list[NextToken]:
 
 def lens(view: View, contrast: Contrast, tokens: Sequence[int]) -> list[LensToken]:
     """Some next tokens through the layers."""
-    from explorer.activations import answer_lens
-    from explorer.tokens import token_texts
+    from explorer.masks.activations import answer_lens
+    from explorer.measure.tokens import token_texts
 
     return [
         {

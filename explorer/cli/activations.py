@@ -23,11 +23,11 @@ from explorer.cli.activation_report import (
 )
 from explorer.cli.console import notice, percent, say, show_json, show_table, working
 from explorer.cli.setup import identity, open_view, own_mask
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 from explorer.tasks import Example, Framing, as_framing
 
 if TYPE_CHECKING:
-    from explorer.masks import Mask
+    from explorer.masks.mask import Mask
     from explorer.models import View
 
 HEAD = re.compile(r"L(\d{1,4})(?:\.H(\d{1,4}))?", re.ASCII)
@@ -73,7 +73,7 @@ def activations(
     Example: `eigenprune activations --model bundled --mask mask.json --prompt "3 x 4 =" --answer " 12"`
     """
     heads = [_head(text) for text in head or ()]
-    from explorer.masks import load_mask
+    from explorer.masks.mask import load_mask
 
     given = None if mask is None else load_mask(mask)
     framing = as_framing(bos, chat=chat, system=system)
@@ -106,10 +106,10 @@ def _head(text: str) -> Head:
 def _report(
     view: View, asked: Example, mask: Mask | None, answer: str | None, heads: Sequence[Head], top: int, framing: Framing
 ) -> ActivationsReport:
-    from explorer.activations import contrast, written
-    from explorer.edit import empty_mask
-    from explorer.svd_cache import default_cache
-    from explorer.tokens import check_rows, encode, words_notice
+    from explorer.masks.activations import contrast, written
+    from explorer.masks.apply import empty_mask
+    from explorer.measure.tokens import check_rows, encode, words_notice
+    from explorer.spectra.cache import default_cache
 
     places = list(_places(view, heads))
     tokenizer, svds = view.model.tokenizer, default_cache(notice)

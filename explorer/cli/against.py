@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from explorer.cli.console import percent, show_table, working
 from explorer.cli.setup import identity, open_view
 from explorer.cli.spectrum_reports import Against, Angles, MatrixChange, spectrum_entry, spectrum_of
-from explorer.keys import AnyKey
+from explorer.core.keys import AnyKey
 
 if TYPE_CHECKING:
     from explorer.models import View
-    from explorer.spectrum_diff import Side, SpectrumDiff
-    from explorer.svd_cache import SvdCache
+    from explorer.spectra.cache import SvdCache
+    from explorer.spectra.comparison import Side, SpectrumDiff
 
 
 def open_other(view: View, name: str, dtype: str | None, device: str | None, keys: Sequence[AnyKey]) -> View:
     """A view of the second model in the first one's basis; refused before any work if a matrix cannot be compared."""
-    from explorer.model_diff import check_both, check_shapes
+    from explorer.spectra.model_diff import check_both, check_shapes
 
     other = open_view(name, dtype, device, view.model.basis)
     for key in keys:
@@ -30,8 +30,8 @@ def open_other(view: View, name: str, dtype: str | None, device: str | None, key
 
 def compare_all(base: View, other: View, keys: Sequence[AnyKey], svds: SvdCache, k: int) -> Against:
     """Each matrix in both models; `k` leading singular vectors, or as many as there are."""
-    from explorer.model_diff import compare_matrix
-    from explorer.progress import track
+    from explorer.core.progress import track
+    from explorer.spectra.model_diff import compare_matrix
 
     with working("Comparing") as progress:
         found = [_change(key, compare_matrix(base, other, key, svds), k) for key in track(keys, progress)]

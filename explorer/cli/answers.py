@@ -9,8 +9,8 @@ from explorer.cli.reports import Choice, Lead, Leads, Share
 from explorer.tasks.metric import RULES
 
 if TYPE_CHECKING:
-    from explorer.evaluate import Comparison
-    from explorer.scoring import Alternatives
+    from explorer.measure.choices import Alternatives
+    from explorer.measure.evaluate import Comparison
 
 Measured = tuple["Alternatives", "Alternatives"]  # with the mask, unpruned
 _RULES = {"sum": "summed log-probability", "mean": "log-probability per token"}
@@ -32,7 +32,7 @@ def choice_figures(comparison: Comparison) -> dict[str, Choice] | None:
 
 def lead_figures(masked: Alternatives, baseline: Alternatives, seed: int) -> Leads | None:
     """How far the answer leads the distractor; None without distractors."""
-    from explorer.paired import bootstrap_interval
+    from explorer.measure.paired import bootstrap_interval
 
     if not masked.leads:
         return None
@@ -45,7 +45,7 @@ def lead_figures(masked: Alternatives, baseline: Alternatives, seed: int) -> Lea
 
 
 def _share(hits: tuple[bool, ...]) -> Share:
-    from explorer.metrics import wilson_interval
+    from explorer.measure.metrics import wilson_interval
 
     n, found = len(hits), sum(hits)
     return {"n": n, "accuracy": found / n, "accuracy_interval": list(wilson_interval(found, n))}

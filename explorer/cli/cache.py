@@ -11,9 +11,9 @@ from explorer.cli.console import notice, say, show_json, working
 from explorer.cli.reports import CacheReport, keys
 
 if TYPE_CHECKING:
-    from explorer.effect_store import EffectStore
+    from explorer.attribution.effect_store import EffectStore
     from explorer.search.journal import JournalFile
-    from explorer.svd_store import SvdStore
+    from explorer.spectra.store import SvdStore
 
 cache_app = typer.Typer(
     help="Decompositions, measured effects and searches kept on disk: how much there is, check, remove."
@@ -52,13 +52,13 @@ def cache_verify(json: options.Json = False) -> None:
 
 
 def _store() -> SvdStore:
-    from explorer.svd_cache import default_store
+    from explorer.spectra.cache import default_store
 
     return default_store()
 
 
 def _effects() -> EffectStore:
-    from explorer.effect_store import default_effects
+    from explorer.attribution.effect_store import default_effects
 
     return default_effects(notice)
 

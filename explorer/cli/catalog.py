@@ -11,7 +11,7 @@ from explorer.cli import options
 from explorer.cli.console import say, show_json, show_table, working
 from explorer.cli.reports import ConvertedReport, FidelityReport, ModelEntry, ModelsReport, keys
 from explorer.cli.setup import open_view
-from explorer.config import settings
+from explorer.core.config import settings
 
 models_app = typer.Typer(help="Models: list those with a short name, fetch or check one, convert .bin files.")
 

@@ -33,8 +33,8 @@ def spectrum(
     Example: `eigenprune spectrum --checkpoint ./Llama-70B --kinds Q,K --layers 0-3`
     """
     chosen, wanted = kinds_or_all(kinds), layers_or_all(layers)
-    from explorer.checkpoint import Checkpoint
     from explorer.models import locate
+    from explorer.spectra.checkpoint import Checkpoint
 
     opened = Checkpoint(locate(checkpoint))
     keys = opened.matrices(chosen, wanted, per_head=per_head)

@@ -18,8 +18,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from explorer.finite import plain
-from explorer.progress import Progress
+from explorer.core.finite import plain
+from explorer.core.progress import Progress
 from explorer.tasks.metric import METRIC_NAMES, RULE_OF, accuracy_name
 
 

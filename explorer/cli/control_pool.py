@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.cli.setup import kinds_or_all
-from explorer.errors import SettingsError
-from explorer.keys import Kind, MatrixKey
+from explorer.core.errors import SettingsError
+from explorer.core.keys import Kind, MatrixKey
 
 if TYPE_CHECKING:
-    from explorer.masks import Mask
+    from explorer.masks.mask import Mask
     from explorer.models import View
 
 
@@ -49,7 +49,7 @@ class ControlPool:
 
     def keys(self, view: View, mask: Mask) -> tuple[MatrixKey, ...]:
         """All matrices to draw from, in canonical order: the mask's own, unless the control has a pool."""
-        from explorer.registry import matrices
+        from explorer.models.matrices import matrices
         from explorer.search.controls import POOL
 
         if self.control != POOL:

@@ -12,7 +12,7 @@ from explorer.cli.evaluation import change_of, figures_of
 from explorer.cli.reports import CurveReport, CurveStop
 from explorer.cli.scoring import ScoringRequest, scoring
 from explorer.cli.setup import Asked, checked_gain
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 from explorer.tasks.metric import accuracy_name
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def curve(
     request = ScoringRequest(model, task, kinds, scorer, mode, stacked, limit, seed, basis, dtype, device, asked)
     most = len(request.opened.split(split, eval_limit))
     view, scores = request.run(max(wanted or [0]))
-    from explorer.edit import empty_mask
-    from explorer.sampling import draw_sample
+    from explorer.masks.apply import empty_mask
+    from explorer.measure.sampling import draw_sample
     from explorer.search.curve import curve as measure
     from explorer.search.curve import stops
-    from explorer.svd_cache import default_cache
+    from explorer.spectra.cache import default_cache
 
     with working("Measuring") as progress:
         sample = draw_sample(view, request.opened, split, most=most, seconds=float("inf"))

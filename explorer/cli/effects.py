@@ -11,11 +11,11 @@ from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
 from explorer.cli.reports import EffectEntry, EffectsReport
 from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, removal_mode, seed_or_default, wording
-from explorer.errors import SettingsError
-from explorer.keys import MatrixKey
+from explorer.core.errors import SettingsError
+from explorer.core.keys import MatrixKey
 
 if TYPE_CHECKING:
-    from explorer.masks import Mask
+    from explorer.masks.mask import Mask
     from explorer.models import View
     from explorer.tasks import Task
 
@@ -55,7 +55,7 @@ def effects(
     values = [one for text in value for one in _values(text)]
     removal, seed = removal_mode(mode), seed_or_default(seed)
     opened = open_task(task, seed, SPLIT, limit, Asked(shots, template, data, bos, chat, system, metric))
-    from explorer.masks import load_mask
+    from explorer.masks.mask import load_mask
 
     at = None if mask is None else load_mask(mask)
     view = open_for([opened], SPLIT, limit, model, dtype, device, basis)
@@ -83,10 +83,10 @@ def _values(text: str) -> list[tuple[MatrixKey, int]]:
 def _report(
     view: View, task: Task, values: list[tuple[MatrixKey, int]], mode: str, mask: Mask | None, limit: int | None
 ) -> EffectsReport:
+    from explorer.attribution.effect_store import default_effects
     from explorer.attribution.exact import exact_effects
-    from explorer.batches import batches
-    from explorer.effect_store import default_effects
-    from explorer.svd_cache import default_cache
+    from explorer.measure.batches import batches
+    from explorer.spectra.cache import default_cache
 
     with working("Measuring") as progress:
         cut = batches(view, task, task.split(SPLIT, limit))

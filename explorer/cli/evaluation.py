@@ -25,16 +25,16 @@ from explorer.cli.console import (
 from explorer.cli.control_pool import ControlPool
 from explorer.cli.reports import Change, Controls, EvalReport, Figures, Headline, NotFinite
 from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default, wording
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 from explorer.tasks import Task
 
 if TYPE_CHECKING:
-    from explorer.evaluate import Comparison, Evaluation
-    from explorer.masks import Mask
-    from explorer.metrics import Mean
+    from explorer.masks.mask import Mask
+    from explorer.measure.choices import Alternatives
+    from explorer.measure.evaluate import Comparison, Evaluation
+    from explorer.measure.metrics import Mean
     from explorer.models import View
-    from explorer.scoring import Alternatives
-    from explorer.svd_cache import SvdCache
+    from explorer.spectra.cache import SvdCache
 
 
 def evaluate(
@@ -113,7 +113,7 @@ def evaluate(
 
 
 def _read(path: Path, task: Task) -> Mask:
-    from explorer.masks import load_mask
+    from explorer.masks.mask import load_mask
 
     mask = load_mask(path)
     made = mask.provenance
@@ -137,14 +137,14 @@ class _Run:
 
     @classmethod
     def open(cls, view: View, task: Task, split: str, limit: int | None) -> _Run:
-        from explorer.svd_cache import default_cache
+        from explorer.spectra.cache import default_cache
 
         return cls(view, default_cache(notice), task, split, limit)
 
     def measure(self, mask: Mask, what: str) -> tuple[Evaluation, Alternatives | None]:
         """Put a mask onto the view and run it; a mask of another model is refused before anything runs."""
-        from explorer.edit import apply
-        from explorer.scoring import measure
+        from explorer.masks.apply import apply
+        from explorer.measure.choices import measure
 
         with working(what) as progress:
             apply(self.view, mask, self.svds)
@@ -155,8 +155,8 @@ class _Run:
 
         With them, where the examples have choices or distractors, these.
         """
-        from explorer.edit import empty_mask
-        from explorer.evaluate import Comparison
+        from explorer.masks.apply import empty_mask
+        from explorer.measure.evaluate import Comparison
 
         masked = None if mask is None else self.measure(mask, "Measuring the mask")
         baseline = self.measure(empty_mask(self.view.model), "Measuring the unpruned model")
@@ -170,8 +170,8 @@ class _Run:
         Raises:
             NotFiniteError: no loss of the unpruned model is finite.
         """
-        from explorer.edit import apply, empty_mask
-        from explorer.overflow import check_losses, sentence
+        from explorer.masks.apply import apply, empty_mask
+        from explorer.measure.overflow import check_losses, sentence
 
         sides = [("unpruned", empty_mask(self.view.model), comparison.baseline)]
         sides += [] if mask is None else [("with the mask", mask, comparison.masked)]
@@ -189,8 +189,8 @@ class _Run:
 
     def exact(self, mask: Mask, what: str) -> Evaluation:
         """Loss and accuracy only."""
-        from explorer.edit import apply
-        from explorer.evaluate import evaluate
+        from explorer.masks.apply import apply
+        from explorer.measure.evaluate import evaluate
 
         with working(what) as progress:
             apply(self.view, mask, self.svds)

@@ -78,8 +78,8 @@ def finetune(
     """
     seed = seed_or_default(seed)
     opened = open_task(task, seed, "train", limit, Asked(shots, template, data, bos, chat, system, metric))
-    from explorer.finetune import Training, check_out
-    from explorer.finetune import finetune as run
+    from explorer.experiments.finetune import Training, check_out
+    from explorer.experiments.finetune import finetune as run
 
     Training(epochs, steps, lr, batch_size, optimizer, seed, limit)  # refused before the model is loaded
     check_out(out)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,11 +13,11 @@ from explorer.cli.console import say, show_json, show_table
 from explorer.cli.reports import PruneReport, ScoredValue, ScoreEntry, ScoreReport
 from explorer.cli.scoring import ScoringRequest, scoring
 from explorer.cli.setup import Asked, checked_gain, command, refuse_unwritable
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 
 if TYPE_CHECKING:
     from explorer.attribution import Scores
-    from explorer.masks import Mask
+    from explorer.masks.mask import Mask
     from explorer.models import View
 
 _SHOWN = 20

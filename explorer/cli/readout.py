@@ -11,14 +11,14 @@ from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
 from explorer.cli.setup import Asked, identity, open_for, open_task, removal_mode, seed_or_default, wording
 from explorer.cli.spectrum_reports import Effect, End, ReadoutReport, ReadToken, ReadValue
-from explorer.keys import AnyKey, CircuitKey, MatrixKey, parse_key
+from explorer.core.keys import AnyKey, CircuitKey, MatrixKey, parse_key
 from explorer.tasks import Task
 
 if TYPE_CHECKING:
-    from explorer.masks import Mode
+    from explorer.masks.mask import Mode
+    from explorer.measure.readout import Readout, Token
     from explorer.models import View
-    from explorer.readout import Readout, Token
-    from explorer.svd_cache import SvdCache
+    from explorer.spectra.cache import SvdCache
 
 SPLIT = "train"
 
@@ -67,10 +67,10 @@ def readout(
 def _report(
     view: View, key: AnyKey, task: Task, asked: Sequence[int], tokens: int, mode: Mode, limit: int | None
 ) -> ReadoutReport:
-    from explorer.composed import check_any
-    from explorer.model_diff import decomposed
-    from explorer.readout import readouts
-    from explorer.svd_cache import default_cache
+    from explorer.measure.readout import readouts
+    from explorer.spectra.cache import default_cache
+    from explorer.spectra.circuits import check_any
+    from explorer.spectra.model_diff import decomposed
 
     check_any(view, key)
     svds = default_cache(notice)
@@ -95,7 +95,7 @@ def _effects(
     view: View, svds: SvdCache, task: Task, key: MatrixKey, indices: Sequence[int], mode: Mode, limit: int | None
 ) -> Mapping[int, Effect]:
     from explorer.attribution.exact import exact_effects
-    from explorer.batches import batches
+    from explorer.measure.batches import batches
 
     with working("Measuring") as progress:
         cut = batches(view, task, task.split(SPLIT, limit))

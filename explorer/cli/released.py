@@ -17,10 +17,10 @@ from explorer.cli.setup import (
     seed_or_default,
     wording,
 )
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from explorer.evaluate import Evaluation
+    from explorer.measure.evaluate import Evaluation
     from explorer.models import View
     from explorer.search.control_runs import ControlRuns
     from explorer.search.released import ReleasedReport
@@ -54,7 +54,7 @@ class AsReleased:
         opened = open_task(self.task, seed, "train", self.limit, self.asked)
 
         from explorer.search.released import ReleasedSettings, run_released
-        from explorer.svd_cache import default_cache
+        from explorer.spectra.cache import default_cache
 
         settings = ReleasedSettings(self.fraction, self.batch_size, self.answer_token)
         view = open_for([opened], "train", self.limit, self.model, self.dtype, self.device, "folded")

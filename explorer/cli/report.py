@@ -10,7 +10,7 @@ import typer
 from explorer.cli import options
 from explorer.cli.console import say, show_json
 from explorer.cli.search_report import show_report
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.search.report_file import SearchFile
@@ -49,8 +49,8 @@ def write_page(report: SearchFile, path: Path) -> None:
     Raises:
         SettingsError: the place cannot be written.
     """
-    from explorer.files import write_text
-    from explorer.search_page import search_page
+    from explorer.core.files import write_text
+    from explorer.plots.search_page import search_page
 
     try:
         write_text(path, search_page(report))

@@ -10,12 +10,12 @@ import typer
 
 from explorer.cli import options
 from explorer.cli.console import notice, percent, say, show_json, show_table, working
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.cli.reproduce_tables import Entry
-    from explorer.reproduce.cells import CellStore
-    from explorer.reproduce.suites import Suite
+    from explorer.experiments.reproduce.cells import CellStore
+    from explorer.experiments.reproduce.suites import Suite
 
 INCOMPLETE = 3
 What = Annotated[
@@ -63,8 +63,8 @@ def reproduce(
 
     Example: `eigenprune reproduce bundled`
     """
-    from explorer.reproduce.cells import CellStore
-    from explorer.reproduce.suites import find_suite
+    from explorer.experiments.reproduce.cells import CellStore
+    from explorer.experiments.reproduce.suites import find_suite
 
     if what is None:
         return _list(json=json)
@@ -81,7 +81,7 @@ def reproduce(
 
 
 def _list(*, json: bool) -> None:
-    from explorer.reproduce.suites import suites
+    from explorer.experiments.reproduce.suites import suites
 
     found = [
         {
@@ -141,10 +141,10 @@ def _run(
     quiet: bool,
 ) -> list[Entry]:
     from explorer.cli.reproduce_tables import Entry
-    from explorer.reproduce.models import Models
-    from explorer.reproduce.run import Runner, check, in_order
+    from explorer.experiments.reproduce.models import Models
+    from explorer.experiments.reproduce.run import Runner, check, in_order
     from explorer.search.journal import default_journals
-    from explorer.svd_cache import default_cache
+    from explorer.spectra.cache import default_cache
 
     check(suite.recipes)
     store.check_writable()

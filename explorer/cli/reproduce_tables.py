@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.cli.console import accuracy_text, loss_text, percent, range_text
-from explorer.reproduce.cells import Cell, Control, Figures
-from explorer.reproduce.recipe import Published, Recipe, Released
-from explorer.reproduce.verdict import recovered, verdict
+from explorer.experiments.reproduce.cells import Cell, Control, Figures
+from explorer.experiments.reproduce.recipe import Published, Recipe, Released
+from explorer.experiments.reproduce.verdict import recovered, verdict
 from explorer.search.controls import DEFAULT
 from explorer.tasks import TASKS
 from explorer.tasks.metric import METRIC_NAMES

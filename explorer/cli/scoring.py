@@ -21,7 +21,7 @@ from explorer.cli.setup import (
     seed_or_default,
     wording,
 )
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 from explorer.tasks import Task
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ class ScoringRequest:
         task = self.opened
         from explorer.attribution import SCORERS, Options
         from explorer.attribution import score as score_values
-        from explorer.masks import load_mask
-        from explorer.registry import matrices, shape
-        from explorer.svd_cache import default_cache
+        from explorer.masks.mask import load_mask
+        from explorer.models.matrices import matrices, shape
+        from explorer.spectra.cache import default_cache
 
         if self.scorer not in SCORERS:
             raise SettingsError(f"{self.scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")

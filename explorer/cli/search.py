@@ -29,7 +29,7 @@ from explorer.cli.setup import (
     seed_or_default,
     wording,
 )
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.search.journal import Journal, JournalFile
@@ -174,12 +174,12 @@ def search(
     others = open_tasks(also or [], splits, "test", test_limit, replace(asked, template=None))
     view = open_for([opened], "train", limit, model, dtype, device, basis)
 
-    from explorer.registry import matrices, shape
+    from explorer.models.matrices import matrices, shape
     from explorer.search.conductor import Watcher, conduct
     from explorer.search.journal import default_journals
     from explorer.search.report_file import as_file
     from explorer.search.request import SearchRequest
-    from explorer.svd_cache import default_cache
+    from explorer.spectra.cache import default_cache
 
     plain = plain_text(view, text)
     keys = matrices(view, some, wanted, per_head=not stacked)

@@ -48,7 +48,7 @@ def _show_damage(report: SearchFile) -> None:
         say(f"{one.task}: {_change(one)}")
     if report.damage.text is not None:
         text = report.damage.text
-        from explorer.perplexity import perplexity_text
+        from explorer.measure.perplexity import perplexity_text
 
         low, high = (100 * _number(bound) for bound in text.growth.interval)
         before, after = (perplexity_text(one.perplexity, one.loss) for one in (text.baseline, text.masked))

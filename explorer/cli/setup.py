@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from explorer.cli.console import notice, working
-from explorer.config import DTYPES, settings
-from explorer.errors import MaskError, SettingsError
-from explorer.keys import Kind, parse_kinds
+from explorer.core.config import DTYPES, settings
+from explorer.core.errors import MaskError, SettingsError
+from explorer.core.keys import Kind, parse_kinds
 from explorer.tasks import Framing, Task, as_framing, framing_words, load_task
 from explorer.tasks.template import typed
 
 if TYPE_CHECKING:
-    from explorer.masks import Mask, Mode
+    from explorer.masks.mask import Mask, Mode
     from explorer.models import View
 
 BASES = ("raw", "folded")
@@ -52,7 +52,7 @@ def open_for(
 ) -> View:  # fmt: skip
     """`open_view` for tasks: says where the model's tokenizer does not know the words of their prompts."""
     view = open_view(model, dtype, device, basis)
-    from explorer.tokens import task_notice
+    from explorer.measure.tokens import task_notice
 
     for task in tasks:
         if (sentence := task_notice(view.model.tokenizer, task, task.split(split, limit))) is not None:
@@ -71,8 +71,8 @@ def own_mask(view: View, mask: Mask) -> Mask:
 
     Raises MaskError for another model's mask.
     """
-    from explorer.belonging import adopted
-    from explorer.svd_cache import default_cache
+    from explorer.masks.belonging import adopted
+    from explorer.spectra.cache import default_cache
 
     return adopted(view, mask, default_cache(notice), notice)
 
@@ -201,7 +201,7 @@ def at_most(text: str, total: int) -> int:
 
 def removal_mode(text: str) -> Mode:
     """Check a removal mode."""
-    from explorer.masks import Mode
+    from explorer.masks.mask import Mode
 
     modes: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
     if text not in modes:

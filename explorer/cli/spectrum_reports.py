@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypedDict
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from explorer.keys import AnyKey
-    from explorer.svd import Decomposition
+    from explorer.core.keys import AnyKey
+    from explorer.spectra.svd import Decomposition
 
 
 class Tail(TypedDict):
@@ -22,7 +22,7 @@ class Tail(TypedDict):
 
 
 class Measures(TypedDict):
-    """What describes one spectrum; definitions and sources are in `explorer.spectrum`.
+    """What describes one spectrum; definitions and sources are in `explorer.spectra.measures`.
 
     `energy_counts` are the fewest largest values that carry 50, 90 and 99 % of the squared Frobenius norm.
     `condition_number` is null if the smallest value is zero, `power_law` if there are too few values, `bulk_edge` (the
@@ -176,7 +176,7 @@ class ReadoutReport(TypedDict):
 
 def measures(s: Tensor, d_in: int, d_out: int) -> Measures:
     """All measures of a spectrum, from its singular values [r]."""
-    from explorer.spectrum import blocks, null_from, summarise
+    from explorer.spectra.measures import blocks, null_from, summarise
 
     found = summarise(s, d_in, d_out)
     tail = found.power_law
@@ -211,7 +211,7 @@ def spectrum_entry(key: AnyKey, found: Decomposition) -> Spectrum:
 
 def spectrum_of(matrix: str, s: Tensor, d_in: int, d_out: int) -> Spectrum:
     """One matrix, from its singular values [r]."""
-    from explorer.spectrum import cumulative_energy
+    from explorer.spectra.measures import cumulative_energy
 
     return {
         "matrix": matrix,

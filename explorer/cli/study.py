@@ -23,10 +23,10 @@ from explorer.cli.setup import (
     seed_or_default,
     wording,
 )
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from explorer.study import Study
+    from explorer.experiments.study import Study
 
 SPLIT = "train"
 study_app = typer.Typer(help="How far scores can be trusted: predicted against exact.")
@@ -74,10 +74,10 @@ def scorers(
     Example: `eigenprune study scorers --model bundled --task int-mult --per-kind 50`
     """
     from explorer.attribution import SCORERS
-    from explorer.effect_store import default_effects
-    from explorer.registry import matrices
-    from explorer.study import study_scorers
-    from explorer.svd_cache import default_cache
+    from explorer.attribution.effect_store import default_effects
+    from explorer.experiments.study import study_scorers
+    from explorer.models.matrices import matrices
+    from explorer.spectra.cache import default_cache
 
     names = tuple(dict.fromkeys(scorer or ("gradient", "hybrid")))
     for name in names:

@@ -20,8 +20,8 @@ from explorer.cli.task_reports import (
     TokenisedExample,
     ValidateReport,
 )
-from explorer.config import settings
-from explorer.errors import TaskError
+from explorer.core.config import settings
+from explorer.core.errors import TaskError
 from explorer.tasks import SPLITS, TASKS, Example, Task, load_task
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def tasks_show(
 def _tokenised(view: View | None, task: Task, example: Example) -> TokenisedExample:
     prompt, answer, problem = None, None, None
     if view is not None:
-        from explorer.tokens import encode_for, token_texts
+        from explorer.measure.tokens import encode_for, token_texts
 
         tokenizer = view.model.tokenizer
         problem = _problem(view, task, example)[1]
@@ -146,7 +146,7 @@ def _show_example(number: int, one: TokenisedExample) -> None:
 
 def _problem(view: View, task: Task, example: Example) -> tuple[int, str | None]:
     """The example's length in tokens, and why the model cannot take it with each of its answers, if it cannot."""
-    from explorer.tokens import Encoded, check_different, encode_for
+    from explorer.measure.tokens import Encoded, check_different, encode_for
 
     longest = int(view.config.n_ctx)
     others = [one for one in (*example.choices, example.distractor) if one is not None]
@@ -225,7 +225,7 @@ def _validated(task: Task, view: View | None, seed: int) -> ValidateReport:
 
 def _unknown(view: View, task: Task) -> dict[str, float]:
     """Share of each split's prompts that the tokenizer does not know."""
-    from explorer.tokens import unknown_share
+    from explorer.measure.tokens import unknown_share
 
     parts = {split: list(dict.fromkeys(one.prompt for one in getattr(task, split))) for split in SPLITS}
     return {split: unknown_share(view.model.tokenizer, prompts) for split, prompts in parts.items()}
@@ -240,7 +240,7 @@ def _answers(examples: tuple[Example, ...]) -> Answers | None:
 
 
 def _show_validated(report: ValidateReport) -> None:
-    from explorer.tokens import MAX_UNKNOWN, unknown_sentence
+    from explorer.measure.tokens import MAX_UNKNOWN, unknown_sentence
 
     say(f"{report['task']}: {report['description']}, seed {report['seed']}")
     for split in SPLITS:

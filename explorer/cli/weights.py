@@ -12,7 +12,7 @@ from explorer.cli.console import notice, percent, say, show_json, show_table, wo
 from explorer.cli.reports import MatricesReport, MatrixEntry
 from explorer.cli.setup import identity, kinds_or_all, open_view
 from explorer.cli.spectrum_reports import Measures, SpectraReport, Spectrum, spectrum_entry
-from explorer.keys import MatrixKey, parse_key
+from explorer.core.keys import MatrixKey, parse_key
 
 if TYPE_CHECKING:
     from explorer.models import View
@@ -33,7 +33,7 @@ def matrices(
     """
     chosen = kinds_or_all(kinds)
     view = open_view(model, dtype, device, basis)
-    from explorer import registry
+    from explorer.models import matrices as registry
 
     found = registry.matrices(view, chosen, per_head=not stacked)
     report: MatricesReport = {**identity(view), "matrices": [_entry(view, key) for key in found]}
@@ -75,10 +75,10 @@ def spectra(
     """
     wanted = list(dict.fromkeys(parse_key(text) for text in matrix))
     view = open_view(model, dtype, device, basis)
-    from explorer.composed import check_any
-    from explorer.model_diff import decomposed
-    from explorer.progress import track
-    from explorer.svd_cache import default_cache
+    from explorer.core.progress import track
+    from explorer.spectra.cache import default_cache
+    from explorer.spectra.circuits import check_any
+    from explorer.spectra.model_diff import decomposed
 
     for key in wanted:
         check_any(view, key)
@@ -99,7 +99,7 @@ def spectra(
 
 
 def _entry(view: View, key: MatrixKey) -> MatrixEntry:
-    from explorer.registry import shape
+    from explorer.models.matrices import shape
 
     d_in, d_out = shape(view, key)
     return {"matrix": str(key), "shape": [d_in, d_out], "rank": min(d_in, d_out)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from explorer.masks import Mask
+from explorer.masks.mask import Mask
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from explorer.export.base import Export
-from explorer.masks import Mask
+from explorer.masks.mask import Mask
 
 
 def schema() -> dict[str, Any]:

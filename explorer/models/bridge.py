@@ -12,9 +12,9 @@ from tokenizers.models import WordLevel
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from explorer.architectures import ARCHITECTURES
-from explorer.errors import ModelError
-from explorer.keys import Kind
+from explorer.core.errors import ModelError
+from explorer.core.keys import Kind
+from explorer.models.architectures import ARCHITECTURES
 from explorer.models.hub import reason
 from explorer.models.sources import Source
 

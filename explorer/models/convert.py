@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from explorer.errors import ModelError
-from explorer.files import write_json
+from explorer.core.errors import ModelError
+from explorer.core.files import write_json
+from explorer.core.progress import Progress
 from explorer.models.files import (
     ADAPTER,
     BIN,
@@ -34,7 +35,6 @@ from explorer.models.files import (
 )
 from explorer.models.hub import PATTERNS, reason
 from explorer.models.sources import Source
-from explorer.progress import Progress
 
 _COPIED = tuple(pattern for pattern in PATTERNS if pattern != "*.safetensors")
 

@@ -33,8 +33,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from explorer.architectures import architecture
-from explorer.errors import ModelError
+from explorer.core.errors import ModelError
+from explorer.models.architectures import architecture
 from explorer.models.caches import expanded, read_prefix
 from explorer.models.hub import reason
 from explorer.models.rotary import limits, side

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from explorer.errors import ModelError
+from explorer.core.errors import ModelError
 from explorer.models.files import ModelFiles
 
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")

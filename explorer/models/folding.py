@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from explorer.architectures import architecture
-from explorer.errors import ModelError
-from explorer.norms import READERS, WRITERS, Norms, norms
+from explorer.core.errors import ModelError
+from explorer.models.architectures import architecture
+from explorer.models.norms import READERS, WRITERS, Norms, norms
 
 
 def fold(name: str, model: Any) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from explorer.errors import ModelError
-from explorer.files import file_digest, write_json
+from explorer.core.errors import ModelError
+from explorer.core.files import file_digest, write_json
+from explorer.core.progress import Progress, part
 from explorer.models.gguf_header import MAGIC, check_header, check_magic
 from explorer.models.hub import reason
-from explorer.progress import Progress, part
 
 _ALONE = "model.gguf"
 

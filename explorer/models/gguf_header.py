@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from explorer.errors import ModelError
+from explorer.core.errors import ModelError
 
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

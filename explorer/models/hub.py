@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from explorer.progress import Progress
+from explorer.core.progress import Progress
 
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 

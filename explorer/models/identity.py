@@ -24,8 +24,8 @@ import xxhash
 from safetensors import safe_open
 from torch import Tensor
 
-from explorer.files import digest
-from explorer.tensors import tensor_bytes
+from explorer.core.files import digest
+from explorer.models.tensors import tensor_bytes
 
 FORMAT = "identity-1"
 # Names, what only training and generation read, and what the weights' shapes say as well (an MLP's width, which some

@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from explorer.architectures import check_config
-from explorer.config import DTYPES, settings
-from explorer.errors import ModelError, SettingsError
+from explorer.core.config import DTYPES, settings
+from explorer.core.errors import ModelError, SettingsError
+from explorer.core.progress import Progress, part
+from explorer.models.architectures import check_config
 from explorer.models.bridge import hooked
 from explorer.models.fidelity import UNCHECKED, Fidelity, compare, reference
 from explorer.models.fields import check_fields
@@ -32,7 +33,6 @@ from explorer.models.sources import Source, locate
 from explorer.models.tokenizer_files import read_tokenizer
 from explorer.models.view import View, copy_bridge
 from explorer.models.weights import read_weights
-from explorer.progress import Progress, part
 
 Basis = Literal["raw", "folded"]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from explorer.errors import ModelError, Stopped
-from explorer.files import file_digest, write_json
+from explorer.core.errors import ModelError, Stopped
+from explorer.core.files import file_digest, write_json
+from explorer.core.progress import Progress, part
 from explorer.models import gguf, hub
-from explorer.progress import Progress, part
 
 NAME = "smollm2-135m"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.config import ASSETS, Settings, settings
-from explorer.errors import ModelError, Stopped
-from explorer.files import typed_path
+from explorer.core.config import ASSETS, Settings, settings
+from explorer.core.errors import ModelError, Stopped
+from explorer.core.files import typed_path
+from explorer.core.progress import Progress
 from explorer.models import gguf, hub, smollm2
-from explorer.progress import Progress
 
 SOURCE_FILE = "source.json"
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?(@[\w./-]+)?")

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import ModelError
+from explorer.core.errors import ModelError
 from explorer.models.files import read_object, require_ordinary
 from explorer.models.hub import reason
 from explorer.models.sources import Source

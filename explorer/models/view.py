@@ -32,7 +32,7 @@ class View:
     Attributes:
         model: the shared model.
         bridge: TransformerLens bridge of this view: hooks, names, configuration.
-        applied: what `explorer.edit` has put onto this view, per stacked matrix; empty means unpruned.
+        applied: what `explorer.masks.apply` has put onto this view, per stacked matrix; empty means unpruned.
     """
 
     def __init__(self, model: Model, bridge: Any) -> None:
@@ -90,7 +90,7 @@ class View:
 class ViewPool:
     """Views of one model lent out for exclusive use, so that sessions and jobs never share one.
 
-    A lent view may still carry the last borrower's mask: put yours onto it first (`explorer.edit.apply`).
+    A lent view may still carry the last borrower's mask: put yours onto it first (`explorer.masks.apply.apply`).
 
     Attributes:
         model: whose views.

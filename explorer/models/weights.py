@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from explorer.errors import ModelError
+from explorer.core.errors import ModelError
 from explorer.models.fields import check_layers
 from explorer.models.files import ModelFiles, tensor_names
 from explorer.models.hub import reason

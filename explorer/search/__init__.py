@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Iterable
 
 from explorer.attribution import Scores, score
-from explorer.edit import empty_mask
-from explorer.errors import SettingsError
-from explorer.keys import Kind
-from explorer.masks import Mask, Mode, Removed
+from explorer.core.errors import SettingsError
+from explorer.core.keys import Kind
+from explorer.core.progress import Progress
+from explorer.masks.apply import empty_mask
+from explorer.masks.mask import Mask, Mode, Removed
 from explorer.models import View
-from explorer.progress import Progress
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search.chance import CHANCE
 from explorer.search.chance import SUMMARIES as OF_CHANCE
 from explorer.search.controls import POOL, random_pool, refuse_earlier
@@ -20,7 +20,7 @@ from explorer.search.ensemble import BASES, ensemble
 from explorer.search.lowest import lowest
 from explorer.search.problem import Search
 from explorer.search.provenance import provenance
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 __all__ = [
@@ -67,7 +67,7 @@ def prune(
     """Score all matrices of some kinds on the task's train split and choose `count` values to remove, or to scale.
 
     They are scaled if `gain`, the share of each that stays, is above 0. The view is left unpruned: put the mask onto it
-    with `explorer.edit.apply`.
+    with `explorer.masks.apply.apply`.
 
     Raises:
         SettingsError: no such strategy or scorer, or more values asked for than there are.

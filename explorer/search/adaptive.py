@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 from explorer.attribution import Scores
-from explorer.keys import MatrixKey
-from explorer.masks import Removed
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Removed
 from explorer.search.paper import counts
 from explorer.search.problem import Problem
 

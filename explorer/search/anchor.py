@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
+from explorer.measure.perplexity import TOKENS, read_text, tokens_of
+from explorer.measure.tokens import front_tokens
 from explorer.models import View
-from explorer.perplexity import TOKENS, read_text, tokens_of
-from explorer.tokens import front_tokens
 
 LENGTH = 512  # as far as the perplexity of `mask damage` looks back
 HELD = 3  # blocks on which nothing is trained

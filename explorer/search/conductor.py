@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from explorer.errors import ExplorerError
+from explorer.core.errors import ExplorerError
+from explorer.core.progress import Progress, part
 from explorer.models import Model, View
-from explorer.progress import Progress, part
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search.anchor import anchor_blocks
 from explorer.search.identity import search_digest
 from explorer.search.journal import Journal, JournalFile
@@ -27,7 +27,7 @@ from explorer.search.outcome import Point, Status
 from explorer.search.problem import Problem
 from explorer.search.report import Report, search
 from explorer.search.request import SearchRequest
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 DECOMPOSED = 0.1  # share of the progress until the strategy ends

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.evaluate import Evaluation
+from explorer.measure.evaluate import Evaluation
 from explorer.search.controls import beaten
 
 

@@ -26,13 +26,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from explorer.attribution import Scores, score
-from explorer.errors import NotFiniteError, SettingsError
-from explorer.keys import MatrixKey
-from explorer.masks import Mask, Removed
+from explorer.core.errors import NotFiniteError, SettingsError
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress
+from explorer.masks.mask import Mask, Removed
 from explorer.models import View
-from explorer.progress import Progress
 from explorer.search.lowest import check_count
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 DRAWS = 20  # of a random control, unless another number is asked for

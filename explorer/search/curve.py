@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.attribution import Scores
-from explorer.edit import apply
-from explorer.evaluate import Comparison
+from explorer.core.progress import Progress, part
+from explorer.masks.apply import apply
+from explorer.measure.evaluate import Comparison
+from explorer.measure.sampling import Sample
 from explorer.models import View
-from explorer.progress import Progress, part
-from explorer.sampling import Sample
 from explorer.search import lowest, mask_of
 from explorer.search.lowest import check_count
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 
 STOPS = 16
 

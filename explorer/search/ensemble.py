@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from explorer.attribution import Scores
-from explorer.errors import SettingsError, Stopped, TaskError
-from explorer.keys import MatrixKey
-from explorer.mask_sets import vote
-from explorer.masks import Mask
-from explorer.progress import part
+from explorer.core.errors import SettingsError, Stopped, TaskError
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import part
+from explorer.masks.mask import Mask
+from explorer.masks.sets import vote
 from explorer.search.adaptive import adaptive
 from explorer.search.laser import laser
 from explorer.search.learned import learned

@@ -17,11 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.attribution import MatrixScores
-from explorer.keys import MatrixKey
-from explorer.masks import Mode
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Mode
 from explorer.models import View
-from explorer.registry import parts_of, read_base, read_base_bias, substituted
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import parts_of, read_base, read_base_bias, substituted
+from explorer.spectra.cache import SvdCache
 
 
 @dataclass(frozen=True, eq=False)

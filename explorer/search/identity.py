@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from explorer.files import digest
-from explorer.measuring import searches_digest
+from explorer.core.files import digest
+from explorer.core.measuring import searches_digest
+from explorer.models.tensors import tensor_bytes
 from explorer.search.problem import Problem
-from explorer.tensors import tensor_bytes
 
 
 def search_digest(problem: Problem, strategy: str, settings: object = None) -> str:
     """SHA-256 over model, type and device, examples, strategy, settings, budget, text, libraries and code.
 
-    The test split is not among it: no search sees it. Code is what measures and decides (`explorer.measuring`).
+    The test split is not among it: no search sees it. Code is what measures and decides (`explorer.core.measuring`).
 
     Args:
         problem: before the search.

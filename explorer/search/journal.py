@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.config import settings
-from explorer.sqlite_file import Notify, SqliteFile, used_bytes
+from explorer.core.config import settings
+from explorer.core.sqlite import Notify, SqliteFile, used_bytes
 
 NAME = "searches.sqlite"
 SHARE = 0.05  # of the cache folder's limit

@@ -9,8 +9,8 @@ the method as published.
 from __future__ import annotations
 
 from explorer.attribution import Scores
-from explorer.keys import MatrixKey
-from explorer.masks import Removed
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Removed
 from explorer.search.problem import Problem
 
 KEPT = (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)  # shares of the rank

@@ -26,9 +26,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from explorer.batches import Batch, batches
-from explorer.edit import apply
-from explorer.metrics import run
+from explorer.masks.apply import apply
+from explorer.measure.batches import Batch, batches
+from explorer.measure.metrics import run
 from explorer.search.anchor import HELD
 from explorer.search.gates import Gates
 from explorer.search.problem import Problem

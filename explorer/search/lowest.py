@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from explorer.attribution import Scores
-from explorer.errors import NotFiniteError, SettingsError
-from explorer.masks import Removed
+from explorer.core.errors import NotFiniteError, SettingsError
+from explorer.masks.mask import Removed
 
 
 def lowest(scores: Scores, count: int, seed: int = 0) -> tuple[Removed, ...]:

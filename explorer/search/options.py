@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, get_args
 
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 from explorer.search import SEARCHES
 from explorer.search.controls import refuse_earlier
 from explorer.search.ensemble import EnsembleSettings, Over, ensemble

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from explorer.evaluate import Evaluation
-from explorer.masks import Mask
+from explorer.masks.mask import Mask
+from explorer.measure.evaluate import Evaluation
 
 
 @dataclass(frozen=True)

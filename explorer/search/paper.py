@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from explorer.attribution import Scores
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 from explorer.search.problem import Problem
 
 Value = tuple[MatrixKey, int]

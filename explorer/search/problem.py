@@ -16,15 +16,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from explorer.attribution import SCORERS, Scores, score
-from explorer.edit import apply, empty_mask
-from explorer.errors import SettingsError, Stopped
-from explorer.evaluate import evaluate
-from explorer.finite import expm1
-from explorer.keys import MatrixKey
-from explorer.masks import Mask, Mode, Removed
+from explorer.core.errors import SettingsError, Stopped
+from explorer.core.finite import expm1
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Mode, Removed
+from explorer.measure.evaluate import evaluate
+from explorer.measure.overflow import check_losses
 from explorer.models import View
-from explorer.overflow import check_losses
-from explorer.progress import Progress
 from explorer.search.anchor import HELD, text_loss
 from explorer.search.journal import Journal
 from explorer.search.outcome import Budget, Found, Point, State, Status
@@ -36,7 +36,7 @@ from explorer.search.records import (
     unpack_point,
     unpack_tensors,
 )
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 
 T = TypeVar("T")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from explorer.masks import Provenance
-from explorer.measuring import LIBRARIES, version_of
+from explorer.core.measuring import LIBRARIES, version_of
+from explorer.masks.mask import Provenance
 from explorer.tasks import Task
 
 PACKAGES = ("eigenprune-explorer", *LIBRARIES)

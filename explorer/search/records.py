@@ -12,9 +12,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from explorer.attribution import MatrixScores
-from explorer.evaluate import Evaluation
-from explorer.keys import MatrixKey
-from explorer.masks import Mask, Removed
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Mask, Removed
+from explorer.measure.evaluate import Evaluation
 from explorer.tasks import Example
 
 FIELDS = ("s", "score", "c", "stderr", "uncertain")

@@ -8,8 +8,9 @@
    kinds' values, whatever kind those are of. Together that is the beginning of the list, as long as the largest kind's
    share: with several kinds less than `fraction` of all values goes, unevenly over kinds.
 3. Freeze: the mean over the last mini-batch only, summed over token positions: many times what a token reads. An
-   ordinary mask holds that exactly. For O alone it is kept by position (`explorer.positionwise`), which no mask file
-   can hold: there the mask has the mean over real tokens, and is measured as well. Every prompt must have one length.
+   ordinary mask holds that exactly. For O alone it is kept by position (`explorer.masks.positionwise`), which no mask
+   file can hold: there the mask has the mean over real tokens, and is measured as well. Every prompt must have one
+   length.
 4. Measure: an example is right if token `answer_token` of its answer is the likeliest one at the prompt's last
    position, even if that is not the answer's first token, as for RTE (1) in the published table.
 
@@ -32,20 +33,20 @@ from typing import Any
 
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.minibatches import reads_bos
-from explorer.edit import apply, empty_mask
-from explorer.errors import SettingsError
-from explorer.evaluate import Evaluation
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask
+from explorer.core.errors import SettingsError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.core.progress import Progress, part
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask
+from explorer.masks.positionwise import PositionMeans
+from explorer.measure.evaluate import Evaluation
 from explorer.models import View
-from explorer.positionwise import PositionMeans
-from explorer.progress import Progress, part
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search.control_runs import ControlRuns
 from explorer.search.controls import OF_THE_MASK
 from explorer.search.provenance import provenance
 from explorer.search.released_measures import Evaluations, Measures
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 PADDED_TO = 512  # tokens of a prompt of a task without BOS

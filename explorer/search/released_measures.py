@@ -10,18 +10,18 @@ import torch
 from explorer.attribution import Options, Request, Scores
 from explorer.attribution.minibatches import asked_for, check_lengths
 from explorer.attribution.released import position_means
-from explorer.batches import Batch, batches
-from explorer.edit import apply, empty_mask
-from explorer.evaluate import Evaluation, gather
-from explorer.keys import MatrixKey
-from explorer.masks import Mask
-from explorer.metrics import run_all
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress, track
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask
+from explorer.masks.positionwise import PositionMeans, frozen_by_position
+from explorer.measure.batches import Batch, batches
+from explorer.measure.evaluate import Evaluation, gather
+from explorer.measure.metrics import run_all
 from explorer.models import View
-from explorer.positionwise import PositionMeans, frozen_by_position
-from explorer.progress import Progress, track
 from explorer.search.control_runs import ControlRuns
 from explorer.search.controls import OF_THE_MASK, draws
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 Evaluations = Mapping[str, Evaluation]

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.damage import Damage, damage
-from explorer.edit import apply
-from explorer.evaluate import Comparison, Evaluation, evaluate
-from explorer.masks import Mask
-from explorer.progress import Progress, part, track
+from explorer.core.progress import Progress, part, track
+from explorer.masks.apply import apply
+from explorer.masks.damage import Damage, damage
+from explorer.masks.mask import Mask
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.search.control_runs import ControlRuns
 from explorer.search.controls import DRAWS, OF_THE_MASK, POOL, draws, means_of
 from explorer.search.outcome import Found, Point

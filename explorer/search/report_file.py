@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from explorer.errors import SettingsError
-from explorer.files import ordinary, write_text
-from explorer.finite import plain
-from explorer.masks import Mask, Mode
+from explorer.core.errors import SettingsError
+from explorer.core.files import ordinary, write_text
+from explorer.core.finite import plain
+from explorer.masks.mask import Mask, Mode
 from explorer.search.controls import EARLIER, RANDOM_SEARCH, by_today
 from explorer.tasks.metric import Metric, Rule, accuracy_name
 

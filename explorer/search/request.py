@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from explorer.keys import Kind
-from explorer.masks import Mode
+from explorer.core.keys import Kind
+from explorer.masks.mask import Mode
 from explorer.search.controls import OF_THE_MASK
 from explorer.search.options import USUAL, Chosen, StrategyOptions
 from explorer.search.outcome import Budget

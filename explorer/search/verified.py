@@ -16,8 +16,8 @@ import math
 from collections.abc import Iterable
 
 from explorer.attribution import Scores
-from explorer.keys import MatrixKey
-from explorer.masks import Mask
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Mask
 from explorer.search.outcome import Point
 from explorer.search.problem import Problem
 

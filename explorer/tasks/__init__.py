@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from explorer.errors import TaskError
-from explorer.files import typed_path
-from explorer.progress import Progress
+from explorer.core.errors import TaskError
+from explorer.core.files import typed_path
+from explorer.core.progress import Progress
 from explorer.tasks.arithmetic import INT_MULT, INT_MULT_12, INT_SUM
 from explorer.tasks.base import SPLITS, Example, Task
 from explorer.tasks.capitals import COUNTRY_CAPITALS

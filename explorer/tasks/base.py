@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from explorer.errors import TaskError
-from explorer.files import digest
+from explorer.core.errors import TaskError
+from explorer.core.files import digest
 from explorer.tasks.framing import AS_USUAL, Framing
 from explorer.tasks.metric import AskedMetric, Metric, accuracy_name
 

@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import TaskError
-from explorer.files import ordinary
-from explorer.progress import Progress
+from explorer.core.errors import TaskError
+from explorer.core.files import ordinary
+from explorer.core.progress import Progress
 from explorer.tasks import template as templates
 from explorer.tasks.base import SPLITS, Example, Task, split_examples
 from explorer.tasks.lines import Fields, Row, csv_rows, json_rows

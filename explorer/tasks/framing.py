@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 Bos = Literal["auto", "always", "never"]
 BOS_RULES: tuple[Bos, ...] = get_args(Bos)

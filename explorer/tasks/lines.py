@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from io import StringIO
 from typing import Any
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 
 Fields = dict[str, Any]
 Row = tuple[int, Fields | str]  # line number, and its fields or what is wrong with it

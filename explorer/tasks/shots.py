@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.tasks.base import Example, Task, same_text
 
 MOST_SHOTS = 64

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.tasks import template as templates
 from explorer.tasks.base import Example, Splits, Task, split_items
 

@@ -13,8 +13,8 @@ from os.path import isfile  # unlike `Path.is_file`, False for what no file can 
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import TaskError
-from explorer.files import ordinary
+from explorer.core.errors import TaskError
+from explorer.core.files import ordinary
 from explorer.tasks.base import Splits
 from explorer.tasks.lines import json_rows
 from explorer.tasks.spec import Row, TaskSpec

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from string import Formatter
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 
 _ESCAPE = re.compile(r"\\([n\\])")
 

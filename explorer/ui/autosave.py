@@ -11,9 +11,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from explorer.errors import MaskError
-from explorer.files import ordinary, write_text
-from explorer.masks import MAX_BYTES, Mask
+from explorer.core.errors import MaskError
+from explorer.core.files import ordinary, write_text
+from explorer.masks.mask import MAX_BYTES, Mask
 from explorer.ui.history import History, Line, Lines, Step
 
 KEPT_STEPS, KEPT_VALUES = 40, 20_000

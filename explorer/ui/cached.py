@@ -11,9 +11,9 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException, StreamlitDuplicateElementKey
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from explorer.core.progress import Progress
 from explorer.models import Model, ViewPool
-from explorer.progress import Progress
-from explorer.svd_cache import SvdCache, default_cache
+from explorer.spectra.cache import SvdCache, default_cache
 from explorer.ui import pauses, ticker
 from explorer.ui.effects_seen import EffectsSeen
 from explorer.ui.jobs import Job, JobRunner, Key, State

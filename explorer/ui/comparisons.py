@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from explorer.config import settings
-from explorer.evaluate import Comparison, Evaluation
+from explorer.core.config import settings
+from explorer.measure.evaluate import Comparison, Evaluation
 from explorer.ui import words
 
 _ACCURACY = "exact match, or how often the most probable choice is right, as the sidebar says"

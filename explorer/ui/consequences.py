@@ -8,10 +8,10 @@ from typing import cast
 
 import streamlit as st
 
-from explorer.damage import Damage, damage
-from explorer.evaluate import Comparison
-from explorer.perplexity import perplexity_text, read_text
-from explorer.progress import Progress
+from explorer.core.progress import Progress
+from explorer.masks.damage import Damage, damage
+from explorer.measure.evaluate import Comparison
+from explorer.measure.perplexity import perplexity_text, read_text
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui import comparisons, share, tasks_at_hand
 from explorer.ui.cached import compute

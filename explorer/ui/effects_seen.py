@@ -1,6 +1,6 @@
 """Exact effects that this process knows, whichever page had them measured: one store for all of them.
 
-They lie beside the file of `explorer.effect_store`, which outlasts the process but may not be writable.
+They lie beside the file of `explorer.attribution.effect_store`, which outlasts the process but may not be writable.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 
 from explorer.attribution.exact import Value
-from explorer.metrics import Mean
+from explorer.measure.metrics import Mean
 
 PLACES = 32
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from explorer import plots
+from explorer.plots import style
 from explorer.ui import links
 
 SHOWN = links.HELP
@@ -41,8 +41,8 @@ MARKS = (
     Mark(
         _dot(_GREY, fill=f"radial-gradient({_GREY} 30%, transparent 35%)"), "scaled", "made smaller by the mask's gain"
     ),
-    Mark(_dot(plots.HARMFUL), "harmful", "negative score: removing it is predicted to lower the loss"),
-    Mark(_dot(plots.NEEDED), "needed", "positive score: the task needs it"),
+    Mark(_dot(style.HARMFUL), "harmful", "negative score: removing it is predicted to lower the loss"),
+    Mark(_dot(style.NEEDED), "needed", "positive score: the task needs it"),
     Mark("<b>?</b>", "not predictable", "so large a change that its score is likely to be wrong: measure it"),
     Mark(
         _span(f"width:20px;height:10px;border-radius:5px;background:{_GREY}55"),
@@ -51,7 +51,7 @@ MARKS = (
     ),
     Mark(_dot(_LIGHT), "null", "numerically zero"),
     Mark(_line(_GREY, "dashed"), "unpruned", "the model as loaded, and the edge of the random bulk of a spectrum"),
-    Mark(_line(plots.AFTER, "solid"), "this mask", "the model with the mask"),
+    Mark(_line(style.AFTER, "solid"), "this mask", "the model with the mask"),
 )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from explorer.errors import MaskError
-from explorer.masks import Mask, ModelIdentity
+from explorer.core.errors import MaskError
+from explorer.masks.mask import Mask, ModelIdentity
 
 DEPTH, VALUES = 200, 1_000_000  # steps of a line, and removed values of all their masks together
 FORKS = 20

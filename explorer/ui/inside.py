@@ -7,14 +7,15 @@ from typing import TypeVar, cast
 
 import streamlit as st
 
-from explorer import activation_plots, plots
-from explorer.activations import Contrast, Written, answer_lens, written
-from explorer.evaluate import Comparison
-from explorer.keys import Kind
-from explorer.masks import Removed
-from explorer.progress import Progress
+from explorer.core.keys import Kind
+from explorer.core.progress import Progress
+from explorer.masks.activations import Contrast, Written, answer_lens, written
+from explorer.masks.mask import Removed
+from explorer.measure.evaluate import Comparison
+from explorer.measure.tokens import encode_for, token_texts
+from explorer.plots import activations as activation_plots
+from explorer.plots import style
 from explorer.tasks import Example
-from explorer.tokens import encode_for, token_texts
 from explorer.ui import figures, links, recipes, session, share, words, work
 from explorer.ui.cached import compute
 from explorer.ui.session import Bench
@@ -39,10 +40,10 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     before, after, lens = st.columns(3)
     for box, reading, name in ((before, contrast.before, "unpruned"), (after, contrast.after, "with the mask")):
         pattern = reading.attention[layer][head].numpy()
-        figure = plots.attention(pattern, reading.tokens, f"L{layer} head {head}, {name}")
+        figure = style.attention(pattern, reading.tokens, f"L{layer} head {head}, {name}")
         figures.draw(figure, f"inside-{name}", box=box)
     (text,) = token_texts(bench.model.tokenizer, answer[:1])
-    figure = plots.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
+    figure = style.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
     figures.draw(figure, "inside-lens", box=lens)
 
     def code() -> share.Recipes:

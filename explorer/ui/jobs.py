@@ -24,8 +24,8 @@ from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any
 
-from explorer.errors import ExplorerError, Stopped
-from explorer.progress import Progress
+from explorer.core.errors import ExplorerError, Stopped
+from explorer.core.progress import Progress
 from explorer.ui.time_left import TimeLeft
 from explorer.ui.turns import Turns
 

@@ -15,12 +15,12 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer.edit import empty_mask, identity
-from explorer.errors import MaskError
-from explorer.keys import AnyKey, CircuitKey, MatrixKey, parse_key
-from explorer.library import Library
-from explorer.mask_links import check_reference, inline_mask, link_text, reference
-from explorer.masks import Mask
+from explorer.core.errors import MaskError
+from explorer.core.keys import AnyKey, CircuitKey, MatrixKey, parse_key
+from explorer.masks.apply import empty_mask, identity
+from explorer.masks.library import Library
+from explorer.masks.links import check_reference, inline_mask, link_text, reference
+from explorer.masks.mask import Mask
 from explorer.models import Model
 from explorer.ui import presence, session
 from explorer.ui.words import literal

@@ -1,7 +1,7 @@
 """The live sample: what the mask does to a few examples, measured on every click before anything else.
 
 The sample is drawn once for a model, a task and a split, and is the same for every mask and session
-(`explorer.sampling`). Its measurements are urgent jobs; one that a newer mask has outdated is stopped.
+(`explorer.measure.sampling`). Its measurements are urgent jobs; one that a newer mask has outdated is stopped.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
-from explorer.edit import apply
-from explorer.evaluate import Comparison
-from explorer.progress import Progress
-from explorer.sampling import Sample, draw_sample
+from explorer.core.progress import Progress
+from explorer.masks.apply import apply
+from explorer.measure.evaluate import Comparison
+from explorer.measure.sampling import Sample, draw_sample
 from explorer.ui import session, words
 from explorer.ui.cached import Wait, compute, only
 from explorer.ui.jobs import Key

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import streamlit as st
 
 from explorer.export import EXPORTS
-from explorer.library import MAX_NAME, MAX_NOTES, Entry, Library, id_of
-from explorer.mask_sets import vote
-from explorer.masks import Mask
+from explorer.masks.library import MAX_NAME, MAX_NOTES, Entry, Library, id_of
+from explorer.masks.mask import Mask
+from explorer.masks.sets import vote
 from explorer.ui import mask_panel, recipes, share
 from explorer.ui.mask_library import attempt, delete
 from explorer.ui.session import Bench

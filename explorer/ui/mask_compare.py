@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from explorer import mask_plots
-from explorer.belonging import names
-from explorer.errors import MaskError
-from explorer.evaluate import Comparison, Evaluation
-from explorer.keys import MatrixKey
-from explorer.library import Library
-from explorer.mask_sets import Overlap, overlaps
-from explorer.masks import Mask
+from explorer.core.errors import MaskError
+from explorer.core.keys import MatrixKey
+from explorer.masks.belonging import names
+from explorer.masks.library import Library
+from explorer.masks.mask import Mask
+from explorer.masks.sets import Overlap, overlaps
+from explorer.measure.evaluate import Comparison, Evaluation
+from explorer.plots import masks as mask_plots
 from explorer.ui import comparisons, figures, mask_work, recipes, share, tasks_at_hand, words
 from explorer.ui.session import Bench
 from explorer.ui.words import literal

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from explorer.errors import ExplorerError, MaskError
-from explorer.library import MAX_NAME, Entry, Library, Listing, id_of
-from explorer.masks import Mask, parse_mask
+from explorer.core.errors import ExplorerError, MaskError
+from explorer.masks.library import MAX_NAME, Entry, Library, Listing, id_of
+from explorer.masks.mask import Mask, parse_mask
 from explorer.ui import session
 from explorer.ui.history import History
 from explorer.ui.session import Bench

@@ -6,10 +6,10 @@ import re
 
 import streamlit as st
 
-from explorer.belonging import identity, may_belong
-from explorer.errors import ExplorerError
+from explorer.core.errors import ExplorerError
 from explorer.export import EXPORTS
-from explorer.masks import Mask, parse_mask
+from explorer.masks.belonging import identity, may_belong
+from explorer.masks.mask import Mask, parse_mask
 from explorer.models import Model, ViewPool
 from explorer.ui import lines_panel, session, share, words, work
 from explorer.ui.session import Bench

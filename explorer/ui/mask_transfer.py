@@ -7,9 +7,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.belonging import names
-from explorer.library import MAX_NAME, Entry, Library, Listing, id_of
-from explorer.masks import Mask
+from explorer.masks.belonging import names
+from explorer.masks.library import MAX_NAME, Entry, Library, Listing, id_of
+from explorer.masks.mask import Mask
 from explorer.models import NAMED
 from explorer.tasks import Task
 from explorer.ui import comparisons, guide, mask_work, recipes, second_model, share, tasks_at_hand

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from explorer.belonging import adopted, belongs
-from explorer.edit import apply
-from explorer.evaluate import Comparison, Evaluation, evaluate
-from explorer.masks import Mask
-from explorer.progress import Progress
+from explorer.core.progress import Progress
+from explorer.experiments.transfer import refreeze, transfer
+from explorer.masks.apply import apply
+from explorer.masks.belonging import adopted, belongs
+from explorer.masks.mask import Mask
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.tasks import Task
-from explorer.transfer import refreeze, transfer
 from explorer.ui import words
 from explorer.ui.cached import compute, notices
 from explorer.ui.session import Bench

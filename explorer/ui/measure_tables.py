@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from explorer.spectrum import QUANTILES, SpectrumSummary, summarise
-from explorer.svd import Decomposition
+from explorer.spectra.measures import QUANTILES, SpectrumSummary, summarise
+from explorer.spectra.svd import Decomposition
 from explorer.ui import guide
 from explorer.ui.spectrum_chart import Series
 

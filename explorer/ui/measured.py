@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from explorer.attribution import Scores
-from explorer.evaluate import Comparison
+from explorer.measure.evaluate import Comparison
 from explorer.ui import cached, live, words, work
 from explorer.ui.cached import Wait
 from explorer.ui.session import Bench

@@ -12,9 +12,9 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer import plots
 from explorer.attribution import Scores
-from explorer.evaluate import Comparison
+from explorer.measure.evaluate import Comparison
+from explorer.plots import style
 from explorer.search.controls import DEFAULT, beaten
 from explorer.tasks.metric import METRIC_NAMES, Metric
 from explorer.ui import figures, live, pages, painting, ticker, words, work
@@ -252,7 +252,7 @@ def changes(comparison: Comparison, controls: Controls | None) -> None:
     left, right = st.columns([3, 2])
     with left:
         _flips(comparison)
-    figure = plots.controls(controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy, DEFAULT)
+    figure = style.controls(controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy, DEFAULT)
     figures.draw(figure, "controls-figure", box=right)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
-from explorer import diff_plots
-from explorer.keys import AnyKey
-from explorer.spectrum import QUANTILES
-from explorer.spectrum_diff import Overlap, SpectrumDiff
+from explorer.core.keys import AnyKey
+from explorer.plots import comparison as diff_plots
+from explorer.spectra.comparison import Overlap, SpectrumDiff
+from explorer.spectra.measures import QUANTILES
 from explorer.ui import figures, guide, recipes, second_model, share
 from explorer.ui.second_model import Common
 from explorer.ui.session import Bench

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from explorer.config import settings
+from explorer.core.config import settings
 from explorer.models import NAMED
 from explorer.ui import used_models, work
 from explorer.ui.words import literal

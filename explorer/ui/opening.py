@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 from explorer.ui import spectra
 
 _WANTED = "matrix-to-open"

@@ -11,8 +11,8 @@ from typing import NoReturn
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer.config import ASSETS
-from explorer.errors import ExplorerError
+from explorer.core.config import ASSETS
+from explorer.core.errors import ExplorerError
 from explorer.ui.words import literal
 
 

@@ -6,11 +6,11 @@ from typing import cast
 
 import streamlit as st
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
+from explorer.measure.perplexity import TOKENS, read_text, tokens_of
+from explorer.measure.tokens import task_notice
 from explorer.models import Model
-from explorer.perplexity import TOKENS, read_text, tokens_of
 from explorer.tasks import Task
-from explorer.tokens import task_notice
 
 
 def reads(model: Model) -> bool:

@@ -22,7 +22,7 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer.config import settings
+from explorer.core.config import settings
 from explorer.ui import cached, pauses, session
 
 

@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from explorer.attribution import Scores
-from explorer.edit import empty_mask
-from explorer.keys import AnyKey, CircuitKey, MatrixKey
-from explorer.readout import Readout, Token
-from explorer.svd import Decomposition
+from explorer.core.keys import AnyKey, CircuitKey, MatrixKey
+from explorer.masks.apply import empty_mask
+from explorer.measure.readout import Readout, Token
+from explorer.spectra.svd import Decomposition
 from explorer.ui import guide, links, recipes, share, words, work
 from explorer.ui.session import Bench
 

@@ -7,13 +7,13 @@ from typing import cast
 
 import streamlit as st
 
-from explorer import prune_plots
 from explorer.attribution import Scores
-from explorer.keys import MatrixKey
-from explorer.masks import Mask
-from explorer.progress import Progress
-from explorer.prune_plots import CurvePoint
-from explorer.sampling import Sample
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress
+from explorer.masks.mask import Mask
+from explorer.measure.sampling import Sample
+from explorer.plots import prune as prune_plots
+from explorer.plots.prune import CurvePoint
 from explorer.search.curve import Stop, curve, stops
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui import figures, live, recipes, session, share, words, workbench

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from explorer.attribution import Scores
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask
-from explorer.score_plots import Cell
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mask
+from explorer.plots.scores import Cell
 
 COLUMNS = 96  # more heads than that are too thin to be told apart or clicked
 

@@ -7,12 +7,12 @@ from collections.abc import Hashable, Mapping
 import pandas as pd
 import streamlit as st
 
-from explorer import score_plots
 from explorer.attribution import Scores
 from explorer.attribution.exact import Value
-from explorer.masks import Mask
-from explorer.metrics import Mean
-from explorer.study import Trust
+from explorer.experiments.study import Trust
+from explorer.masks.mask import Mask
+from explorer.measure.metrics import Mean
+from explorer.plots import scores as score_plots
 from explorer.ui import figures, guide, recipes, score_rows, share, work
 from explorer.ui.selection import selected_ids
 from explorer.ui.session import Bench

@@ -6,11 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from explorer import plots, score_plots
 from explorer.attribution import SCORERS
-from explorer.errors import MatrixError
-from explorer.keys import MatrixKey
-from explorer.registry import kinds
+from explorer.core.errors import MatrixError
+from explorer.core.keys import MatrixKey
+from explorer.models.matrices import kinds
+from explorer.plots import scores as score_plots
+from explorer.plots import style
 from explorer.ui import figures, guide, links, opening, recipes, share, work
 from explorer.ui.score_cells import cells
 from explorer.ui.selection import selected_id
@@ -51,7 +52,7 @@ def draw(bench: Bench) -> None:
     event = figures.draw(
         score_plots.score_map(found, dark=st.context.theme.type == "dark"),
         "score-map",
-        config={**plots.CONFIG, "displayModeBar": False},
+        config={**style.CONFIG, "displayModeBar": False},
         on_select="rerun",
         selection_mode="points",
         alt="Map of the model: rows are layers, columns are matrices",

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from explorer.attribution import Scores
 from explorer.attribution.exact import Value
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask
-from explorer.metrics import Mean
-from explorer.study import ALL, Trust
-from explorer.study.trust import trust
+from explorer.core.keys import Kind, MatrixKey
+from explorer.experiments.study import ALL, Trust
+from explorer.experiments.study.trust import trust
+from explorer.masks.mask import Mask
+from explorer.measure.metrics import Mean
 
 ROWS = 20_000  # more than that a browser does not draw well
 DOUBT = "?"

@@ -10,8 +10,8 @@ import streamlit as st
 
 from explorer.attribution import SCORERS, Scores
 from explorer.attribution.exact import Value
-from explorer.keys import Kind
-from explorer.masks import Mask
+from explorer.core.keys import Kind
+from explorer.masks.mask import Mask
 from explorer.ui import links, opening, recipes, session, share, words, workbench
 from explorer.ui.score_rows import DOUBT, DOUBTS, ROWS, SIGNS, Filters, values
 from explorer.ui.session import Bench

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from explorer.config import settings
-from explorer.keys import Kind
-from explorer.registry import kinds, shape
+from explorer.core.config import settings
+from explorer.core.keys import Kind
+from explorer.models.matrices import kinds, shape
 from explorer.search import SUMMARIES
 from explorer.search.anchor import HELD
 from explorer.search.controls import DRAWS

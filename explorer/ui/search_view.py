@@ -9,15 +9,15 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.evaluate import Evaluation
-from explorer.metrics import wilson_interval
+from explorer.measure.evaluate import Evaluation
+from explorer.measure.metrics import wilson_interval
+from explorer.plots.search import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
+from explorer.plots.search_page import search_page
 from explorer.search.conductor import Earlier
 from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
-from explorer.search_page import search_page
-from explorer.search_plots import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
 from explorer.ui import cached, figures, guide, mask_panel, recipes, search_form, searching, session, share, words
 from explorer.ui.jobs import State
 from explorer.ui.searching import Outcome, Seen, Started

@@ -16,12 +16,12 @@ from typing import cast
 
 import streamlit as st
 
-from explorer.errors import Stopped
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask
-from explorer.perplexity import own_text
-from explorer.progress import Progress, part
-from explorer.registry import matrices
+from explorer.core.errors import Stopped
+from explorer.core.keys import Kind, MatrixKey
+from explorer.core.progress import Progress, part
+from explorer.masks.mask import Mask
+from explorer.measure.perplexity import own_text
+from explorer.models.matrices import matrices
 from explorer.search import conductor
 from explorer.search.conductor import Earlier, Watcher, conduct
 from explorer.search.journal import default_journals

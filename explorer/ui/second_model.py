@@ -12,13 +12,13 @@ from typing import cast
 
 import streamlit as st
 
-from explorer.edit import empty_mask
-from explorer.errors import MatrixError
-from explorer.keys import AnyKey
-from explorer.model_diff import check_both, check_shapes, compare_matrix
+from explorer.core.errors import MatrixError
+from explorer.core.keys import AnyKey
+from explorer.core.progress import Progress, track
+from explorer.masks.apply import empty_mask
 from explorer.models import NAMED, ViewPool, available, load
-from explorer.progress import Progress, track
-from explorer.spectrum_diff import SpectrumDiff
+from explorer.spectra.comparison import SpectrumDiff
+from explorer.spectra.model_diff import check_both, check_shapes, compare_matrix
 from explorer.ui import links, spectra, used_models, words, work
 from explorer.ui.cached import compute
 from explorer.ui.model_choice import agree, agreed, fetch

@@ -12,14 +12,14 @@ from typing import TypeVar, cast
 
 import streamlit as st
 
-from explorer.belonging import identity, names
-from explorer.config import settings
-from explorer.edit import empty_mask
-from explorer.errors import ExplorerError, MaskError
-from explorer.keys import Kind
-from explorer.masks import Mask, Mode
+from explorer.core.config import settings
+from explorer.core.errors import ExplorerError, MaskError
+from explorer.core.keys import Kind
+from explorer.masks.apply import empty_mask
+from explorer.masks.belonging import identity, names
+from explorer.masks.mask import Mask, Mode
 from explorer.models import Model, ViewPool
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from explorer.ui import autosave
 from explorer.ui.cached import notices

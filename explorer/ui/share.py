@@ -7,9 +7,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.errors import ExplorerError
-from explorer.library import Library
-from explorer.mask_links import INLINE
+from explorer.core.errors import ExplorerError
+from explorer.masks.library import Library
+from explorer.masks.links import INLINE
 from explorer.ui import links, task_choice, tasks_at_hand
 from explorer.ui.plain_text import reads
 from explorer.ui.recipes import Recipe, Setting, evaluate, is_file_task, needs_data, own_damage

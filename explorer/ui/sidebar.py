@@ -8,10 +8,10 @@ from typing import get_args
 import streamlit as st
 
 from explorer.attribution import SCORERS
-from explorer.keys import Kind
-from explorer.masks import Mode
+from explorer.core.keys import Kind
+from explorer.masks.mask import Mode
 from explorer.models import NAMED, Basis, Model, available
-from explorer.registry import kinds
+from explorer.models.matrices import kinds
 from explorer.ui import cached, guide, keyboard, links, mask_panel, plain_text, session, task_choice, work
 from explorer.ui.model_choice import agree, agreed, fetch
 from explorer.ui.session import Bench

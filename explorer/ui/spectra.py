@@ -9,11 +9,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from explorer.attribution import Scores
-from explorer.composed import circuits
-from explorer.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
-from explorer.masks import Mask, Removed
-from explorer.registry import matrices
-from explorer.spectrum import blocks, null_from, summarise
+from explorer.core.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
+from explorer.masks.mask import Mask, Removed
+from explorer.models.matrices import matrices
+from explorer.spectra.circuits import circuits
+from explorer.spectra.measures import blocks, null_from, summarise
 from explorer.ui import links, work
 from explorer.ui.session import Bench
 from explorer.ui.spectrum_chart import Series

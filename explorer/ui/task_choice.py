@@ -10,7 +10,7 @@ from typing import cast
 
 import streamlit as st
 
-from explorer.files import typed_path
+from explorer.core.files import typed_path
 from explorer.tasks import BOS_RULES, METRICS, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui import links, tasks_at_hand

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from explorer.config import settings
-from explorer.errors import TaskError
-from explorer.files import digest, replacing
+from explorer.core.config import settings
+from explorer.core.errors import TaskError
+from explorer.core.files import digest, replacing
 from explorer.tasks import SUFFIXES
 
 MOST_FILES, MOST_BYTES = 20, 200_000_000

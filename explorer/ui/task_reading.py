@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-from explorer.config import settings
-from explorer.progress import Progress, part
+from explorer.core.config import settings
+from explorer.core.progress import Progress, part
 from explorer.tasks import AS_USUAL, TASKS, Framing, Task, load_task, parse, with_metric, with_shots
 from explorer.tasks.superglue import stamps
 from explorer.ui.cached import Wait, compute, runner

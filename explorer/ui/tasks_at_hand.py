@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
-from explorer.files import typed_path
+from explorer.core.files import typed_path
 from explorer.tasks import TASKS
 from explorer.tasks.superglue import in_folder
 from explorer.ui.cached import notices

@@ -9,8 +9,8 @@ from statistics import median
 import streamlit as st
 
 from explorer.attribution import Scores
-from explorer.edit import empty_mask
-from explorer.evaluate import Comparison
+from explorer.masks.apply import empty_mask
+from explorer.measure.evaluate import Comparison
 from explorer.ui import words, work
 from explorer.ui.measured import controlled, failure
 from explorer.ui.session import Bench, change_mask

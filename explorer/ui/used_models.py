@@ -10,8 +10,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from explorer.config import settings
-from explorer.files import write_json
+from explorer.core.config import settings
+from explorer.core.files import write_json
 
 KEPT = 200  # names, the latest
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from explorer.tasks.metric import METRIC_NAMES
 
 if TYPE_CHECKING:
-    from explorer.evaluate import Evaluation
-    from explorer.masks import Mask
-    from explorer.metrics import Mean
+    from explorer.masks.mask import Mask
+    from explorer.measure.evaluate import Evaluation
+    from explorer.measure.metrics import Mean
 
 _ADDRESS = re.compile(r"(?:https?|ftp|mailto|xmpp):|www(?=\.)|@(?=\w)", re.IGNORECASE)
 NOT_FINITE = "not finite"

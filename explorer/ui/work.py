@@ -6,27 +6,27 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from explorer.activations import Contrast, Reading, read_prompt
 from explorer.attribution import Options, Scores, score
+from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import Value, exact_effects, known_effects
-from explorer.batches import batches
-from explorer.belonging import adopted
-from explorer.edit import apply, check_mask
-from explorer.effect_store import default_effects
-from explorer.errors import MaskError, MatrixError
-from explorer.evaluate import Comparison, Evaluation, evaluate, evaluate_kept
-from explorer.keys import AnyKey, MatrixKey
-from explorer.masks import Mask
-from explorer.metrics import Mean
-from explorer.model_diff import decomposed
+from explorer.core.errors import MaskError, MatrixError
+from explorer.core.keys import AnyKey, MatrixKey
+from explorer.core.progress import Progress, track
+from explorer.masks.activations import Contrast, Reading, read_prompt
+from explorer.masks.apply import apply, check_mask
+from explorer.masks.belonging import adopted
+from explorer.masks.mask import Mask
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate, evaluate_kept
+from explorer.measure.metrics import Mean
+from explorer.measure.readers import measured_batches
+from explorer.measure.readout import Readout, readouts
+from explorer.measure.residuals import Kept, keep
 from explorer.models import Model, View, ViewPool, fetch, load
-from explorer.progress import Progress, track
-from explorer.readers import measured_batches
-from explorer.readout import Readout, readouts
-from explorer.registry import matrices
-from explorer.residuals import Kept, keep
+from explorer.models.matrices import matrices
 from explorer.search.controls import DEFAULT, draws, means_of
-from explorer.svd import Decomposition
+from explorer.spectra.model_diff import decomposed
+from explorer.spectra.svd import Decomposition
 from explorer.tasks import Example
 from explorer.ui import cached, used_models, words
 from explorer.ui.cached import USUAL, Wait, compute, effects_seen, notices, only, runner, svds

@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from explorer.attribution import Scores
-from explorer.keys import MatrixKey
-from explorer.masks import Mask
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Mask
 from explorer.search import lowest, mask_of
 from explorer.ui import guide, recipes, session, share, spectra, words
 from explorer.ui.session import Bench

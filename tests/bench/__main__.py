@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from explorer.files import write_json
+from explorer.core.files import write_json
 from tests.bench import exact_effect, latency, rows, scaling
 from tests.bench.subjects import DTYPES, Subject
 from tests.bench.timing import Row, clock_name, verdict

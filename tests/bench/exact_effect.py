@@ -13,17 +13,17 @@ from typing import Any
 import torch
 
 from explorer.attribution.exact import Value, exact_effects
-from explorer.batches import Batch, batches
-from explorer.edit import apply, empty_mask
-from explorer.errors import TaskError
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Removed
-from explorer.metrics import run, run_all
+from explorer.core.errors import TaskError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Removed
+from explorer.measure.batches import Batch, batches
+from explorer.measure.metrics import run, run_all
+from explorer.measure.perplexity import read_text, tokens_of
+from explorer.measure.residuals import keep, run_kept
 from explorer.models import View, load
-from explorer.perplexity import read_text, tokens_of
-from explorer.registry import kinds, matrices
-from explorer.residuals import keep, run_kept
-from explorer.svd_cache import SvdCache, default_cache
+from explorer.models.matrices import kinds, matrices
+from explorer.spectra.cache import SvdCache, default_cache
 from explorer.tasks import Example, Task, load_task
 from explorer.tasks.shots import with_shots
 from tests.bench.subjects import plain_model, plain_pass

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from explorer.batches import batches
-from explorer.keys import MatrixKey
-from explorer.registry import kinds, matrices, read_base, shape
-from explorer.svd_cache import SvdCache
+from explorer.core.keys import MatrixKey
+from explorer.measure.batches import batches
+from explorer.models.matrices import kinds, matrices, read_base, shape
+from explorer.spectra.cache import SvdCache
 from tests.bench.subjects import Subject, plain_pass
 from tests.bench.timing import Row, figures, paired, row, seconds
 

@@ -22,8 +22,8 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 from rich.console import Console
 
-from explorer.files import write_json, write_text
-from explorer.svd import decompose
+from explorer.core.files import write_json, write_text
+from explorer.spectra.svd import decompose
 from tests.bench.rows import memory_row
 from tests.bench.subjects import Subject, plain_pass
 from tests.bench.timing import figures, line, seconds, slope

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from explorer.attribution import Scores, score
-from explorer.batches import Batch, batches
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
+from explorer.measure.batches import Batch, batches
 from explorer.models import Model, load
-from explorer.registry import kinds, matrices
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import kinds, matrices
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
 from tests.bench.words import words_task
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from explorer.edit import apply
-from explorer.evaluate import evaluate
-from explorer.masks import Mask
+from explorer.masks.apply import apply
+from explorer.masks.mask import Mask
+from explorer.measure.evaluate import evaluate
 from explorer.models import Model
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
 from explorer.ui import words
 from explorer.ui.task_choice import UPLOADED

@@ -19,7 +19,7 @@ import streamlit as st
 from streamlit.runtime.app_session import AppSession
 
 import explorer
-from explorer.files import write_text
+from explorer.core.files import write_text
 from explorer.ui import cached
 from explorer.ui.history import Lines
 from explorer.ui.session import Bench

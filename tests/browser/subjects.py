@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from explorer.files import write_json
+from explorer.core.files import write_json
 from explorer.models import Model, load
 from explorer.tasks import Task, load_task, parse
 from explorer.ui.task_files import TaskFile, TaskFiles

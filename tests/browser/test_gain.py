@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from explorer.masks import load_mask
+from explorer.masks.mask import load_mask
 from tests.browser import app, chart
 from tests.browser.app import APP, CHART, cli_eval, download, figures, open_prune, press, settle, shown
 from tests.browser.conftest import StartServer

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from explorer.masks import load_mask
+from explorer.masks.mask import load_mask
 from explorer.models import Model
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from tests.browser import app, chart, subjects
 from tests.browser.app import (
     APP,

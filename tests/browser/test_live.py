@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from explorer.masks import load_mask
+from explorer.masks.mask import load_mask
 from explorer.models import Model
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.ui import ticker
 from tests.bench import latency
 from tests.browser import app, chart

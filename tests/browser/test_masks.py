@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from explorer.library import Library
-from explorer.mask_links import inline_mask
-from explorer.masks import load_mask
+from explorer.masks.library import Library
+from explorer.masks.links import inline_mask
+from explorer.masks.mask import load_mask
 from explorer.models import Model
 from tests.browser import app, chart
 from tests.browser.app import APP, CHART, download, figures, go, open_prune, press, settle

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 from tests.browser import app, chart
 from tests.browser.app import APP, go, press, settle
 from tests.browser.app import wait_for_removed as removed

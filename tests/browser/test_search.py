@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from explorer.masks import load_mask
+from explorer.masks.mask import load_mask
 from explorer.search.report_file import load_report
 from tests.browser import app
 from tests.browser.app import APP, cli_eval, download, figures, go, press, settle, shown

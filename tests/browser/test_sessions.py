@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from explorer.masks import load_mask
+from explorer.masks.mask import load_mask
 from explorer.models import Model
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from tests.browser import app, chart
 from tests.browser.app import APP, CHART, figures, go, open_prune, press, settle, shown
 from tests.browser.app import wait_for_removed as removed

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from explorer.attribution import Scores, score
-from explorer.config import ASSETS
-from explorer.edit import apply
-from explorer.evaluate import Comparison, Evaluation, evaluate
-from explorer.files import file_digest
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Mode, load_mask
+from explorer.core.config import ASSETS
+from explorer.core.files import file_digest
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply
+from explorer.masks.mask import Mask, Mode, load_mask
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.models import Model, View
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of, prune, random_pool
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import SPLITS, Task, load_task
 
 FOLDER = ASSETS / "bundled"

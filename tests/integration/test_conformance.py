@@ -17,8 +17,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from explorer.errors import ModelError
-from explorer.evaluate import evaluate
+from explorer.core.errors import ModelError
+from explorer.measure.evaluate import evaluate
 from explorer.models import load
 from explorer.tasks import Example, Task
 from tests import plain, tiny

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from explorer import Model, load, load_task
+from explorer.attribution.effect_store import EffectStore
 from explorer.attribution.exact import exact_effects
-from explorer.batches import batches
-from explorer.effect_store import EffectStore
-from explorer.errors import SettingsError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind, MatrixKey
-from explorer.registry import matrices
-from explorer.residuals import keep, run_kept
+from explorer.core.errors import SettingsError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import evaluate
+from explorer.measure.residuals import keep, run_kept
+from explorer.models.matrices import matrices
 from explorer.search.identity import search_digest
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from tests import commands, copies
 
 VALUE = MatrixKey(0, Kind.IN), 0

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
+from explorer.experiments.reproduce.suites import find_suite
 from explorer.models import Model, load
-from explorer.reproduce.suites import find_suite
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from tests.commands import report, run
 from tests.unit.reproduce.recipes import write
 

@@ -14,20 +14,20 @@ import scipy.stats
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from explorer.activations import read_prompt
 from explorer.attribution import score
-from explorer.config import ASSETS, settings
-from explorer.edit import apply, empty_mask
-from explorer.evaluate import Comparison, evaluate
-from explorer.files import file_digest
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import load_mask
+from explorer.core.config import ASSETS, settings
+from explorer.core.files import file_digest
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.activations import read_prompt
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import load_mask
+from explorer.measure.evaluate import Comparison, evaluate
 from explorer.models import Model, View, fetch, load
+from explorer.models.matrices import heads, kinds, matrices, read
 from explorer.models.smollm2 import GGUF_DIGEST, GGUF_MEMBER, NAME, _pip_download
-from explorer.registry import heads, kinds, matrices, read
 from explorer.search import lowest, mask_of
-from explorer.spectrum import summarise
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
+from explorer.spectra.measures import summarise
 from explorer.tasks import Example, Framing, Task, as_framing, load_task
 
 LAYERS, Q_HEADS, KV_HEADS, WIDTH, D_HEAD, D_MLP = 30, 9, 3, 576, 64, 1536

@@ -14,14 +14,14 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores, score
-from explorer.edit import apply
-from explorer.evaluate import Comparison, evaluate
-from explorer.keys import Kind
-from explorer.masks import Mask, Mode
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply
+from explorer.masks.mask import Mask, Mode
+from explorer.measure.evaluate import Comparison, evaluate
 from explorer.models import View
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
 from explorer.ui.task_choice import UPLOADED
 

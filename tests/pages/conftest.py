@@ -14,10 +14,10 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1.element_tree import Selectbox
 
 from explorer.attribution import Scores
-from explorer.config import settings
-from explorer.effect_store import default_effects
+from explorer.attribution.effect_store import default_effects
+from explorer.core.config import settings
 from explorer.models import Model
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.ui import cached, painting
 from tests.pages.app import Engine
 

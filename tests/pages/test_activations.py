@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.activations import Contrast, read_prompt, written
 from explorer.attribution import Scores
-from explorer.edit import apply
+from explorer.masks.activations import Contrast, read_prompt, written
+from explorer.masks.apply import apply
 from explorer.tasks import load_task
 from explorer.ui import inside
 from tests.pages.app import Engine, captions, click, go, open_page, prompt_box, sentences, settled

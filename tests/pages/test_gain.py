@@ -8,7 +8,7 @@ from statistics import median
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
-from explorer.mask_links import link_text
+from explorer.masks.links import link_text
 from explorer.ui import words
 from explorer.ui.work import CONTROL_DRAWS
 from tests.pages.app import Engine, captions, click, figures, go, mask_in, open_page, settled, token, upload

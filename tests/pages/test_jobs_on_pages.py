@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.errors import TaskError
-from explorer.library import Library
+from explorer.core.errors import TaskError
+from explorer.masks.library import Library
 from explorer.ui import cached, mask_work, work
 from tests.pages.app import APP, SECONDS, Engine, click, figures, go, mask_in, open_page, sentences, settled
 from tests.pages.slow import SOON, Slow
@@ -218,7 +218,7 @@ def test_an_upload_that_takes_long_to_check_is_applied_when_checked(monkeypatch:
 
 
 def mask_digest(content: bytes) -> str:
-    from explorer.masks import parse_mask
+    from explorer.masks.mask import parse_mask
 
     return parse_mask(content).digest
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.keys import Kind
+from explorer.core.keys import Kind
 from explorer.models import sources
 from explorer.ui import session
 from tests import tiny

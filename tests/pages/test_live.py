@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import sampling
-from explorer.damage import damage
-from explorer.evaluate import evaluate_kept
-from explorer.metrics import paired_difference, wilson_interval
-from explorer.paired import mcnemar
+from explorer.masks.damage import damage
+from explorer.measure import sampling
+from explorer.measure.evaluate import evaluate_kept
+from explorer.measure.metrics import paired_difference, wilson_interval
+from explorer.measure.paired import mcnemar
 from explorer.search.curve import stops
 from explorer.tasks import load_task, parse
 from explorer.ui import cached, words, work

@@ -11,14 +11,14 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
-from explorer.edit import apply, identity
-from explorer.evaluate import evaluate
-from explorer.library import Library, id_of
-from explorer.masks import Mask, load_mask
+from explorer.experiments.transfer import refreeze, transfer
+from explorer.masks.apply import apply, identity
+from explorer.masks.library import Library, id_of
+from explorer.masks.mask import Mask, load_mask
+from explorer.measure.evaluate import evaluate
+from explorer.measure.paired import mcnemar
 from explorer.models import View, load
-from explorer.paired import mcnemar
 from explorer.tasks import load_task
-from explorer.transfer import refreeze, transfer
 from tests import tiny
 from tests.commands import report
 from tests.pages.app import Engine, captions, choose, click, copied, open_page, plain, sentences, settled

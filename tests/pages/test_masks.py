@@ -16,10 +16,10 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
-from explorer.library import ABOUT, Library, id_of
-from explorer.mask_links import INLINE, link_text
-from explorer.masks import Mask, load_mask
-from explorer.paired import mcnemar
+from explorer.masks.library import ABOUT, Library, id_of
+from explorer.masks.links import INLINE, link_text
+from explorer.masks.mask import Mask, load_mask
+from explorer.measure.paired import mcnemar
 from explorer.ui import words
 from explorer.ui.history import Lines
 from tests.pages.app import (

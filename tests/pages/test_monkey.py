@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.masks import Mask
+from explorer.masks.mask import Mask
 from explorer.ui import cached
 from explorer.ui.removing import GAINS
 from explorer.ui.sidebar import MODES

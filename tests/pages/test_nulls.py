@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from explorer.attribution import Scores
-from explorer.masks import Mask
+from explorer.masks.mask import Mask
 from explorer.search import report as reports
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem

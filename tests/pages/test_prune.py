@@ -8,8 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Mode
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mask, Mode
 from explorer.models import Model
 from explorer.tasks import load_task
 from explorer.ui import words

@@ -12,12 +12,12 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects
-from explorer.batches import batches
-from explorer.keys import Kind
-from explorer.mask_links import link_text
-from explorer.metrics import Mean
-from explorer.registry import matrices
-from explorer.study.trust import trust
+from explorer.core.keys import Kind
+from explorer.experiments.study.trust import trust
+from explorer.masks.links import link_text
+from explorer.measure.batches import batches
+from explorer.measure.metrics import Mean
+from explorer.models.matrices import matrices
 from explorer.tasks import load_task
 from explorer.ui import words
 from explorer.ui.score_rows import values
@@ -214,7 +214,7 @@ def test_scores_and_exact_effects_at_the_mask(engine: Engine, scores: Scores) ->
 
 
 def test_a_failed_measurement_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from explorer.errors import MatrixError
+    from explorer.core.errors import MatrixError
     from explorer.ui import work
 
     def fail(*_: object, **__: object) -> None:

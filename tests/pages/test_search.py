@@ -14,10 +14,10 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from explorer.errors import MatrixError
-from explorer.keys import Kind
-from explorer.masks import load_mask
-from explorer.registry import matrices
+from explorer.core.errors import MatrixError
+from explorer.core.keys import Kind
+from explorer.masks.mask import load_mask
+from explorer.models.matrices import matrices
 from explorer.search import SEARCHES, SUMMARIES
 from explorer.search.anchor import HELD
 from explorer.search.options import StrategyOptions

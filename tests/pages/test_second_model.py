@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.keys import MatrixKey, parse_key
-from explorer.model_diff import compare_matrix
+from explorer.core.keys import MatrixKey, parse_key
 from explorer.models import load
-from explorer.spectrum import summarise
+from explorer.spectra.measures import summarise
+from explorer.spectra.model_diff import compare_matrix
 from explorer.ui.cached import runner
 from tests import tiny
 from tests.commands import run

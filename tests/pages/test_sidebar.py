@@ -12,9 +12,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
-from explorer.config import settings
+from explorer.core.config import settings
 from explorer.export import EXPORTS
-from explorer.masks import MAX_BYTES, Mask
+from explorer.masks.mask import MAX_BYTES, Mask
 from explorer.models import Model
 from explorer.tasks import Example, Task, load_task, parse_jsonl
 from explorer.ui import cached, words

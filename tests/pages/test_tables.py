@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.library import Library
+from explorer.masks.library import Library
 from tests.pages.app import Engine, click, go, look, open_page, settled, upload_task
 from tests.pages.test_masks import select
 

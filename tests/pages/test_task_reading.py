@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer import tasks
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.tasks import superglue
 from explorer.ui import cached, task_reading
 from explorer.ui.task_choice import READING_HINT

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.damage import damage
-from explorer.library import Library
+from explorer.masks.damage import damage
+from explorer.masks.library import Library
 from explorer.tasks import load_task, parse
 from tests.pages.app import Engine, captions, choose, click, copied, go, mask_in, open_page, upload_task
 from tests.pages.app import settled as settle

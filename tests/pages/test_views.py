@@ -11,16 +11,16 @@ import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
-from explorer.activations import read_prompt
 from explorer.attribution import Scores
 from explorer.attribution.exact import exact_effects
-from explorer.batches import batches
-from explorer.composed import circuits, decompose_circuit
-from explorer.edit import apply
-from explorer.keys import Circuit, CircuitKey, Kind, MatrixKey
-from explorer.readout import readouts
-from explorer.registry import kinds, matrices
-from explorer.spectrum import blocks, cumulative_energy, null_from, summarise
+from explorer.core.keys import Circuit, CircuitKey, Kind, MatrixKey
+from explorer.masks.activations import read_prompt
+from explorer.masks.apply import apply
+from explorer.measure.batches import batches
+from explorer.measure.readout import readouts
+from explorer.models.matrices import kinds, matrices
+from explorer.spectra.circuits import circuits, decompose_circuit
+from explorer.spectra.measures import blocks, cumulative_energy, null_from, summarise
 from explorer.tasks import load_task
 from explorer.ui import words
 from tests.pages.app import PAGES, Engine, choose, click, go, mask_in, open_page, plain, prompt_box, sentences, settled

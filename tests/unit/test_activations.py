@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from explorer.activations import Contrast, answer_lens, contrast, read_prompt, written
 from explorer.attribution import score
-from explorer.edit import apply, empty_mask
-from explorer.errors import TaskError
-from explorer.keys import Kind
+from explorer.core.errors import TaskError
+from explorer.core.keys import Kind
+from explorer.masks.activations import Contrast, answer_lens, contrast, read_prompt, written
+from explorer.masks.apply import apply, empty_mask
 from explorer.models import Model, View
-from explorer.registry import matrices, output_hook, parts_of
+from explorer.models.matrices import matrices, output_hook, parts_of
 from explorer.search import mask_of
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Framing, Task
 from tests import plain, tiny
 

@@ -14,17 +14,17 @@ import transformers as hf
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from explorer.activations import read_prompt
-from explorer.architectures import ARCHITECTURES
 from explorer.attribution import score
-from explorer.batches import Batch, answer_logits, batches
-from explorer.edit import apply, empty_mask
-from explorer.errors import ModelError
-from explorer.keys import ATTENTION, Kind, MatrixKey
-from explorer.masks import Mode
-from explorer.metrics import run
+from explorer.core.errors import ModelError
+from explorer.core.keys import ATTENTION, Kind, MatrixKey
+from explorer.masks.activations import read_prompt
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mode
+from explorer.measure.batches import Batch, answer_logits, batches
+from explorer.measure.metrics import run
 from explorer.models import Model, View, load
-from explorer.registry import (
+from explorer.models.architectures import ARCHITECTURES
+from explorer.models.matrices import (
     heads,
     hf_weights,
     input_hook,
@@ -39,7 +39,7 @@ from explorer.registry import (
     shape,
 )
 from explorer.search import mask_of
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import tiny
 from tests.families import FAMILIES, HEADS, LAYERS, Family

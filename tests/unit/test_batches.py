@@ -9,12 +9,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from explorer.batches import answer_logits, batches, merged
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
+from explorer.measure.batches import answer_logits, batches, merged
+from explorer.measure.tokens import encode, encode_all, encode_prompt, token_texts
 from explorer.models import Model, View
 from explorer.tasks import Example, Framing, Task, load_task
 from explorer.tasks.framing import Bos
-from explorer.tokens import encode, encode_all, encode_prompt, token_texts
 from tests import tiny
 
 W = tiny.IDS

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from explorer import Model, load, load_task
-from explorer.belonging import adopted, names, tolerance
-from explorer.edit import apply, check_mask, empty_mask, identity
-from explorer.errors import ExplorerError, MaskError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind
-from explorer.mask_links import inline_mask, link_text
-from explorer.mask_sets import overlaps
-from explorer.masks import Mask, ModelIdentity, Provenance, load_mask
+from explorer.core.errors import ExplorerError, MaskError
+from explorer.core.keys import Kind
+from explorer.experiments.transfer import transfer
+from explorer.masks.apply import apply, check_mask, empty_mask, identity
+from explorer.masks.belonging import adopted, names, tolerance
+from explorer.masks.links import inline_mask, link_text
+from explorer.masks.mask import Mask, ModelIdentity, Provenance, load_mask
+from explorer.masks.sets import overlaps
+from explorer.measure.evaluate import evaluate
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
-from explorer.transfer import transfer
+from explorer.spectra.cache import SvdCache
 from tests import commands, copies
 
 KINDS = (Kind.V, Kind.IN, Kind.OUT)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from explorer.attribution import score
-from explorer.keys import Kind, MatrixKey
+from explorer.core.keys import Kind, MatrixKey
 from explorer.models import load
-from explorer.registry import kinds, matrices
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import kinds, matrices
+from explorer.spectra.cache import SvdCache
 from tests.bench.rows import _effect
 from tests.bench.scaling import figure, slopes
 from tests.bench.subjects import Subject, plain_pass

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
-from explorer import registry
-from explorer.checkpoint import Checkpoint
-from explorer.errors import MatrixError, ModelError
-from explorer.keys import Kind, MatrixKey
+from explorer.core.errors import MatrixError, ModelError
+from explorer.core.keys import Kind, MatrixKey
 from explorer.models import load, locate
+from explorer.models import matrices as registry
 from explorer.models.files import INDEX
+from explorer.spectra.checkpoint import Checkpoint
 from tests import tiny
 from tests.families import FAMILIES
 
@@ -38,7 +38,7 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("piece", [16 << 20, 200])
 def test_values_are_those_of_the_loaded_model(stored: Path, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer.checkpoint.PIECE", piece)  # 200 bytes: one or two rows at a time
+    monkeypatch.setattr("explorer.spectra.checkpoint.PIECE", piece)  # 200 bytes: one or two rows at a time
     view, opened = load(str(stored)).view(), checkpoint(stored)
     for per_head in (True, False):
         keys = registry.matrices(view, per_head=per_head)
@@ -113,8 +113,8 @@ def test_spectra_of_any_condition(name: str, tmp_path: Path) -> None:
 
 MEASURE = """
 import json, sys
-from explorer import checkpoint
-from explorer.keys import Kind, MatrixKey
+from explorer.spectra import checkpoint
+from explorer.core.keys import Kind, MatrixKey
 from explorer.models import locate
 
 def peak():

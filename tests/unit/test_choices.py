@@ -13,24 +13,24 @@ from typing import Any
 import pytest
 import torch
 
-from explorer.edit import apply
-from explorer.errors import SettingsError, TaskError
-from explorer.evaluate import Comparison, Evaluation, evaluate, evaluate_kept, keep_split
-from explorer.files import digest
-from explorer.keys import Kind
-from explorer.metrics import pick
+from explorer.core.errors import SettingsError, TaskError
+from explorer.core.files import digest
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate, evaluate_kept, keep_split
+from explorer.measure.metrics import pick
+from explorer.measure.readers import measured_batches
+from explorer.measure.residuals import keep
+from explorer.measure.sampling import draw_sample
 from explorer.models import Model, View
-from explorer.readers import measured_batches
-from explorer.registry import matrices
-from explorer.residuals import keep
-from explorer.sampling import draw_sample
+from explorer.models.matrices import matrices
 from explorer.search import SEARCHES, prune
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
 from explorer.search.records import pack_point, unpack_point
 from explorer.search.report import search
 from explorer.search.report_file import as_file
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task, load_task, with_metric
 from explorer.ui import tour
 from tests import plain

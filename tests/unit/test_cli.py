@@ -26,16 +26,16 @@ from explorer.cli.activation_report import ActivationsReport
 from explorer.cli.control_pool import ControlPool
 from explorer.cli.finetune import FinetuneReport
 from explorer.cli.mask import reports as mask_reports
-from explorer.config import DTYPES, settings
-from explorer.edit import apply, empty_mask
-from explorer.evaluate import Comparison, evaluate
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Mode, load_mask
+from explorer.core.config import DTYPES, settings
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Mode, load_mask
+from explorer.measure.evaluate import Comparison, evaluate
 from explorer.models import NAMED, Model
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import SEARCHES, STRATEGIES, mask_of, prune
 from explorer.search.controls import beaten
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import SPLITS, TASKS, load_task
 from tests import plain, tiny
 from tests.commands import refused, report, run

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from explorer.activations import answer_lens, contrast, written
 from explorer.cli import activation_report
 from explorer.cli.activations import ACROSS
-from explorer.edit import empty_mask
-from explorer.keys import Kind
-from explorer.masks import Mask, load_mask
+from explorer.core.keys import Kind
+from explorer.masks.activations import answer_lens, contrast, written
+from explorer.masks.apply import empty_mask
+from explorer.masks.mask import Mask, load_mask
 from explorer.models import Model
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Framing, Task
 from tests import plain, removal, tiny
 from tests.commands import refused, report, run

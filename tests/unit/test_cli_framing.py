@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from explorer.activations import read_prompt
 from explorer.cli import app
-from explorer.evaluate import evaluate
-from explorer.masks import load_mask
+from explorer.masks.activations import read_prompt
+from explorer.masks.mask import load_mask
+from explorer.measure.evaluate import evaluate
 from explorer.models import load
 from explorer.tasks import Example, Framing, load_task
 from tests.commands import refused, report, run

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from explorer.damage import damage
-from explorer.keys import Kind
-from explorer.mask_sets import vote
-from explorer.masks import Mask, load_mask
+from explorer.core.keys import Kind
+from explorer.experiments.transfer import refreeze, transfer
+from explorer.masks.damage import damage
+from explorer.masks.mask import Mask, load_mask
+from explorer.masks.sets import vote
 from explorer.models import Model, load
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
-from explorer.transfer import refreeze, transfer
 from tests import tiny
 from tests.commands import refused, report, run
 from tests.unit.test_transfer import saved

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from explorer.attribution.exact import exact_effects
-from explorer.batches import batches
 from explorer.cli import spectrum_reports
-from explorer.composed import decompose_circuit
-from explorer.keys import CircuitKey, MatrixKey, parse_key
-from explorer.masks import load_mask
+from explorer.core.keys import CircuitKey, MatrixKey, parse_key
+from explorer.masks.mask import load_mask
+from explorer.measure.batches import batches
+from explorer.measure.readout import readouts
 from explorer.models import Model, load
-from explorer.readout import readouts
-from explorer.registry import matrices, read, shape
-from explorer.spectrum import summarise
-from explorer.svd import decompose
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices, read, shape
+from explorer.spectra.cache import SvdCache
+from explorer.spectra.circuits import decompose_circuit
+from explorer.spectra.measures import summarise
+from explorer.spectra.svd import decompose
 from explorer.tasks import load_task
 from tests import tiny
 from tests.commands import refused, report, run

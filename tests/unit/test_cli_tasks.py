@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from explorer.damage import damage
-from explorer.edit import apply
-from explorer.evaluate import evaluate
-from explorer.keys import Kind
-from explorer.masks import load_mask
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply
+from explorer.masks.damage import damage
+from explorer.masks.mask import load_mask
+from explorer.measure.choices import alternatives
+from explorer.measure.evaluate import evaluate
+from explorer.measure.paired import bootstrap_interval, mcnemar
 from explorer.models import Model
-from explorer.paired import bootstrap_interval, mcnemar
-from explorer.scoring import alternatives
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import SPLITS, TASKS, Task, load_task
 from tests import tiny
 from tests.commands import refused, report, run

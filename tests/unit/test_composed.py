@@ -9,13 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from explorer import registry
-from explorer.composed import circuits, decompose_circuit, factored, factors_of
-from explorer.edit import empty_mask
-from explorer.errors import MaskError, MatrixError, ModelError
-from explorer.keys import Circuit, CircuitKey, Kind, MatrixKey, parse_key
-from explorer.masks import parse_mask
+from explorer.core.errors import MaskError, MatrixError, ModelError
+from explorer.core.keys import Circuit, CircuitKey, Kind, MatrixKey, parse_key
+from explorer.masks.apply import empty_mask
+from explorer.masks.mask import parse_mask
 from explorer.models import View, load
+from explorer.models import matrices as registry
+from explorer.spectra.circuits import circuits, decompose_circuit, factored, factors_of
 from tests.families import FAMILIES, HEADS, HIDDEN, LAYERS
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer.config import ASSETS, Settings, settings
-from explorer.errors import SettingsError
+from explorer.core.config import ASSETS, Settings, settings
+from explorer.core.errors import SettingsError
 
 VARIABLES = ("CACHE", "WORKSPACE", "DEVICE", "DTYPE", "SEED")
 

@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from explorer.damage import damage
-from explorer.edit import apply, empty_mask
-from explorer.errors import MaskError, Stopped, TaskError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind
-from explorer.masks import Mask
+from explorer.core.errors import MaskError, Stopped, TaskError
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.damage import damage
+from explorer.masks.mask import Mask
+from explorer.measure.choices import alternatives
+from explorer.measure.evaluate import evaluate
+from explorer.measure.paired import bootstrap_interval, mcnemar
+from explorer.measure.perplexity import growth, perplexity
 from explorer.models import Model
-from explorer.paired import bootstrap_interval, mcnemar
-from explorer.perplexity import growth, perplexity
-from explorer.scoring import alternatives
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests.unit.test_perplexity import TEXT
 from tests.unit.test_scoring import TASK

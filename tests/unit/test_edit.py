@@ -13,16 +13,16 @@ import pytest
 import torch
 
 from explorer.attribution import Scores, score
-from explorer.edit import apply, check_mask, empty_mask, identity
-from explorer.errors import ExplorerError, MaskError, MatrixError
-from explorer.evaluate import Evaluation, evaluate
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Mode, Removed, load_mask
+from explorer.core.errors import ExplorerError, MaskError, MatrixError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, check_mask, empty_mask, identity
+from explorer.masks.mask import Mask, Mode, Removed, load_mask
+from explorer.measure.evaluate import Evaluation, evaluate
 from explorer.models import Model, View
-from explorer.registry import matrices, output_hook, parts_of, read, read_base, read_base_bias, read_bias
+from explorer.models.matrices import matrices, output_hook, parts_of, read, read_base, read_base_bias, read_bias
 from explorer.search import mask_of
-from explorer.svd import Decomposition
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
+from explorer.spectra.svd import Decomposition
 from explorer.tasks import Task
 from tests import plain
 

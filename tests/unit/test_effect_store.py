@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from explorer.config import settings
-from explorer.effect_store import TABLES, EffectStore, default_effects
+from explorer.attribution.effect_store import TABLES, EffectStore, default_effects
+from explorer.core.config import settings
 
 WRITER = """
 import sys
 from pathlib import Path
-from explorer.effect_store import EffectStore
+from explorer.attribution.effect_store import EffectStore
 store = EffectStore(Path(sys.argv[1]), print)
 for place in range(40):
     store.save({(sys.argv[2], place): (float(place), 0.5, 3)})
@@ -90,7 +90,7 @@ def test_the_default_file_is_in_the_cache_folder() -> None:
 
 def test_the_names_used_longest_ago_go_when_the_file_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10**9, 10_000))
-    monkeypatch.setattr("explorer.effect_store.time.time", lambda: float(next(clock)))
+    monkeypatch.setattr("explorer.attribution.effect_store.time.time", lambda: float(next(clock)))
     store = EffectStore(tmp_path / "effects.sqlite", silent, limit=200_000)
     entry = (1.0, 0.5, 3)
     store.save({("first", place): entry for place in range(100)})

@@ -8,15 +8,15 @@ import pytest
 import scipy.stats
 import torch
 
-from explorer.batches import batches
-from explorer.edit import apply
-from explorer.errors import SettingsError, Stopped, TaskError
-from explorer.evaluate import Comparison, Evaluation, evaluate, evaluate_kept, keep_split
-from explorer.keys import Kind, MatrixKey
+from explorer.core.errors import SettingsError, Stopped, TaskError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate, evaluate_kept, keep_split
+from explorer.measure.residuals import keep
 from explorer.models import Model, View
-from explorer.residuals import keep
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import plain, tiny
 

@@ -11,11 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from explorer.errors import ExplorerError
-from explorer.files import CHUNK, digest, file_digest, ordinary, replacing, sweep, typed_path, write_json, write_text
-from explorer.masks import load_mask
-from explorer.perplexity import read_text
-from explorer.reproduce.recipe import read_recipe
+from explorer.core.errors import ExplorerError
+from explorer.core.files import (
+    CHUNK,
+    digest,
+    file_digest,
+    ordinary,
+    replacing,
+    sweep,
+    typed_path,
+    write_json,
+    write_text,
+)
+from explorer.experiments.reproduce.recipe import read_recipe
+from explorer.masks.mask import load_mask
+from explorer.measure.perplexity import read_text
 from explorer.search.report_file import load_report
 from explorer.tasks import load_task
 

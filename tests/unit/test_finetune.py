@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from explorer.errors import ModelError, SettingsError, Stopped, TaskError
-from explorer.evaluate import evaluate
-from explorer.finetune import OPTIMIZERS, RECORD, Training, check_out, finetune
+from explorer.core.errors import ModelError, SettingsError, Stopped, TaskError
+from explorer.experiments.finetune import OPTIMIZERS, RECORD, Training, check_out, finetune
+from explorer.measure.evaluate import evaluate
 from explorer.models import Model, load
 from explorer.tasks import Task, load_task
 from tests import plain, tiny

@@ -13,29 +13,29 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from explorer import finite
 from explorer.attribution import MatrixScores, Scores, score
-from explorer.batches import Batch
-from explorer.edit import apply, empty_mask
-from explorer.errors import NotFiniteError, SettingsError
-from explorer.evaluate import evaluate
-from explorer.files import write_json
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask
-from explorer.metrics import mean, outcome
+from explorer.core import finite
+from explorer.core.errors import NotFiniteError, SettingsError
+from explorer.core.files import write_json
+from explorer.core.keys import Kind, MatrixKey
+from explorer.experiments.study.trust import trust
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask
+from explorer.measure.batches import Batch
+from explorer.measure.choices import Alternatives
+from explorer.measure.evaluate import evaluate
+from explorer.measure.metrics import mean, outcome
+from explorer.measure.overflow import origin, sentence
+from explorer.measure.paired import bootstrap_interval
+from explorer.measure.perplexity import Perplexity, growth, perplexity_text
 from explorer.models import Model, View, load
-from explorer.overflow import origin, sentence
-from explorer.paired import bootstrap_interval
-from explorer.perplexity import Perplexity, growth, perplexity_text
-from explorer.registry import matrices
-from explorer.scoring import Alternatives
+from explorer.models.matrices import matrices
 from explorer.search import SEARCHES, STRATEGIES, lowest, mask_of
 from explorer.search.controls import CONTROLS, draws
 from explorer.search.outcome import Budget
 from explorer.search.paper import proportional
 from explorer.search.problem import Problem, solve
-from explorer.study.trust import trust
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import tiny
 from tests.commands import run

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from explorer.edit import apply, check_mask, empty_mask
-from explorer.errors import MaskError
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Derived, Mask, Provenance, Removed
+from explorer.core.errors import MaskError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, check_mask, empty_mask
+from explorer.masks.mask import Derived, Mask, Provenance, Removed
 from explorer.models import View, load
-from explorer.norms import READERS
-from explorer.registry import input_hook, matrices, parts_of
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import input_hook, matrices, parts_of
+from explorer.models.norms import READERS
+from explorer.spectra.cache import SvdCache
 from tests import families, tiny
 
 NORMS = {  # of the plain Hugging Face models, in front of attention and of the MLP

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.errors import MatrixError
-from explorer.keys import ATTENTION, Kind, MatrixKey, parse_kinds
+from explorer.core.errors import MatrixError
+from explorer.core.keys import ATTENTION, Kind, MatrixKey, parse_kinds
 
 
 @given(st.integers(0, 999_999), st.sampled_from(list(Kind)), st.none() | st.integers(0, 999_999))

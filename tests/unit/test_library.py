@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from explorer import library as module
-from explorer.errors import MaskError
-from explorer.library import ABOUT, MASK, Library, id_of
-from explorer.masks import Mask, ModelIdentity, Removed, load_mask
+from explorer.core.errors import MaskError
+from explorer.masks import library as module
+from explorer.masks.library import ABOUT, MASK, Library, id_of
+from explorer.masks.mask import Mask, ModelIdentity, Removed, load_mask
 
 MODEL = ModelIdentity(source="m", digest="sha256:" + "a1" * 32)
 OTHER = ModelIdentity(source="n", digest="sha256:" + "b2" * 32)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from explorer.config import ASSETS
-from explorer.errors import MaskError
-from explorer.masks import MAX_BYTES, Mask, ModelIdentity, Provenance, Removed, load_mask, parse_mask
+from explorer.core.config import ASSETS
+from explorer.core.errors import MaskError
+from explorer.masks.mask import MAX_BYTES, Mask, ModelIdentity, Provenance, Removed, load_mask, parse_mask
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 VALID: dict[str, Any] = {

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.errors import MaskError
-from explorer.library import id_of
-from explorer.mask_links import INLINE, inline_mask, link_text, reference
-from explorer.masks import Mask, ModelIdentity, Removed
+from explorer.core.errors import MaskError
+from explorer.masks.library import id_of
+from explorer.masks.links import INLINE, inline_mask, link_text, reference
+from explorer.masks.mask import Mask, ModelIdentity, Removed
 
 MODEL = ModelIdentity(source="m", digest="sha256:" + "a1" * 32)
 OTHER = ModelIdentity(source="n", digest="sha256:" + "b2" * 32)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.errors import MaskError
-from explorer.mask_sets import Overlap, overlaps, vote
-from explorer.masks import Mask, Provenance, parse_mask
+from explorer.core.errors import MaskError
+from explorer.masks.mask import Mask, Provenance, parse_mask
+from explorer.masks.sets import Overlap, overlaps, vote
 from tests.unit.test_masks import OTHER, mask_of, masks, one, places
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from explorer.errors import MaskError
-from explorer.keys import MatrixKey
-from explorer.masks import Mask, Mode, ModelIdentity, Provenance, Removed, parse_mask
+from explorer.core.errors import MaskError
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Mask, Mode, ModelIdentity, Provenance, Removed, parse_mask
 
 MODEL = ModelIdentity(source="here", digest="sha256:" + "a" * 64)
 OTHER = ModelIdentity(source="there", digest="sha256:" + "b" * 64)

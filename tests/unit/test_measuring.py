@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import explorer
-from explorer.measuring import CARRIERS, EFFECTS, SEARCHES, code_digest, sources
+from explorer.core.measuring import CARRIERS, EFFECTS, SEARCHES, code_digest, sources
 
 ROOT = Path(explorer.__file__).parent
 ROOMS = {"effects": EFFECTS, "searches": (*EFFECTS, *SEARCHES)}
@@ -69,7 +69,7 @@ def reachable(start: str) -> set[Path]:
 def test_every_module_that_is_imported_is_said_to_measure_or_to_carry(start: str, what: str) -> None:
     known = {*sources(ROOMS[what]), *sources(CARRIERS)}
     missing = sorted(str(path.relative_to(ROOT)) for path in reachable(start) - known)
-    assert not missing, f"put {missing} into a list of explorer.measuring: does it decide what is measured?"
+    assert not missing, f"put {missing} into a list of explorer.core.measuring: does it decide what is measured?"
 
 
 def test_the_lists_name_what_is_there_once() -> None:

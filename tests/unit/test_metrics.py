@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.batches import Batch
-from explorer.metrics import mean, outcome, paired_difference, wilson_interval
+from explorer.measure.batches import Batch
+from explorer.measure.metrics import mean, outcome, paired_difference, wilson_interval
 
 ANSWERS = [[3], [1, 4], [2, 2, 0], [4]]
 

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.paired import bootstrap_interval, mcnemar
+from explorer.measure.paired import bootstrap_interval, mcnemar
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
 
@@ -73,7 +73,7 @@ def test_the_seed_makes_the_interval_and_pieces_do_not(monkeypatch: pytest.Monke
     whole = bootstrap_interval(values, seed=3)
     assert whole == bootstrap_interval(values, seed=3)
     assert whole != bootstrap_interval(values, seed=4)
-    monkeypatch.setattr("explorer.paired._AT_ONCE", 1000)
+    monkeypatch.setattr("explorer.measure.paired._AT_ONCE", 1000)
     assert bootstrap_interval(values, seed=3) == whole
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.config import ASSETS
-from explorer.errors import SettingsError, Stopped, TaskError
+from explorer.core.config import ASSETS
+from explorer.core.errors import SettingsError, Stopped, TaskError
+from explorer.measure.perplexity import MAX_BYTES, Perplexity, growth, own_text, perplexity, read_text
 from explorer.models import Model, View
-from explorer.perplexity import MAX_BYTES, Perplexity, growth, own_text, perplexity, read_text
 from tests import tiny
 
 TEXT = " ".join(f"w{(7 * i * i + 3 * i) % 20}" for i in range(40))
@@ -58,7 +58,7 @@ def test_it_agrees_with_plain_transformers(
 
 def test_batches_of_windows_change_nothing(view64: View, monkeypatch: pytest.MonkeyPatch) -> None:
     together = perplexity(view64, TEXT, window=6, stride=2)
-    monkeypatch.setattr(import_module("explorer.perplexity"), "_LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(import_module("explorer.measure.perplexity"), "_LOGITS_AT_ONCE", 1)
     alone = perplexity(view64, TEXT, window=6, stride=2)
     assert alone.counts == together.counts
     np.testing.assert_allclose(alone.nll, together.nll, rtol=1e-9)

@@ -10,21 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from explorer import prefix
 from explorer.attribution.exact import exact_effects
-from explorer.batches import Batch, answer_logits, batches, shared_prefix
-from explorer.edit import apply, empty_mask
-from explorer.evaluate import evaluate
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Removed
-from explorer.metrics import run, run_all
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Removed
+from explorer.measure import prefix
+from explorer.measure.batches import Batch, answer_logits, batches, shared_prefix
+from explorer.measure.evaluate import evaluate
+from explorer.measure.metrics import run, run_all
+from explorer.measure.prefix import all_logits, expanded, read_prefix, rest_logits, reusable
+from explorer.measure.residuals import keep, run_kept
+from explorer.measure.tokens import Encoded
 from explorer.models import Model, View, load
-from explorer.prefix import all_logits, expanded, read_prefix, rest_logits, reusable
-from explorer.registry import matrices, read, replace
-from explorer.residuals import keep, run_kept
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices, read, replace
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
-from explorer.tokens import Encoded
 from tests import tiny
 from tests.families import FAMILIES
 

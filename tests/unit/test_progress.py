@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from explorer.errors import Stopped
-from explorer.progress import part, track
+from explorer.core.errors import Stopped
+from explorer.core.progress import part, track
 
 
 def test_items_pass_unchanged_and_every_step_is_told() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from explorer.metrics import Mean
-from explorer.prune_plots import CurvePoint, lowest_curve
+from explorer.measure.metrics import Mean
+from explorer.plots.prune import CurvePoint, lowest_curve
 
 POINTS = (CurvePoint(1, 0.2, Mean(-0.1, 0.01, 40), -0.2), CurvePoint(8, 0.6, Mean(0.5, math.nan, 1), -9.0))
 

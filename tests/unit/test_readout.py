@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from explorer import registry
-from explorer.composed import circuits, decompose_circuit
-from explorer.errors import MatrixError
-from explorer.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
+from explorer.core.errors import MatrixError
+from explorer.core.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
+from explorer.measure.readout import Readout, readouts, sides
 from explorer.models import Model, load
-from explorer.readout import Readout, readouts, sides
-from explorer.svd import decompose
+from explorer.models import matrices as registry
+from explorer.spectra.circuits import circuits, decompose_circuit
+from explorer.spectra.svd import decompose
 from tests import tiny
 from tests.families import FAMILIES
 
@@ -158,7 +158,7 @@ def test_a_long_vocabulary_is_read_in_pieces(loaded: tuple[str, Model, Any], mon
     view, key = model.view(), MatrixKey(0, Kind.IN)
     found = decompose(registry.read(view, key))
     whole = readouts(view, key, found, [0])
-    monkeypatch.setattr("explorer.readout._CHUNK", 5)
+    monkeypatch.setattr("explorer.measure.readout._CHUNK", 5)
     assert readouts(view, key, found, [0]) == whole
 
 

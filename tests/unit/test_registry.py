@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from explorer.errors import MatrixError
-from explorer.keys import ATTENTION, Kind, MatrixKey
+from explorer.core.errors import MatrixError
+from explorer.core.keys import ATTENTION, Kind, MatrixKey
 from explorer.models import Model, View
-from explorer.registry import (
+from explorer.models.matrices import (
     differentiable,
     heads,
     input_hook,

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer.batches import Batch, batches
-from explorer.edit import apply, empty_mask
-from explorer.errors import SettingsError, Stopped
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Removed
-from explorer.metrics import losses, run
+from explorer.core.errors import SettingsError, Stopped
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Removed
+from explorer.measure.batches import Batch, batches
+from explorer.measure.metrics import losses, run
+from explorer.measure.residuals import keep, logits_from, run_kept
 from explorer.models import Model, View, load
-from explorer.registry import matrices, read, replace
-from explorer.residuals import keep, logits_from, run_kept
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices, read, replace
+from explorer.spectra.cache import SvdCache
 from tests import tiny
 from tests.families import FAMILIES
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from explorer import sampling
-from explorer.edit import apply
-from explorer.errors import Stopped, TaskError
-from explorer.evaluate import Comparison, evaluate
-from explorer.keys import Kind
+from explorer.core.errors import Stopped, TaskError
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply
+from explorer.measure import sampling
+from explorer.measure.evaluate import Comparison, evaluate
+from explorer.measure.sampling import draw_sample
 from explorer.models import Model
-from explorer.sampling import draw_sample
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from explorer import score_plots
-from explorer.score_plots import Cell, Pairs, predicted_exact, score_map
+from explorer.plots import scores as score_plots
+from explorer.plots.scores import Cell, Pairs, predicted_exact, score_map
 
 
 def cell(matrix: str, layer: int, kind: str, head: int | None, worst: float, harmful: int, removed: int = 0) -> Cell:

@@ -11,10 +11,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from explorer.errors import TaskError
-from explorer.evaluate import Evaluation, evaluate
+from explorer.core.errors import TaskError
+from explorer.measure.choices import RULES, Alternatives, alternatives, has_alternatives, measure
+from explorer.measure.evaluate import Evaluation, evaluate
 from explorer.models import Model, View
-from explorer.scoring import RULES, Alternatives, alternatives, has_alternatives, measure
 from explorer.tasks import Example, Task
 from tests import plain
 

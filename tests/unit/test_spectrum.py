@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from explorer.spectrum import (
+from explorer.spectra.measures import (
     blocks,
     bulk_edge,
     cumulative_energy,
@@ -21,7 +21,7 @@ from explorer.spectrum import (
     power_law,
     summarise,
 )
-from explorer.svd import decompose
+from explorer.spectra.svd import decompose
 from tests.unit.test_svd import SPECIAL, random_matrix
 
 EPS32 = float(np.finfo(np.float32).eps)

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from explorer import compare_matrix
-from explorer.composed import decompose_circuit
-from explorer.errors import MatrixError
-from explorer.keys import CircuitKey, Kind, MatrixKey, parse_key
+from explorer.core.errors import MatrixError
+from explorer.core.keys import CircuitKey, Kind, MatrixKey, parse_key
 from explorer.models import Model, load
-from explorer.registry import matrices, read, shape
-from explorer.spectrum_diff import SpectrumDiff, random_cosines
-from explorer.svd import decompose
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices, read, shape
+from explorer.spectra.cache import SvdCache
+from explorer.spectra.circuits import decompose_circuit
+from explorer.spectra.comparison import SpectrumDiff, random_cosines
+from explorer.spectra.svd import decompose
 from tests import tiny
 from tests.families import FAMILIES
 from tests.siblings import low_rank, tuned

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from explorer.svd import decompose, decompose_stack
+from explorer.spectra.svd import decompose, decompose_stack
 
 SHAPES = [(24, 8), (8, 24), (16, 16), (1, 5), (5, 1), (1, 1), (64, 3)]
 

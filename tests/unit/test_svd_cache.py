@@ -14,16 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import explorer.svd_cache as module
-import explorer.svd_pack as pack_module
-import explorer.svd_saver as saver_module
+import explorer.spectra.cache as module
+import explorer.spectra.pack as pack_module
+import explorer.spectra.saver as saver_module
 from explorer.attribution import score
-from explorer.errors import MatrixError, ModelError, Stopped
-from explorer.keys import Kind, MatrixKey
+from explorer.core.errors import MatrixError, ModelError, Stopped
+from explorer.core.keys import Kind, MatrixKey
 from explorer.models import Model, View, load
-from explorer.registry import matrices, read, read_base, replace
-from explorer.svd import Decomposition, Stack, decompose, decompose_stack
-from explorer.svd_cache import SvdCache, default_cache, default_store
+from explorer.models.matrices import matrices, read, read_base, replace
+from explorer.spectra.cache import SvdCache, default_cache, default_store
+from explorer.spectra.svd import Decomposition, Stack, decompose, decompose_stack
 from explorer.tasks import Task
 from tests import tiny
 

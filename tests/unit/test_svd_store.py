@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.svd import Decomposition, decompose, decompose_stack
-from explorer.svd_pack import Named
-from explorer.svd_store import LEFTOVER_AGE, SvdStore
+from explorer.spectra.pack import Named
+from explorer.spectra.store import LEFTOVER_AGE, SvdStore
+from explorer.spectra.svd import Decomposition, decompose, decompose_stack
 
 AMPLE = 10**9
 OWNER = "sha256:0123 raw"
@@ -224,9 +224,9 @@ def test_left_over_files_go_but_not_those_of_running_processes(tmp_path: Path) -
 WRITER = """
 import sys
 from pathlib import Path
-from explorer.svd import decompose_stack
-from explorer.svd_pack import Named
-from explorer.svd_store import SvdStore
+from explorer.spectra.svd import decompose_stack
+from explorer.spectra.pack import Named
+from explorer.spectra.store import SvdStore
 import torch
 store = SvdStore(Path(sys.argv[1]), int(sys.argv[3]))
 for seed in range(int(sys.argv[2])):

@@ -11,17 +11,17 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from explorer.activations import read_prompt
-from explorer.errors import SettingsError, TaskError
-from explorer.evaluate import evaluate
-from explorer.keys import MatrixKey
+from explorer.core.errors import SettingsError, TaskError
+from explorer.core.keys import MatrixKey
+from explorer.masks.activations import read_prompt
+from explorer.measure.choices import alternatives
+from explorer.measure.evaluate import evaluate
+from explorer.measure.perplexity import perplexity
+from explorer.measure.readout import readouts
+from explorer.measure.tokens import decoded, encode, encode_prompt, task_notice, token_texts, unknown_share
 from explorer.models import Model, load
-from explorer.perplexity import perplexity
-from explorer.readout import readouts
-from explorer.scoring import alternatives
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Framing, Task, as_framing, with_shots
-from explorer.tokens import decoded, encode, encode_prompt, task_notice, token_texts, unknown_share
 from tests import tiny
 
 CHATML = (

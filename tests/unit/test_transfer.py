@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.edit import apply, empty_mask, identity
-from explorer.errors import MaskError, MatrixError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Removed, parse_mask
+from explorer.core.errors import MaskError, MatrixError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.experiments.transfer import matches, refreeze, transfer
+from explorer.masks.apply import apply, empty_mask, identity
+from explorer.masks.mask import Mask, Removed, parse_mask
+from explorer.measure.evaluate import evaluate
 from explorer.models import Model, load
-from explorer.registry import read
+from explorer.models.matrices import read
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
-from explorer.transfer import matches, refreeze, transfer
 from tests import plain, tiny
 
 

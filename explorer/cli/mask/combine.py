@@ -13,10 +13,10 @@ from explorer.cli.console import say, show_json
 from explorer.cli.mask.files import MaskFile, entry, plain
 from explorer.cli.mask.reports import CombineReport
 from explorer.cli.setup import refuse_unwritable
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from explorer.masks import Mask
+    from explorer.masks.mask import Mask
 
 MaskFiles = Annotated[list[Path], typer.Argument(help="Two mask files or more, of one model, mode and gain.")]
 
@@ -63,7 +63,7 @@ def subtract(
     Example: `eigenprune mask subtract one.mask.json other.mask.json --out rest.mask.json`
     """
     refuse_unwritable(out)
-    from explorer.masks import load_mask
+    from explorer.masks.mask import load_mask
 
     masks = load_mask(first), load_mask(second)
     mask = masks[0].difference(masks[1])
@@ -78,8 +78,8 @@ def _combine(files: list[Path], at_least: int, out: Path, json: bool) -> None:
     if len(files) < 2:
         raise SettingsError(f"{len(files)} mask file was given: give two or more to combine.")
     refuse_unwritable(out)
-    from explorer.mask_sets import vote as combined
-    from explorer.masks import load_mask
+    from explorer.masks.mask import load_mask
+    from explorer.masks.sets import vote as combined
 
     masks = [load_mask(file) for file in files]
     mask = combined(masks, at_least)

@@ -13,7 +13,7 @@ from explorer.cli import options
 from explorer.cli.console import accuracy_text, loss_text, notice, percent, say, show_json, show_table, working
 from explorer.cli.reports import DamageReport
 from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 from explorer.tasks import TASKS, Task
 from explorer.tasks.metric import METRIC_NAMES
 
@@ -61,10 +61,10 @@ def mask_damage(
     opened = open_tasks(task or [], seed, split, limit, Asked(shots, template, data, bos, chat, system, metric))
     if not opened and text == "none":
         raise SettingsError("there is nothing to measure the mask on: give a --task, a --text, or both.")
-    from explorer.damage import damage
-    from explorer.masks import load_mask
-    from explorer.perplexity import TOKENS
-    from explorer.svd_cache import default_cache
+    from explorer.masks.damage import damage
+    from explorer.masks.mask import load_mask
+    from explorer.measure.perplexity import TOKENS
+    from explorer.spectra.cache import default_cache
 
     given = load_mask(mask)
     view, svds = open_for(opened, split, limit, model, dtype, device, basis), default_cache(notice)
@@ -93,7 +93,7 @@ def open_tasks(names: list[str], seed: int, split: str, limit: int | None, asked
 
 def plain_text(view: View, name: str | None) -> str | None:
     """The text to measure damage on: the bundled one if the model reads it, unless a file, it or none is asked for."""
-    from explorer.perplexity import own_text, read_text
+    from explorer.measure.perplexity import own_text, read_text
 
     if name is None:
         return own_text(view.model.tokenizer)
@@ -128,7 +128,7 @@ def show_tasks(title: str, tasks: Sequence[dict[str, Any]]) -> None:
 def _show(report: DamageReport, state: str) -> None:
     show_tasks(f"{report['model']}, {report['removed']:,} {state}", report["tasks"])
     if report["text"] is not None:
-        from explorer.perplexity import perplexity_text
+        from explorer.measure.perplexity import perplexity_text
 
         text = report["text"]
         before, after, growth = text["baseline"], text["masked"], text["growth"]

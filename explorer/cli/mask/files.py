@@ -22,8 +22,8 @@ from explorer.cli.mask.reports import (
 )
 
 if TYPE_CHECKING:
-    from explorer.mask_sets import Overlap
-    from explorer.masks import Mask
+    from explorer.masks.mask import Mask
+    from explorer.masks.sets import Overlap
 
 MaskFile = Annotated[Path, typer.Argument(help="Mask file.", show_default=False)]
 SHORT = 15  # letters of a digest that people compare
@@ -34,7 +34,7 @@ def show(file: MaskFile, json: options.Json = False) -> None:
 
     Example: `eigenprune mask show mult.mask.json`
     """
-    from explorer.masks import load_mask
+    from explorer.masks.mask import load_mask
 
     mask = load_mask(file)
     report: ShowReport = {
@@ -57,8 +57,8 @@ def diff(first: MaskFile, second: MaskFile, json: options.Json = False) -> None:
 
     Example: `eigenprune mask diff one.mask.json other.mask.json`
     """
-    from explorer.mask_sets import Overlap, overlaps
-    from explorer.masks import load_mask
+    from explorer.masks.mask import load_mask
+    from explorer.masks.sets import Overlap, overlaps
 
     a, b = load_mask(first), load_mask(second)
     found = overlaps(a, b)

@@ -32,10 +32,10 @@ def renew(
     """
     place = file if out is None else out
     refuse_unwritable(place)
-    from explorer.belonging import adopted
-    from explorer.edit import check_mask
-    from explorer.masks import load_mask
-    from explorer.svd_cache import default_cache
+    from explorer.masks.apply import check_mask
+    from explorer.masks.belonging import adopted
+    from explorer.masks.mask import load_mask
+    from explorer.spectra.cache import default_cache
 
     given = load_mask(file)
     view, svds, told = open_view(model, dtype, device, basis), default_cache(notice), list[str]()

@@ -20,7 +20,7 @@ def scale(
     Example: `eigenprune mask scale mult.mask.json --gain 0.5 --out half.mask.json`
     """
     refuse_unwritable(out)
-    from explorer.masks import load_mask
+    from explorer.masks.mask import load_mask
 
     given = load_mask(file)
     mask = given.scaled(gain)

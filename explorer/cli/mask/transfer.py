@@ -15,14 +15,14 @@ from explorer.cli.mask.damage import open_tasks, show_tasks
 from explorer.cli.mask.files import SHORT, entry, plain
 from explorer.cli.mask.reports import TransferredValue, TransferReport
 from explorer.cli.setup import Asked, identity, open_for, open_view, own_mask, refuse_unwritable, seed_or_default
-from explorer.errors import SettingsError
+from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from explorer.masks import Mask
+    from explorer.experiments.transfer import Match
+    from explorer.masks.mask import Mask
     from explorer.models import View
-    from explorer.svd_cache import SvdCache
+    from explorer.spectra.cache import SvdCache
     from explorer.tasks import Task
-    from explorer.transfer import Match
 
 WORST = 10  # matches shown without --json
 
@@ -79,10 +79,10 @@ def transfer(
         refuse_unwritable(out)
     seed = seed_or_default(seed)
     opened = open_tasks(task, seed, split, limit, Asked(shots, template, data, bos, chat, system, metric))
-    from explorer.damage import damage
-    from explorer.masks import load_mask
-    from explorer.svd_cache import default_cache
-    from explorer.transfer import refreeze
+    from explorer.experiments.transfer import refreeze
+    from explorer.masks.damage import damage
+    from explorer.masks.mask import load_mask
+    from explorer.spectra.cache import default_cache
 
     given = load_mask(mask)
     svds = default_cache(notice)
@@ -122,8 +122,8 @@ def _carry(
     view: View, given: Mask, svds: SvdCache, means: Task | None, base: View | None, limit: int | None
 ) -> tuple[Mask, list[TransferredValue]]:
     """The sibling's mask, and what became of every value."""
-    from explorer.transfer import matches
-    from explorer.transfer import transfer as carry
+    from explorer.experiments.transfer import matches
+    from explorer.experiments.transfer import transfer as carry
 
     found = None
     with working("Decomposing") as progress:

@@ -11,8 +11,8 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from explorer import plots
-from explorer.plot_data import csv
+from explorer.plots.data import csv
+from explorer.plots.style import CONFIG
 from explorer.ui.spectrum_chart import LOAD_PLOTLY, SAVE_TEXT, ensure_plotly_js
 
 _HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ def draw(
     key: str,
     *,
     box: DeltaGenerator | None = None,
-    config: Mapping[str, object] = plots.CONFIG,
+    config: Mapping[str, object] = CONFIG,
     **options: Any,
 ) -> Any:
     """`st.plotly_chart` with the menu, whose content is made when it is open; gives what the plot gives.

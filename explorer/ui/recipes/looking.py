@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from explorer.keys import AnyKey, MatrixKey
+from explorer.core.keys import AnyKey, MatrixKey
 from explorer.tasks import AS_USUAL, Example, framing_words
 from explorer.ui.recipes.setting import Recipe, Setting, code, limit_argument, mask_call
 
 _DECOMPOSE = "decompose_circuit(view, key) if isinstance(key, CircuitKey) else svds.get(view, key)"
-_PARTS = ("from explorer.composed import decompose_circuit", "from explorer.keys import CircuitKey, parse_key")
+_PARTS = (
+    "from explorer.spectra.circuits import decompose_circuit",
+    "from explorer.core.keys import CircuitKey, parse_key",
+)
 
 
 def spectra(given: Setting, keys: Sequence[AnyKey]) -> Recipe:
     """Singular values of matrices and products, and what describes their spectra."""
     named = [word for key in keys for word in ("--matrix", str(key))]
     python = code(
-        given.opening("", *_PARTS, "from explorer.spectrum import summarise", task=False),
+        given.opening("", *_PARTS, "from explorer.spectra.measures import summarise", task=False),
         "",
         f"for key in map(parse_key, {[str(key) for key in keys]}):",
         f"    found = {_DECOMPOSE}",
@@ -30,10 +33,13 @@ def readout(given: Setting, key: AnyKey, index: int, tokens: int) -> Recipe:
     """The tokens that one singular value reads and writes, and its exact effect if it can be removed."""
     words = ["--matrix", str(key), "--index", str(index), "--tokens", str(tokens), "--mode", given.mode]
     words += ["--limit", str(given.train)]
-    further = [*_PARTS, "from explorer.readout import readouts"]
+    further = [*_PARTS, "from explorer.measure.readout import readouts"]
     effect: list[str] = []
     if isinstance(key, MatrixKey):
-        further += ["from explorer.attribution.exact import exact_effects", "from explorer.batches import batches"]
+        further += [
+            "from explorer.attribution.exact import exact_effects",
+            "from explorer.measure.batches import batches",
+        ]
         effect = [
             "",
             f'examples = batches(view, task, task.split("train"{limit_argument(given.score_limit)}))',
@@ -59,7 +65,7 @@ def against(given: Setting, other: str, keys: Sequence[AnyKey], overlap: int) ->
     named = [word for key in keys for word in ("--matrix", str(key))]
     words = ["--against", other, *named, "--overlap", str(overlap)]
     python = code(
-        given.opening("compare_matrix", "from explorer.keys import parse_key", task=False),
+        given.opening("compare_matrix", "from explorer.core.keys import parse_key", task=False),
         f"other = {given.load_call(other)}.view()",
         "",
         f"for key in map(parse_key, {[str(key) for key in keys]}):",
@@ -101,7 +107,7 @@ def _activations_python(
     masked, around = given.mask is not None, given.task.around
     framing = f", {around!r}" if around != AS_USUAL else ""
     one, which = (f"[{layer}]", f"L{layer}") if head is None else (f"[{layer}][{head}]", f"L{layer} head {head}")
-    imports = ["from explorer.activations import answer_lens, contrast" + ", written" * masked]
+    imports = ["from explorer.masks.activations import answer_lens, contrast" + ", written" * masked]
     tokens = f"found.next_tokens({top})"
     text = f"prompt = {prompt.prompt!r}"
     if prompt.shown:
@@ -110,7 +116,7 @@ def _activations_python(
     imports += [f"from explorer.tasks import {', '.join(needed)}"] if needed else []
     if answer is not None:
         example = f"prompt.answered({answer!r})" if prompt.shown else f"Example(prompt, {answer!r})"
-        imports += ["from explorer.tokens import encode"]
+        imports += ["from explorer.measure.tokens import encode"]
         encoded = f"encode(view.model.tokenizer, {example}{framing})"
         tokens = f"dict.fromkeys([{encoded}.answer[0], *{tokens}])"
     wrote = [

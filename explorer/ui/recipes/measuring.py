@@ -64,7 +64,7 @@ def curve(given: Setting, counts: Sequence[int], examples: int) -> Recipe:
     python = code(
         given.opening(
             "Kind matrices score",
-            "from explorer.sampling import draw_sample",
+            "from explorer.measure.sampling import draw_sample",
             "from explorer.search.curve import curve",
         ),
         f"scores = score(view, task, svds, {given.keys_call()}, {given.scoring_arguments()})",
@@ -107,7 +107,7 @@ def damage(
 
 
 def _damage(given: Setting, tasks: str, mask: Path, limit: int | None, *, text: bool) -> str:
-    further = ("from explorer.perplexity import read_text",) if text else ()
+    further = ("from explorer.measure.perplexity import read_text",) if text else ()
     names = "damage load_mask load_task" if "load_task" in tasks else "damage load_mask"
     return code(
         "import json",
@@ -137,7 +137,7 @@ def pair(given: Setting, first: Path | None, second: Path | None) -> Recipe:
         "",
     ]
     python = code(
-        given.opening(names, *(["from explorer.mask_sets import overlaps"] if shared else [])),
+        given.opening(names, *(["from explorer.masks.sets import overlaps"] if shared else [])),
         f"masks = [{', '.join(chosen)}]",
         "",
         sets if shared else [],

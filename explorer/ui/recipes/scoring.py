@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from explorer.attribution.exact import Value
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 from explorer.ui.recipes.setting import Recipe, Setting, code, limit_argument, mask_call
 
 
@@ -64,7 +64,7 @@ def effects(given: Setting, values: Iterable[Value]) -> Recipe:
         given.opening(
             "MatrixKey" + " load_mask" * (given.mask is not None),
             "from explorer.attribution.exact import exact_effects",
-            "from explorer.batches import batches",
+            "from explorer.measure.batches import batches",
         ),
         f"values = [(MatrixKey.parse(key), index) for key, index in [{listed}]]",
         f'examples = batches(view, task, task.split("train"{limit_argument(given.score_limit)}))',
@@ -81,7 +81,7 @@ def study(given: Setting) -> Recipe:
     words = given.matrices_words(), ["--scorer", given.scorer, "--mode", given.mode, "--limit", str(given.train)]
     seed = f", seed={given.task.seed}" if given.task.seed else ""
     python = code(
-        given.opening("Kind matrices", "from explorer.study import study_scorers"),
+        given.opening("Kind matrices", "from explorer.experiments.study import study_scorers"),
         f"study = study_scorers(view, task, svds, {given.keys_call()}, scorers=[{given.scorer!r}], "
         f"mode={given.mode!r}, limit={given.train}{seed})",
         "",

@@ -29,7 +29,7 @@ def search(given: Setting, asked: SearchRequest) -> Recipe:
 
 
 def _search_python(given: Setting, asked: SearchRequest) -> str:
-    text = ("read_text()", ["from explorer.perplexity import read_text"]) if given.text else ("None", [])
+    text = ("read_text()", ["from explorer.measure.perplexity import read_text"]) if given.text else ("None", [])
     layers = "" if asked.layers is None else f", {list(asked.layers)}"
     further = {"seconds": asked.seconds, "growth": asked.growth}
     limits = "".join(f", {name}={value}" for name, value in further.items() if value is not None)
@@ -83,7 +83,7 @@ def combine(how: str, masks: Sequence[Path]) -> Recipe:
     made = "masks[0].difference(masks[1])" if least is None else f"vote(masks, {least})"
     python = code(
         ["from pathlib import Path", "", "from explorer import load_mask"],
-        [] if least is None else ["from explorer.mask_sets import vote"],
+        [] if least is None else ["from explorer.masks.sets import vote"],
         "",
         f"masks = [{', '.join(map(mask_call, files))}]",
         f"mask = {made}",

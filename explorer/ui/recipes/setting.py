@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.config import settings
-from explorer.keys import Kind
-from explorer.masks import Mode
+from explorer.core.config import settings
+from explorer.core.keys import Kind
+from explorer.masks.mask import Mode
 from explorer.tasks import TASKS, Task, framing_words
 from explorer.tasks.template import as_typed
 

@@ -16,7 +16,7 @@ def transfer(given: Setting, mask: Path, *, sibling: bool) -> Recipe:
     carry = "transfer" if sibling else "refreeze"
     python = code(
         "import json",
-        given.opening("damage load_mask", f"from explorer.transfer import {carry}"),
+        given.opening("damage load_mask", f"from explorer.experiments.transfer import {carry}"),
         f"mask = {carry}(view, {mask_call(mask)}, svds, task{limit_argument(given.limit)})",
         f'mask.save(Path("{TRANSFERRED}"))',
         "",

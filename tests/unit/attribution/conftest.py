@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from explorer.keys import MatrixKey
-from explorer.masks import Mode
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Mode
 from explorer.models import View
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 
 
 @pytest.fixture(params=("freeze", "zero"))

@@ -11,12 +11,12 @@ import torch
 
 from explorer.attribution import Options, Request, score
 from explorer.attribution.minibatches import adds_bos, mini_batches
-from explorer.batches import batches
-from explorer.errors import SettingsError, TaskError
-from explorer.keys import Kind, MatrixKey
+from explorer.core.errors import SettingsError, TaskError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.measure.batches import batches
 from explorer.models import View, load
-from explorer.registry import matrices
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import plain, tiny
 from tests.families import FAMILIES

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from explorer.attribution import SCORERS, Options, Scores, score
-from explorer.edit import apply, empty_mask
-from explorer.errors import MaskError, SettingsError
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Mode
+from explorer.core.errors import MaskError, SettingsError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Mode
 from explorer.models import View
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import mask_of
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import plain
 from tests.removal import derivative, encoded, masked, mean_read, removal_path

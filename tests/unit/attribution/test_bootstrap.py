@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from explorer.attribution import Options, score
-from explorer.errors import SettingsError
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mode
+from explorer.core.errors import SettingsError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mode
 from explorer.models import View, load
-from explorer.registry import matrices
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import plain, tiny
 from tests.families import FAMILIES

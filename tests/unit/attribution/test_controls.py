@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from explorer.attribution import Scores, score
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mode
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mode
 from explorer.models import View
-from explorer.registry import matrices
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import plain
 from tests.removal import encoded

@@ -11,11 +11,11 @@ import torch
 
 from explorer.attribution import Options, score
 from explorer.attribution.curvature import draw
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mode
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mode
 from explorer.models import View
 from explorer.search import mask_of
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import plain
 from tests.removal import STEP, encoded, mean_read, removal_path, second_derivative

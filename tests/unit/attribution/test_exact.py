@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from explorer.attribution import score
+from explorer.attribution.effect_store import EffectStore
 from explorer.attribution.exact import Value, exact_effects, joint_effects, known_effects, mask_losses
-from explorer.batches import Batch, batches
-from explorer.edit import apply, empty_mask
-from explorer.effect_store import EffectStore
-from explorer.errors import MaskError, MatrixError, SettingsError, Stopped
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Mode, Removed
-from explorer.metrics import run
+from explorer.core.errors import MaskError, MatrixError, SettingsError, Stopped
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Mode, Removed
+from explorer.measure.batches import Batch, batches
+from explorer.measure.metrics import run
+from explorer.measure.residuals import keep
 from explorer.models import Model, View, load
-from explorer.registry import matrices
-from explorer.residuals import keep
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices
+from explorer.spectra.cache import SvdCache
 from tests import tiny
 from tests.families import FAMILIES
 
@@ -221,11 +221,11 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from explorer.attribution.exact import exact_effects
-from explorer.batches import batches
-from explorer.effect_store import EffectStore
+from explorer.measure.batches import batches
+from explorer.attribution.effect_store import EffectStore
 from explorer.models import load
-from explorer.registry import matrices
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices
+from explorer.spectra.cache import SvdCache
 from tests import tiny
 
 def kill(done, total):

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from explorer.attribution import score
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mode
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mode
 from explorer.models import View
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import plain
 from tests.removal import encoded

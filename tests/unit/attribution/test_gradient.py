@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from explorer.attribution import score
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mode
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mode
 from explorer.models import View
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import plain
 from tests.removal import derivative, encoded, mean_read, removal_path

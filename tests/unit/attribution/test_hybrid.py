@@ -12,13 +12,13 @@ import torch
 from explorer.attribution import Request, score
 from explorer.attribution.base import MatrixScores
 from explorer.attribution.displacement import displacement
-from explorer.batches import batches
-from explorer.edit import empty_mask
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mode
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import empty_mask
+from explorer.masks.mask import Mode
+from explorer.measure.batches import batches
 from explorer.models import View, load
-from explorer.registry import matrices
-from explorer.svd_cache import SvdCache
+from explorer.models.matrices import matrices
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
 from tests import plain
 from tests.removal import encoded

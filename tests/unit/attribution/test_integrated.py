@@ -11,14 +11,14 @@ import torch
 import explorer.attribution.passes
 import explorer.attribution.sums
 from explorer.attribution import Options, Scores, score
-from explorer.errors import SettingsError
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mode
-from explorer.metrics import Outcome, run
+from explorer.core.errors import SettingsError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mode
+from explorer.measure.metrics import Outcome, run
 from explorer.models import View
-from explorer.registry import matrices, output_hook
+from explorer.models.matrices import matrices, output_hook
 from explorer.search import mask_of
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import plain
 from tests.removal import derivative, encoded, masked, mean_read, without

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from explorer.attribution import SCORERS, Options, score
-from explorer.config import settings
-from explorer.keys import MatrixKey
+from explorer.core.config import settings
+from explorer.core.keys import MatrixKey
 from explorer.models import View
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import tiny
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from explorer.attribution import NATS, SCORERS, Options, Request, Scores, score
-from explorer.batches import batches
-from explorer.edit import apply, empty_mask
-from explorer.errors import SettingsError, Stopped, TaskError
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Mode
+from explorer.core.errors import SettingsError, Stopped, TaskError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask, Mode
+from explorer.measure.batches import batches
 from explorer.models import View
-from explorer.registry import matrices, read
+from explorer.models.matrices import matrices, read
 from explorer.search import mask_of
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 
 FEW = Options(steps=2, batch_size=2)

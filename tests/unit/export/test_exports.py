@@ -8,14 +8,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from explorer.config import ASSETS
+from explorer.core.config import ASSETS
+from explorer.core.keys import Kind
 from explorer.export import EXPORTS
 from explorer.export.mask_json import schema_text
-from explorer.keys import Kind
-from explorer.masks import parse_mask
+from explorer.masks.mask import parse_mask
 from explorer.models import View
 from explorer.search import prune
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests.unit.test_mask_files import BROKEN, VALID, broken
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from explorer.cli import app
-from explorer.errors import ModelError
+from explorer.core.errors import ModelError
 from explorer.models import convert_bin, load
 from tests import tiny
 

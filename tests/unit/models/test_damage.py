@@ -13,10 +13,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from explorer.checkpoint import Checkpoint
 from explorer.cli import app
-from explorer.errors import ExplorerError
+from explorer.core.errors import ExplorerError
 from explorer.models import load, locate
+from explorer.spectra.checkpoint import Checkpoint
 from tests import broken, gguf_file
 from tests.families import FAMILIES
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from explorer.config import ASSETS
-from explorer.errors import ModelError, Stopped
-from explorer.files import file_digest
+from explorer.core.config import ASSETS
+from explorer.core.errors import ModelError, Stopped
+from explorer.core.files import file_digest
 from explorer.models import gguf, smollm2
 from tests import tiny
 

@@ -16,16 +16,16 @@ from torch import Tensor
 from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 from transformers import AutoModelForCausalLM
 
-from explorer.activations import read_prompt
 from explorer.attribution import Options, score
-from explorer.batches import batches
-from explorer.errors import ModelError, TaskError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind, MatrixKey
+from explorer.core.errors import ModelError, TaskError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.activations import read_prompt
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import evaluate
 from explorer.models import Model, View, caches, check_whole, fidelity, load
 from explorer.models.fidelity import ALONE, BATCH, PARTS, compare, reference
 from explorer.models.view import copy_bridge
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import plain, tiny
 from tests.commands import refused, report, run
@@ -95,7 +95,7 @@ def test_what_the_hooks_cannot_do_is_refused_by_name(family: Family, reason: str
 
 def test_the_net_catches_what_no_list_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same configuration, found by comparing alone."""
-    monkeypatch.setattr("explorer.architectures._REFUSED", ())
+    monkeypatch.setattr("explorer.models.architectures._REFUSED", ())
     folder = variant("gpt2", scale_attn_weights=False).save(tmp_path)
     with pytest.raises(
         ModelError, match=r"differ from plain transformers' by 0\.\d+ nats \(0.0001 is allowed in float32"

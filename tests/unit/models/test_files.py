@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from explorer.checkpoint import Checkpoint
-from explorer.errors import ModelError
-from explorer.keys import Kind, MatrixKey
+from explorer.core.errors import ModelError
+from explorer.core.keys import Kind, MatrixKey
 from explorer.models import load, locate, model_files, read_config
 from explorer.models.files import INDEX
 from explorer.models.weights import read_weights
+from explorer.spectra.checkpoint import Checkpoint
 from tests import plain, tiny
 from tests.families import FAMILIES
 

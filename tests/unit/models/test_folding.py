@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from explorer import registry
-from explorer.edit import apply, empty_mask, identity
-from explorer.errors import MaskError, ModelError, SettingsError
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, Removed
+from explorer.core.errors import MaskError, ModelError, SettingsError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, empty_mask, identity
+from explorer.masks.mask import Mask, Removed
 from explorer.models import Model, load
-from explorer.norms import READERS, WRITERS, norms
-from explorer.svd import decompose
-from explorer.svd_cache import SvdCache
+from explorer.models import matrices as registry
+from explorer.models.norms import READERS, WRITERS, norms
+from explorer.spectra.cache import SvdCache
+from explorer.spectra.svd import decompose
 from tests.families import FAMILIES, HIDDEN, LAYERS
 
 TOKENS = torch.tensor([[0, 5, 9, 3, 7, 2, 11], [0, 4, 4, 12, 19, 6, 1]])

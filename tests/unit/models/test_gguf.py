@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer.errors import ModelError
-from explorer.files import file_digest
+from explorer.core.errors import ModelError
+from explorer.core.files import file_digest
 from explorer.models import gguf, load
 from tests import gguf_file, tiny
 

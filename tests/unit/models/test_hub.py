@@ -2,7 +2,7 @@
 
 import pytest
 
-from explorer.errors import Stopped
+from explorer.core.errors import Stopped
 from explorer.models.hub import reason, reporting
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from explorer import Model, load
-from explorer.config import ASSETS
+from explorer.core.config import ASSETS
 from explorer.models.identity import weights_digest
 from tests import copies, tiny
 

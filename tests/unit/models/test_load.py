@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
-from explorer.errors import ModelError, SettingsError
+from explorer.core.errors import ModelError, SettingsError
 from explorer.models import load
 from explorer.models.sources import NAMED, available, fetch, locate
 from tests import plain, tiny

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer.keys import Kind, MatrixKey
+from explorer.core.keys import Kind, MatrixKey
 from explorer.models import Model, View, ViewPool
-from explorer.registry import read, replace
+from explorer.models.matrices import read, replace
 from tests import plain, tiny
 
 TOKENS = torch.tensor([[0, 5, 9, 3, 11]])

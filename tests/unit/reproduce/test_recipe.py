@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from explorer.errors import SettingsError
-from explorer.keys import Kind
-from explorer.reproduce.recipe import Recipe, Released, Searched, read_recipe
-from explorer.reproduce.suites import find_suite, suites
+from explorer.core.errors import SettingsError
+from explorer.core.keys import Kind
+from explorer.experiments.reproduce.recipe import Recipe, Released, Searched, read_recipe
+from explorer.experiments.reproduce.suites import find_suite, suites
 from tests.unit.reproduce.recipes import QUICK, write
 
 # The published table, typed from the paper: test accuracy in percent, before and after.
@@ -179,7 +179,7 @@ def test_published_tolerances_are_the_half_width_of_the_interval_at_the_publishe
 
 
 def test_every_suite_can_be_run_by_the_strategies_that_there_are() -> None:
-    from explorer.reproduce.run import check
+    from explorer.experiments.reproduce.run import check
     from explorer.search import METHODS
 
     assert [one.name for one in suites()] == ["bundled", "paper", "smollm2"]
@@ -193,7 +193,7 @@ def test_every_suite_can_be_run_by_the_strategies_that_there_are() -> None:
 def test_the_bundled_suite_knows_the_planted_values() -> None:
     import json
 
-    from explorer.config import ASSETS
+    from explorer.core.config import ASSETS
 
     planted = json.loads((ASSETS / "bundled" / "figures.json").read_text(encoding="utf-8"))["planted"]
     for one in find_suite("bundled").recipes:

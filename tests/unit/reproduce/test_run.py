@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from explorer.edit import apply
-from explorer.errors import SettingsError
-from explorer.evaluate import evaluate
-from explorer.masks import load_mask
+from explorer.core.errors import SettingsError
+from explorer.experiments.reproduce import run as runs
+from explorer.experiments.reproduce.cells import CellStore
+from explorer.experiments.reproduce.models import Models
+from explorer.experiments.reproduce.recipe import read_recipe
+from explorer.experiments.reproduce.run import Runner, in_order
+from explorer.experiments.reproduce.suites import find_suite
+from explorer.masks.apply import apply
+from explorer.masks.mask import load_mask
+from explorer.measure.evaluate import evaluate
 from explorer.models import Model, load
-from explorer.reproduce import run as runs
-from explorer.reproduce.cells import CellStore
-from explorer.reproduce.models import Models
-from explorer.reproduce.recipe import read_recipe
-from explorer.reproduce.run import Runner, in_order
-from explorer.reproduce.suites import find_suite
 from explorer.search.request import SearchRequest
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
 from tests.commands import refused, report
 from tests.commands import run as command
@@ -83,7 +83,7 @@ def test_a_search_cell_is_what_search_and_evaluate_give(
 
 
 def test_a_released_cell_is_what_the_released_preset_gives(runner: Runner, tmp_path: Path, svds: SvdCache) -> None:
-    from explorer.keys import Kind
+    from explorer.core.keys import Kind
     from explorer.search.released import ReleasedSettings, run_released
 
     outcome = runner.run(read_recipe(write(tmp_path, RELEASED)))
@@ -114,16 +114,16 @@ def test_shots_are_measured_on_the_unpruned_model(runner: Runner, tmp_path: Path
 def test_a_fine_tuned_cell_is_pruned_after_training_that_is_done_once(
     runner: Runner, tmp_path: Path, bundled: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import explorer.finetune
+    import explorer.experiments.finetune
 
     asked: list[dict[str, Any]] = []
-    real = explorer.finetune.finetune
+    real = explorer.experiments.finetune.finetune
 
     def watched(model: Model, *given: Any, **options: Any) -> Any:
         asked.append({"digest": model.digest, **options})
         return real(model, *given, **options)
 
-    monkeypatch.setattr(explorer.finetune, "finetune", watched)
+    monkeypatch.setattr(explorer.experiments.finetune, "finetune", watched)
     tuned = "\n[finetune]\nlearning_rate = 0.001\n"
     first = runner.run(read_recipe(write(tmp_path, QUICK + tuned, name="first"))).cell
     second = runner.run(read_recipe(write(tmp_path, RELEASED + tuned, name="second"))).cell
@@ -143,7 +143,7 @@ def test_kept_cells_are_not_measured_again_until_something_has_changed(
     first = runner.run(read_recipe(write(tmp_path)))
     assert not first.kept
     monkeypatch.setattr(runs, "conduct", lambda *_, **__: pytest.fail("measured again"))
-    monkeypatch.setattr("explorer.reproduce.models.load", lambda *_, **__: pytest.fail("loaded again"))
+    monkeypatch.setattr("explorer.experiments.reproduce.models.load", lambda *_, **__: pytest.fail("loaded again"))
     again = runner.run(read_recipe(write(tmp_path)))
     assert (again.kept, again.cell) == (True, first.cell)
     store = CellStore(tmp_path / "cells")
@@ -217,7 +217,7 @@ def test_a_suite_runs_what_can_be_had_and_says_how_to_get_the_rest(tmp_path: Pat
 def test_a_model_that_cannot_be_had_is_asked_for_once(
     tmp_path: Path, svds: SvdCache, offline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import explorer.reproduce.models as place
+    import explorer.experiments.reproduce.models as place
 
     asked, real = [], place.load
 

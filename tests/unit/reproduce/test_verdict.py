@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from explorer.errors import SettingsError
-from explorer.masks import Mask, ModelIdentity
-from explorer.reproduce.cells import Cell, CellStore, Figures, Found
-from explorer.reproduce.recipe import Published, read_recipe
-from explorer.reproduce.verdict import inside, recovered, verdict
+from explorer.core.errors import SettingsError
+from explorer.experiments.reproduce.cells import Cell, CellStore, Figures, Found
+from explorer.experiments.reproduce.recipe import Published, read_recipe
+from explorer.experiments.reproduce.verdict import inside, recovered, verdict
+from explorer.masks.mask import Mask, ModelIdentity
 from tests.unit.reproduce.recipes import write
 
 MASK = Mask(model=ModelIdentity(source="x", digest=f"sha256:{'0' * 64}"))

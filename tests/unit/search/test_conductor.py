@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from explorer.errors import Stopped
-from explorer.keys import Kind
+from explorer.core.errors import Stopped
+from explorer.core.keys import Kind
 from explorer.models import Model, load
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import SEARCHES
 from explorer.search.conductor import Watcher, conduct, earlier
 from explorer.search.journal import JournalFile, default_journals
@@ -20,7 +20,7 @@ from explorer.search.outcome import Point, Status
 from explorer.search.problem import Problem
 from explorer.search.report import search
 from explorer.search.request import SearchRequest
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
 from tests.commands import report
 

@@ -10,16 +10,16 @@ import pytest
 
 from explorer.attribution import Scores, score
 from explorer.cli.control_pool import ControlPool
-from explorer.edit import check_mask
-from explorer.errors import SettingsError
-from explorer.keys import Kind
-from explorer.masks import Mask
+from explorer.core.errors import SettingsError
+from explorer.core.keys import Kind
+from explorer.masks.apply import check_mask
+from explorer.masks.mask import Mask
 from explorer.models import View
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import check_strategy, mask_of
 from explorer.search.controls import CONTROLS, RANDOM, beaten, draws
 from explorer.search.options import StrategyOptions
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from explorer.attribution import score
-from explorer.edit import apply
-from explorer.errors import MaskError, SettingsError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind
+from explorer.core.errors import MaskError, SettingsError
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply
+from explorer.measure.evaluate import evaluate
+from explorer.measure.sampling import draw_sample
 from explorer.models import View
-from explorer.registry import matrices
-from explorer.sampling import draw_sample
+from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
 from explorer.search.curve import STOPS, curve, stops
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 ALL = float("inf")

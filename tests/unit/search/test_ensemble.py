@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from explorer.errors import SettingsError, Stopped, TaskError
-from explorer.keys import Kind
+from explorer.core.errors import SettingsError, Stopped, TaskError
+from explorer.core.keys import Kind
 from explorer.models import Model
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import METHODS, SEARCHES
 from explorer.search.chance import CHANCE
 from explorer.search.ensemble import BASES, EnsembleSettings, ensemble, halves
@@ -18,7 +18,7 @@ from explorer.search.outcome import Budget
 from explorer.search.paper import paper
 from explorer.search.problem import Problem, solve
 from explorer.search.report import search
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, load_task
 
 TASK = load_task("int-mult", 0)

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from explorer.attribution import score
-from explorer.batches import batches
-from explorer.edit import apply, empty_mask
-from explorer.keys import Kind
-from explorer.masks import Mode
-from explorer.metrics import run
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mode
+from explorer.measure.batches import batches
+from explorer.measure.metrics import run
 from explorer.models import Model, load
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search.gates import Gates
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from explorer.config import settings
-from explorer.errors import Stopped
-from explorer.keys import Kind
+from explorer.core.config import settings
+from explorer.core.errors import Stopped
+from explorer.core.keys import Kind
 from explorer.models import Model, load
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import SEARCHES
 from explorer.search import problem as problems
 from explorer.search.ensemble import BASES, EnsembleSettings, ensemble
@@ -30,7 +30,7 @@ from explorer.search.outcome import Budget, Found, Status
 from explorer.search.paper import paper
 from explorer.search.problem import Problem, Search, solve
 from explorer.search.verified import verified
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
 
 QUICK: dict[str, Search] = {
@@ -307,7 +307,7 @@ def test_the_settings_decide_where_journals_are(tmp_path: Path, monkeypatch: pyt
 
 def test_records_have_no_numbers_that_json_cannot_bring_back(model: Model, svds: SvdCache, tmp_path: Path) -> None:
     """A loss of infinity or NaN comes back as it was."""
-    from explorer.evaluate import Evaluation
+    from explorer.measure.evaluate import Evaluation
     from explorer.search.records import pack_point, unpack_point
 
     given = problem(model, svds)

@@ -12,19 +12,19 @@ import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
 
-from explorer.batches import answer_logits, batches
-from explorer.config import ASSETS
-from explorer.edit import apply, check_mask
-from explorer.errors import MatrixError, SettingsError, TaskError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import load_mask
+from explorer.core.config import ASSETS
+from explorer.core.errors import MatrixError, SettingsError, TaskError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, check_mask
+from explorer.masks.mask import load_mask
+from explorer.masks.positionwise import PositionMeans, frozen_by_position
+from explorer.measure.batches import answer_logits, batches
+from explorer.measure.evaluate import evaluate
 from explorer.models import Model, View, load
-from explorer.positionwise import PositionMeans, frozen_by_position
-from explorer.registry import kinds as view_kinds
-from explorer.registry import matrices
+from explorer.models.matrices import kinds as view_kinds
+from explorer.models.matrices import matrices
 from explorer.search.released import ReleasedReport, ReleasedSettings, run_released
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task, load_task
 from tests import commands, plain, tiny
 from tests.released import BOS, Prompts, Released, fold, pruned, released

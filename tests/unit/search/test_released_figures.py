@@ -18,13 +18,13 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from explorer.attribution import Options, score
-from explorer.batches import answer_logits, batches
-from explorer.edit import apply
-from explorer.keys import Kind, MatrixKey
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply
+from explorer.measure.batches import answer_logits, batches
 from explorer.models import Model, load
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search.released import ReleasedSettings, run_released
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 
 DATA = Path(__file__).parents[2] / "data"

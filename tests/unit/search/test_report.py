@@ -14,15 +14,17 @@ from typing import Any
 
 import pytest
 
-from explorer.damage import damage
-from explorer.edit import apply
-from explorer.errors import SettingsError, TaskError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind
-from explorer.masks import load_mask
+from explorer.core.errors import SettingsError, TaskError
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply
+from explorer.masks.damage import damage
+from explorer.masks.mask import load_mask
+from explorer.measure.evaluate import evaluate
+from explorer.measure.paired import mcnemar
 from explorer.models import Model
-from explorer.paired import mcnemar
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
+from explorer.plots.search import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
+from explorer.plots.search_page import search_page
 from explorer.search import SEARCHES
 from explorer.search.ensemble import BASES
 from explorer.search.learned import LearnedSettings, learned
@@ -30,9 +32,7 @@ from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
 from explorer.search.report import Report, search
 from explorer.search.report_file import Accuracy, SearchFile, as_file, load_report
-from explorer.search_page import search_page
-from explorer.search_plots import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task, load_task
 from tests import commands
 

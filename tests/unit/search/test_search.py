@@ -7,15 +7,15 @@ from importlib.metadata import version
 import pytest
 
 from explorer.attribution import Scores, score
-from explorer.edit import apply, check_mask
-from explorer.errors import MatrixError, SettingsError
-from explorer.evaluate import evaluate
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Removed
+from explorer.core.errors import MatrixError, SettingsError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import apply, check_mask
+from explorer.masks.mask import Removed
+from explorer.measure.evaluate import evaluate
 from explorer.models import View
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search import STRATEGIES, lowest, prune, random_pool
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from explorer.edit import apply
-from explorer.errors import SettingsError, Stopped, TaskError
-from explorer.keys import Kind
+from explorer.core.errors import SettingsError, Stopped, TaskError
+from explorer.core.keys import Kind
+from explorer.masks.apply import apply
 from explorer.models import Model, load
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search.adaptive import adaptive
 from explorer.search.anchor import HELD
 from explorer.search.chance import CHANCE, SUMMARIES
@@ -24,7 +24,7 @@ from explorer.search.outcome import Budget
 from explorer.search.paper import paper, proportional
 from explorer.search.problem import Problem, solve
 from explorer.search.verified import verified
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
 
 PLANTED = {("L0.Q.H3", 0), ("L0.K.H3", 0)}

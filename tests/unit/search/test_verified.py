@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from explorer.attribution import Scores
-from explorer.edit import empty_mask
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import empty_mask
+from explorer.masks.mask import Mask
 from explorer.models import Model
-from explorer.registry import matrices
+from explorer.models.matrices import matrices
 from explorer.search.outcome import Budget, Point
 from explorer.search.problem import Problem, solve
 from explorer.search.verified import GOOD, LEAST, POOR, _flipped, _within, verified
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
 
 PLANTED = {("L0.Q.H3", 0), ("L0.K.H3", 0)}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from explorer.attribution import MatrixScores, Scores
-from explorer.keys import Kind, MatrixKey
-from explorer.study.sampling import sample
+from explorer.core.keys import Kind, MatrixKey
+from explorer.experiments.study.sampling import sample
 
 
 def scores(layers: int = 5, rank: int = 40, kinds: tuple[Kind, ...] = (Kind.Q, Kind.OUT)) -> Scores:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from explorer.study.trust import RESOLUTION, JointPoint, joint_trust, trust
+from explorer.experiments.study.trust import RESOLUTION, JointPoint, joint_trust, trust
 
 
 def test_correlations_are_scipys() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.tasks import Example, parse, parse_jsonl, read_file
 from explorer.tasks.custom import LISTED, MAX_BYTES, MAX_CHOICES, TOLD
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.tasks import SPLITS, Example, Task, load_task, with_shots
 
 LETTERS = "abcdefgh"

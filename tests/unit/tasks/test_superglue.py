@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from explorer import tasks
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.tasks import Example, load_task
 from explorer.tasks.superglue import in_folder
 

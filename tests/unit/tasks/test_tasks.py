@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.tasks import SPLITS, TASKS, Example, Task, ioi, load_task
 from explorer.tasks.base import split_examples
 

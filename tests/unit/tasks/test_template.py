@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.tasks import TASKS, load_task
 from explorer.tasks import template as templates
 

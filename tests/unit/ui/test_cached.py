@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from explorer.progress import Progress
+from explorer.core.progress import Progress
 from explorer.ui import cached
 from explorer.ui.jobs import JobRunner, Key, State
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explorer import plots
+from explorer.plots import style
 from explorer.ui.guide import MARKS, legend
 
 
@@ -13,9 +13,9 @@ def test_every_state_has_a_mark_of_its_own() -> None:
 
 def test_colours_are_those_of_the_plots() -> None:
     looks = {mark.name: mark.look for mark in MARKS}
-    assert plots.HARMFUL in looks["harmful"]
-    assert plots.NEEDED in looks["needed"]
-    assert plots.AFTER in looks["this mask"]
+    assert style.HARMFUL in looks["harmful"]
+    assert style.NEEDED in looks["needed"]
+    assert style.AFTER in looks["this mask"]
 
 
 def test_the_legend_holds_every_mark_and_no_link() -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.errors import MaskError
-from explorer.masks import Mask, ModelIdentity, Removed
+from explorer.core.errors import MaskError
+from explorer.masks.mask import Mask, ModelIdentity, Removed
 from explorer.ui import history as module
 from explorer.ui.history import FORKS, History, Lines, Step, change_text
 

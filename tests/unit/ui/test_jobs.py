@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from explorer.errors import TaskError
-from explorer.progress import Progress
+from explorer.core.errors import TaskError
+from explorer.core.progress import Progress
 from explorer.ui.jobs import Job, JobRunner, State
 
 SOON = 10.0

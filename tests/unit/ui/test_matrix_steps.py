@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from explorer.keys import MatrixKey
+from explorer.core.keys import MatrixKey
 from explorer.ui.matrix_steps import step
 from explorer.ui.spectra import same_elsewhere
 

@@ -16,24 +16,24 @@ from typing import Any
 
 import pytest
 
-from explorer.activations import Contrast, answer_lens, read_prompt, written
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects
-from explorer.batches import batches
 from explorer.cli import setup
-from explorer.composed import decompose_circuit
-from explorer.config import settings
-from explorer.damage import damage
-from explorer.edit import apply
-from explorer.evaluate import Comparison, Evaluation, evaluate
-from explorer.keys import CircuitKey, Kind, MatrixKey, parse_key
-from explorer.mask_sets import overlaps, vote
-from explorer.masks import Mask, load_mask
-from explorer.model_diff import compare_matrix
+from explorer.core.config import settings
+from explorer.core.keys import CircuitKey, Kind, MatrixKey, parse_key
+from explorer.experiments.study import study_scorers
+from explorer.experiments.transfer import refreeze, transfer
+from explorer.masks.activations import Contrast, answer_lens, read_prompt, written
+from explorer.masks.apply import apply
+from explorer.masks.damage import damage
+from explorer.masks.mask import Mask, load_mask
+from explorer.masks.sets import overlaps, vote
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate
+from explorer.measure.readout import readouts
+from explorer.measure.sampling import draw_sample
 from explorer.models import Model, View, load
-from explorer.readout import readouts
-from explorer.registry import matrices
-from explorer.sampling import draw_sample
+from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
 from explorer.search.anchor import anchor_blocks
 from explorer.search.options import StrategyOptions
@@ -42,10 +42,10 @@ from explorer.search.paper import paper
 from explorer.search.problem import Problem
 from explorer.search.report import Report, search
 from explorer.search.request import SearchRequest
-from explorer.study import study_scorers
-from explorer.svd_cache import SvdCache
+from explorer.spectra.cache import SvdCache
+from explorer.spectra.circuits import decompose_circuit
+from explorer.spectra.model_diff import compare_matrix
 from explorer.tasks import load_task
-from explorer.transfer import refreeze, transfer
 from explorer.ui import recipes
 from explorer.ui.recipes import RECIPES, Recipe, Setting, is_file_task
 from tests import tiny

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer.activations import read_prompt
-from explorer.evaluate import evaluate
+from explorer.masks.activations import read_prompt
+from explorer.measure.evaluate import evaluate
 from explorer.models import load
 from explorer.tasks import Framing, load_task
 from explorer.ui import recipes

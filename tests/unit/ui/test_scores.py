@@ -11,9 +11,9 @@ import torch
 from scipy import stats
 
 from explorer.attribution import MatrixScores, Scores
-from explorer.keys import Kind, MatrixKey
-from explorer.masks import Mask, ModelIdentity, Removed
-from explorer.metrics import Mean
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mask, ModelIdentity, Removed
+from explorer.measure.metrics import Mean
 from explorer.ui import score_cells
 from explorer.ui.score_cells import cells
 from explorer.ui.score_map import clicked

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from explorer.errors import Stopped
-from explorer.keys import Kind
+from explorer.core.errors import Stopped
+from explorer.core.keys import Kind
 from explorer.search.outcome import Budget
 from explorer.search.request import SearchRequest
 from explorer.ui.search_view import clicked

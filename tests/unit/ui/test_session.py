@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from explorer.config import settings
-from explorer.errors import MaskError
-from explorer.masks import Mask, ModelIdentity, Removed
+from explorer.core.config import settings
+from explorer.core.errors import MaskError
+from explorer.masks.mask import Mask, ModelIdentity, Removed
 from explorer.models import Model
 from explorer.ui import autosave, mask_panel, session
 from explorer.ui.history import History, Lines

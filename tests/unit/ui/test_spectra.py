@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from explorer.attribution import MatrixScores, Scores
-from explorer.errors import MaskError
-from explorer.keys import MatrixKey
-from explorer.masks import Mask, ModelIdentity, Removed
+from explorer.core.errors import MaskError
+from explorer.core.keys import MatrixKey
+from explorer.masks.mask import Mask, ModelIdentity, Removed
 from explorer.ui.spectra import with_removed
 
 IDENTITY = ModelIdentity(source="m", digest="sha256:" + "0" * 64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.errors import TaskError
+from explorer.core.errors import TaskError
 from explorer.ui.task_files import ID_LETTERS, TaskFile, TaskFiles, safe_name
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.config import settings
+from explorer.core.config import settings
 from explorer.ui import used_models
 
 

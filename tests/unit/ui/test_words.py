@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.evaluate import Evaluation
-from explorer.metrics import Mean
+from explorer.measure.evaluate import Evaluation
+from explorer.measure.metrics import Mean
 from explorer.tasks import Example
 from explorer.ui import words
 

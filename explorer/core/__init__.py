@@ -1,0 +1,1 @@
+"""What every room stands on: errors, settings, files, progress, SQLite, and the names of matrices."""

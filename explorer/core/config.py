@@ -1,0 +1,73 @@
+"""Where things are kept and how models are loaded; read from the environment once."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+
+from explorer.core.errors import SettingsError
+
+CLOSED_SECONDS = (0.1, 110.0)  # Streamlit itself has forgotten a closed tab after 120
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Process-wide settings.
+
+    Attributes:
+        cache_dir: decompositions and converted models; safe to delete (`EIGENPRUNE_CACHE`).
+        workspace_dir: the user's own things, such as autosaved masks (`EIGENPRUNE_WORKSPACE`).
+        device: torch device for models, such as `cpu` or `cuda` (`EIGENPRUNE_DEVICE`).
+        dtype: floating-point type of the loaded weights, one of `DTYPES` (`EIGENPRUNE_DTYPE`).
+        cache_bytes: size of the kept decompositions; the least recently used go first (`EIGENPRUNE_CACHE_GB`).
+        seed: seed for splits, random controls and samples (`EIGENPRUNE_SEED`).
+        closed_seconds: for how long a closed tab of the app can come back before its memory is freed and its jobs are
+            stopped (`EIGENPRUNE_CLOSED_SECONDS`).
+    """
+
+    cache_dir: Path
+    workspace_dir: Path
+    device: str = "cpu"
+    dtype: str = "float32"
+    seed: int = 0
+    cache_bytes: int = 20 * 10**9
+    closed_seconds: float = 90.0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise SettingsError(
+                f"dtype {self.dtype!r} is not known: set EIGENPRUNE_DTYPE to one of {', '.join(DTYPES)}."
+            )
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, from the environment."""
+    seed = os.environ.get("EIGENPRUNE_SEED", "0")
+    if not (seed.isascii() and seed.isdecimal()):
+        raise SettingsError(f"EIGENPRUNE_SEED is {seed!r}: set it to a whole number of 0 or more.")
+    gigabytes = os.environ.get("EIGENPRUNE_CACHE_GB", "20")
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", gigabytes, re.ASCII):
+        raise SettingsError(f"EIGENPRUNE_CACHE_GB is {gigabytes!r}: set it to a number of gigabytes, such as 20.")
+    closed = os.environ.get("EIGENPRUNE_CLOSED_SECONDS", "90")
+    shortest, longest = CLOSED_SECONDS
+    if not (re.fullmatch(r"\d{1,3}(\.\d{1,3})?", closed, re.ASCII) and shortest <= float(closed) <= longest):
+        raise SettingsError(
+            f"EIGENPRUNE_CLOSED_SECONDS is {closed!r}: set it to a number of seconds from {shortest:g} to {longest:g}."
+        )
+    return Settings(
+        cache_dir=Path(os.environ.get("EIGENPRUNE_CACHE") or user_cache_path("eigenprune")),
+        workspace_dir=Path(os.environ.get("EIGENPRUNE_WORKSPACE") or user_data_path("eigenprune")),
+        device=os.environ.get("EIGENPRUNE_DEVICE") or "cpu",
+        dtype=os.environ.get("EIGENPRUNE_DTYPE") or "float32",
+        seed=int(seed),
+        cache_bytes=round(float(gigabytes) * 10**9),
+        closed_seconds=float(closed),
+    )

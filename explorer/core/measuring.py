@@ -1,0 +1,80 @@
+"""Which code and which libraries decide what is measured: what is kept on disk is found again under a digest of them.
+
+A change to a plot, a page or a report leaves searches and exact effects where they are; a change to how a model runs,
+how a value is removed or how a strategy goes on makes them new ones.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from explorer.core.files import digest
+
+LIBRARIES = ("torch", "transformers", "transformer-lens")
+# Modules, and packages with all that is in them, that decide the exact effect of a value on given tokens.
+EFFECTS = (
+    "attribution.base", "attribution.exact", "attribution.singles", "core.finite", "core.keys", "masks.apply",
+    "masks.mask", "measure.batches", "measure.chat", "measure.metrics", "measure.prefix", "measure.residuals",
+    "measure.tokens", "models.architectures", "models.bridge", "models.caches", "models.fidelity", "models.folding",
+    "models.load", "models.matrices", "models.norms", "models.rotary", "models.tensors", "models.view",
+    "models.weights", "spectra.cache", "spectra.svd",
+)  # fmt: skip
+# Those that decide the result of a search beside.
+SEARCHES = (
+    "attribution", "masks.sets", "measure.evaluate", "measure.paired", "measure.perplexity", "measure.readers",
+    "search.__init__", "search.adaptive", "search.anchor", "search.chance", "search.controls", "search.ensemble",
+    "search.gates", "search.journal", "search.laser", "search.learned", "search.lowest", "search.outcome",
+    "search.paper", "search.problem", "search.records", "search.verified",
+)  # fmt: skip
+# What these import and what decides no number: where things are kept and what they are called. Whatever is read through
+# them (a model, examples, a mask) is part of every name by its content.
+CARRIERS = (
+    "attribution.effect_store", "core.config", "core.errors", "core.files", "core.measuring", "core.progress",
+    "core.sqlite", "masks.belonging", "masks.frozen", "measure.overflow", "models.__init__", "models.convert",
+    "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity",
+    "models.smollm2", "models.sources", "models.tokenizer_files", "search.provenance", "spectra.pack",
+    "spectra.saver", "spectra.store", "tasks",
+)  # fmt: skip
+_ROOT = Path(__file__).parents[1]
+
+
+@cache
+def effects_digest() -> str:
+    """Digest of what decides exact effects, but for model, examples and mask."""
+    return _digest(EFFECTS)
+
+
+@cache
+def searches_digest() -> str:
+    """Digest of what decides the result of a search, but for what it is asked."""
+    return _digest((*EFFECTS, *SEARCHES))
+
+
+def sources(rooms: tuple[str, ...], root: Path = _ROOT) -> tuple[Path, ...]:
+    """The source files of modules and packages, in order, each once; a name without a file has none."""
+    found: set[Path] = set()
+    for room in rooms:
+        place = root.joinpath(*room.split("."))
+        found.update(place.rglob("*.py") if place.is_dir() else (place.with_suffix(".py"),))
+    return tuple(sorted(path for path in found if path.is_file()))
+
+
+def code_digest(rooms: tuple[str, ...], root: Path = _ROOT) -> str:
+    """Digest of their sources."""
+    files = ((file.relative_to(root).as_posix().encode(), file.read_bytes()) for file in sources(rooms, root))
+    return digest(part for pair in files for part in pair)
+
+
+def version_of(package: str) -> str:
+    """Version of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "not installed"
+
+
+def _digest(rooms: tuple[str, ...]) -> str:
+    libraries = [(name, version_of(name)) for name in LIBRARIES]
+    return digest([repr(libraries).encode(), code_digest(rooms).encode()])

@@ -1,0 +1,1 @@
+"""What is made of searches and measurements: studies, reproductions, fine-tunes, transfers."""

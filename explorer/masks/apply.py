@@ -1,0 +1,142 @@
+"""Put a mask onto a view: `W' = W - sum s_i u_i v_i^T`, `b' = b + sum s_i c_i v_i` over removed i (paper, section 3).
+
+A mask of gain g keeps the share g of its values: both sums are multiplied by 1 - g. At g = 0 they are as above.
+
+A view's weights are a function of the mask alone: what the mask does not touch is the shared model's own tensor, so the
+empty mask is the identity, bit for bit, whatever was applied before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explorer.core.errors import MaskError
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress
+from explorer.masks.belonging import adopted, identity, tolerance
+from explorer.masks.frozen import check_means, is_bounded
+from explorer.masks.mask import Mask, Removed
+from explorer.models import Model, View
+from explorer.models.matrices import check, parts_of, read_base, read_base_bias, replace, restore
+from explorer.spectra.cache import SvdCache
+from explorer.spectra.svd import Decomposition
+
+__all__ = ["Change", "apply", "check_mask", "check_values", "empty_mask", "identity"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What applying a mask changed on a view.
+
+    Attributes:
+        removed: number of removed values now in force.
+        matrices: the matrices they belong to.
+        rewritten: stacked matrices whose weight was computed anew; the others already were as the mask wants them.
+        restored: stacked matrices that got the shared model's weight back.
+    """
+
+    removed: int
+    matrices: tuple[MatrixKey, ...]
+    rewritten: tuple[MatrixKey, ...]
+    restored: tuple[MatrixKey, ...]
+
+
+def empty_mask(model: Model, mode: str = "freeze") -> Mask:
+    """A mask of this model that removes nothing."""
+    return Mask.model_validate({"model": identity(model), "mode": mode})
+
+
+def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
+    """Make the view's weights those of the mask, whatever was applied before.
+
+    Only stacked matrices whose removed values differ from what is in force are computed.
+
+    Raises:
+        MaskError: another model's mask, an index beyond the rank, a sigma that is not the matrix's, or a frozen mean
+            that no input of the model can give.
+        MatrixError: a matrix that the model does not have.
+    """
+    mask = adopted(view, mask, svds)
+    wanted: dict[MatrixKey, dict[MatrixKey, tuple[Removed, ...]]] = {}
+    for key, removed in mask.by_matrix.items():
+        check(view, key)
+        wanted.setdefault(key.stacked, {})[key] = removed
+    with view.lock:
+        states = {site: (mask.mode, mask.gain, tuple(parts.items())) for site, parts in wanted.items()}
+        stale = [site for site, state in states.items() if view.applied.get(site) != state]
+        svds.get_many(view, [key for site in stale for key in wanted[site]])  # missing ones are computed together
+        # Every part is computed and checked before the first weight changes, so a refused mask changes nothing.
+        edits = {site: _edit(view, wanted[site], mask, svds) for site in stale}
+        restored = [site for site in view.applied if site not in wanted]
+        for site in (*restored, *stale):
+            restore(view, site)
+            view.applied.pop(site, None)
+        for site, (W, b) in edits.items():
+            replace(view, site, W, b)
+            view.applied[site] = states[site]
+    return Change(len(mask), tuple(mask.by_matrix), tuple(stale), tuple(restored))
+
+
+def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None = None) -> None:
+    """Raise what `apply` would raise for this mask, without changing the view."""
+    mask = adopted(view, mask, svds)
+    for key in mask.by_matrix:
+        check(view, key)
+    bounded = is_bounded(mask)
+    for key, decomposition in svds.get_many(view, tuple(mask.by_matrix), progress).items():
+        check_values(view, decomposition, key, mask)
+        if bounded:
+            check_means(view, key, mask.by_matrix[key], decomposition.u)
+
+
+def check_values(view: View, decomposition: Decomposition, key: MatrixKey, mask: Mask) -> None:
+    """Raise MaskError unless every removed value is one of the matrix's, with the sigma that the mask states.
+
+    Sigmas may differ by `SIGMA_TOLERANCE` of the largest one, by more if the model or the mask's is in a short type.
+    """
+    allowed = tolerance(view.model.dtype, mask.model.dtype) * float(decomposition.s[0])
+    for one in mask.by_matrix[key]:
+        if one.index >= decomposition.rank:
+            raise MaskError(f"{key} has singular values 0 to {decomposition.rank - 1}, the mask removes {one.index}.")
+        found = float(decomposition.s[one.index])
+        if abs(found - one.sigma) > allowed:
+            raise MaskError(
+                f"singular value {one.index} of {key} is {found:.6g}, the mask says {one.sigma:.6g}: "
+                "it was made from other weights; export it again from this model."
+            )
+
+
+def _edit(
+    view: View, parts: Mapping[MatrixKey, tuple[Removed, ...]], mask: Mask, svds: SvdCache
+) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of one stacked matrix with the values of its parts removed or scaled; None keeps the bias."""
+    taken, bounded = 1.0 - mask.gain, is_bounded(mask)
+    stacked = next(iter(parts)).stacked
+    base = read_base(view, stacked)
+    compute = torch.promote_types(base.dtype, torch.float32)
+    W = base.detach().cpu().to(compute).clone()
+    frozen = torch.zeros(W.shape[1], dtype=compute)
+    for key, removed in parts.items():
+        decomposition = svds.get(view, key)
+        check_values(view, decomposition, key, mask)
+        if bounded:
+            check_means(view, key, removed, decomposition.u)
+        indices = [one.index for one in removed]
+        where = parts_of(view, key)
+        W[where] -= taken * decomposition.part(indices).to(compute)
+        weights = taken * decomposition.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
+        frozen[where[1]] += weights.to(compute) @ decomposition.vh[indices].to(compute)
+    if mask.mode == "zero":
+        return W, None
+    bias = read_base_bias(view, stacked)
+    whole = frozen if bias is None else bias.detach().cpu().to(compute) + frozen
+    if not bool(whole.to(base.dtype).isfinite().all()):
+        raise MaskError(
+            f"the frozen means of {stacked} make its bias infinite in {str(base.dtype).removeprefix('torch.')}: the "
+            "mask is damaged, or was made in a wider type; load the model in float32, or make the mask again."
+        )
+    return W, whole

@@ -1,0 +1,167 @@
+"""What a mask costs elsewhere: other tasks and plain text, before and after, on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.core.progress import Progress, part
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask
+from explorer.measure.choices import Alternatives, measure
+from explorer.measure.evaluate import Comparison, Evaluation
+from explorer.measure.paired import McNemar
+from explorer.measure.perplexity import TOKENS, Perplexity, growth, perplexity
+from explorer.models import View
+from explorer.spectra.cache import SvdCache
+from explorer.tasks import Task
+from explorer.tasks.metric import RULES, Rule
+
+
+@dataclass(frozen=True)
+class TaskDamage:
+    """One task with the mask and without it; leads where the task has distractors."""
+
+    task: Task
+    split: str
+    comparison: Comparison
+    masked: Alternatives | None
+    baseline: Alternatives | None
+
+    @property
+    def accuracy_test(self) -> McNemar:
+        """Exact McNemar test of the change of the accuracy, by the task's metric."""
+        return self.comparison.accuracy_test
+
+    def loss_interval(self, seed: int = 0) -> tuple[float, float]:
+        """Paired 95 % bootstrap interval of the change of the mean loss, nats per example."""
+        return self.comparison.loss_interval(seed)
+
+    def choice_test(self, rule: Rule = "sum") -> McNemar | None:
+        """Exact McNemar test of the change of choice accuracy; None without choices."""
+        return self.comparison.choice_test(rule)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for a report."""
+        change, test = self.comparison.loss_change, self.accuracy_test
+        return {
+            "task": self.task.name,
+            "task_digest": self.task.digest,
+            "shots": self.task.shots,
+            **self.task.framing.as_dict(),
+            "split": self.split,
+            "masked": _figures(self.comparison.masked, self.masked),
+            "baseline": _figures(self.comparison.baseline, self.baseline),
+            "loss_change": {"value": change.value, "stderr": change.stderr, "interval": list(self.loss_interval())},
+            "accuracy_test": vars(test),
+            "choice_test": {rule: vars(found) for rule in RULES if (found := self.choice_test(rule)) is not None}
+            or None,
+        }
+
+
+@dataclass(frozen=True)
+class TextDamage:
+    """Perplexity of plain text with the mask and without it."""
+
+    masked: Perplexity
+    baseline: Perplexity
+
+    @property
+    def growth(self) -> tuple[float, tuple[float, float]]:
+        """Growth of the perplexity (0.1 = up by 10 %) and its paired 95 % bootstrap interval."""
+        return growth(self.masked, self.baseline)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for a report."""
+        value, interval = self.growth
+        return {
+            "masked": self.masked.as_dict(),
+            "baseline": self.baseline.as_dict(),
+            "growth": {"value": value, "interval": list(interval)},
+        }
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What a mask does to other tasks and to plain text."""
+
+    mask: Mask
+    tasks: tuple[TaskDamage, ...]
+    text: TextDamage | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures for a report."""
+        return {
+            "mask_digest": self.mask.digest,
+            "removed": len(self.mask),
+            "gain": self.mask.gain,
+            "tasks": [one.as_dict() for one in self.tasks],
+            "text": None if self.text is None else self.text.as_dict(),
+        }
+
+
+def damage(
+    view: View,
+    mask: Mask,
+    svds: SvdCache,
+    tasks: Sequence[Task] = (),
+    text: str | None = None,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    tokens: int | None = TOKENS,
+    progress: Progress | None = None,
+) -> Damage:
+    """Measure a mask on tasks that it was not made for, and on plain text, beside the unpruned model.
+
+    Tasks are measured on the first `limit` examples of their `split`; of the text, the first `tokens` tokens are read
+    (`explorer.measure.perplexity.read_text()` is the text that comes with the explorer; None leaves it out). The view
+    is left unpruned.
+
+    Raises:
+        MaskError: a mask of another model.
+        TaskError: a task or a text that this model cannot take.
+    """
+    found = []
+    try:
+        for number, one in enumerate((mask, empty_mask(view.model))):
+            apply(view, one, svds)
+            stage = part(progress, number / 2, (number + 1) / 2)
+            found.append(_measure(view, tasks, text, split, limit, tokens, stage))
+    finally:
+        apply(view, empty_mask(view.model), svds)
+    (masked, masked_text), (baseline, baseline_text) = found
+    pairs = zip(tasks, masked, baseline, strict=True)
+    return Damage(
+        mask,
+        tuple(TaskDamage(task, split, Comparison(now[0], then[0]), now[1], then[1]) for task, now, then in pairs),
+        None if masked_text is None or baseline_text is None else TextDamage(masked_text, baseline_text),
+    )
+
+
+_Measured = tuple[Evaluation, Alternatives | None]
+
+
+def _measure(
+    view: View,
+    tasks: Sequence[Task],
+    text: str | None,
+    split: str,
+    limit: int | None,
+    tokens: int | None,
+    progress: Progress | None,
+) -> tuple[list[_Measured], Perplexity | None]:
+    """Everything once, with the view as it is; each task, and the text, takes an equal part of the progress."""
+    parts = len(tasks) + (text is not None)
+    found: list[_Measured] = []
+    for number, task in enumerate(tasks):
+        stage = part(progress, number / parts, (number + 1) / parts)
+        found.append(measure(view, task, split, limit=limit, progress=stage))
+    if text is None:
+        return found, None
+    return found, perplexity(view, text, tokens=tokens, progress=part(progress, len(tasks) / parts, 1.0))
+
+
+def _figures(evaluation: Evaluation, others: Alternatives | None) -> dict[str, Any]:
+    return {**evaluation.as_dict(), "lead": None if others is None else others.as_dict()["lead"]}

@@ -1,0 +1,1 @@
+"""Results to plotly figures and self-contained pages. Pure: no state, no screen."""

@@ -1,0 +1,257 @@
+"""The report of a search as one HTML page: nothing is loaded from elsewhere, light and dark follow the reader's system.
+
+What came from a file is data: all of it is escaped. The page forbids itself every connection.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from statistics import median
+from typing import Any
+
+from explorer.measure.perplexity import perplexity_text
+from explorer.plots.search import Measured, explain_curve, held_out, plotly_script, search_controls, search_curve
+from explorer.plots.style import CONFIG
+from explorer.search.outcome import Budget
+from explorer.search.report_file import Compared, Damage, Figures, Interval, Point, SearchFile
+
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #5a5a5a; --line: #d8d8d8; --paper: #ffffff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #a8a8a8; --line: #444444; --paper: #16181c; } }
+body { margin: 0 auto; max-width: 1080px; padding: 1.5rem; color: var(--ink); background: var(--paper);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+p { color: var(--soft); }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 1rem; }
+.figures > * { min-width: 0; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: anywhere; }
+td { font-variant-numeric: tabular-nums; }
+td:first-child { overflow-wrap: normal; }
+"""
+THEME = """
+const dark = matchMedia("(prefers-color-scheme: dark)");
+function paint() {
+  const ink = dark.matches ? "#e8e8e8" : "#1a1a1a", line = dark.matches ? "#444444" : "#d8d8d8";
+  const colours = { "font.color": ink };
+  for (const axis of ["xaxis", "yaxis"]) {
+    colours[axis + ".gridcolor"] = line; colours[axis + ".zerolinecolor"] = line; colours[axis + ".color"] = ink;
+  }
+  document.querySelectorAll(".js-plotly-plot").forEach((plot) => {
+    Plotly.relayout(plot, colours); Plotly.Plots.resize(plot);
+  });
+}
+dark.addEventListener("change", paint); addEventListener("load", paint);
+"""
+STOPPED = {"": "ran to its end", "time": "time was up", "stopped": "stopped by hand"}
+
+
+def search_page(report: SearchFile) -> str:
+    """The whole page; the same report gives the same page."""
+    title = f"{report.strategy} on {report.task}: {report.removed:,} of {report.settings.max_removed:,} values removed"
+    body = "\n".join(_sections(report))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{STYLE}</style>
+<script>{plotly_script()}</script>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+<p>{escape(report.model)}, {report.basis} basis, {report.mode} removal. Losses are in nats per example;
+accuracies come with 95 % Wilson intervals. The search saw the train and the validation split, never the test split.</p>
+{body}
+<script>{THEME}</script>
+</body>
+</html>
+"""
+
+
+def _sections(report: SearchFile) -> Iterator[str]:
+    limited = "" if report.test_limit is None else f" (at most {report.test_limit:,} examples of it)"
+    beside = report.test.metric != "exact"
+    yield "<h2>Result</h2>"
+    yield _table(
+        ("", report.test.accuracy_name, *(("exact match",) if beside else ()), "loss per example"),
+        [
+            (
+                name,
+                _accuracy(one),
+                *((f"{100 * one.exact.accuracy:.1f} %" if one.exact else "unknown",) if beside else ()),
+                _with_stderr(one.loss, one.loss_stderr),
+            )
+            for name, one in (
+                (f"unpruned, test{limited}", report.baseline),
+                (f"mask, test{limited}", report.test),
+                ("mask, validation", report.validation),
+                ("mask, train", report.train),
+            )
+        ],
+    )
+    yield f"<p>{escape(_change(report.comparison))}</p>"
+    yield "<h2>On the way</h2>"
+    explained = explain_curve(_curve(report, "loss")[0], held_out(report, "loss"))
+    yield f"<p>{len(report.curve):,} masks were measured. {explained}</p>"
+    yield _figures(
+        search_curve(*_curve(report, measure), measure, held_out(report, measure), accuracy=report.test.accuracy_name)
+        for measure in ("loss", "accuracy")
+    )
+    yield from _controls(report)
+    yield from _damage(report.damage)
+    yield "<h2>What is removed</h2>"
+    yield _table(
+        ("matrix", "values", "indices"),
+        [(str(key), len(of), ", ".join(str(one.index) for one in of)) for key, of in report.mask.by_matrix.items()],
+    )
+    yield "<h2>How it was found</h2>"
+    yield _table(("", ""), _facts(report))
+
+
+def _curve(report: SearchFile, measure: str) -> tuple[list[Measured], Measured]:
+    budget = Budget(report.settings.max_removed, growth=report.settings.max_growth)
+
+    def measured(removed: int, train: Figures | None, validation: Figures, growth: float | None = None) -> Measured:
+        seen = None if train is None else getattr(train, measure)
+        return Measured(removed, seen, getattr(validation, measure), budget.allows(removed, growth))
+
+    points: tuple[Point, ...] = report.curve
+    chosen = measured(report.removed, report.train, report.validation)
+    return [measured(point.removed, point.train, point.validation, point.growth) for point in points], chosen
+
+
+def _controls(report: SearchFile) -> Iterator[str]:
+    yield "<h2>Controls: masks of the same size, chosen without the score</h2>"
+    if not report.controls:
+        yield "<p>None were drawn.</p>"
+        return
+    yield _figures(
+        search_controls(
+            {name: getattr(one, measure) for name, one in report.controls.items()},
+            getattr(report.test, measure), getattr(report.baseline, measure), measure,
+            accuracy=report.test.accuracy_name,
+        )
+        for measure in ("accuracy", "loss")
+    )  # fmt: skip
+    yield _table(
+        ("control", "draws", f"{report.test.accuracy_name}: median (range)", "beaten in accuracy", "beaten in loss"),
+        [
+            (name, one.draws, _range(one.accuracy), f"{one.percentile.accuracy:.0f} %", f"{one.percentile.loss:.0f} %")
+            for name, one in report.controls.items()
+        ],
+    )
+
+
+def _damage(damage: Damage | None) -> Iterator[str]:
+    yield "<h2>Damage elsewhere</h2>"
+    if damage is None:
+        yield "<p>It was not measured.</p>"
+        return
+    if damage.tasks:
+        yield _table(
+            ("task", "unpruned", "with the mask", "change"),
+            [
+                (
+                    f"{one.task}, {one.split}: {one.masked.accuracy_name}",
+                    _accuracy(one.baseline),
+                    _accuracy(one.masked),
+                    _change(one),
+                )
+                for one in damage.tasks
+            ],
+        )
+    if damage.text is not None:
+        before, after, growth = damage.text.baseline, damage.text.masked, damage.text.growth
+        low, high = (_number(bound, "+.1%") for bound in growth.interval)
+        then, now = (perplexity_text(one.perplexity, one.loss) for one in (before, after))
+        yield (
+            f"<p>Perplexity of {before.tokens:,} tokens of plain text: {then} unpruned, "
+            f"{now} with the mask, {_number(growth.value, '+.1%')} [{low}, {high}].</p>"
+        )
+
+
+def _facts(report: SearchFile) -> list[tuple[str, object]]:
+    settings = report.settings
+    limit = "all" if settings.limit is None else f"at most {settings.limit:,}"
+    seconds = "" if settings.max_seconds is None else f", {settings.max_seconds:g} seconds"
+    growth = "" if settings.max_growth is None else f", perplexity up by {100 * settings.max_growth:g} % at most"
+    return [
+        ("model", f"{report.model}, {report.model_digest}"),
+        ("task", f"{report.task}, {report.task_digest}"),
+        ("shots", report.shots),
+        ("template", "the task's own" if report.template is None else report.template),
+        *([("BOS token", report.bos)] if report.bos != "auto" else []),
+        *([("asked as", "a chat")] if report.chat else []),
+        *([("system message", report.system)] if report.system is not None else []),
+        ("seed", report.seed),
+        *([("strategy's options", json.dumps(settings.options))] if settings.options else []),
+        ("scorer", settings.scorer),
+        ("train examples", limit),
+        ("matrices", f"{len(settings.matrices):,}: {_few(settings.matrices)}"),
+        ("budget", f"{settings.max_removed:,} values{seconds}{growth}"),
+        ("end", STOPPED[report.stopped]),
+        ("cost", f"{report.forwards:,} forward passes of one example, {report.seconds:.1f} s"),
+        ("run on", f"{settings.device}, {settings.dtype}"),
+        ("mask", report.mask_digest),
+        ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
+    ]
+
+
+def _few(names: Sequence[str], most: int = 40) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _figures(figures: Iterator[Any]) -> str:
+    drawn = [
+        figure.to_html(
+            full_html=False, include_plotlyjs=False, config={**CONFIG, "responsive": True}, div_id=_name(figure)
+        )
+        for figure in figures
+    ]
+    return f'<div class="figures">{"".join(drawn)}</div>'
+
+
+def _name(figure: Any) -> str:
+    """A name that is the same for the same figure; plotly would draw lots."""
+    return "".join(character for character in figure.layout.title.text.lower() if character.isalpha())
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _accuracy(figures: Figures) -> str:
+    low, high = (_number(None if bound is None else 100 * bound, ".1f") for bound in figures.accuracy_interval)
+    return f"{100 * figures.accuracy:.1f} % [{low}, {high}] (n = {figures.n:,})"
+
+
+def _with_stderr(value: float | None, stderr: float | None) -> str:
+    return f"{_number(value, '.3f')} ± {_number(stderr, '.3f')}"
+
+
+def _change(compared: Compared) -> str:
+    test, change = compared.accuracy_test, compared.loss_change
+    interval: Interval = change.interval
+    low, high = (_number(bound, "+.3f") for bound in interval)
+    return (
+        f"wrong to right {test.repaired:,}, right to wrong {test.broken:,}, McNemar p = {test.p:.2g}; "
+        f"loss {_number(change.value, '+.3f')} nats, 95 % bootstrap interval [{low}, {high}]"
+    )
+
+
+def _range(shares: Sequence[float]) -> str:
+    return f"{100 * median(shares):.1f} % ({100 * min(shares):.1f} to {100 * max(shares):.1f})"
+
+
+def _number(value: float | None, style: str) -> str:
+    return "unknown" if value is None or not math.isfinite(value) else format(value, style)

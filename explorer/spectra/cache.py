@@ -1,0 +1,193 @@
+"""Decompositions of a model's matrices: in memory, then on disk, then computed."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from explorer.core.config import settings
+from explorer.core.errors import ModelError
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress
+from explorer.models import View
+from explorer.models.matrices import read_base
+from explorer.spectra.pack import Named
+from explorer.spectra.saver import Saver
+from explorer.spectra.store import SvdStore
+from explorer.spectra.svd import Decomposition, decompose_stack
+
+Notify = Callable[[str], None]
+
+_JOB_BYTES = 16 << 20  # weights decomposed between two reports of progress, and checked together when read again
+_RESOLUTION = 1000  # of progress
+
+
+def warn(message: str) -> None:
+    """Report a notice as a Python warning; pages and command line pass their own way instead."""
+    warnings.warn(message, stacklevel=3)
+
+
+class SvdCache:
+    """Decompositions of base weights: in memory (bounded), then on disk, then computed.
+
+    Args:
+        folder: where they are kept; None keeps them in memory only.
+        notify: told in one sentence, once each, that a file was damaged or that the folder cannot be used.
+        memory_bytes: bound on the decompositions kept in memory.
+    """
+
+    def __init__(self, folder: Path | None, notify: Notify = warn, memory_bytes: int = 1 << 30) -> None:
+        self._store = None if folder is None else SvdStore(folder, settings().cache_bytes)
+        self._notify = notify
+        self._told: set[str] = set()
+        self._memory_bytes = memory_bytes
+        self._memory: OrderedDict[tuple[str, MatrixKey], Decomposition] = OrderedDict()
+        self._memory_used = 0
+        self._lock = threading.Lock()
+
+    def get(self, view: View, key: MatrixKey) -> Decomposition:
+        """Decomposition of a matrix of the view's shared, unpruned model; `get_many` is faster for several.
+
+        Raises:
+            MatrixError: no such matrix.
+            ModelError: the matrix holds NaN or infinite weights.
+        """
+        return self.get_many(view, [key])[key]
+
+    def get_many(
+        self, view: View, keys: Sequence[MatrixKey], progress: Progress | None = None
+    ) -> dict[MatrixKey, Decomposition]:
+        """Decompositions of several matrices of the view's shared, unpruned model, in the order of `keys`.
+
+        Missing ones are computed shape by shape and saved while the next are computed. What was computed before
+        `progress` raised `Stopped`, or before an error, is kept.
+
+        Raises:
+            MatrixError: no such matrix.
+            ModelError: a matrix holds NaN or infinite weights.
+        """
+        owner = _owner(view)
+        with self._lock:
+            found = {key: self._memory[owner, key] for key in keys if (owner, key) in self._memory}
+            for key in found:
+                self._memory.move_to_end((owner, key))
+        missing = [key for key in keys if key not in found]
+        if missing:
+            fresh = self._from_disk_or_new(view, owner, missing, progress)
+            self._remember(owner, fresh)  # neighbours on disk among them
+            found |= fresh
+        return {key: found[key] for key in keys}
+
+    def missing(self, view: View, keys: Sequence[MatrixKey]) -> tuple[MatrixKey, ...]:
+        """Those of `keys` that are neither in memory nor on disk, in order; none without a disk to put them on.
+
+        `get_many` of them before a loop that gets one after the other keeps them in few files. Nothing is read but
+        headers, so this holds no memory.
+        """
+        store, owner = self._store, _owner(view)
+        if store is None:
+            return ()
+        with self._lock:
+            unknown = [key for key in keys if (owner, key) not in self._memory]
+        kept = store.known(owner, [str(key) for key in unknown])
+        return tuple(key for key in unknown if str(key) not in kept)
+
+    def _from_disk_or_new(
+        self, view: View, owner: str, keys: Sequence[MatrixKey], progress: Progress | None
+    ) -> dict[MatrixKey, Decomposition]:
+        store = self._store  # read once: another thread may give the store up meanwhile
+        found = {} if store is None else self._find(store, owner, keys)
+        weights = {key: read_base(view, key).detach() for key in keys if key not in found}
+        if not weights:
+            return found
+        saver = Saver(store, owner, self._give_up)
+        try:
+            for stack in _computed(weights, progress):
+                saver.add(stack)
+        finally:
+            saver.close()
+        return found | {key: saver.found[str(key)] for key in weights}
+
+    def _find(self, store: SvdStore, owner: str, keys: Sequence[MatrixKey]) -> dict[MatrixKey, Decomposition]:
+        names = {str(key): key for key in keys}
+        stored, damaged = store.find(owner, tuple(names))
+        names |= {name: MatrixKey.parse(name) for name in stored.keys() - names.keys()}
+        if damaged:
+            self._tell("damaged", "Cached decompositions were damaged: what is missing now is computed again.")
+        return {names[name]: decomposition for name, decomposition in stored.items()}
+
+    def _remember(self, owner: str, fresh: dict[MatrixKey, Decomposition]) -> None:
+        with self._lock:
+            for key, decomposition in fresh.items():
+                if (owner, key) not in self._memory:  # another thread may have been faster
+                    self._memory[owner, key] = decomposition
+                    self._memory_used += _size(decomposition)
+            while len(self._memory) > 1 and self._memory_used > self._memory_bytes:
+                self._memory_used -= _size(self._memory.popitem(last=False)[1])
+
+    def _give_up(self, store: SvdStore, error: OSError | SafetensorError) -> None:
+        self._store = None
+        reason = getattr(error, "strerror", None) or error
+        self._tell("disk", f"Decompositions cannot be kept in {store.folder} ({reason}); working without that cache.")
+
+    def _tell(self, what: str, message: str) -> None:
+        """One notice of a sort, not one per matrix or thread."""
+        with self._lock:
+            first = what not in self._told
+            self._told.add(what)
+        if first:
+            self._notify(message)
+
+
+def default_store() -> SvdStore:
+    """The folder of decompositions in the settings' cache folder."""
+    return SvdStore(settings().cache_dir / "svd", settings().cache_bytes)
+
+
+def default_cache(notify: Notify = warn) -> SvdCache:
+    """Decompositions kept in the settings' cache folder."""
+    return SvdCache(default_store().folder, notify)
+
+
+def _computed(weights: dict[MatrixKey, Tensor], progress: Progress | None) -> Iterator[Named]:
+    """Decompose matrices of one shape and type together, telling progress by the arithmetic done."""
+    jobs = _jobs(weights)
+    costs = [len(job) * max(shape) * min(shape) ** 2 for job in jobs for shape in [weights[job[0]].shape]]
+    for i, job in enumerate(jobs):
+        if progress is not None:
+            progress(round(_RESOLUTION * sum(costs[:i]) / sum(costs)), _RESOLUTION)
+        try:
+            stack = decompose_stack([weights[key] for key in job])
+        except ValueError as error:
+            bad = next(key for key in job if not bool(torch.isfinite(weights[key]).all()))
+            raise ModelError(f"{bad} cannot be decomposed: {error}; check the model's files.") from None
+        yield Named(tuple(str(key) for key in job), stack)
+    if progress is not None:
+        progress(_RESOLUTION, _RESOLUTION)
+
+
+def _jobs(weights: dict[MatrixKey, Tensor]) -> list[list[MatrixKey]]:
+    """The matrices in groups of one shape and type, of at most `_JOB_BYTES` unless a single one is larger."""
+    alike: dict[object, list[MatrixKey]] = {}
+    for key, W in weights.items():
+        alike.setdefault((W.shape, W.dtype), []).append(key)
+    jobs = []
+    for keys in alike.values():
+        size = max(1, _JOB_BYTES // weights[keys[0]].nbytes)
+        jobs += [keys[start : start + size] for start in range(0, len(keys), size)]
+    return jobs
+
+
+def _size(decomposition: Decomposition) -> int:
+    return decomposition.u.nbytes + decomposition.s.nbytes + decomposition.vh.nbytes
+
+
+def _owner(view: View) -> str:
+    return view.model.matrices
