@@ -11,18 +11,11 @@ import streamlit as st
 # An icon of our own: the browser would fetch a named one from another host.
 st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 with st.spinner("Starting the engine"):
-    from explorer.ui import (
-        background,
-        browser_history,
-        cached,
-        figures,
-        links,
-        measures,
-        pages,
-        presence,
-        reconnect,
-        sidebar,
-    )
+    from explorer.ui.components import figures
+    from explorer.ui.jobs import background, cached
+    from explorer.ui.prune import measures
+    from explorer.ui.session import browser_history, links, presence, reconnect
+    from explorer.ui.shell import pages, sidebar
 
 page = pages.navigate()
 with pages.sentences():

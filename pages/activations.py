@@ -7,9 +7,11 @@ from explorer.masks.activations import answer_lens
 from explorer.measure.tokens import encode_for, token_texts, words_notice
 from explorer.plots import style
 from explorer.tasks import Example
-from explorer.ui import figures, links, pages, recipes, session, share, words, work
-from explorer.ui.inside import TOP, choose_example, choose_head, heads, wrote
-from explorer.ui.tabs import tabs
+from explorer.ui.bench.inside import TOP, choose_example, choose_head, heads, wrote
+from explorer.ui.components import figures, words
+from explorer.ui.session import links, session, work
+from explorer.ui.session.tabs import tabs
+from explorer.ui.shell import pages, recipes, share
 
 SHOWN_TOKENS, MOST_LETTERS = 80, 20_000
 _PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)

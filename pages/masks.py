@@ -4,7 +4,9 @@ import streamlit as st
 
 from explorer.masks.belonging import names
 from explorer.masks.library import Library
-from explorer.ui import guide, mask_actions, mask_compare, mask_library, mask_transfer, pages, session
+from explorer.ui.masks import actions, compare, saved, transfer
+from explorer.ui.session import guide, session
+from explorer.ui.shell import pages
 
 pages.require_entry()
 bench = session.current()
@@ -12,8 +14,8 @@ bench = session.current()
 pages.heading("Masks")
 library = Library.default()
 known = library.list()
-mask_library.save_current(bench, library, known)
-mask_library.messages(library, known)
+saved.save_current(bench, library, known)
+saved.messages(library, known)
 
 own = names(bench.model)
 of_model = [entry for entry in known.entries if entry.mask.model.digest in own]
@@ -29,18 +31,18 @@ if not entries:
     )
     pages.end()
 
-chosen = mask_library.table(bench, entries)
+chosen = saved.table(bench, entries)
 if not chosen:
     guide.explain("Select a row to open, rename, export or delete it; select two or more to compare and combine them.")
 elif len(chosen) == 1:
     entry = chosen[0]
-    mask_actions.one(bench, library, entry)
-    mask_compare.two(bench, mask_compare.beside(bench, entry.mask), (entry.name, entry.mask))
+    actions.one(bench, library, entry)
+    compare.two(bench, compare.beside(bench, entry.mask), (entry.name, entry.mask))
     if entry.mask.model.digest in own:
-        mask_compare.elsewhere(bench, entry.name, entry.mask)
-    mask_transfer.draw(bench, library, known, entry)
+        compare.elsewhere(bench, entry.name, entry.mask)
+    transfer.draw(bench, library, known, entry)
 else:
-    mask_actions.several(bench, library, chosen)
-    mask_compare.two(bench, *((entry.name, entry.mask) for entry in chosen[:2]))
+    actions.several(bench, library, chosen)
+    compare.two(bench, *((entry.name, entry.mask) for entry in chosen[:2]))
     if len(chosen) > 2:
         st.caption("The first two selected masks are compared.")

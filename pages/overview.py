@@ -4,7 +4,11 @@ import pandas as pd
 import streamlit as st
 
 from explorer.measure.tokens import encode_for, token_texts
-from explorer.ui import guide, pages, score_map, session, spectra, tour, words, work
+from explorer.ui.bench import chart_data, score_map
+from explorer.ui.components import words
+from explorer.ui.overview import tour
+from explorer.ui.session import guide, session, work
+from explorer.ui.shell import pages
 
 SAMPLE = 5
 
@@ -42,7 +46,7 @@ with left:
             "parameters": f"{model.parameters_count:,}",
             "layers": str(config.n_layers),
             "heads": heads,
-            "kinds of matrix": ", ".join(dict.fromkeys(str(key.kind) for key in spectra.every_key(bench))),
+            "kinds of matrix": ", ".join(dict.fromkeys(str(key.kind) for key in chart_data.every_key(bench))),
             "basis": model.basis,
             "type": model.dtype,
             "fidelity": model.fidelity.words(),

@@ -3,25 +3,13 @@
 import streamlit as st
 
 from explorer.core.keys import MatrixKey
-from explorer.ui import (
-    consequences,
-    links,
-    matrix_steps,
-    measured,
-    measures,
-    pages,
-    painting,
-    recipes,
-    removing,
-    session,
-    share,
-    spectra,
-    words,
-    work,
-    workbench,
-)
-from explorer.ui.inside import inside
-from explorer.ui.tabs import tabs
+from explorer.ui.bench import chart_data, measured, painting, workbench
+from explorer.ui.bench.inside import inside
+from explorer.ui.components import matrix_steps, words
+from explorer.ui.prune import consequences, measures, removing
+from explorer.ui.session import links, session, work
+from explorer.ui.session.tabs import tabs
+from explorer.ui.shell import pages, recipes, share
 
 pages.require_entry()
 bench = session.current()
@@ -29,7 +17,7 @@ bench = session.current()
 panel = measures.panel(bench)
 scores = panel.found.scores
 
-keys = spectra.scored_keys(bench)
+keys = chart_data.scored_keys(bench)
 worst = scores.ranking()[0][1] if scores is not None else keys[0]
 plot_key = f"matrices-{bench.model.digest[7:15]}-{bench.kinds}-{bench.per_head}-{scores is None}"
 if scores is not None and (asked := links.asked_matrices("plot", set(map(str, keys)))) is not None:

@@ -3,8 +3,11 @@
 import streamlit as st
 
 from explorer.masks.apply import empty_mask
-from explorer.ui import opening, pages, score_check, score_map, score_rows, score_table, session, work
-from explorer.ui.measured import Measured, line, sample_and_split
+from explorer.ui.bench import opening, score_map
+from explorer.ui.bench.measured import Measured, line, sample_and_split
+from explorer.ui.scores import agreement, ranking, value_rows
+from explorer.ui.session import session, work
+from explorer.ui.shell import pages
 
 OFFENDERS = 50
 
@@ -17,8 +20,8 @@ with status:
     sample, whole = sample_and_split(bench)
 with st.container(horizontal=True, vertical_alignment="center"):
     every = score_map.choose_every(bench)
-    resamples, mask = score_table.choose_scores(bench)
-    score_table.code(bench, every=every, resamples=resamples, at_mask=mask is not None)
+    resamples, mask = ranking.choose_scores(bench)
+    ranking.code(bench, every=every, resamples=resamples, at_mask=mask is not None)
     state_box = st.container(width="content")
 with status:
     scores = work.ranked(bench, every=every, bootstrap=resamples if mask is None else 0)
@@ -33,9 +36,9 @@ if scores is None or (mask is not None and at_mask is None):
 
 state = empty_mask(bench.model, bench.mode) if mask is None else mask  # without the mask's gain: scores are of removal
 with status:
-    measured = score_check.measured(bench, scores, state)
-table = score_rows.rows(scores, bench.mask, measured, at_mask)
-shown = score_table.choose_filters(table).of(table)
+    measured = agreement.measured(bench, scores, state)
+table = value_rows.rows(scores, bench.mask, measured, at_mask)
+shown = ranking.choose_filters(table).of(table)
 if shown.empty:
     st.info("No value passes these filters: choose fewer of them.")
     pages.end()
@@ -43,18 +46,18 @@ if shown.empty:
 left, right = st.columns([3, 2])
 with left:
     buttons = st.container()
-    chosen = score_table.ranking(shown, len(table))
+    chosen = ranking.ranking(shown, len(table))
 with right:
     ask = st.container()
-    chosen += score_check.compare(shown)
+    chosen += agreement.compare(shown)
 
-offenders = score_rows.offenders(shown, OFFENDERS)
+offenders = value_rows.offenders(shown, OFFENDERS)
 if len(offenders):
     with left:
         st.subheader("Furthest off", divider="gray", anchor=False)
-        chosen += score_table.worst(offenders)
+        chosen += ranking.worst(offenders)
 chosen = tuple(dict.fromkeys(chosen))
 with buttons:
-    score_table.actions(bench, scores if at_mask is None else at_mask, chosen)
+    ranking.actions(bench, scores if at_mask is None else at_mask, chosen)
 with ask:
-    score_check.ask(bench, shown, chosen, state, scores.n)
+    agreement.ask(bench, shown, chosen, state, scores.n)

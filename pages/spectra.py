@@ -5,41 +5,31 @@ import streamlit as st
 from explorer.core.keys import AnyKey, MatrixKey, parse_key
 from explorer.plots import style
 from explorer.spectra.measures import QUANTILES, cumulative_energy
-from explorer.ui import (
-    figures,
-    links,
-    matrix_steps,
-    measure_tables,
-    model_changes,
-    pages,
-    readouts,
-    recipes,
-    second_model,
-    session,
-    share,
-    spectra,
-    work,
-)
-from explorer.ui.spectrum_chart import spectrum_chart
+from explorer.ui.bench import chart_data, second_model
+from explorer.ui.components import figures, matrix_steps
+from explorer.ui.components.spectrum_chart import spectrum_chart
+from explorer.ui.session import links, session, work
+from explorer.ui.shell import pages, recipes, share
+from explorer.ui.spectra import measure_tables, model_changes, readouts
 
 pages.require_entry()
 bench = session.current()
 
 status = pages.heading("Spectra")
-matrices = spectra.every_key(bench)
-keys: tuple[AnyKey, ...] = (*matrices, *spectra.every_product(bench))
+matrices = chart_data.every_key(bench)
+keys: tuple[AnyKey, ...] = (*matrices, *chart_data.every_product(bench))
 with status:
     ranked = work.scores(bench)
 start = ranked.ranking()[0][1] if ranked is not None else matrices[0]
 *boxes, compare = st.columns([0.9, 4, 1.1, 2.2])
 links.show_asked_matrices(bench.model.digest, keys, start, scored=ranked is not None)
-first = spectra.choose_matrix(keys, start, boxes)
+first = chart_data.choose_matrix(keys, start, boxes)
 others = compare.multiselect(
     "Compare with",
     [str(key) for key in keys],
     persist_state="session",
     key=links.compare_key(bench.model.digest),
-    max_selections=spectra.MOST_OTHERS,
+    max_selections=chart_data.MOST_OTHERS,
     placeholder="Type to search, such as L3.K.H1",
     help="Further matrices, stacked or per head, and products QK and OV: drawn together, and measured side by side.",
 )
@@ -52,16 +42,16 @@ with status:
     scores = work.scores(bench, scorable) if scorable else None
 with st.container(horizontal=True, vertical_alignment="bottom"):
     matrix_steps.buttons(
-        keys, lambda: spectra.chosen_matrix(keys), spectra.show_matrix, what="of the model, layer by layer"
+        keys, lambda: chart_data.chosen_matrix(keys), chart_data.show_matrix, what="of the model, layer by layer"
     )
-    y, log_y = spectra.choose_axis(("spectra-y", "spectra-log"), scored=scores is not None)
+    y, log_y = chart_data.choose_axis(("spectra-y", "spectra-log"), scored=scores is not None)
     share.copy("spectra", bench, lambda: [recipes.spectra(share.setting(bench, unpruned=True), selected)])
-    spectra.choose_layers(keys, first, links.compare_key(bench.model.digest))
+    chart_data.choose_layers(keys, first, links.compare_key(bench.model.digest))
     against = second_model.choose()
 other = second_model.bench_of(bench, against) if against else None
 common = second_model.common(bench, other, selected) if other is not None else None
 with status:
-    shown = spectra.series(bench, selected, scores, edges=True)
+    shown = chart_data.series(bench, selected, scores, edges=True)
 if shown is None:
     pages.end()
 decompositions = [found for key in selected if (found := work.decomposition(bench, key)) is not None]

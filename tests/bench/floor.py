@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
+from explorer.ui.components.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 
 st.set_page_config(layout="wide")
 N = int(st.query_params.get("n", "32"))

@@ -18,8 +18,8 @@ from explorer.measure.evaluate import evaluate
 from explorer.models import Model
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
-from explorer.ui import words
-from explorer.ui.task_choice import UPLOADED
+from explorer.ui.components import words
+from explorer.ui.shell.task_choice import UPLOADED
 from tests.browser import chart
 from tests.browser.conftest import ROOT, open_app, wait_until_idle
 

@@ -20,9 +20,9 @@ from streamlit.runtime.app_session import AppSession
 
 import explorer
 from explorer.core.files import write_text
-from explorer.ui import cached
-from explorer.ui.history import Lines
-from explorer.ui.session import Bench
+from explorer.ui.jobs import cached
+from explorer.ui.session.history import Lines
+from explorer.ui.session.session import Bench
 
 EVERY = 0.1  # seconds
 COUNTED = (AppSession, Bench, Lines)

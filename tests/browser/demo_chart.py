@@ -7,7 +7,7 @@ import time
 import numpy as np
 import streamlit as st
 
-from explorer.ui.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
+from explorer.ui.components.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 
 st.set_page_config(layout="wide")
 query = st.query_params

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from explorer.core.files import write_json
 from explorer.models import Model, load
 from explorer.tasks import Task, load_task, parse
-from explorer.ui.task_files import TaskFile, TaskFiles
+from explorer.ui.shell.task_files import TaskFile, TaskFiles
 from tests import tiny
 
 ROWS = [

@@ -11,7 +11,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from explorer.masks.mask import load_mask
 from explorer.models import Model
 from explorer.spectra.cache import SvdCache
-from explorer.ui import ticker
+from explorer.ui.components import ticker
 from tests.bench import latency
 from tests.browser import app, chart
 from tests.browser.conftest import StartServer, open_app

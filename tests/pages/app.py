@@ -23,7 +23,7 @@ from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
-from explorer.ui.task_choice import UPLOADED
+from explorer.ui.shell.task_choice import UPLOADED
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 SECONDS = 120.0

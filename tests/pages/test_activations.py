@@ -14,7 +14,7 @@ from explorer.attribution import Scores
 from explorer.masks.activations import Contrast, read_prompt, written
 from explorer.masks.apply import apply
 from explorer.tasks import load_task
-from explorer.ui import inside
+from explorer.ui.bench import inside
 from tests.pages.app import Engine, captions, click, go, open_page, prompt_box, sentences, settled
 
 TASK = load_task("int-mult")

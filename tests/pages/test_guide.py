@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.ui import guide
-from explorer.ui.share import links
+from explorer.ui.session import guide
+from explorer.ui.shell.share import links
 from tests.pages.app import captions, go, open_page, settled
 
 EXPLAINED = {

@@ -12,7 +12,9 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.core.errors import TaskError
 from explorer.masks.library import Library
-from explorer.ui import cached, mask_work, work
+from explorer.ui.jobs import cached
+from explorer.ui.masks import outcomes
+from explorer.ui.session import work
 from tests.pages.app import APP, SECONDS, Engine, click, figures, go, mask_in, open_page, sentences, settled
 from tests.pages.slow import SOON, Slow
 from tests.pages.test_masks import select
@@ -142,7 +144,7 @@ def test_what_failed_for_one_reason_starts_again_together(engine: Engine, monkey
         raise TaskError("the tokenizer does not know all of '1 x 2'.")
 
     with monkeypatch.context() as broken:
-        broken.setattr(mask_work, "evaluate", fail)
+        broken.setattr(outcomes, "evaluate", fail)
         app = select(open_page("Masks"), 0, 1)
         assert sentences(app) == ["the tokenizer does not know all of '1 x 2'."]
     (again,) = again_buttons(app)

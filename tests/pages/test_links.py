@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.core.keys import Kind
 from explorer.models import sources
-from explorer.ui import session
+from explorer.ui.session import session
 from tests import tiny
 from tests.commands import run
 from tests.pages.app import (

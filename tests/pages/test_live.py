@@ -18,7 +18,9 @@ from explorer.measure.metrics import paired_difference, wilson_interval
 from explorer.measure.paired import mcnemar
 from explorer.search.curve import stops
 from explorer.tasks import load_task, parse
-from explorer.ui import cached, words, work
+from explorer.ui.components import words
+from explorer.ui.jobs import cached
+from explorer.ui.session import work
 from tests.pages.app import (
     Engine,
     captions,

@@ -20,8 +20,8 @@ from explorer.masks.library import ABOUT, Library, id_of
 from explorer.masks.links import INLINE, link_text
 from explorer.masks.mask import Mask, load_mask
 from explorer.measure.paired import mcnemar
-from explorer.ui import words
-from explorer.ui.history import Lines
+from explorer.ui.components import words
+from explorer.ui.session.history import Lines
 from tests.pages.app import (
     APP,
     Engine,

@@ -13,10 +13,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.masks.mask import Mask
-from explorer.ui import cached
-from explorer.ui.removing import GAINS
-from explorer.ui.sidebar import MODES
-from explorer.ui.task_choice import UPLOADED
+from explorer.ui.jobs import cached
+from explorer.ui.prune.removing import GAINS
+from explorer.ui.shell.sidebar import MODES
+from explorer.ui.shell.task_choice import UPLOADED
 from tests import tiny
 from tests.pages.app import APP, PAGES, SECONDS
 

@@ -12,7 +12,7 @@ from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.mask import Mask, Mode
 from explorer.models import Model
 from explorer.tasks import load_task
-from explorer.ui import words
+from explorer.ui.components import words
 from tests.pages.app import (
     Engine,
     captions,

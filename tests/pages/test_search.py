@@ -26,7 +26,9 @@ from explorer.search.paper import paper
 from explorer.search.problem import Problem
 from explorer.search.report import Report, search
 from explorer.tasks import load_task
-from explorer.ui import cached, searching, words
+from explorer.ui.components import words
+from explorer.ui.jobs import cached
+from explorer.ui.session import searching
 from tests import commands, tiny
 from tests.pages.app import (
     Engine,

@@ -14,7 +14,7 @@ from explorer.core.keys import MatrixKey, parse_key
 from explorer.models import load
 from explorer.spectra.measures import summarise
 from explorer.spectra.model_diff import compare_matrix
-from explorer.ui.cached import runner
+from explorer.ui.jobs.cached import runner
 from tests import tiny
 from tests.commands import run
 from tests.pages.app import (

@@ -17,8 +17,9 @@ from explorer.export import EXPORTS
 from explorer.masks.mask import MAX_BYTES, Mask
 from explorer.models import Model
 from explorer.tasks import Example, Task, load_task, parse_jsonl
-from explorer.ui import cached, words
-from explorer.ui.task_choice import UPLOADED
+from explorer.ui.components import words
+from explorer.ui.jobs import cached
+from explorer.ui.shell.task_choice import UPLOADED
 from tests import tiny
 from tests.pages.app import (
     APP,

@@ -14,8 +14,9 @@ from streamlit.testing.v1 import AppTest
 from explorer import tasks
 from explorer.core.errors import TaskError
 from explorer.tasks import superglue
-from explorer.ui import cached, task_reading
-from explorer.ui.task_choice import READING_HINT
+from explorer.ui.jobs import cached
+from explorer.ui.shell import task_reading
+from explorer.ui.shell.task_choice import READING_HINT
 from tests.pages.app import SECONDS, captions, open_page, plain, sentences, settled, upload_task
 
 LINES = [json.dumps({"prompt": f"{i} x {j} =", "answer": f" {i * j}"}) for i in range(2, 8) for j in range(2, 8)]

@@ -22,7 +22,7 @@ from explorer.models.matrices import kinds, matrices
 from explorer.spectra.circuits import circuits, decompose_circuit
 from explorer.spectra.measures import blocks, cumulative_energy, null_from, summarise
 from explorer.tasks import load_task
-from explorer.ui import words
+from explorer.ui.components import words
 from tests.pages.app import PAGES, Engine, choose, click, go, mask_in, open_page, plain, prompt_box, sentences, settled
 
 

@@ -32,7 +32,7 @@ from explorer.search.report import search
 from explorer.search.report_file import as_file
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task, load_task, with_metric
-from explorer.ui import tour
+from explorer.ui.overview import tour
 from tests import plain
 from tests.commands import refused, report, run
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from explorer.core.progress import Progress
-from explorer.ui import cached
-from explorer.ui.jobs import JobRunner, Key, State
+from explorer.ui.jobs import cached
+from explorer.ui.jobs.runner import JobRunner, Key, State
 
 SECONDS = 10.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from explorer.core.keys import MatrixKey
 from explorer.measure.metrics import Mean
-from explorer.ui.effects_seen import EffectsSeen
+from explorer.ui.jobs.effects_seen import EffectsSeen
 
 Q, K = MatrixKey.parse("L0.Q.H0"), MatrixKey.parse("L0.K.H0")
 

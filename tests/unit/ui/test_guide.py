@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explorer.plots import style
-from explorer.ui.guide import MARKS, legend
+from explorer.ui.session.guide import MARKS, legend
 
 
 def test_every_state_has_a_mark_of_its_own() -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from explorer.core.errors import MaskError
 from explorer.masks.mask import Mask, ModelIdentity, Removed
-from explorer.ui import history as module
-from explorer.ui.history import FORKS, History, Lines, Step, change_text
+from explorer.ui.session import history as module
+from explorer.ui.session.history import FORKS, History, Lines, Step, change_text
 
 IDENTITY = ModelIdentity(source="m", digest="sha256:" + "0" * 64)
 

@@ -14,7 +14,7 @@ import pytest
 
 from explorer.core.errors import TaskError
 from explorer.core.progress import Progress
-from explorer.ui.jobs import Job, JobRunner, State
+from explorer.ui.jobs.runner import Job, JobRunner, State
 
 SOON = 10.0
 
@@ -51,7 +51,7 @@ class Steps:
 
 def test_progress_and_result_are_seen_from_outside(runner: JobRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 100.0
-    monkeypatch.setattr("explorer.ui.jobs.time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr("explorer.ui.jobs.runner.time", SimpleNamespace(monotonic=lambda: clock))
     work = Steps(4)
     job = runner.submit(("a", 1), "Working", work)
     wait_until(lambda: job.state is State.RUNNING)
@@ -221,7 +221,7 @@ def test_closing_stops_what_runs_and_what_waits() -> None:
 def test_work_under_way_does_not_hold_up_the_end_of_the_process() -> None:
     program = """
 import threading, time
-from explorer.ui.jobs import JobRunner
+from explorer.ui.jobs.runner import JobRunner
 
 began = threading.Event()
 

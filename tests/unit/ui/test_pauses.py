@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from explorer.ui import pauses
+from explorer.ui.jobs import pauses
 
 
 @pytest.fixture(autouse=True)

@@ -46,8 +46,8 @@ from explorer.spectra.cache import SvdCache
 from explorer.spectra.circuits import decompose_circuit
 from explorer.spectra.model_diff import compare_matrix
 from explorer.tasks import load_task
-from explorer.ui import recipes
-from explorer.ui.recipes import RECIPES, Recipe, Setting, is_file_task
+from explorer.ui.shell import recipes
+from explorer.ui.shell.recipes import RECIPES, Recipe, Setting, is_file_task
 from tests import tiny
 from tests.commands import run as run_command
 from tests.siblings import tuned_bundled

@@ -14,8 +14,8 @@ from explorer.masks.activations import read_prompt
 from explorer.measure.evaluate import evaluate
 from explorer.models import load
 from explorer.tasks import Framing, load_task
-from explorer.ui import recipes
-from explorer.ui.recipes import Recipe, Setting
+from explorer.ui.shell import recipes
+from explorer.ui.shell.recipes import Recipe, Setting
 from tests.commands import run
 from tests.unit.test_cli_framing import chatting, file
 

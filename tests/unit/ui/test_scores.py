@@ -14,10 +14,10 @@ from explorer.attribution import MatrixScores, Scores
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.mask import Mask, ModelIdentity, Removed
 from explorer.measure.metrics import Mean
-from explorer.ui import score_cells
-from explorer.ui.score_cells import cells
-from explorer.ui.score_map import clicked
-from explorer.ui.score_rows import Filters, agreement, measured, offenders, rows, spread, values
+from explorer.ui.bench import score_cells
+from explorer.ui.bench.score_cells import cells
+from explorer.ui.bench.score_map import clicked
+from explorer.ui.scores.value_rows import Filters, agreement, measured, offenders, rows, spread, values
 
 KEYS = [MatrixKey.parse(text) for text in ("L1.OUT", "L0.Q.H1", "L0.Q.H0", "L0.K.H0", "L1.Q.H0", "L1.Q.H1")]
 EMPTY = Mask(model=ModelIdentity(source="m", digest="sha256:" + "0" * 64))

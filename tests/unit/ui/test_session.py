@@ -17,10 +17,11 @@ from explorer.core.config import settings
 from explorer.core.errors import MaskError
 from explorer.masks.mask import Mask, ModelIdentity, Removed
 from explorer.models import Model
-from explorer.ui import autosave, mask_panel, session
-from explorer.ui.history import History, Lines
-from explorer.ui.notices import Notices
-from explorer.ui.spectrum_chart import chart
+from explorer.ui.components.notices import Notices
+from explorer.ui.components.spectrum_chart import chart
+from explorer.ui.session import autosave, session
+from explorer.ui.session.history import History, Lines
+from explorer.ui.shell import mask_panel
 
 DIGEST = "sha256:" + "a1" * 32
 WEIGHTS = "sha256:" + "c3" * 32

@@ -9,7 +9,7 @@ from explorer.attribution import MatrixScores, Scores
 from explorer.core.errors import MaskError
 from explorer.core.keys import MatrixKey
 from explorer.masks.mask import Mask, ModelIdentity, Removed
-from explorer.ui.spectra import with_removed
+from explorer.ui.bench.chart_data import with_removed
 
 IDENTITY = ModelIdentity(source="m", digest="sha256:" + "0" * 64)
 Q, K = MatrixKey.parse("L0.Q.H0"), MatrixKey.parse("L0.K.H1")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.ui.spectrum_chart import Pick, PickLog, Series, apply_picks, spectrum_chart
-from explorer.ui.spectrum_chart.payload import describe, held_by_browser
-from explorer.ui.spectrum_chart.plotly_js import ensure_plotly_js
+from explorer.ui.components.spectrum_chart import Pick, PickLog, Series, apply_picks, spectrum_chart
+from explorer.ui.components.spectrum_chart.payload import describe, held_by_browser
+from explorer.ui.components.spectrum_chart.plotly_js import ensure_plotly_js
 from tests.picks import send_pick
 
 
@@ -182,7 +182,7 @@ def page_with_callback() -> None:
     import numpy as np
     import streamlit as st
 
-    from explorer.ui.spectrum_chart import Series, apply_picks, spectrum_chart
+    from explorer.ui.components.spectrum_chart import Series, apply_picks, spectrum_chart
 
     def series() -> list[Series]:
         removed = frozenset(st.session_state.get("removed", ()))

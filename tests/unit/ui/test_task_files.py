@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from explorer.core.errors import TaskError
-from explorer.ui.task_files import ID_LETTERS, TaskFile, TaskFiles, safe_name
+from explorer.ui.shell.task_files import ID_LETTERS, TaskFile, TaskFiles, safe_name
 
 
 @pytest.fixture

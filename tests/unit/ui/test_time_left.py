@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from explorer.ui.time_left import TimeLeft
+from explorer.ui.jobs.time_left import TimeLeft
 
 
 def told(

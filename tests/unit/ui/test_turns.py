@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from explorer.ui.turns import Turns
+from explorer.ui.jobs.turns import Turns
 
 
 def take(turns: Turns[str], count: int) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from explorer.core.config import settings
-from explorer.ui import used_models
+from explorer.ui.session import used_models
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from explorer.measure.evaluate import Evaluation
 from explorer.measure.metrics import Mean
 from explorer.tasks import Example
-from explorer.ui import words
+from explorer.ui.components import words
 
 
 def test_percent_and_points() -> None:

@@ -1,0 +1,130 @@
+"""A second model on the Spectra page, such as a fine-tune of the session's: choosing it, its bench, what differs.
+
+Nothing of it is ever masked or changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import streamlit as st
+
+from explorer.core.errors import MatrixError
+from explorer.core.keys import AnyKey
+from explorer.core.progress import Progress, track
+from explorer.masks.apply import empty_mask
+from explorer.models import NAMED, ViewPool, available, load
+from explorer.spectra.comparison import SpectrumDiff
+from explorer.spectra.model_diff import check_both, check_shapes, compare_matrix
+from explorer.ui.bench import chart_data
+from explorer.ui.components import words
+from explorer.ui.components.spectrum_chart import Series
+from explorer.ui.jobs.cached import compute
+from explorer.ui.session import links, used_models, work
+from explorer.ui.session.session import Bench
+from explorer.ui.shell.model_choice import agree, agreed, fetch
+
+AGAINST = "against"
+
+
+def choose() -> str:
+    """The second model's name, or an empty text for none; the URL keeps it."""
+    if (asked := links.asked(AGAINST)) is not None:
+        st.session_state[AGAINST] = asked or None
+
+    def choose_it() -> None:
+        agree(str(st.session_state[AGAINST] or "").strip())
+
+    chosen = st.selectbox(
+        "Second model",
+        list(NAMED),
+        index=None,
+        key=AGAINST,
+        accept_new_options=True,
+        persist_state="session",
+        on_change=choose_it,
+        placeholder="None: pick or type one",
+        help="Such as a fine-tune of this model, to see what it changed: a name, a Hugging Face hub id, the path of a "
+        "model folder, or the path of a .gguf file. It is only looked at.",
+    )
+    name = str(chosen or "").strip()
+    links.keep(AGAINST, name, "")
+    return name
+
+
+def bench_of(bench: Bench, name: str) -> Bench | None:
+    """The bench with the second model, unpruned, in place of the session's; None while it cannot be had."""
+    if not agreed(name, "load-linked-second"):
+        return None
+    if name in NAMED and not available(name) and not fetch(name, "fetch-second"):
+        return None
+    views = _views(name, bench.model.basis)
+    if views is None:
+        return None
+    return replace(bench, model=views.model, views=views, mask=empty_mask(views.model))
+
+
+def _views(name: str, basis: str) -> ViewPool | None:
+    """Views of the model that the session's own is compared with.
+
+    It is kept apart from those of `loaded`, so that comparing never makes a session load its own model again. A model
+    that is held as either is not loaded twice.
+    """
+
+    def load_it(progress: Progress) -> ViewPool:
+        own = work.held(("model", name, basis))
+        model = load(name, basis=basis, progress=progress) if own is None else own
+        used_models.note(name)
+        return ViewPool(model)
+
+    return cast("ViewPool | None", compute(("second", name, basis), f"Loading {name}", load_it))
+
+
+@dataclass(frozen=True)
+class Common:
+    """Which of some matrices both models have (`shared`), and in one shape (`alike`); `problems` says why not."""
+
+    shared: tuple[AnyKey, ...]
+    alike: tuple[AnyKey, ...]
+    problems: tuple[str, ...]
+
+
+def common(bench: Bench, other: Bench, keys: Sequence[AnyKey]) -> Common:
+    """What of `keys` can be compared."""
+    shared, alike, problems = [], [], []
+    with bench.views.borrow() as base, other.views.borrow() as second:
+        for key in keys:
+            try:
+                check_both(base, second, key)
+                shared.append(key)
+                check_shapes(base, second, key)
+                alike.append(key)
+            except MatrixError as error:
+                problems.append(str(error))
+    return Common(tuple(shared), tuple(alike), tuple(problems))
+
+
+def changes(bench: Bench, other: Bench, keys: tuple[AnyKey, ...]) -> dict[AnyKey, SpectrumDiff] | None:
+    """What differs between the bench's model and another bench's, in matrices that they have in one shape."""
+
+    def compare(progress: Progress) -> dict[AnyKey, SpectrumDiff]:
+        with bench.views.borrow() as base, other.views.borrow() as second:
+            return {key: compare_matrix(base, second, key, bench.svds) for key in track(keys, progress)}
+
+    key = ("changes", bench.model.as_loaded, other.model.as_loaded, keys)
+    label = f"Comparing {words.count(len(keys), 'matrix', 'matrices')}"
+    return cast("dict[AnyKey, SpectrumDiff] | None", compute(key, label, compare))
+
+
+def series(other: Bench, key: AnyKey) -> Series | None:
+    """The second model's singular values of a matrix for the plot; None while they are decomposed."""
+    found = chart_data.series(other, (key,), None, edges=True)
+    return None if found is None else replace(found[0], matrix=f"{key} of {short_name(other)}")
+
+
+def short_name(bench: Bench) -> str:
+    """The last part of a model's name."""
+    return re.split(r"[/\\]", bench.model.source.name.strip().rstrip("/\\"))[-1]

@@ -1,0 +1,125 @@
+"""The Streamlit side of the plot: mount the component, hand out its picks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+
+from explorer.ui.components.spectrum_chart.payload import describe, held_by_browser
+from explorer.ui.components.spectrum_chart.picks import Pick, PickLog
+from explorer.ui.components.spectrum_chart.plotly_js import ensure_plotly_js
+from explorer.ui.components.spectrum_chart.scripts import CHART
+from explorer.ui.components.spectrum_chart.series import Series
+
+OnPick = Callable[[tuple[Pick, ...]], None]
+
+# plotly.js puts its style sheet into the document's head, out of reach of a shadow root.
+_MOUNT = st.components.v2.component(
+    "eigenprune_spectrum_chart",
+    js=CHART,
+    css=(Path(__file__).parent / "chart.css").read_text(encoding="utf-8"),
+    isolate_styles=False,
+)
+
+
+def spectrum_chart(
+    series: Sequence[Series],
+    *,
+    key: str,
+    y: Literal["sigma", "score"] = "sigma",
+    log_y: bool = True,
+    state: str = "removed",
+    height: int = 420,
+    interactive: bool = True,
+    by_block: bool = True,
+    on_pick: OnPick | None = None,
+) -> tuple[Pick, ...]:
+    """Draw singular values; let the user click, box- or lasso-select them.
+
+    Filled = kept, hollow = removed, hollow with a dot = scaled (see ``state``); colour = score in nats (vermilion:
+    removing helps, blue: the task needs it). Zoom, pan and tool outlast clicks and changed data; the axes reset when
+    the matrices, ``y`` or ``log_y`` change. Above 3,000 points WebGL draws. Works inside a fragment: then a pick reruns
+    only the fragment.
+
+    Args:
+        series: one entry per matrix, with distinct keys.
+        key: Streamlit key; also names the pick log in ``st.session_state``.
+        y: vertical axis: the singular value, or its score in nats per example.
+        log_y: logarithmic axis for singular values; scores are always linear.
+        state: what ``Series.removed`` are: anything but ``"removed"``, such as ``"scaled to 50 %"``, gives them a
+            marker of its own and stands in the legend and the tip.
+        height: height in pixels.
+        interactive: ``False`` shows the plot without picking.
+        by_block: what the browser draws at once for a pick; give ``apply_picks`` the same value.
+        on_pick: called with the new picks before the script body runs, so that ``series`` can be built from
+            the changed mask: one rerun per pick. Preferred over the return value. If it raises, it gets the same
+            picks again with the next ones, so it should apply all of them or none.
+
+    Returns:
+        The picks not handed out before; always empty if ``on_pick`` is given. Apply them and call
+        ``st.rerun()``, since the plot has been drawn with the old state.
+
+    Raises:
+        ValueError: if two series have the same matrix key.
+    """
+    if len({one.matrix for one in series}) != len(series):
+        raise ValueError("Each series needs its own matrix key.")
+    log = _log(key)
+    raw = _raw(key)
+    with log.lock:
+        handled = log.handled  # what `series` already contains
+        picks = log.take(raw) if interactive and on_pick is None else ()
+    log.shown = {one.matrix: int(one.s.size) for one in series}
+    _MOUNT(
+        key=key,
+        data={
+            "key": key,
+            "plotly": ensure_plotly_js(),
+            "epoch": log.epoch,
+            "handled": handled,
+            "y": y,
+            "log_y": log_y and y == "sigma",
+            "state": state,
+            "height": height,
+            "interactive": interactive,
+            "by_block": by_block,
+            **describe(series, held_by_browser(raw)),
+        },
+        on_log_change=partial(_deliver, key, on_pick) if interactive and on_pick is not None else _ignore,
+    )
+    return picks
+
+
+def _ignore() -> None:
+    """Streamlit keeps a component's state only if it has a callback."""
+
+
+def _deliver(key: str, on_pick: OnPick) -> None:
+    log, raw = _log(key), _raw(key)
+    with log.lock:
+        handled = log.handled
+        picks = log.take(raw)
+        if not picks:
+            return
+        try:
+            on_pick(picks)
+        except BaseException:  # a newer message interrupts callbacks; it brings these picks once more
+            log.handled = handled
+            raise
+
+
+def _log(key: str) -> PickLog:
+    name = f"{key}.picks"
+    log = st.session_state.get(name)
+    if not isinstance(log, PickLog):  # new session, or the module was reloaded: a new epoch voids the old log
+        log = st.session_state[name] = PickLog()
+    return log
+
+
+def _raw(key: str) -> object:
+    state = st.session_state.get(key)
+    return state.get("log") if isinstance(state, dict) else None

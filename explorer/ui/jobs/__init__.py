@@ -1,0 +1,1 @@
+"""Long work outside the page scripts, and what the whole process shares."""

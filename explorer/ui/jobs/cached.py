@@ -1,0 +1,236 @@
+"""What the whole process shares: the job runner with its results, the decompositions, the views, the notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException, StreamlitDuplicateElementKey
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer.core.progress import Progress
+from explorer.models import Model, ViewPool
+from explorer.spectra.cache import SvdCache, default_cache
+from explorer.ui.components import ticker
+from explorer.ui.components.notices import Notices
+from explorer.ui.components.words import literal
+from explorer.ui.jobs import pauses
+from explorer.ui.jobs.effects_seen import EffectsSeen
+from explorer.ui.jobs.runner import Job, JobRunner, Key, State
+
+PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
+WORTH = 1.0  # seconds left from which on it is worth while to show what has been found so far
+_KEEP = {
+    "task": 24,
+    "model": 2,
+    "second": 2,
+    "changes": 32,
+    "scores": 24,
+    "baseline": 3,
+    "evaluation": 256,
+    "sample": 3,
+    "live": 256,
+    "reading": 64,
+    "controls": 24,
+    "curve": 8,
+    "damage": 16,
+    "check": 8,
+}
+_FOR_ANYBODY = ("model", "fetch", "scores", "search")  # what took long is kept for whoever comes next
+
+
+@dataclass(frozen=True)
+class Wait:
+    """How a page waits for a result.
+
+    Attributes:
+        seconds: time for which it shows nothing new.
+        urgent: go before everything that is not; for short work on a click.
+        shown: show a progress bar then, or why there is no result.
+        again: offer to start again what failed; not where that would fail for the same reason.
+        narrow: stack what is shown, as in the sidebar.
+        takers: keys of the fragments that take the result, and what has been found so far; otherwise the whole page
+            takes the result.
+        look: seconds after which to look at the job again for the first time.
+    """
+
+    seconds: float = PATIENCE
+    urgent: bool = False
+    shown: bool = True
+    again: bool = True
+    narrow: bool = False
+    takers: tuple[str, ...] = ()
+    look: float = ticker.EVERY
+
+
+USUAL = Wait()
+
+
+@st.cache_resource(show_spinner=False, on_release=JobRunner.close)
+def runner() -> JobRunner:
+    """The process's job runner."""
+    pauses.shorten()
+    return JobRunner(workers=2, keep=_KEEP, for_anybody=_FOR_ANYBODY, owner=_session)
+
+
+def _session() -> str | None:
+    """The session by its name in the URL, which a reload keeps; None outside of sessions."""
+    inside = get_script_run_ctx(suppress_warning=True) is not None
+    return st.session_state.get("session") if inside else None
+
+
+@st.cache_resource(show_spinner=False)
+def notices() -> Notices:
+    """Sentences for the users of this process, such as a damaged cache entry."""
+    return Notices()
+
+
+@st.cache_resource(show_spinner=False)
+def effects_seen() -> EffectsSeen:
+    """The process's exact effects."""
+    return EffectsSeen()
+
+
+@st.cache_resource(show_spinner=False)
+def svds() -> SvdCache:
+    """The process's decompositions."""
+    return default_cache(notices().append)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def views(_model: Model, digest: str) -> ViewPool:
+    """Views of a model to borrow; `digest` is the model's, since models cannot be hashed."""
+    return ViewPool(_model)
+
+
+def compute(
+    key: Key,
+    label: str,
+    work: Callable[[Progress], Any],
+    wait: Wait = USUAL,
+) -> Any | None:
+    """The result of some work; None while it runs, was stopped or failed, which the page then shows in this place.
+
+    Args:
+        key: what the work is; equal keys are equal work.
+        label: what the user reads meanwhile.
+        work: called once, in a worker thread; must not call Streamlit.
+        wait: for how long, and what then.
+    """
+    job = runner().submit(key, label, work, urgent=wait.urgent)
+    if job.wait(wait.seconds) and job.state is State.DONE:
+        return job.result
+    if wait.shown:
+        _show(job, wait)
+    return None
+
+
+def failure(*keys: Key) -> str | None:
+    """Why one of these jobs has no result and will not have one: its sentence if it failed, or that it was stopped."""
+    for job in filter(None, map(runner().find, keys)):
+        if job.state is State.FAILED:
+            return job.error
+        if job.state is State.STOPPED:
+            return "stopped"
+    return None
+
+
+def only(slot: str, key: Key) -> None:
+    """Make `key` the session's one job in a slot: what it replaces there is stopped, if it still waits or runs.
+
+    For work that a newer choice outdates. The key must hold the session's token: other sessions want theirs.
+    """
+    before = cast("Key | None", st.session_state.get(slot))
+    st.session_state[slot] = key
+    if before is not None and before != key and runner().under_way(before):
+        runner().drop(before)
+
+
+def start_page() -> None:
+    """Forget which jobs the page of the run before has shown."""
+    st.session_state["jobs-shown"] = set()
+
+
+def shown_here(key: Key) -> None:
+    """Say that the page shows how this job stands."""
+    cast("set[Key]", st.session_state.setdefault("jobs-shown", set())).add(key)
+
+
+def elsewhere() -> list[Job]:
+    """This session's jobs under way that the page has not shown; nobody waits long for urgent ones."""
+    shown = cast("set[Key]", st.session_state.get("jobs-shown", set()))
+    session = _session()
+    mine = [job for owner in (session, ("search", session)) for job in runner().of(owner)]
+    return [job for job in mine if job.active and not job.urgent and job.key not in shown]
+
+
+def progress_text(job: Job) -> str:
+    """`waiting`, or `running, 40 %, about 12 s left`."""
+    if job.state is State.WAITING:
+        return str(job.state)
+    return f"{job.state}, {100 * job.share:.0f} %{_time_left(job)}"
+
+
+def _time_left(job: Job) -> str:
+    """`, about 12 s left`, as soon as that can be told."""
+    left = job.seconds_left
+    return "" if left is None else f", about {left:.0f} s left"
+
+
+def _show(job: Job, wait: Wait) -> None:
+    """How a job stands that has no result yet; once per run, wherever else the page asks for it.
+
+    Jobs that failed for the same reason say it once: two masks on a task that refuses the model.
+    """
+    shown_here(job.key)
+    sort, what = ("failed", job.error) if job.state is State.FAILED else (job.key[0], job.key)
+    name = "-".join(map(str, (sort, abs(hash(what)) % 10**8)))
+    with suppress(StreamlitDuplicateElementKey):
+        if job.state is State.FAILED and not wait.again:
+            st.error(literal(job.error or ""), icon=":material/error:")
+        elif job.state in (State.FAILED, State.STOPPED):
+            _ended(job, name, wait.narrow)
+        else:  # also where it has just been done: the next look finds that
+            _watch(job, name, wait)
+
+
+def _ended(job: Job, name: str, narrow: bool) -> None:
+    with st.container(horizontal=not narrow, vertical_alignment="center"):
+        place = st.container()
+        again = st.button("Start again", key=f"again-{name}", on_click=_forget, args=(job,))
+        if job.state is State.FAILED:
+            place.error(literal(job.error or ""), icon=":material/error:")
+        else:
+            place.info(literal(f"{job.label}: stopped."), icon=":material/stop_circle:")
+        if again:
+            st.rerun()  # where this is part of a fragment, the rest of the page waits too
+
+
+def _forget(job: Job) -> None:
+    """Let it start anew, and with it the session's other jobs that failed for the same reason, which is said once."""
+    same = [one for one in runner().of(_session()) if one.state is State.FAILED and one.error == job.error]
+    for one in (job, *same):
+        runner().forget(one.key)
+
+
+@st.fragment
+def _watch(job: Job, name: str, wait: Wait) -> None:
+    seen = job.so_far
+    with suppress(StreamlitDuplicateElementKey), st.container(horizontal=not wait.narrow, vertical_alignment="center"):
+        place = st.container(gap=None)
+        st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)
+        place.progress(job.share, text=literal(f"{job.label} ({job.state}{_time_left(job)})"))
+        with place:
+            ticker.mount(f"look-{name}", lambda: _pass_on(job, seen, wait.takers), wait.look)
+
+
+def _pass_on(job: Job, seen: object, takers: Sequence[str]) -> None:
+    """Run anew what shows the result, or what has been found since `seen`; otherwise the bar alone."""
+    news = bool(takers) and job.so_far is not seen and (job.seconds_left or 0) > WORTH
+    if job.active and not news:
+        return
+    with suppress(StreamlitAPIException):  # takers may have gone with their page
+        st.rerun(takers or "app")

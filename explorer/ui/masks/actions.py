@@ -1,0 +1,114 @@
+"""What can be done with the selected masks: open, rename, note, export, delete, combine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from explorer.export import EXPORTS
+from explorer.masks.library import MAX_NAME, MAX_NOTES, Entry, Library, id_of
+from explorer.masks.mask import Mask
+from explorer.masks.sets import vote
+from explorer.ui.components.words import literal
+from explorer.ui.masks.saved import attempt, delete
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import mask_panel, recipes, share
+
+Combine = Callable[[tuple[Mask, ...]], Mask]
+_TWO: dict[str, Combine] = {
+    "union": lambda masks: vote(masks, 1),
+    "intersection": lambda masks: vote(masks, len(masks)),
+    "first without second": lambda masks: masks[0].difference(masks[1]),
+    "second without first": lambda masks: masks[1].difference(masks[0]),
+}
+_MORE: dict[str, Combine] = {
+    "union": _TWO["union"],
+    "intersection": _TWO["intersection"],
+    "majority": lambda masks: vote(masks, len(masks) // 2 + 1),
+}
+
+
+def one(bench: Bench, library: Library, entry: Entry) -> None:
+    """Actions on a single mask, and its name and notes to be changed."""
+
+    def open_it() -> None:
+        mask_panel.offer(entry.name, entry.mask, f"opened {entry.name}")
+
+    with st.container(horizontal=True, vertical_alignment="center", key="entry-actions"):
+        st.button(
+            "Open in the workbench",
+            key="entry-open",
+            type="primary",
+            icon=":material/content_cut:",
+            disabled=id_of(bench.mask) == entry.id,
+            on_click=open_it,
+            help="Makes it the current mask; undo brings the other one back.",
+        )
+        _export(entry)
+        st.button("Delete", key="entry-delete", icon=":material/delete:", on_click=delete, args=(library, (entry,)))
+    _describe(library, entry)
+
+
+def _export(entry: Entry) -> None:
+    export = EXPORTS["mask"]
+    st.download_button(
+        "Export",
+        data=lambda: export.encode(entry.mask),
+        file_name=mask_panel.file_name(entry.name, entry.mask, export.suffix),
+        mime=export.mime,
+        icon=":material/download:",
+        on_click="ignore",
+        key="entry-export",
+    )
+
+
+def _describe(library: Library, entry: Entry) -> None:
+    name_key, notes_key = f"name-{entry.id}", f"notes-{entry.id}"
+
+    def rename() -> None:
+        wanted = str(st.session_state[name_key] or "")
+        if not attempt(lambda: library.change(entry.id, name=wanted)):
+            st.session_state[name_key] = entry.name
+
+    def note() -> None:
+        attempt(lambda: library.change(entry.id, notes=str(st.session_state[notes_key] or "")))
+
+    left, right = st.columns([1, 2])
+    left.text_input("Name", entry.name, key=name_key, max_chars=MAX_NAME, on_change=rename)
+    right.text_area("Notes", entry.about.notes, key=notes_key, max_chars=MAX_NOTES, on_change=note, height=68)
+
+
+def several(bench: Bench, library: Library, entries: tuple[Entry, ...]) -> None:
+    """Combine masks of one model into a new entry, or delete them."""
+    ways = _TWO if len(entries) == 2 else _MORE
+
+    def combine() -> None:
+        how = str(st.session_state[key])
+        name = str(st.session_state["combine-name"] or "").strip() or _proposed(how, entries)
+        if attempt(lambda: library.save(ways[how](tuple(entry.mask for entry in entries)), name)):
+            st.session_state["combine-name"] = ""
+            st.toast(literal(f"{name} saved."), icon=":material/check:")
+
+    with st.container(horizontal=True, vertical_alignment="bottom", key="combine"):
+        key = f"combine-{min(len(entries), 3)}"
+        how = st.selectbox(
+            "Combine into a new mask", list(ways), key=key, width=220,
+            help="Union: values that any of them removes. Intersection: that all remove. Majority: more than half.",
+        )  # fmt: skip
+        st.text_input("Name", placeholder=_proposed(how, entries), key="combine-name", max_chars=MAX_NAME, width=320)
+        st.button("Combine", key="combine-go", type="primary", on_click=combine)
+        files = [entry.mask for entry in entries]
+        share.copy("combine", bench, lambda: [recipes.combine(how, [library.keep(mask) for mask in files])])
+        st.button(
+            f"Delete {len(entries):,}", key="delete-many", icon=":material/delete:", on_click=delete,
+            args=(library, entries),
+        )  # fmt: skip
+
+
+def _proposed(how: str, entries: tuple[Entry, ...]) -> str:
+    names = [entry.name for entry in entries]
+    if how in ("first without second", "second without first"):
+        first, second = names if how.startswith("first") else reversed(names)
+        return f"{first} without {second}"[:MAX_NAME]
+    return f"{how} of {', '.join(names)}"[:MAX_NAME]

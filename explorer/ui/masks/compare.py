@@ -1,0 +1,139 @@
+"""Two masks side by side: what they hold, how they do, which examples tell them apart; and one on other tasks."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from explorer.core.errors import MaskError
+from explorer.core.keys import MatrixKey
+from explorer.masks.belonging import names
+from explorer.masks.library import Library
+from explorer.masks.mask import Mask
+from explorer.masks.sets import Overlap, overlaps
+from explorer.measure.evaluate import Comparison, Evaluation
+from explorer.plots import masks as mask_plots
+from explorer.ui.components import comparisons, figures, words
+from explorer.ui.components.words import literal
+from explorer.ui.masks import outcomes
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import recipes, share, tasks_at_hand
+
+MANY = 200
+_LOSS = st.column_config.NumberColumn("loss change (nats)", format="%+.3f")
+
+
+def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None:
+    """Everything about a pair of named masks."""
+    st.subheader(literal(f"{first[0]} and {second[0]}"), divider="gray", anchor=False)
+    try:
+        shared = overlaps(first[1], second[1])
+    except MaskError as error:
+        st.error(literal(str(error)), icon=":material/error:")
+        return
+    left, right = st.columns([2, 3])
+    with left:
+        _venn(shared, first[0], second[0])
+    with right:
+        if first[1].model.digest not in names(bench.model):
+            st.info("These masks belong to another model: load it to measure them.")
+            return
+        share.copy("pair", bench, lambda: [_pair(bench, first[1], second[1])])
+        found = outcomes.pair(bench, first[1], second[1])
+        if found is not None:
+            _figures(found, bench, first[0], second[0])
+            _differing(found, first[0], second[0])
+
+
+def _pair(bench: Bench, first: Mask, second: Mask) -> recipes.Recipe:
+    files = [Library.default().keep(mask) if len(mask) else None for mask in (first, second)]
+    return recipes.pair(share.setting(bench, unpruned=True), *files)
+
+
+def beside(bench: Bench, mask: Mask) -> tuple[str, Mask]:
+    """What a single mask is compared with: the current one or, if that is no other, the unpruned model."""
+    if mask.digest != bench.mask.digest and len(bench.mask):
+        return "the current mask", bench.mask
+    return "the unpruned model", bench.mask.without_all()
+
+
+def _venn(shared: dict[MatrixKey, Overlap], first: str, second: str) -> None:
+    whole = sum(shared.values(), Overlap(0, 0, 0))
+    st.markdown(
+        f"**{whole.both:,}** values in both, **{whole.only_first:,}** only in the first, "
+        f"**{whole.only_second:,}** only in the second; Jaccard index {whole.jaccard:.2f}."
+    )
+    if not shared:
+        return
+    figure = mask_plots.shared_values({str(key): one for key, one in shared.items()}, first[:30], second[:30])
+    figures.draw(figure, "shared-values")
+    if len(shared) > mask_plots.MATRICES:
+        st.caption(f"The {mask_plots.MATRICES} matrices with the most of them, of {len(shared):,}.")
+
+
+def _figures(comparison: Comparison, bench: Bench, first: str, second: str) -> None:
+    pairs = ((first, comparison.baseline), (second, comparison.masked))
+    comparisons.table([{"mask": name, **comparisons.measured(one)} for name, one in pairs], "pair-figures")
+    where = f"the same {comparison.masked.n:,} {bench.split} examples of {literal(bench.task.name)}"
+    st.markdown(comparisons.sentence(comparison, "the first", "the second", where))
+
+
+def _differing(found: Comparison, first: str, second: str) -> None:
+    before, after = found.baseline, found.masked
+    places = [i for i in range(after.n) if before.says(i) != after.says(i)]
+    if not places:
+        st.caption("Both give the same answer to every example.")
+        return
+    rows = [
+        {
+            "prompt": after.examples[i].prompt,
+            "answer": after.examples[i].answer,
+            "first says": _said(before, i),
+            "second says": _said(after, i),
+            "loss change (nats)": after.loss[i] - before.loss[i],
+        }
+        for i in sorted(places, key=lambda i: (before.correct[i] == after.correct[i], i))
+    ]
+    more = f"; the first {MANY:,} are shown" if len(rows) > MANY else ""
+    st.markdown(f"**{len(rows):,} answers differ**{more}")
+    st.dataframe(
+        pd.DataFrame(rows[:MANY]),
+        hide_index=True,
+        key="differing",
+        height=320 if len(rows) > 8 else "content",
+        column_config={"loss change (nats)": _LOSS},
+    )
+
+
+def _said(evaluation: Evaluation, place: int) -> str:
+    return f"{'✓' if evaluation.correct[place] else '✗'} {words.said(evaluation, place)}"
+
+
+def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
+    """One mask beside the unpruned model on other tasks of the list."""
+    st.subheader("On other tasks", divider="gray", anchor=False)
+    offered = tasks_at_hand.readings()
+    chosen = st.multiselect(
+        f"Tasks to measure {literal(name)} on",
+        list(offered),
+        key="other-tasks",
+        persist_state="session",
+        placeholder="Choose tasks",
+        help=f"On the {bench.split} split, as many examples as the settings say, beside the unpruned model. "
+        f"{tasks_at_hand.HELP}",
+    )
+
+    def code() -> share.Recipes:
+        given, path = share.setting(bench, unpruned=True), Library.default().keep(mask)
+        return [recipes.damage(given, path, chosen, bench.eval_limit, text=False, data=tasks_at_hand.folder())]
+
+    files = tasks_at_hand.files(offered[one] for one in chosen)
+    share.copy("elsewhere", bench, code, disabled=not chosen, files=files)
+    rows = []
+    for one in chosen:
+        task = offered[one].task()
+        found = None if task is None else outcomes.pair(bench, mask.without_all(), mask, task)
+        if found is not None:
+            rows.append({"task": one, **comparisons.both(found), **comparisons.changed(found)})
+    if rows:
+        comparisons.table(rows, "other-tasks-figures")

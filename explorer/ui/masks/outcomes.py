@@ -1,0 +1,49 @@
+"""What the Masks page makes and measures: saved masks on the bench's examples, and on other tasks."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from explorer.core.progress import Progress
+from explorer.experiments.transfer import refreeze, transfer
+from explorer.masks.apply import apply
+from explorer.masks.belonging import adopted, belongs
+from explorer.masks.mask import Mask
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate
+from explorer.tasks import Task
+from explorer.ui.components import words
+from explorer.ui.jobs.cached import compute, notices
+from explorer.ui.session.session import Bench
+
+
+def pair(bench: Bench, first: Mask, second: Mask, task: Task | None = None) -> Comparison | None:
+    """Both masks on the bench's examples, or on as many of another task; None while they are being measured."""
+    found = [_evaluation(bench, mask, task or bench.task) for mask in (first, second)]
+    return None if found[0] is None or found[1] is None else Comparison(found[1], found[0])
+
+
+def transferred(bench: Bench, mask: Mask, task: Task, *, sibling: bool) -> Mask | None:
+    """A mask carried over to a task, on its own model or on a sibling: the bench's; None while it is being made.
+
+    As `eigenprune mask transfer` does, it takes the means from as many train examples as are measured.
+    """
+
+    def work(progress: Progress) -> Mask:
+        carry = transfer if sibling else refreeze
+        with bench.views.borrow() as view:
+            if belongs(view, mask, bench.svds):
+                adopted(view, mask, bench.svds, notices().append_once)
+            return carry(view, mask, bench.svds, task, limit=bench.eval_limit, progress=progress)
+
+    key = ("transfer", bench.model.as_loaded, mask.digest, task.digest, bench.eval_limit, sibling)
+    return cast("Mask | None", compute(key, f"Carrying {words.count(len(mask), 'value')} over to {task.name}", work))
+
+
+def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
+    def work(progress: Progress) -> Evaluation:
+        with bench.views.borrow() as view:
+            apply(view, adopted(view, mask, bench.svds, notices().append_once), bench.svds)
+            return evaluate(view, task, bench.split, limit=bench.eval_limit, progress=progress)
+
+    key = ("evaluation", bench.model.as_loaded, mask.digest, task.digest, bench.split, bench.eval_limit)
+    return cast("Evaluation | None", compute(key, f"Measuring {words.chosen(mask)} on {task.name}", work))

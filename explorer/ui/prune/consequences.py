@@ -1,0 +1,142 @@
+"""What else the mask does: accuracy by answer, and damage to other tasks and to plain text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import cast
+
+import streamlit as st
+
+from explorer.core.progress import Progress
+from explorer.masks.damage import Damage, damage
+from explorer.measure.evaluate import Comparison
+from explorer.measure.perplexity import perplexity_text, read_text
+from explorer.tasks.metric import METRIC_NAMES
+from explorer.ui.components import comparisons
+from explorer.ui.jobs.cached import compute
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import share, tasks_at_hand
+from explorer.ui.shell.plain_text import reads
+from explorer.ui.shell.recipes import Recipe
+from explorer.ui.shell.recipes import damage as damage_recipe
+from explorer.ui.shell.task_reading import Reading
+
+CLASSES, REPEATS = 12, 2  # most answers, and fewest examples of each on average, that are classes to speak of
+LIMIT = 128  # examples of each other task
+USUAL = ("int-sum", "int-mult")
+
+
+def by_answer(comparison: Comparison) -> None:
+    """Accuracy by right answer, where the examples share a few answers that come back, choices or not."""
+    examples = comparison.masked.examples
+    sizes = Counter(example.answer for example in examples)
+    if not 1 < len(sizes) <= CLASSES or len(examples) < REPEATS * len(sizes):
+        return
+    rows = []
+    for answer, _ in sizes.most_common():
+        places = [place for place, example in enumerate(examples) if example.answer == answer]
+        one = Comparison(comparison.masked.only(places), comparison.baseline.only(places))
+        rows.append({"answer": answer.strip(), **comparisons.both(one), **comparisons.flipped(one)})
+    st.markdown(f"**By right answer** ({METRIC_NAMES[comparison.masked.metric]})")
+    comparisons.table(rows, "by-answer")
+
+
+def elsewhere(bench: Bench) -> None:
+    """The damage meter: other tasks and plain text with the mask and without, measured on demand."""
+    offered = tasks_at_hand.readings(without=bench.task.name)
+    left, right, last = st.columns([3, 1, 1], vertical_alignment="bottom")
+    start = [name for name in USUAL if name in offered][:1]
+    names = left.multiselect(
+        "Other tasks", list(offered), default=start, key="damage-tasks", persist_state="session",
+        help=tasks_at_hand.HELP,
+    )  # fmt: skip
+    chosen = tuple(offered[name] for name in names)
+    readable = reads(bench.model)
+    text = right.toggle(
+        "Plain text",
+        value=True,
+        key="damage-text",
+        persist_state="session",
+        disabled=not readable,
+        help="Perplexity of a text that comes with the explorer, for models that know its words.",
+    )
+    asked = (bench.mask.digest, bench.split, chosen, text and readable)
+    possible = bool(len(bench.mask)) and bool(chosen or (text and readable))
+    last.button(
+        "Measure damage",
+        key="damage",
+        disabled=not possible,
+        on_click=lambda: st.session_state.update({"damage-asked": asked}),
+        help=f"With the mask and without it, on up to {LIMIT} examples of each task and on the text.",
+    )
+
+    def code() -> share.Recipes:
+        return [_recipe(bench, names, text=text and readable)]
+
+    share.copy("damage", bench, code, disabled=not possible, files=tasks_at_hand.files(chosen))
+    if st.session_state.get("damage-asked") != asked:
+        st.caption("With the mask and without it, on the same examples." if len(bench.mask) else "Nothing is removed.")
+        return
+    found = _damage(bench, chosen, text=text and readable)
+    if found is not None:
+        _tasks(found)
+        _text(found)
+
+
+def _recipe(bench: Bench, tasks: Sequence[str], *, text: bool) -> Recipe:
+    given = share.setting(bench)
+    assert given.mask is not None
+    return damage_recipe(given, given.mask, tasks, _limit(bench), text=text, data=tasks_at_hand.folder())
+
+
+def _limit(bench: Bench) -> int:
+    return LIMIT if bench.eval_limit is None else min(LIMIT, bench.eval_limit)
+
+
+def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage | None:
+    limit = _limit(bench)
+    tasks = [task for one in chosen if (task := one.task()) is not None]
+    if len(tasks) < len(chosen):
+        return None
+
+    def work(progress: Progress) -> Damage:
+        with bench.views.borrow() as view:
+            plain = read_text() if text else None
+            return damage(view, bench.mask, bench.svds, tasks, plain, split=bench.split, limit=limit, progress=progress)
+
+    key = (
+        "damage",
+        bench.model.as_loaded,
+        bench.mask.digest,
+        bench.split,
+        limit,
+        tuple(one.key for one in chosen),
+        text,
+    )
+    return cast("Damage | None", compute(key, "Measuring the damage elsewhere", work))
+
+
+def _tasks(found: Damage) -> None:
+    if found.tasks:
+        rows = [
+            {
+                "task": one.task.name,
+                "by": METRIC_NAMES[one.comparison.masked.metric],
+                **comparisons.both(one.comparison),
+                **comparisons.changed(one.comparison),
+            }
+            for one in found.tasks
+        ]
+        comparisons.table(rows, "damage-figures")
+
+
+def _text(found: Damage) -> None:
+    if found.text is None:
+        return
+    value, (low, high) = found.text.growth
+    before, after = (perplexity_text(one.value, one.loss, 3) for one in (found.text.baseline, found.text.masked))
+    st.markdown(
+        f"**Plain text**: perplexity {before} → {after}, "
+        f"{100 * value:+.2f} % [{100 * low:+.2f}, {100 * high:+.2f}], {found.text.masked.tokens:,} tokens"
+    )

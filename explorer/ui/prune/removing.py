@@ -1,0 +1,125 @@
+"""Many values at once: along the ranking with its curve, whole matrices or layers, and how much stays of them all."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import streamlit as st
+
+from explorer.attribution import Scores
+from explorer.core.keys import MatrixKey
+from explorer.core.progress import Progress
+from explorer.masks.mask import Mask
+from explorer.measure.sampling import Sample
+from explorer.plots import prune as prune_plots
+from explorer.plots.prune import CurvePoint
+from explorer.search.curve import Stop, curve, stops
+from explorer.tasks.metric import METRIC_NAMES
+from explorer.ui.bench import live, workbench
+from explorer.ui.components import figures, words
+from explorer.ui.jobs.cached import compute
+from explorer.ui.session import session
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import recipes, share
+
+GAINS = tuple(round(0.05 * step, 2) for step in range(20))
+
+
+def along(bench: Bench, scores: Scores) -> None:
+    """The slider, and on demand the curve that it moves along, on the live sample."""
+    counts = stops(scores.size)
+    now = max(1, int(st.session_state.get("k", 1)))
+    shown = min(counts, key=lambda one: abs(math.log(one / now)))
+    st.session_state["k-slider"] = shown
+
+    def move(wanted: int) -> None:
+        if wanted in counts:
+            st.session_state["k"] = wanted
+            workbench.remove_lowest(bench, scores, wanted)
+
+    left, right = st.columns([5, 2], vertical_alignment="bottom")
+    left.select_slider(
+        "Lowest-scored, along the ranking", counts, key="k-slider",
+        on_change=session.moved("k-slider", shown, move),
+        help="Replaces the current mask by so many values with the most negative scores.",
+    )  # fmt: skip
+    wanted = right.toggle(
+        "Curve", key="curve", persist_state="session", help="Measures the live sample at every stop of the slider."
+    )
+    drawn = live.sample(bench) if wanted else None
+    points = None if drawn is None else _curve(bench, scores, drawn, counts)
+    if drawn is None or points is None:
+        return
+    now = st.session_state["k-slider"]
+    figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, now, bench.mask.state)
+    figures.draw(figure, "curve-figure")
+    what, n = "all" if drawn.whole else "the live sample:", len(drawn.examples)
+    by = f" Right is {METRIC_NAMES[drawn.baseline.metric]}." if drawn.baseline.chosen_among else ""
+    st.caption(f"On {what} {n:,} {bench.split} examples; bars are standard errors.{by}")
+    share.copy("curve", bench, lambda: [recipes.curve(share.setting(bench, unpruned=True), counts, n)])
+
+
+def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tuple[CurvePoint, ...] | None:
+    def work(progress: Progress) -> tuple[CurvePoint, ...]:
+        with bench.views.borrow() as view:
+            found = curve(view, bench.svds, scores, drawn, counts, gain=bench.mask.gain, progress=progress)
+        return tuple(_point(one) for one in found)
+
+    scored = (bench.kinds, bench.per_head, bench.scorer, bench.mode, bench.score_limit)
+    key = ("curve", bench.model.as_loaded, bench.task.digest, bench.split, len(drawn.examples), scored, bench.mask.gain)
+    return cast("tuple[CurvePoint, ...] | None", compute(key, "Measuring along the ranking", work))
+
+
+def _point(one: Stop) -> CurvePoint:
+    assert one.predicted is not None  # the bench's scorers predict nats
+    return CurvePoint(one.count, one.comparison.masked.accuracy, one.comparison.loss_change, one.predicted)
+
+
+def gain(bench: Bench) -> None:
+    """The slider for a softer removal: the share of the chosen values that stays."""
+    now = bench.mask.gain
+    st.session_state["gain"] = now
+
+    def change(wanted: float) -> None:
+        session.change_mask(bench.model, lambda mask: mask.scaled(wanted))
+
+    st.select_slider(
+        "Gain of the chosen values",
+        sorted({*GAINS, now}),
+        format_func=lambda share: f"{100 * share:.4g} %",
+        key="gain",
+        on_change=session.moved("gain", now, change),
+        help="Share of every chosen value that stays. 0 % removes them. Above that they are scaled, not removed: what "
+        "is taken away, and frozen at its mean, is the rest.",
+    )
+
+
+def whole(bench: Bench, scores: Scores) -> None:
+    """All values of one matrix, or of a layer's scored matrices, off and on."""
+    layers = sorted({key.layer for key in scores.matrices})
+    places = {f"layer {layer}": tuple(key for key in scores.matrices if key.layer == layer) for layer in layers}
+    places |= {str(key): (key,) for key in scores.matrices}
+    about = "Remove or restore all values of a matrix, or of a layer."
+    with st.popover("Whole matrices", icon=":material/select_all:", key="whole-popover", help=about):
+        chosen = st.selectbox(
+            "Matrix or layer", list(places), key="whole", persist_state="session",
+            help="All values of one scored matrix, or of all of a layer's, at once.",
+        )  # fmt: skip
+        keys = places[chosen]
+        size = sum(len(scores.matrices[key].s) for key in keys)
+        gone = sum(len(bench.mask.indices(key)) for key in keys)
+        st.caption(f"{gone:,} of {size:,} values {bench.mask.state}")
+        with st.container(horizontal=True):
+            for label, name, remove, possible in (
+                (f"{words.verb(bench.mask)} all", "whole-off", True, gone < size),
+                ("Restore all", "whole-on", False, gone > 0),
+            ):
+                st.button(label, key=name, disabled=not possible, on_click=_switch, args=(bench, scores, keys, remove))
+
+
+def _switch(bench: Bench, scores: Scores, keys: tuple[MatrixKey, ...], remove: bool) -> None:
+    def changed(mask: Mask) -> dict[str, range]:
+        return {str(key): range(len(scores.matrices[key].s) if remove else 0) for key in keys}
+
+    workbench.change(bench, scores, changed)

@@ -1,0 +1,123 @@
+"""Predictions beside exact effects on the Scores page: measure some, see where they agree and where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import pandas as pd
+import streamlit as st
+
+from explorer.attribution import Scores
+from explorer.attribution.exact import Value
+from explorer.experiments.study import Trust
+from explorer.masks.mask import Mask
+from explorer.measure.metrics import Mean
+from explorer.plots import scores as score_plots
+from explorer.ui.components import figures
+from explorer.ui.components.selection import selected_ids
+from explorer.ui.scores import value_rows
+from explorer.ui.session import guide, work
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import recipes, share
+
+START, MOST = 8, 500
+LOWEST, SPREAD = "the first", "spread out"
+_AGREEMENT = {
+    "n": st.column_config.NumberColumn("n", width=44),
+    "Spearman": st.column_config.NumberColumn("Spearman", format="%.3f", help="rank correlation"),
+    "Pearson": st.column_config.NumberColumn("Pearson", format="%.3f", help="linear correlation"),
+    "sign": st.column_config.NumberColumn(
+        "sign right", format="percent", help="share of effects above 1e-5 nats whose sign was predicted"
+    ),
+}
+
+
+def measured(bench: Bench, scores: Scores, mask: Mask) -> Mapping[Value, Mean]:
+    """Exact effects at `mask`: those on this machine, and those that this session asked for; draws their progress."""
+    asked = st.session_state.get("effects-asked")
+    found = work.effects(bench, asked[1], mask) if asked is not None and asked[0] == _place(bench, mask) else None
+    return (work.known(bench, tuple(scores.matrices), mask) or {}) | (found or {})
+
+
+def _place(bench: Bench, mask: Mask) -> Hashable:
+    return bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest
+
+
+def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask, examples: int) -> None:
+    """'Measure these N exactly': the selected rows, or N of those shown."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        count = st.number_input(
+            "How many", 1, MOST, START, key="measure-count", persist_state="session", width=110, disabled=bool(chosen),
+            help=f"At most {MOST:,} at a time.",
+        )  # fmt: skip
+        which = st.segmented_control(
+            "Which", [LOWEST, SPREAD], default=LOWEST, required=True, key="measure-which", persist_state="session",
+            disabled=bool(chosen), help="The first rows of the table, or rows from its top to its bottom.",
+        )  # fmt: skip
+        if chosen:
+            wanted = chosen[:MOST]
+        else:
+            picked = value_rows.spread(shown, int(count)) if which == SPREAD else shown.head(int(count))
+            wanted = value_rows.values(picked)
+        place = _place(bench, mask)
+        st.button(
+            f"Measure these {len(wanted):,} exactly",
+            key="measure-these",
+            type="primary",
+            disabled=not wanted,
+            on_click=lambda: st.session_state.update({"effects-asked": (place, wanted)}),
+            help="Each by itself; what was measured once is kept. Select rows or points to measure those.",
+        )
+
+        def code() -> share.Recipes:
+            given = share.setting(bench, unpruned=not len(mask))
+            return [recipes.effects(given, wanted), recipes.study(given)]
+
+        share.copy("effects", bench, code, disabled=not wanted)
+    guide.explain(
+        f"Costs at most {len(wanted):,} forward passes over {examples:,} train examples; a value in the last layers "
+        f"costs less than one in the first. At most {MOST:,} at a time."
+    )
+
+
+def compare(shown: pd.DataFrame) -> tuple[Value, ...]:
+    """Plot predicted against exact effects, with the agreement per kind; gives the values selected in the plot."""
+    found = value_rows.measured(shown)
+    if found.empty:
+        st.info("None of these values has been measured yet: measure some to see how far their scores can be trusted.")
+        return ()
+    log = st.toggle(
+        "Log axes", value=True, key="pairs-log", persist_state="session", help="Linear below a thousandth of a nat."
+    )
+    drawn = pairs(found)
+    figure = score_plots.predicted_exact(drawn, log=log)
+    event = figures.draw(
+        figure,
+        "pairs",
+        on_select="rerun",
+        selection_mode=("points", "box", "lasso"),
+        alt="Exact effects over predicted ones",
+    )
+    guide.explain("Click a point, or draw a box around many, to act on them: those far off the line were mispredicted.")
+    table = pd.DataFrame([_line(name, one) for name, one in value_rows.agreement(shown).items()])
+    st.dataframe(table, hide_index=True, column_config=_AGREEMENT, key="agreement")
+    if len(found) > score_plots.POINTS:
+        st.caption(f"The plot shows {score_plots.POINTS:,} of {len(found):,} measured values, at even distances.")
+    chosen = set(selected_ids(event))
+    return value_rows.values(found[[name in chosen for name in drawn.names]])
+
+
+def pairs(found: pd.DataFrame) -> score_plots.Pairs:
+    """Measured rows as the plot takes them."""
+    return score_plots.Pairs(
+        names=[f"{matrix} {index}" for matrix, index in zip(found["matrix"], found["index"], strict=True)],
+        kinds=found["kind"].tolist(),
+        predicted=found["predicted"].to_numpy(),
+        exact=found["exact"].to_numpy(),
+        predicted_stderr=found["stderr"].to_numpy(),
+        exact_stderr=found["exact_stderr"].to_numpy(),
+    )
+
+
+def _line(name: str, one: Trust) -> dict[str, object]:
+    return {"kind": name, "n": one.n, "Spearman": one.spearman, "Pearson": one.pearson, "sign": one.sign_agreement}

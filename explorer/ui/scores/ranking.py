@@ -1,0 +1,221 @@
+"""The ranking on the Scores page: filters, the table, and what can be done with the selected rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import pandas as pd
+import streamlit as st
+
+from explorer.attribution import SCORERS, Scores
+from explorer.attribution.exact import Value
+from explorer.core.keys import Kind
+from explorer.masks.mask import Mask
+from explorer.ui.bench import opening, workbench
+from explorer.ui.components import words
+from explorer.ui.scores.value_rows import DOUBT, DOUBTS, ROWS, SIGNS, Filters, values
+from explorer.ui.session import links, session
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import recipes, share
+
+BOOTSTRAP = 100
+_NUMBER = st.column_config.NumberColumn
+_COLUMNS: dict[str, Any] = {
+    "matrix": st.column_config.TextColumn("matrix", pinned=True, width=70),
+    "index": _NUMBER("i", width=36, help="index of the singular value"),
+    "predicted": None,
+    "score": _NUMBER("score", format="%+.4f", width=66, help="nats per example; negative = removing it helps"),
+    "stderr": _NUMBER("±", format="%.4f", width=58, help="bootstrap standard error over the train examples"),
+    "at_mask": _NUMBER(
+        "at the mask",
+        format="%+.4f",
+        width=90,
+        help="what flipping it would do now: removing (or scaling) it, or restoring it",
+    ),
+    "exact": _NUMBER("exact", format="%+.4f", width=72, help="measured change of the loss, nats per example"),
+    "exact_stderr": _NUMBER("± exact", format="%.4f", width=62, help="standard error over the train examples"),
+    "error": _NUMBER("off by", format="%.4f", width=66, help="|predicted - exact|, nats per example"),
+    "doubt": st.column_config.TextColumn(DOUBT, width=30, help="? = likely to be wrong: measure it"),
+    "removed": st.column_config.CheckboxColumn("in mask", width=70, help="the mask removes it, or scales it"),
+    "sigma": _NUMBER("σ", format="%.4g", width=62, help="singular value"),
+    "kind": st.column_config.TextColumn("kind", width=44),
+    "layer": _NUMBER("layer", width=48),
+    "head": _NUMBER("head", width=46),
+}
+
+
+def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
+    """Resamples for standard errors (0 for none), and the mask to score at (None for the unpruned model)."""
+    spec = SCORERS[bench.scorer]
+    for key in ("score-errors", "score-at-mask"):
+        links.restore(key, key, False, links.one_of([True]))
+    with_errors = st.toggle(
+        "Standard errors",
+        key="score-errors",
+        persist_state="session",
+        disabled=not spec.bootstraps,
+        help=f"{BOOTSTRAP} resamples of the train examples; gradient, integrated and curvature know them.",
+    )
+    at_mask = st.toggle(
+        "At the current mask",
+        key="score-at-mask",
+        persist_state="session",
+        disabled=not spec.at_mask or not len(bench.mask),
+        help="What flipping each value would do now. Effects do not add up, so scores change as the mask grows.",
+    )
+    links.keep("score-errors", with_errors, False)
+    links.keep("score-at-mask", at_mask, False)
+    here = at_mask and spec.at_mask and bool(len(bench.mask))
+    return BOOTSTRAP if with_errors and spec.bootstraps else 0, bench.mask if here else None
+
+
+def code(bench: Bench, *, every: bool, resamples: int, at_mask: bool) -> None:
+    """The ranking as command and as Python."""
+
+    def make() -> share.Recipes:
+        return [recipes.ranking(share.setting(bench, unpruned=not at_mask), every=every, bootstrap=resamples)]
+
+    share.copy("ranking", bench, make)
+
+
+def choose_filters(table: pd.DataFrame) -> Filters:
+    """The filters' widgets, with what there is to choose from."""
+    kinds = [kind for kind in Kind if (table["kind"] == kind).any()]
+    layers, heads = (sorted(int(one) for one in table[name].dropna().unique()) for name in ("layer", "head"))
+    offered: dict[str, Sequence[Any]] = {"score-kinds": kinds, "score-layers": layers, "score-heads": heads}
+    for key, options in offered.items():
+        links.restore(key, key, [], links.some_of(options))
+    links.restore("score-sign", "score-sign", SIGNS[0], links.one_of(SIGNS))
+    links.restore("score-doubt", "score-doubt", DOUBTS[0], links.one_of(DOUBTS))
+    links.restore("score-least", "score-least", 0.0, _least)
+    state = st.session_state  # a choice from another model must not linger
+    for key, options in offered.items():
+        if chosen := state.get(key):
+            state[key] = [one for one in chosen if one in options]
+
+    def pick(box: Any, label: str, options: Sequence[Any]) -> tuple[Any, ...]:
+        key = f"score-{label.lower()}"
+        about = f"Only values of these {label.lower()}; all if none is chosen."
+        chosen = tuple(box.multiselect(label, options, key=key, persist_state="session", placeholder="all", help=about))
+        links.keep(key, chosen, (), links.joined_texts)
+        return chosen
+
+    boxes = st.columns(6, vertical_alignment="bottom")
+    sign = boxes[3].selectbox(
+        "Sign", SIGNS, key="score-sign", persist_state="session",
+        help="Negative: removing the value is predicted to lower the loss.",
+    )  # fmt: skip
+    doubt = boxes[4].selectbox(
+        "Score is", DOUBTS, key="score-doubt", persist_state="session",
+        help="Doubtful: so large a change that a linear score is likely to be wrong.",
+    )  # fmt: skip
+    least = boxes[5].number_input(
+        "At least, nats", 0.0, step=0.01, format="%.3g", key="score-least", persist_state="session",
+        help="Smallest absolute score.",
+    )  # fmt: skip
+    links.keep("score-sign", sign, SIGNS[0])
+    links.keep("score-doubt", doubt, DOUBTS[0])
+    links.keep("score-least", float(least), 0.0)
+    return Filters(
+        kinds=pick(boxes[0], "Kinds", kinds),
+        layers=pick(boxes[1], "Layers", layers),
+        heads=pick(boxes[2], "Heads", heads),
+        sign=sign,
+        doubt=doubt,
+        least=float(least),
+    )
+
+
+def _least(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None
+
+
+def ranking(shown: pd.DataFrame, total: int) -> tuple[Value, ...]:
+    """The table of all rows that passed the filters; gives the selected values."""
+    cut = shown.head(ROWS)
+    chosen = _select(cut, "ranking", height=420, order=None)
+    more = f" The table holds the {ROWS:,} lowest of them; filter to see others." if len(shown) > ROWS else ""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{len(shown):,} of {total:,} values, most harmful first. Nats per example.{more}")
+        st.download_button(
+            "CSV",
+            data=lambda: shown.drop(columns="predicted").to_csv(index=False).encode(),
+            file_name="scores.csv",
+            mime="text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+            key="scores-csv",
+        )
+    return chosen
+
+
+def worst(offenders: pd.DataFrame) -> tuple[Value, ...]:
+    """The table of the predictions that are furthest off; gives the selected values."""
+    order = ["matrix", "index", "predicted", "exact", "exact_stderr", "error", "doubt", "removed"]
+    return _select(offenders, "offenders", height="auto", order=order)
+
+
+def _select(
+    table: pd.DataFrame, name: str, height: int | Literal["auto"], order: list[str] | None
+) -> tuple[Value, ...]:
+    """A table whose rows can be selected; other rows make it another table, since it knows them by position only."""
+    columns = dict(_COLUMNS)
+    if order is None:
+        order = [column for column in _COLUMNS if column not in ("predicted", "error") and not _empty(table, column)]
+    else:
+        columns["predicted"] = _NUMBER("predicted", format="%+.4f", width=74)
+    rows = hash(tuple(zip(table["matrix"], table["index"], strict=True)))
+    event = st.dataframe(
+        table,
+        key=f"{name}-{rows:x}",
+        hide_index=True,
+        height=height,
+        column_order=order,
+        column_config=columns,
+        on_select="rerun",
+        selection_mode="multi-row",
+        placeholder="",
+    )
+    places = [row for row in cast("Any", event)["selection"]["rows"] if 0 <= row < len(table)]
+    return values(table.iloc[places])
+
+
+def _empty(table: pd.DataFrame, column: str) -> bool:
+    return column in ("stderr", "at_mask", "exact", "exact_stderr", "head") and bool(table[column].isna().all())
+
+
+def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
+    """Remove, restore or open the selected values."""
+    gone = [value for value in chosen if value[1] in bench.mask.indices(value[0])]
+    kept = [value for value in chosen if value not in gone]
+
+    def remove() -> None:
+        session.change_mask(bench.model, lambda mask: _removed(bench, scores, mask, kept))
+
+    def restore() -> None:
+        session.change_mask(bench.model, lambda mask: mask.without({(str(key), index) for key, index in gone}))
+
+    with st.container(horizontal=True, vertical_alignment="center", key="score-actions"):
+        label = f"{words.verb(bench.mask)} {len(kept):,}"
+        st.button(label, key="remove-selected", type="primary", disabled=not kept, on_click=remove)
+        st.button(f"Restore {len(gone):,}", key="restore-selected", disabled=not gone, on_click=restore)
+        st.button(
+            "Open in Spectra",
+            key="open-selected",
+            icon=":material/bar_chart:",
+            disabled=not chosen,
+            on_click=opening.want,
+            args=chosen[0] if chosen else (),
+        )
+        st.caption(f"{len(chosen):,} selected" if chosen else "Select rows or points to act on them.")
+
+
+def _removed(bench: Bench, scores: Scores, mask: Mask, chosen: Sequence[Value]) -> Mask:
+    """`mask` with further values removed; what it holds keeps its frozen mean."""
+    start = mask if len(mask) else workbench.mask_of_lowest(bench, scores, 0, mask.gain)
+    return start.with_removed(scores.removed(*value) for value in chosen if value[1] not in mask.indices(value[0]))

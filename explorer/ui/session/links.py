@@ -1,0 +1,267 @@
+"""The URL of a view: all of it is read and written here.
+
+A link is taken when the browser opens it, and when the user goes back or forward to it. At all other times the session
+is right and the URL follows: the query string that comes with a fast click may be older than the last change. What is
+as usual is left out, so that a usual view has a short URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+from urllib.parse import urlencode
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer.core.errors import MaskError
+from explorer.core.keys import AnyKey, CircuitKey, MatrixKey, parse_key
+from explorer.masks.apply import empty_mask, identity
+from explorer.masks.library import Library
+from explorer.masks.links import check_reference, inline_mask, link_text, reference
+from explorer.masks.mask import Mask
+from explorer.models import Model
+from explorer.ui.components.words import literal
+from explorer.ui.session import presence, session
+
+T = TypeVar("T")
+MASK, SESSION, HELP = "mask", "session", "help"
+_FROM_LINK = "from a link"
+_START = "spectra-start"
+_SHOWN_LETTERS = 40
+
+
+@dataclass
+class _Asked:
+    """What a URL asked for, whether it was gone back to, and which of it the pages have taken."""
+
+    parameters: Mapping[str, str]
+    back: bool
+    taken: set[str] = field(default_factory=set)
+
+
+def arrive() -> None:
+    """Note what the URL asks for if the browser has just opened it or gone back to it; app.py calls it first."""
+    context = get_script_run_ctx()
+    back = context is not None and context.is_history_navigation
+    opened = not st.session_state.get("arrived")
+    ours = SESSION in st.query_params  # not the bare URL that a page is entered by: it says nothing about the mask
+    asked = dict(st.query_params)
+    session.token()
+    if opened and presence.shown_elsewhere():
+        session.part()
+    if back:  # what an earlier run, still under way, wrote in the meantime is not of this view
+        st.query_params.update({SESSION: session.token()})
+    if opened or (back and ours):
+        st.session_state["arrived"] = True
+        st.session_state["asked"] = _Asked(asked, back)
+        st.session_state["link"] = (asked.get(MASK, ""), back)
+
+
+def take(model: Model) -> None:
+    """Go to the mask that the URL asks for; a link from elsewhere is checked as an upload is."""
+    link = st.session_state.get("link")
+    if link is None:
+        return
+    st.session_state["link"] = None
+    text, back = link
+    own = empty_mask(model)
+    if not text:
+        if back:
+            session.go_to(model, own, "back")
+        return
+    try:
+        asked = reference(text)
+        if back and not own.model.digest.removeprefix("sha256:").startswith(asked.model):
+            return  # the entry of another model: this one keeps its mask
+        mask = _found(model, text)
+    except MaskError as error:
+        session.complain(str(error))
+        return
+    if back:
+        session.go_to(model, mask, _FROM_LINK)
+    elif mask.digest != session.history(model).mask.digest:
+        st.session_state["uploaded"] = ("The mask of the link", mask, _FROM_LINK)
+
+
+def _found(model: Model, text: str) -> Mask:
+    """The mask that a text stands for, among the session's own or in the workspace if it goes by its id."""
+    asked = reference(text)
+    check_reference(asked, identity(model))
+    if asked.id is None:
+        return inline_mask(text, identity(model))
+    for line in session.lines(model).lines:
+        if (at := line.history.nearest(f"sha256:{asked.id}")) is not None:
+            return line.history.steps[at].mask
+    mask = Library.default().find(asked.id)
+    if mask is None:
+        raise MaskError(f"the link's mask {asked.id} is not in this workspace: ask for its file, and upload that.")
+    return mask
+
+
+def follow(model: Model) -> None:
+    """Make the URL say which mask there is."""
+    if st.session_state.get("uploaded") is None:
+        _write(MASK, link_text(session.history(model).mask))
+
+
+def asked(name: str) -> str | None:
+    """What the URL asks for under `name`, once after it was opened or gone back to; "" is what is usual."""
+    link = cast("_Asked | None", st.session_state.get("asked"))
+    if link is None or name in link.taken:
+        return None
+    link.taken.add(name)
+    if name not in link.parameters and not link.back:
+        return None
+    return link.parameters.get(name, "")
+
+
+def restore(name: str, key: str, usual: T, read: Callable[[str], T | None]) -> None:
+    """Give the widget `key`, before it is drawn, the value that the URL asks for under `name`, or its usual one.
+
+    Args:
+        name: of the query parameter.
+        key: of the widget.
+        usual: its value as long as neither the URL nor the user says otherwise.
+        read: from the parameter's text to the value; None for a text that means nothing here, which is then said.
+    """
+    text = asked(name)
+    value = read(text) if text else None
+    if text and value is None:
+        refuse(name, text)
+    if value is not None:
+        st.session_state[key] = value
+    elif text == "" or key not in st.session_state:
+        st.session_state[key] = usual
+
+
+def one_of(offered: Iterable[T]) -> Callable[[str], T | None]:
+    """Reads one of the values on offer from its text."""
+    return {str(one): one for one in offered}.get
+
+
+def some_of(offered: Iterable[T]) -> Callable[[str], list[T] | None]:
+    """Reads some of the values on offer, in their order, from their texts with `_` between; None if one is not."""
+    texts = {str(one): one for one in offered}
+
+    def read(text: str) -> list[T] | None:
+        wanted = set(text.split("_"))
+        return [one for name, one in texts.items() if name in wanted] if wanted <= set(texts) else None
+
+    return read
+
+
+def number_in(low: float, high: float) -> Callable[[str], float | None]:
+    """Reads a number of a range from its text."""
+
+    def read(text: str) -> float | None:
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+        return value if low <= value <= high else None
+
+    return read
+
+
+def whole_in(low: int, high: int) -> Callable[[str], int | None]:
+    """Reads a whole number of a range from its text."""
+
+    def read(text: str) -> int | None:
+        value = number_in(low, high)(text)
+        return int(value) if value is not None and value.is_integer() else None
+
+    return read
+
+
+def joined_texts(values: Iterable[object]) -> str:
+    """What `some_of` reads."""
+    return "_".join(map(str, values))
+
+
+def keep(name: str, value: T, usual: T, text: Callable[[T], str] = str) -> None:
+    """Make the URL say a value, unless it is the usual one."""
+    _write(name, "" if value == usual else text(value))
+
+
+def refuse(name: str, text: str) -> None:
+    """Say that a link asks for something that is not to be had here, and is left as it is."""
+    shown = text if len(text) <= _SHOWN_LETTERS else text[:_SHOWN_LETTERS] + "…"
+    st.toast(literal(f"The link's {name} {shown!r} means nothing here and is left out."), icon=":material/link_off:")
+
+
+def asked_matrices(name: str, known: Collection[str]) -> tuple[str, ...] | None:
+    """The known matrices that the URL asks for under `name`, once after it was opened or gone back to.
+
+    None where it asks for nothing; an empty tuple asks for the usual ones.
+    """
+    text = asked(name)
+    return None if text is None else tuple(one for one in text.split("_") if one in known)
+
+
+def show_asked_matrices(model: str, keys: Sequence[AnyKey], usual: MatrixKey, *, scored: bool) -> None:
+    """Choose on the Spectra page what the URL asks for: the first matrix in its boxes, the others to compare with.
+
+    Until the matrices are scored, `usual` stands in for the one with the lowest score, which then takes its place.
+    """
+    asked = _matrix_asked(usual, set(map(str, keys)), scored=scored)
+    if asked is None:
+        return
+    first, *others = [parse_key(one) for one in asked] or [usual]
+    sort = first.circuit if isinstance(first, CircuitKey) else first.kind
+    st.session_state.update({"spectra-layer": first.layer, "spectra-kind": sort, f"spectra-head-{sort}": first.head})
+    st.session_state[compare_key(model)] = [str(one) for one in others]
+
+
+def _matrix_asked(usual: MatrixKey, known: set[str], *, scored: bool) -> tuple[str, ...] | None:
+    state = st.session_state
+    if not scored:
+        if "spectra-layer" not in state:
+            state[_START] = usual
+        named = "matrix" in state["asked"].parameters if "asked" in state else False
+        return asked_matrices("matrix", known) if named else None
+    start = cast("MatrixKey | None", state.pop(_START, None))
+    asked = asked_matrices("matrix", known)
+    if asked is not None or start is None:
+        return asked
+    shown = (state.get("spectra-layer"), state.get("spectra-kind"), state.get(f"spectra-head-{start.kind}"))
+    return () if shown == (start.layer, start.kind, start.head) else None
+
+
+def compare_key(model: str) -> str:
+    """The key of the Spectra page's box of matrices to compare with, for the model with this digest."""
+    return f"compare-{model[7:15]}"
+
+
+def follow_matrices(name: str, chosen: Sequence[object], usual: Sequence[object]) -> None:
+    """Make the URL say which matrices are looked at, unless they are the usual ones."""
+    _write(name, "" if list(map(str, chosen)) == list(map(str, usual)) else joined_texts(chosen))
+
+
+def address(model: str, task: str, mask: Mask) -> str:
+    """The link to this page for somebody else: everything but the session and the reader's own taste."""
+    own = (SESSION, MASK, HELP)
+    now = {name: value for name, value in st.query_params.to_dict().items() if name not in own}
+    wanted = {**now, "model": model, "task": task}
+    if text := link_text(mask):
+        wanted[MASK] = text
+    return joined(str(st.context.url or ""), wanted)
+
+
+def joined(url: str, wanted: Mapping[str, str]) -> str:
+    """`url` with the query parameters `wanted` instead of its own."""
+    return f"{url.split('?')[0]}?{urlencode(wanted)}"
+
+
+def _write(name: str, text: str) -> None:
+    url: dict[str, str] = st.session_state.setdefault("url", {})
+    url.pop(name, None)
+    if text:
+        url[name] = text
+    if st.query_params.get(name, "") == text:
+        return
+    if text:
+        st.query_params[name] = text
+    else:
+        del st.query_params[name]

@@ -1,0 +1,226 @@
+"""Searches as jobs of the runner: what was asked, what a running one tells the page, what it found.
+
+1. A `SearchRequest` holds all that decides the result and is part of the job's key, so equal searches are one job.
+2. After every measurement the worker hands over an immutable `Seen`; pages never read the problem that it works on.
+3. The first stop ends the search and keeps its best mask, which is measured as any other. A second one ends that, too.
+4. The engine's journal holds what was measured: a search that was stopped, or lost with the server, goes on there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import streamlit as st
+
+from explorer.core.errors import Stopped
+from explorer.core.keys import Kind, MatrixKey
+from explorer.core.progress import Progress, part
+from explorer.masks.mask import Mask
+from explorer.measure.perplexity import own_text
+from explorer.models.matrices import matrices
+from explorer.search import conductor
+from explorer.search.conductor import Earlier, Watcher, conduct
+from explorer.search.journal import default_journals
+from explorer.search.outcome import Point, Status
+from explorer.search.provenance import provenance
+from explorer.search.report import Report
+from explorer.search.report_file import SearchFile, as_file
+from explorer.search.request import SearchRequest
+from explorer.ui.jobs.cached import notices, runner
+from explorer.ui.jobs.runner import Job, Key, State
+from explorer.ui.session.session import Bench, token
+
+KEPT = 100  # searches that the process remembers, over all sessions
+SEARCHED = 0.85  # share of the bar at which the strategy has ended
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a search had measured at one moment."""
+
+    curve: tuple[Point, ...]
+    best: Point
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished search: its report, and the same as its file holds it."""
+
+    report: Report
+    file: SearchFile
+
+
+class Live:
+    """What a running search tells, and how it is stopped; written by its worker, read by any page.
+
+    Attributes:
+        seen: the latest; None until the unpruned model has been measured.
+        measuring: whether the search has ended and its mask is being measured.
+    """
+
+    def __init__(self) -> None:
+        self.seen: Seen | None = None
+        self.measuring = False
+        self._stop, self._give_up = threading.Event(), threading.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been asked to stop."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """End the search and keep its best mask; asked again, or once that is being measured, end that, too."""
+        if self.measuring or self.stopping:
+            self._give_up.set()
+        self._stop.set()
+
+    def show(self, curve: Sequence[Point], status: Status) -> None:
+        """Tell pages what has been measured so far."""
+        self.seen = Seen(tuple(curve), status.best)
+
+    def measure(self) -> None:
+        """Tell pages that the search has ended, and that its mask is being measured."""
+        self.measuring = True
+
+    def during(self, progress: Progress | None) -> Progress:
+        """The search's progress callback."""
+        return _unless(self._stop, progress)
+
+    def after(self, progress: Progress | None) -> Progress:
+        """The callback of what follows the search."""
+        return _unless(self._give_up, progress)
+
+
+def _unless(stop: threading.Event, progress: Progress | None) -> Progress:
+    def report(done: int, total: int) -> None:
+        if stop.is_set():
+            raise Stopped
+        if progress is not None:
+            progress(done, total)
+
+    return report
+
+
+@dataclass(frozen=True, eq=False)
+class Started:
+    """A search that a session has started."""
+
+    asked: SearchRequest
+    key: Key
+    live: Live
+
+    @property
+    def job(self) -> Job | None:
+        """Its job; None once the runner has forgotten it."""
+        return runner().find(self.key)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What it found, if it is done."""
+        job = self.job
+        return cast("Outcome", job.result) if job is not None and job.state is State.DONE else None
+
+    @property
+    def seen(self) -> Seen | None:
+        """What it has measured so far, or in all."""
+        outcome = self.outcome
+        if outcome is None:
+            return self.live.seen
+        return Seen(outcome.report.found.curve, outcome.report.found.best)
+
+    def stop(self) -> None:
+        """Stop it: see `Live.stop`; one that still waits is stopped at once."""
+        self.live.stop()
+        job = self.job
+        if job is not None and job.state is State.WAITING:
+            job.stop()
+
+
+class Searches:
+    """The latest search of every session on each model and task; a reloaded page finds its own here."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[Key, Started] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, bench: Bench) -> Started | None:
+        """This session's search on the bench's model and task, if it has started one."""
+        with self._lock:
+            started = self._of.get(_place(bench))
+        return started if started is not None and started.job is not None else None
+
+    def start(self, bench: Bench, asked: SearchRequest) -> Started:
+        """Start a search, or go on with it: one that runs or is done already is not run again."""
+        key = ("search", bench.model.as_loaded, bench.task.digest, bench.task.name, asked)
+        with self._lock:
+            same = next((one for one in self._of.values() if one.key == key and one.job is not None), None)
+            if same is not None and not ended_early(same):
+                started = same
+            else:
+                runner().forget(key)
+                started = Started(asked, key, Live())
+                label, owner = f"Searching: {asked.title}", ("search", token())  # a search holds up no page
+                runner().submit(key, label, lambda progress: run(bench, started, progress), owner=owner)
+            self._of.pop(_place(bench), None)
+            self._of[_place(bench)] = started
+            while len(self._of) > KEPT:
+                self._of.popitem(last=False)
+        return started
+
+
+def _place(bench: Bench) -> Key:
+    return token(), bench.model.as_loaded, bench.task.digest
+
+
+def ended_early(started: Started) -> bool:
+    """Whether it failed or was stopped, so that it can go on."""
+    job = started.job
+    if job is None or job.active:
+        return False
+    outcome = started.outcome
+    return outcome is None or outcome.report.found.stopped == "stopped"
+
+
+@st.cache_resource(show_spinner=False)
+def searches() -> Searches:
+    """The process's searches."""
+    return Searches()
+
+
+def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
+    """The whole search, in a worker thread, on a view that nobody else uses."""
+    live = started.live
+    watcher = Watcher(
+        progress=live.during(part(progress, 0, SEARCHED)), measured=live.show, ended=live.measure,
+        after=live.after(part(progress, SEARCHED, 1)),
+    )  # fmt: skip
+    with bench.views.borrow() as view:
+        report = conduct(
+            started.asked, view, bench.task, bench.svds, journals=default_journals(notices().append_once),
+            text=own_text(bench.model.tokenizer), watcher=watcher,
+        )  # fmt: skip
+    return Outcome(report, as_file(report.document()))
+
+
+def earlier(bench: Bench) -> tuple[Earlier, ...]:
+    """The searches of the bench's model and task that were begun on this machine, the latest first."""
+    return conductor.earlier(default_journals(notices().append_once), bench.model, bench.task)
+
+
+def mask_of(bench: Bench, asked: SearchRequest, point: Point) -> Mask:
+    """The mask of a point on the way, with where it came from."""
+    made = provenance(
+        task=bench.task, split="train", examples=len(bench.task.split("train", asked.limit)), seed=asked.seed,
+        scorer=asked.scorer, strategy=asked.strategy,
+    )  # fmt: skip
+    return point.mask.model_copy(update={"provenance": made})
+
+
+def keys_of(bench: Bench, kinds: tuple[Kind, ...], layers: tuple[int, ...] | None) -> tuple[MatrixKey, ...]:
+    """The matrices that a search would look at."""
+    with bench.views.borrow() as view:
+        return matrices(view, kinds, layers, per_head=bench.per_head)

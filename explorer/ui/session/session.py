@@ -1,0 +1,260 @@
+"""What one browser session has chosen: typed access to `st.session_state`, and the autosaved masks."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+import streamlit as st
+
+from explorer.core.config import settings
+from explorer.core.errors import ExplorerError, MaskError
+from explorer.core.keys import Kind
+from explorer.masks.apply import empty_mask
+from explorer.masks.belonging import identity, names
+from explorer.masks.mask import Mask, Mode
+from explorer.models import Model, ViewPool
+from explorer.spectra.cache import SvdCache
+from explorer.tasks import Task
+from explorer.ui.jobs.cached import notices
+from explorer.ui.session import autosave
+from explorer.ui.session.history import History, Lines
+
+T = TypeVar("T")
+SAVED_SESSIONS = 100
+HELD_MODELS = 5  # of a session, whose masks are in memory
+_TOKEN = re.compile(r"[0-9a-f]{12}")
+_OF_BEFORE = (
+    "The autosaved masks identify the model's weights alone: they were made with this model if neither its "
+    "configuration nor its tokenizer has changed since."
+)
+_CHANGING = threading.RLock()  # a rerun's thread starts while the last one's, with its callbacks, still ends
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that a page works with in one run: the loaded model, the task, the mask, the settings.
+
+    Attributes:
+        views: views of the model to borrow.
+        kinds, per_head: the set M of scored matrices.
+        scorer: what scores them: one of SCORERS that predicts nats.
+        score_limit: number of train examples to score on, None for all.
+        split, eval_limit: where accuracy and loss are measured, and on how many examples.
+    """
+
+    model: Model
+    views: ViewPool
+    svds: SvdCache
+    task: Task
+    mask: Mask
+    kinds: tuple[Kind, ...]
+    per_head: bool
+    scorer: str
+    score_limit: int | None
+    split: str
+    eval_limit: int | None
+
+    @property
+    def mode(self) -> Mode:
+        """Removal mode: the mask's."""
+        return self.mask.mode
+
+    @property
+    def total(self) -> int:
+        """Number of examples in the split, of which `eval_limit` are measured at most."""
+        return len(self.task.split(self.split))
+
+    def agrees(self, other: Bench) -> bool:
+        """Whether the same would be shown of both."""
+        return self._contents() == other._contents()
+
+    def _contents(self) -> tuple[Hashable, ...]:
+        scoring = (self.kinds, self.per_head, self.scorer, self.score_limit)
+        return self.model.as_loaded, self.task.digest, self.mask.digest, *scoring, self.split, self.eval_limit
+
+
+def current() -> Bench:
+    """The bench of this run, which app.py made before it ran the page."""
+    return cast("Bench", st.session_state["bench"])
+
+
+def lines(model: Model) -> Lines:
+    """This session's lines of masks for a model; the first time, those autosaved under the URL's session, or one."""
+    known = cast("dict[str, Lines]", st.session_state.setdefault("histories", {}))
+    if model.digest not in known:
+        known[model.digest] = _saved(model) or Lines.start(History.start(empty_mask(model)))
+        for other in list(known)[:-HELD_MODELS]:  # those are autosaved
+            del known[other]
+    return known[model.digest]
+
+
+def history(model: Model) -> History:
+    """The current line's masks for a model."""
+    return lines(model).history
+
+
+def remember(model: Model, changed: Lines) -> None:
+    """Make `changed` the session's lines for a model, and autosave them.
+
+    A newer event from the browser interrupts a callback at any access to session state or URL. All of them come before
+    the change, so that it happens in full or not at all.
+    """
+    known, path = st.session_state["histories"], _autosave_path(model)
+    st.session_state["problem"] = None
+    known[model.digest] = changed
+    _autosave(path, changed)
+
+
+def change_lines(model: Model, change: Callable[[Lines], Lines]) -> bool:
+    """Go on with `change` of the lines as they are now; for callbacks, where now matters.
+
+    An ExplorerError leaves everything as it is and becomes the session's `problem`; False then.
+    """
+    with _CHANGING:
+        before = lines(model)
+        try:
+            remember(model, change(before))
+        except ExplorerError as error:
+            complain(str(error))
+            return False
+    return True
+
+
+def change_mask(model: Model, change: Callable[[Mask], Mask], label: str | None = None) -> bool:
+    """Go on with `change` of the mask as it is now, as a step of the history; otherwise as `change_lines`.
+
+    Args:
+        model: whose mask.
+        change: from the mask to the next one.
+        label: what the history calls the step; by default what it changed, such as `+3 L2.Q.H1`.
+    """
+    return change_lines(model, lambda now: now.changed(now.history.push(change(now.mask), label)))
+
+
+def undo(model: Model) -> None:
+    """Step back to the mask before."""
+    change_lines(model, lambda now: now.changed(now.history.undo()))
+
+
+def redo(model: Model) -> None:
+    """Step forward to the mask that was undone."""
+    change_lines(model, lambda now: now.changed(now.history.redo()))
+
+
+def jump(model: Model, position: int) -> None:
+    """Go to another step of the current line."""
+    change_lines(model, lambda now: now.changed(now.history.jump(position)))
+
+
+def go_to(model: Model, mask: Mask, label: str) -> None:
+    """Be at `mask`: at its step if the current line has it, on the line that is at it, or with a new step."""
+
+    def change(now: Lines) -> Lines:
+        if (at := now.history.nearest(mask.digest)) is not None:
+            return now.changed(now.history.jump(at))
+        for line in now.lines:
+            if line.history.mask.digest == mask.digest:
+                return now.switch(line.name)
+        return now.changed(now.history.push(mask, label))
+
+    change_lines(model, change)
+
+
+def in_mode(mask: Mask, mode: Mode) -> Mask:
+    """`mask` with another removal mode; made anew, since a copy would keep the old digest."""
+    return Mask(
+        model=mask.model,
+        mode=mode,
+        gain=mask.gain,
+        removed=mask.removed,
+        provenance=mask.provenance,
+        metrics=dict(mask.metrics),
+    )
+
+
+def moved(key: str, shown: T, act: Callable[[T], object]) -> Callable[[], None]:
+    """A callback for a widget that shows something of the mask: `act` on its value, if it is not the one `shown`.
+
+    Streamlit also calls callbacks of widgets that were away for a while and come back with what they showed then, as
+    when another task is chosen. Nothing but the user's own move is to change a mask.
+    """
+
+    def change() -> None:
+        value = cast("T | None", st.session_state.get(key))
+        if value is not None and value != shown:
+            act(value)
+
+    return change
+
+
+def complain(sentence: str) -> None:
+    """Show why a change was refused, until the mask changes."""
+    st.session_state["problem"] = f"{sentence} Your mask is as it was."
+
+
+def problem() -> str | None:
+    """Why the last change was refused, if it was."""
+    return cast("str | None", st.session_state.get("problem"))
+
+
+def token() -> str:
+    """The session's name in the URL: a reload of the page finds its autosaved mask by it."""
+    name = st.session_state.get("session")
+    given = str(st.query_params.get("session", ""))
+    if name is None:
+        name = given if _TOKEN.fullmatch(given) else secrets.token_hex(6)
+    if name != given:
+        # The browser drops all of them when another page opens: written together they make no entry in its history.
+        st.query_params.update({"session": name, **st.session_state.get("url", {})})
+    st.session_state["session"] = name
+    return cast("str", name)
+
+
+def part() -> None:
+    """Go on under a name of one's own: another tab shows this session. It begins with the masks autosaved there."""
+    st.session_state["parted"] = token()
+    st.session_state["session"] = secrets.token_hex(6)
+    token()
+
+
+def _autosave_path(model: Model, name: str | None = None, digest: str | None = None) -> Path:
+    """The file of a session's masks: this one's, and under the model's identity, unless others are given."""
+    file = f"{name or token()}-{(digest or model.digest).removeprefix('sha256:')[:12]}.json"
+    return settings().workspace_dir / "autosave" / file
+
+
+def _autosave(path: Path, changed: Lines) -> None:
+    try:
+        autosave.save(path, changed)
+        for old in sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-SAVED_SESSIONS]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        notices().append_once(f"Masks cannot be autosaved in {path.parent}: download yours before you reload the page.")
+
+
+def _saved(model: Model) -> Lines | None:
+    sessions = [name for name in (token(), st.session_state.get("parted")) if name is not None]
+    digests = (model.digest, model.parts.weights)  # files of before are named by the weights alone
+    paths = (_autosave_path(model, name, digest) for name in sessions for digest in digests)
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return None
+    try:
+        found = autosave.load(path)
+        for line in found.lines:
+            for step in line.history.steps:
+                if step.mask.model.digest not in names(model):
+                    step.mask.check_model(identity(model))
+        if any(step.mask.model.digest != model.digest for line in found.lines for step in line.history.steps):
+            notices().append_once(_OF_BEFORE)
+            found = found.of_model(identity(model))
+    except MaskError as error:
+        notices().append(f"The autosaved mask could not be restored: {error}")
+        return None
+    return found

@@ -1,0 +1,354 @@
+"""The engine's work as the pages ask for it, each piece a job whose key is made of contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from explorer.attribution import Options, Scores, score
+from explorer.attribution.effect_store import default_effects
+from explorer.attribution.exact import Value, exact_effects, known_effects
+from explorer.core.errors import MaskError, MatrixError
+from explorer.core.keys import AnyKey, MatrixKey
+from explorer.core.progress import Progress, track
+from explorer.masks.activations import Contrast, Reading, read_prompt
+from explorer.masks.apply import apply, check_mask
+from explorer.masks.belonging import adopted
+from explorer.masks.mask import Mask
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate, evaluate_kept
+from explorer.measure.metrics import Mean
+from explorer.measure.readers import measured_batches
+from explorer.measure.readout import Readout, readouts
+from explorer.measure.residuals import Kept, keep
+from explorer.models import Model, View, ViewPool, fetch, load
+from explorer.models.matrices import matrices
+from explorer.search.controls import DEFAULT, draws, means_of
+from explorer.spectra.model_diff import decomposed
+from explorer.spectra.svd import Decomposition
+from explorer.tasks import Example
+from explorer.ui.components import words
+from explorer.ui.jobs import cached
+from explorer.ui.jobs.cached import USUAL, Wait, compute, effects_seen, notices, only, runner, svds
+from explorer.ui.jobs.runner import Key, State, tell
+from explorer.ui.session import used_models
+from explorer.ui.session.session import Bench, token
+
+CONTROL_DRAWS = 20
+Wanted = Callable[[View], tuple[MatrixKey, ...]]  # the matrices of a view that are to be scored
+KEPT_BYTES = 1 << 28  # residual streams of one split
+PORTION = 64  # a split is measured in portions of so many examples, each a random sample
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether a mask fits the model: the mask with the model's identity, or the sentence that says why not."""
+
+    mask: Mask | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Accuracy and mean loss under the default control's masks."""
+
+    accuracy: tuple[float, ...]
+    loss: tuple[float, ...]
+
+
+def loaded(name: str, basis: str = "raw") -> Model | None:
+    """The model called `name`, in a basis."""
+
+    def work(progress: Progress) -> Model:
+        second = held(("second", name, basis))
+        model = load(name, basis=basis, progress=progress) if second is None else second.model
+        used_models.note(name)
+        return cast("Model", model)
+
+    return cast("Model | None", compute(("model", name, basis), f"Loading {name}", work))
+
+
+def held(key: Key) -> Any | None:
+    """The result of a job that is done and kept; None otherwise."""
+    job = runner().find(key)
+    return job.result if job is not None and job.state is State.DONE else None
+
+
+def fetched(name: str) -> bool:
+    """Whether a named model is on this machine now; starts the download."""
+    return compute(("fetch", name), f"Fetching {name}", lambda progress: fetch(name, progress)) is not None
+
+
+def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
+    """Whether a mask's values are those of the model, which takes the decompositions of all its matrices."""
+
+    def work(progress: Progress) -> Check:
+        with views.borrow() as view:
+            try:
+                own = adopted(view, mask, svds(), notices().append_once)
+                check_mask(view, own, svds(), progress)
+            except (MaskError, MatrixError) as error:
+                return Check(None, f"{name}: {error}")
+        return Check(own)
+
+    key = ("check", views.model.as_loaded, mask.digest, repr(mask.provenance))
+    return cast("Check | None", compute(key, f"Checking {name}", work))
+
+
+def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | None:
+    """Scores of some matrices: by default of the bench's whole set."""
+    if keys is None:
+        return _scored(bench, (bench.kinds, bench.per_head), ", ".join(bench.kinds), _usual(bench))
+    return _scored(bench, keys, ", ".join(map(str, keys)), lambda view: keys)
+
+
+def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Scores | None:
+    """Scores as the ranking shows them.
+
+    Args:
+        bench: what is scored.
+        every: all kinds of the model instead of the bench's.
+        bootstrap: resamples for standard errors, 0 for none.
+        mask: score what flipping each value does from here; None for the unpruned model.
+    """
+    if not every and not bootstrap and mask is None:
+        return scores(bench)
+    chosen = ("every" if every else bench.kinds, bench.per_head, bootstrap, None if mask is None else mask.digest)
+    what = ("all kinds" if every else ", ".join(bench.kinds)) + ("" if mask is None else " at the mask")
+    wanted = (lambda view: matrices(view, per_head=bench.per_head)) if every else _usual(bench)
+    return _scored(bench, chosen, what, wanted, bootstrap, mask)
+
+
+def _usual(bench: Bench) -> Wanted:
+    return lambda view: matrices(view, bench.kinds, per_head=bench.per_head)
+
+
+def _scored(
+    bench: Bench, chosen: Hashable, what: str, wanted: Wanted, bootstrap: int = 0, mask: Mask | None = None
+) -> Scores | None:
+    """Scores of the `wanted` matrices, which `chosen` stands for in the job's key."""
+
+    def work(progress: Progress) -> Scores:
+        with bench.views.borrow() as view:
+            return score(
+                view,
+                bench.task,
+                bench.svds,
+                wanted(view),
+                scorer=bench.scorer,
+                mode=bench.mode,
+                limit=bench.score_limit,
+                seed=bench.task.seed,
+                mask=mask,
+                options=Options(bootstrap=bootstrap),
+                progress=progress,
+            )
+
+    label = f"Scoring {what} on {bench.task.name}"
+    return cast("Scores | None", compute(_scores_key(bench, chosen), label, work))
+
+
+def _scores_key(bench: Bench, chosen: Hashable) -> Key:
+    setting = (bench.model.as_loaded, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
+    return "scores", setting, chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """The unpruned model on a split, and the residual streams that masks are measured from."""
+
+    evaluation: Evaluation
+    kept: Kept
+
+
+def comparison(bench: Bench, wait: Wait = USUAL) -> Comparison | None:
+    """The mask's evaluation beside the unpruned model's, on the bench's split."""
+    baseline = _baseline(bench, wait)
+    if baseline is None:
+        return None
+    if not len(bench.mask):
+        return Comparison(baseline.evaluation, baseline.evaluation)
+    masked = _evaluation(bench, baseline, wait)
+    return None if masked is None else Comparison(masked, baseline.evaluation)
+
+
+def _baseline(bench: Bench, wait: Wait) -> Baseline | None:
+    def work(progress: Progress) -> Baseline:
+        with bench.views.borrow() as view:
+            apply(view, bench.mask.without_all(), bench.svds)
+            examples = bench.task.split(bench.split, bench.eval_limit)
+            cut = measured_batches(view, bench.task, examples, portion=PORTION)
+            kept = keep(view, cut, memory_bytes=KEPT_BYTES, progress=progress)
+            return Baseline(evaluate_kept(view, examples, kept, metric=bench.task.metric_of(bench.split)), kept)
+
+    return cast("Baseline | None", compute(_baseline_key(bench), "Measuring the unpruned model", work, wait))
+
+
+def _baseline_key(bench: Bench) -> Key:
+    return "baseline", bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit
+
+
+def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | None:
+    key = _evaluation_key(bench)
+    only("measuring", key)
+
+    def work(progress: Progress) -> Evaluation:
+        with bench.views.borrow() as view:
+            apply(view, bench.mask, bench.svds)
+            before = baseline.evaluation
+            return evaluate_kept(
+                view, before.examples, baseline.kept, progress=progress, so_far=tell, metric=before.metric
+            )
+
+    label = f"Measuring {words.chosen(bench.mask)}"
+    return cast("Evaluation | None", compute(key, label, work, wait))
+
+
+def _evaluation_key(bench: Bench) -> Key:
+    """The session's own: it may stop its measurement when the mask changes again, but not another session's."""
+    setting = (bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit)
+    return "evaluation", bench.mask.digest, setting, token()
+
+
+def failure(bench: Bench) -> str | None:
+    """Why the mask cannot be measured on the bench's split; None while that may still be had."""
+    return cached.failure(_baseline_key(bench), _evaluation_key(bench))
+
+
+def scores_failure(bench: Bench) -> str | None:
+    """Why there are no scores of the bench's own matrices; None while they may still be had."""
+    return cached.failure(_scores_key(bench, (bench.kinds, bench.per_head)))
+
+
+def so_far(bench: Bench) -> Comparison | None:
+    """The mask on what has been measured of the bench's split: its first examples, or all of them."""
+    job, baseline = runner().find(_evaluation_key(bench)), held(_baseline_key(bench))
+    if job is None or baseline is None:
+        return None
+    found = cast("Evaluation | None", job.result if job.state is State.DONE else job.so_far)
+    return None if found is None else Comparison(found, baseline.evaluation.first(found.n))
+
+
+def controls(bench: Bench, wait: Wait = USUAL) -> Controls | None:
+    """Masks of the default control of the bench's mask, measured as the mask is."""
+    made = bench.mask.provenance
+    setting = (bench.split, bench.eval_limit, made.task, made.examples)
+    key = ("controls", bench.model.as_loaded, bench.task.digest, setting, bench.mask.digest)
+
+    def work(progress: Progress) -> Controls:
+        found = []
+        seeds = range(bench.task.seed, bench.task.seed + CONTROL_DRAWS)
+        with bench.views.borrow() as view:
+            scores = means_of(view, bench.task, bench.svds, bench.mask)
+            for mask in track(draws(scores, bench.mask, DEFAULT, seeds), progress):
+                apply(view, mask, bench.svds)
+                found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit))
+        return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
+
+    label = f"{CONTROL_DRAWS} {DEFAULT} masks of {words.count(len(bench.mask), 'value')}"
+    return cast("Controls | None", compute(key, label, work, replace(wait, urgent=False)))
+
+
+def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:
+    """Singular values and vectors of one matrix, or of a head's product."""
+
+    def work(progress: Progress) -> Decomposition:
+        with bench.views.borrow() as view:
+            return decomposed(view, bench.svds, key)
+
+    return cast("Decomposition | None", compute(("svd", bench.model.as_loaded, key), f"Decomposing {key}", work))
+
+
+def prepared(bench: Bench, keys: Sequence[AnyKey]) -> bool:
+    """Whether the matrices among `keys` are decomposed; if not, they are, all in one job."""
+    wanted = tuple(key for key in keys if isinstance(key, MatrixKey))
+
+    def work(progress: Progress) -> bool:
+        with bench.views.borrow() as view:
+            bench.svds.get_many(view, wanted, progress)
+        return True
+
+    names = f"{len(wanted):,} matrices"
+    return len(wanted) < 2 or bool(compute(("svds", bench.model.as_loaded, wanted), f"Decomposing {names}", work))
+
+
+def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int) -> list[Readout] | None:
+    """The k tokens at both ends of the residual-stream vectors of one singular value."""
+
+    def work(progress: Progress) -> list[Readout]:
+        with bench.views.borrow() as view:
+            return readouts(view, key, found, [index], k)
+
+    return cast(
+        "list[Readout] | None", compute(("readout", bench.model.as_loaded, key, index, k), f"Reading {key} out", work)
+    )
+
+
+def contrast(bench: Bench, prompt: Example) -> Contrast | None:
+    """What happens inside on the prompt of an example, unpruned and under the mask."""
+    before = _reading(bench, bench.mask.without_all(), prompt)
+    if before is None:
+        return None
+    after = _reading(bench, bench.mask, prompt) if len(bench.mask) else before
+    return None if after is None else Contrast(before, after)
+
+
+def _reading(bench: Bench, mask: Mask, prompt: Example) -> Reading | None:
+    def work(progress: Progress) -> Reading:
+        with bench.views.borrow() as view:
+            apply(view, mask, bench.svds)
+            return read_prompt(view, prompt, bench.task.around)
+
+    key = ("reading", bench.model.as_loaded, mask.digest, bench.task.around, prompt.prompt, prompt.shown)
+    return cast("Reading | None", compute(key, "Reading the prompt", work))
+
+
+def known(bench: Bench, keys: tuple[MatrixKey, ...], mask: Mask) -> dict[Value, Mean] | None:
+    """Exact effects at a mask that are on this machine; what this process has measured since it looked is added."""
+
+    def work(progress: Progress) -> dict[Value, Mean]:
+        with bench.views.borrow() as view:
+            cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
+            return known_effects(view, cut, keys, mask, default_effects(notices().append))
+
+    place = _place(bench, mask)
+    on_disk = cast(
+        "dict[Value, Mean] | None", compute(("known", place, keys, token()), "Looking for measured effects", work)
+    )
+    if on_disk is None:
+        return None
+    wanted = set(keys)
+    return on_disk | {value: mean for value, mean in effects_seen().at(place).items() if value[0] in wanted}
+
+
+def _place(bench: Bench, mask: Mask) -> Hashable:
+    """What exact effects depend on beside the values."""
+    return bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest
+
+
+def effects_asked(bench: Bench, values: tuple[Value, ...], mask: Mask) -> bool:
+    """Whether these effects are being measured, or have been, together."""
+    return runner().find(_effects_key(bench, values, mask)) is not None
+
+
+def _effects_key(bench: Bench, values: tuple[Value, ...], mask: Mask) -> Key:
+    return "effects", _place(bench, mask), values
+
+
+def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, Mean] | None:
+    """Measured change of the train loss if each value alone is flipped, from `mask` on."""
+
+    def work(progress: Progress) -> dict[Value, Mean]:
+        with bench.views.borrow() as view:
+            cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
+            store = default_effects(notices().append)
+            found = exact_effects(
+                view, cut, bench.svds, values, mode=mask.mode, mask=mask, store=store, progress=progress
+            )
+        seen.add(place, found.values)
+        return dict(found.values)
+
+    seen, place = effects_seen(), _place(bench, mask)
+    label = f"Measuring {words.count(len(values), 'value')} one by one"
+    return cast("dict[Value, Mean] | None", compute(_effects_key(bench, values, mask), label, work))

@@ -1,0 +1,146 @@
+"""The sidebar's last part: the state of the mask, its steps and forks, what to share, download, upload."""
+
+from __future__ import annotations
+
+import re
+
+import streamlit as st
+
+from explorer.core.errors import ExplorerError
+from explorer.export import EXPORTS
+from explorer.masks.belonging import identity, may_belong
+from explorer.masks.mask import Mask, parse_mask
+from explorer.models import Model, ViewPool
+from explorer.ui.components import words
+from explorer.ui.session import session, work
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import lines_panel, share
+
+PLACES = 8
+
+
+def draw(model: Model, bench: Bench | None) -> None:
+    """Draw the panel; without a bench there is no task, and nothing to share."""
+    st.subheader("Mask", divider="gray", anchor=False)
+    mask = session.history(model).mask
+    lines_panel.choose_line(model)
+    _state(mask)
+    _steps(model)
+    with st.container(horizontal=True, gap="small"):
+        lines_panel.steps(model)
+        lines_panel.forks(model)
+    if bench is not None:
+        share.draw(bench)
+    _download(model, mask)
+    _uploader(model)
+
+
+def take_upload(model: Model, views: ViewPool) -> None:
+    """Make a mask that was uploaded the session's, once its values have been checked against the model's."""
+    upload = st.session_state.get("uploaded")
+    if upload is None:
+        return
+    name, mask, label = upload
+    if not may_belong(mask, model):
+        st.session_state["uploaded"] = None
+        return
+    checked = work.checked(views, mask, name)
+    if checked is None:
+        return
+    st.session_state["uploaded"] = None
+    if (own := checked.mask) is None:
+        session.complain(checked.problem or "")
+    else:
+        session.change_mask(model, lambda _: own, label)
+        st.toast(words.literal(f"{name}: {words.chosen(mask)}."), icon=":material/check:")
+
+
+def offer(name: str, mask: Mask, label: str) -> None:
+    """Have a mask checked and, if it fits, made the session's as a step called `label`."""
+    st.session_state["uploaded"] = (name, mask, label)
+
+
+def _state(mask: Mask) -> None:
+    places = ", ".join(f"{key} ({len(removed)})" for key, removed in list(mask.by_matrix.items())[:PLACES])
+    more = len(mask.by_matrix) - PLACES
+    count = len(mask.by_matrix)
+    with st.container(key="mask-state"):
+        where = f" in {words.count(count, 'matrix', 'matrices')}" if count else ""
+        st.markdown(f"**{len(mask):,} {mask.state}**{where}")
+        st.caption(
+            (places + (f" and {more:,} more" if more > 0 else ""))
+            or f"Nothing is {words.past(mask)}: the model is as loaded."
+        )
+    if sentence := session.problem():
+        st.error(words.literal(sentence), icon=":material/error:")
+
+
+def _steps(model: Model) -> None:
+    history = session.history(model)
+    with st.container(horizontal=True):
+        for label, step, enabled, letter in (
+            ("Undo", session.undo, history.can_undo, "Z"),
+            ("Redo", session.redo, history.can_redo, "Y"),
+        ):
+            st.button(
+                label,
+                disabled=not enabled,
+                on_click=step,
+                args=(model,),
+                key=label.lower(),
+                shortcut=f"Ctrl+{letter}",
+                width="stretch",
+            )
+
+
+def _download(model: Model, mask: Mask) -> None:
+    export = EXPORTS["mask"]
+    st.download_button(
+        "Download mask",
+        data=lambda: export.encode(mask),  # made when asked for: a file per rerun would be gone too soon
+        file_name=file_name(model.source.name, mask, export.suffix),
+        mime=export.mime,
+        icon=":material/download:",
+        on_click="ignore",
+        width="stretch",
+        key="download",
+        help="The mask as JSON, with what it was made from. The command line and Python read it.",
+    )
+
+
+def file_name(model: str, mask: Mask, suffix: str) -> str:
+    """What a downloaded mask is called, with the last part of the model's name.
+
+    `bundled-4-removed.mask.json`, or `bundled-4-scaled-0.5.mask.json`.
+    """
+    last = re.split(r"[/\\]", model.strip().rstrip("/\\"))[-1].removesuffix(".gguf")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.")[:60] or "model"
+    mode = "" if mask.mode == "freeze" else f"-{mask.mode}"
+    state = f"scaled-{mask.gain!r}" if mask.gain else "removed"
+    return f"{safe}-{len(mask)}-{state}{mode}{suffix}"
+
+
+def _uploader(model: Model) -> None:
+    # Each file gets an uploader of its own, so that it is taken once and the next one finds an empty place.
+    turn = st.session_state.setdefault("upload_turn", 0)
+    key = f"upload-{turn}"
+
+    def take() -> None:
+        file = st.session_state[key]
+        if file is None:
+            return
+        st.session_state["upload_turn"] = turn + 1
+        try:
+            mask = parse_mask(file.getvalue(), name=file.name)
+            if not may_belong(mask, model):
+                mask.check_model(identity(model))
+        except ExplorerError as error:
+            session.complain(str(error))
+        else:
+            offer(file.name, mask, f"uploaded {file.name}")
+
+    with st.container(key="upload"):
+        st.file_uploader(
+            "Upload a mask", type=["json"], key=key, on_change=take,
+            help="A mask file for this model; it becomes a step of the history.",
+        )  # fmt: skip

@@ -1,0 +1,225 @@
+"""The sidebar of every page: model, task, settings, and the state of the mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import streamlit as st
+
+from explorer.attribution import SCORERS
+from explorer.core.keys import Kind
+from explorer.masks.mask import Mode
+from explorer.models import NAMED, Basis, Model, available
+from explorer.models.matrices import kinds
+from explorer.ui.components import keyboard
+from explorer.ui.components.words import literal
+from explorer.ui.jobs import cached
+from explorer.ui.session import guide, links, session, work
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import mask_panel, plain_text, task_choice
+from explorer.ui.shell.model_choice import agree, agreed, fetch
+
+ALL = "all"
+PER_HEAD = "per head"
+GRANULARITIES = (PER_HEAD, "stacked")
+USUAL_KINDS = (Kind.Q, Kind.K)
+LIMITS = (16, 32, 64, 128, 256, 512, ALL)
+SPLITS = ("validation", "test")  # to measure on
+MOST_LETTERS = 1000  # of a model's name or path
+SMALL_MODEL = 10_000_000  # parameters up to which whole splits run within a click
+MODES: dict[str, str] = {"freeze": "frozen at their mean", "zero": "set to zero"}
+
+
+def bench() -> Bench | None:
+    """Draw the sidebar; everything the page needs, or None while it cannot be had (the reason is on the page)."""
+    with st.sidebar:
+        guide.draw()
+        name = _choose_model()
+        task, hint = task_choice.choose()
+        words_box = st.container()
+        settings_box = st.expander("Settings", icon=":material/tune:")
+    with settings_box:
+        basis = _choose_basis()
+    show_notices()
+    if not agreed(name, "load-linked") or (name in NAMED and not available(name) and not fetch(name, "fetch")):
+        return None
+    model = work.loaded(name, basis)
+    if model is None:
+        return None
+    views = cached.views(model, model.as_loaded)
+    with views.borrow() as view:
+        existing = kinds(view)
+    links.take(model)
+    mask_panel.take_upload(model, views)
+    links.follow(model)
+    with settings_box:
+        chosen = _choose_settings(model, existing)
+    bench = None
+    if task is not None:
+        mask = session.history(model).mask
+        bench = Bench(model=model, views=views, svds=cached.svds(), task=task, mask=mask, **vars(chosen))
+        if (sentence := plain_text.notice(model, task, bench.split)) is not None:
+            words_box.warning(literal(sentence), icon=":material/help:")
+    with st.sidebar:
+        mask_panel.draw(model, bench)
+        keyboard.draw()
+    if task is None:
+        st.info(hint, icon=":material/upload_file:")
+    return bench
+
+
+def _choose_model() -> str:
+    def choose() -> None:
+        agree(str(st.session_state["model"] or ""))
+
+    usual = next(iter(NAMED))
+    links.restore("model", "model", usual, lambda text: text if len(text) <= MOST_LETTERS else None)
+    chosen = st.selectbox(
+        "Model",
+        list(NAMED),
+        key="model",
+        accept_new_options=True,
+        persist_state="session",
+        on_change=choose,
+        help="Pick one, or type a Hugging Face hub id, the path of a model folder, or the path of a .gguf file.",
+    )
+    name = str(chosen or usual)
+    links.keep("model", name, usual)
+    if name in NAMED:
+        st.caption(NAMED[name].summary)
+    return name
+
+
+def _choose_basis() -> str:
+    """What is decomposed."""
+    offered = get_args(Basis)
+    links.restore("basis", "basis", offered[0], links.one_of(offered))
+    chosen = st.segmented_control(
+        "Basis",
+        offered,
+        required=True,
+        key="basis",
+        persist_state="session",
+        help="Raw: weights as in the checkpoint. Folded: layer norms folded into them. Outputs are the same, singular "
+        "values differ, and a mask belongs to one basis.",
+    )
+    links.keep("basis", chosen, offered[0])
+    return str(chosen)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the settings say, with names as `Bench` has them; they are drawn whether or not there is a task."""
+
+    kinds: tuple[Kind, ...]
+    per_head: bool
+    scorer: str
+    score_limit: int | None
+    split: str
+    eval_limit: int | None
+
+
+def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> _Settings:
+    chosen, per_head = _choose_matrices(existing)
+    _choose_mode(model)
+    scorer = _choose_scorer()
+    score_limit = _choose_limit(
+        "Train examples to score on", "score_limit", model, "The first ones. Scores and frozen means come from them."
+    )
+    split = _choose_split()
+    eval_limit = _choose_limit(
+        "Examples to measure on",
+        "eval_limit",
+        model,
+        "The first ones of the split: a random sample, as it is shuffled.",
+    )
+    return _Settings(chosen, per_head, scorer, score_limit, split, eval_limit)
+
+
+def _choose_split() -> str:
+    links.restore("split", "split", SPLITS[0], links.one_of(SPLITS))
+    split = st.segmented_control(
+        "Measure on",
+        SPLITS,
+        required=True,
+        key="split",
+        persist_state="session",
+        help="Choose on validation examples, look at test ones at the end: clicking while you watch is a search too.",
+    )
+    links.keep("split", split, SPLITS[0])
+    return str(split)
+
+
+def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool]:
+    """The kinds to score, and whether attention matrices are taken per head."""
+    key = f"kinds-{'-'.join(existing)}"
+    links.restore("kinds", key, list(USUAL_KINDS), links.some_of(existing))
+    picked = st.multiselect(
+        "Matrices to score",
+        existing,
+        key=key,
+        persist_state="session",
+        help="The set M whose values are scored; Q and K if none is chosen.",
+    )
+    links.restore("granularity", "granularity", PER_HEAD, links.one_of(GRANULARITIES))
+    granularity = st.segmented_control(
+        "Attention matrices", GRANULARITIES, required=True, key="granularity", persist_state="session",
+        help="Decompose each head's part of Q, K, V and O on its own, or the matrices of all heads stacked.",
+    )  # fmt: skip
+    chosen = tuple(kind for kind in existing if kind in picked) or USUAL_KINDS
+    links.keep("kinds", chosen, USUAL_KINDS, links.joined_texts)
+    links.keep("granularity", granularity, PER_HEAD)
+    return chosen, granularity == PER_HEAD
+
+
+def _choose_scorer() -> str:
+    """A scorer whose scores predict a change of the loss, without the slow reference."""
+    offered = [name for name, spec in SCORERS.items() if spec.in_nats and name != "exact"]
+    links.restore("scorer", "scorer", offered[0], links.one_of(offered))
+    chosen = st.selectbox("Scorer", offered, key="scorer", persist_state="session", help=_scorers_help(offered))
+    links.keep("scorer", chosen, offered[0])
+    st.caption(SCORERS[chosen].cost.capitalize() + ".")
+    return chosen
+
+
+def _scorers_help(names: list[str]) -> str:
+    return "  \n".join(f"**{name}**: {SCORERS[name].summary}" for name in names)
+
+
+def _choose_limit(label: str, name: str, model: Model, about: str) -> int | None:
+    """How many examples of a split, None for all; by default as many as take about a click."""
+    usual: int | str = ALL if model.parameters_count <= SMALL_MODEL else 64
+    key = f"{name}-{usual}"
+    links.restore(name, key, usual, links.one_of(LIMITS))
+    chosen = st.select_slider(label, LIMITS, key=key, persist_state="session", help=about)
+    links.keep(name, chosen, usual)
+    return chosen if isinstance(chosen, int) else None
+
+
+def _choose_mode(model: Model) -> None:
+    mode = session.history(model).mask.mode
+    st.session_state["mode"] = mode
+
+    def change(mode: Mode) -> None:
+        session.change_mask(model, lambda mask: session.in_mode(mask, mode))
+
+    soft = session.history(model).mask.gain
+    st.segmented_control(
+        "Parts taken away are" if soft else "Removed values are",
+        ["freeze", "zero"],
+        format_func=lambda mode: MODES[mode],
+        required=True,
+        key="mode",
+        on_change=session.moved("mode", mode, change),
+        help="Freeze puts the mean over the train tokens of what is taken away into the bias (the paper); zero drops "
+        "it.",
+    )
+
+
+def show_notices() -> None:
+    """Tell this session what it has not been told yet."""
+    seen, sentences = cached.notices().since(st.session_state.get("notices_seen", 0))
+    st.session_state["notices_seen"] = seen
+    for sentence in sentences:
+        st.toast(literal(sentence), icon=":material/info:", duration="long")

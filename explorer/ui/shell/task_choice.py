@@ -1,0 +1,274 @@
+"""The sidebar's task: which one, and how it is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import streamlit as st
+
+from explorer.core.files import typed_path
+from explorer.tasks import BOS_RULES, METRICS, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
+from explorer.tasks.metric import METRIC_NAMES
+from explorer.ui.components.words import literal
+from explorer.ui.session import links
+from explorer.ui.shell import tasks_at_hand
+from explorer.ui.shell.task_files import ID_LETTERS, TaskFile, safe_name
+from explorer.ui.shell.task_reading import Reading
+
+DEFAULT = "int-mult"
+MOST_LETTERS = 2000  # of a prompt template
+UPLOADED = "JSONL or CSV file…"
+FILE_HINT = "Choose a task file in the sidebar to go on."
+READING_HINT = "The task is being read: the sidebar shows how far."
+DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
+_WANTED, _LAST, _REFUSED = "task-wanted", "task-last", "task-refused"
+_ASKING = ("shots", "template", "bos", "chat", "system", "metric")  # what begins the keys of how a task is asked
+_SHOWN = 100  # letters of a name that means nothing here
+_LINKED = re.compile(rf"([0-9a-f]{{{ID_LETTERS}}})~(.{{1,200}})")
+_METRICS: Mapping[str, str] = {"auto": "choice where all have choices, else exact match", **METRIC_NAMES}
+_FILE_HELP = (
+    "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor` "
+    "and `split`."
+)
+_BOS_HELP = (
+    "In front of every prompt. auto: if the tokenizer has one and the task wants one; in a chat as its template says."
+)
+_CHAT_HELP = (
+    "Through the tokenizer's chat template: the prompt is the user's turn, the answer, without blanks in front, the "
+    "beginning of the assistant's; shots are earlier turns."
+)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A task that a link asks for and that is not here: a file by its id and name, or `name` alone."""
+
+    name: str
+    id: str = ""
+
+
+def choose() -> tuple[Task | None, str]:
+    """Draw the choice; the task, or None and what to do next (a reason is on the page if there is one)."""
+    chosen = _choose_name()
+    file = _given_file(chosen)
+    needs_data = chosen in TASKS and TASKS[chosen].needs_data
+    wanted = _wanted() if chosen == UPLOADED else None
+    if chosen == UPLOADED:
+        _uploader(wanted)
+    folder = _choose_folder(chosen) if needs_data else None
+    shots, template, framing, metric = _choose_wording(
+        chosen, TASKS[chosen].template if chosen in TASKS else "{prompt}"
+    )
+    if chosen == UPLOADED:
+        return None, FILE_HINT if wanted is None else _asking(wanted)
+    hint = DATA_HINT if needs_data else "Change the task in the sidebar to go on."
+    reading = Reading(chosen if file is None else file.name, shots, template, folder, file, framing, metric)
+    task = reading.task()
+    if file is not None:
+        if task is not None:
+            tasks_at_hand.keep(file.id)
+        _remover(file)
+    if task is None:
+        return None, READING_HINT if reading.under_way else hint
+    sizes = ", ".join(f"{len(getattr(task, split)):,} {split}" for split in SPLITS)
+    st.caption(f"{literal(task.description)}: {sizes}")
+    for sentence in task.notices:
+        st.warning(literal(sentence), icon=":material/help:")
+    return task, hint
+
+
+def link_text() -> str:
+    """The sidebar's task as a link names it: a built-in task by its name, a file by its id and name."""
+    chosen = str(st.session_state.get("task", DEFAULT))
+    file = _given_file(chosen)
+    return chosen if file is None else f"{file.id}~{file.name}"
+
+
+def _choose_name() -> str:
+    """The name of a built-in task, the id of a file that was given, or `UPLOADED`."""
+    files = tasks_at_hand.given()
+    links.restore("task", "task", DEFAULT, lambda text: _named(text, files))
+    state = st.session_state
+    if state["task"] not in (*TASKS, *files, UPLOADED):  # removed meanwhile, by another session or by hand
+        state[_WANTED] = _Wanted(str(state.get(_LAST, "")), str(state["task"]))
+        state["task"] = UPLOADED
+    names = [file.name for file in files.values()]
+
+    def label(name: str) -> str:
+        file = files.get(name)
+        if file is None:
+            return name
+        return file.name if names.count(file.name) == 1 else f"{file.name} ({file.id[:6]})"
+
+    chosen = st.selectbox(
+        "Task", [*TASKS, *files, UPLOADED], format_func=label, key="task",
+        persist_state="session",
+        help="What scores and accuracies are of. Examples are split into train, validation and test by a fixed seed.",
+    )  # fmt: skip
+    chosen = str(chosen)
+    state[_LAST] = files[chosen].name if chosen in files else ""
+    if chosen != UPLOADED:
+        state[_WANTED] = None
+    wanted = _wanted()
+    text = link_text() if wanted is None else f"{wanted.id}~{wanted.name}" if wanted.id else wanted.name
+    links.keep("task", text, DEFAULT)
+    return chosen
+
+
+def _named(text: str, files: Mapping[str, TaskFile]) -> str:
+    """The choice that a link's text asks for; what is not here is asked for, and no other task takes its place."""
+    if text in TASKS or text == UPLOADED:
+        return text
+    at = _LINKED.fullmatch(text)
+    if at is not None and at[1] in files:
+        return at[1]
+    st.session_state[_WANTED] = _Wanted(safe_name(at[2]), at[1]) if at is not None else _Wanted(text[:_SHOWN])
+    return UPLOADED
+
+
+def _wanted() -> _Wanted | None:
+    return cast("_Wanted | None", st.session_state.get(_WANTED))
+
+
+def _asking(wanted: _Wanted) -> str:
+    """What to do about a task that is not here."""
+    if wanted.id:
+        return (
+            f"This view is of the task file {wanted.name} ({wanted.id}…), which is not in this workspace: "
+            "choose that file in the sidebar, or another task."
+        )
+    return f"The link's task {wanted.name!r} is not known here: choose its file in the sidebar, or another task."
+
+
+def _given_file(chosen: str) -> TaskFile | None:
+    return None if chosen in TASKS or chosen == UPLOADED else tasks_at_hand.given().get(chosen)
+
+
+def _uploader(wanted: _Wanted | None) -> None:
+    """Take a file, and make it the task; another one than a link asks for is refused."""
+    turn = st.session_state.setdefault("task-turn", 0)
+    key = f"task_file-{turn}"
+
+    def take() -> None:
+        upload = st.session_state[key]
+        if upload is None:
+            return
+        file = TaskFile.held(upload.name, upload.getvalue())
+        if wanted is not None and wanted.id and file.id != wanted.id:
+            st.session_state[_REFUSED] = f"{upload.name} holds something else ({file.id}…) than the link asks for."
+            return
+        tasks_at_hand.hold(file)
+        asked = {
+            one: st.session_state[f"{one}-{UPLOADED}"] for one in _ASKING if f"{one}-{UPLOADED}" in st.session_state
+        }
+        st.session_state.update({f"{one}-{file.id}": value for one, value in asked.items()})  # a link may have said
+        st.session_state.update({"task": file.id, "task-turn": turn + 1, _WANTED: None})
+
+    with st.container(key="task-upload"):
+        st.file_uploader("Task file", type=list(SUFFIXES), key=key, help=_FILE_HELP, on_change=take)
+    if refused := st.session_state.pop(_REFUSED, None):
+        st.error(literal(refused), icon=":material/error:")
+
+
+def _remover(file: TaskFile) -> None:
+    def remove() -> None:
+        tasks_at_hand.remove(file.id)
+        st.session_state["task"] = UPLOADED
+
+    st.button(
+        "Remove this file", key="task-remove", icon=":material/delete:", type="tertiary", on_click=remove,
+        help="Files that were given are kept in the workspace, so that a reload finds them again. Masks stay.",
+    )  # fmt: skip
+
+
+def _choose_folder(name: str) -> Path | None:
+    typed = st.text_input(
+        "SuperGLUE folder",
+        key="superglue",
+        persist_state="session",
+        placeholder="from the hub",
+        help=f"A folder of this machine with {name}/train.jsonl and {name}/validation.jsonl; empty: from the hub.",
+    )
+    return typed_path(typed) or Path(typed) if typed else None
+
+
+def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing, str]:
+    """Shots, template, framing and metric; they start anew with each task."""
+    shots_key, template_key = f"shots-{name}", f"template-{name}"
+    links.restore("shots", shots_key, 0, _shots)
+    links.restore("template", template_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
+    with st.expander("How it is asked", icon=":material/chat:"):
+        shots = int(
+            st.number_input(
+                "Shots",
+                0,
+                MOST_SHOTS,
+                key=shots_key,
+                persist_state="session",
+                help="Solved train examples, the same for all, in front of every prompt.",
+            )
+        )
+        template = st.text_area(
+            "Prompt template",
+            key=template_key,
+            max_chars=MOST_LETTERS,
+            persist_state="session",
+            placeholder=default,
+            height="content",
+            help="Another prompt with the placeholders in braces; empty: the task's own.",
+        )
+        framing = _choose_framing(name)
+        metric = _choose_metric(name)
+    links.keep("shots", shots, 0)
+    links.keep("template", template, "")
+    return shots, template or None, framing, metric
+
+
+def _choose_metric(name: str) -> str:
+    """What counts as right."""
+    key = f"metric-{name}"
+    links.restore("metric", key, METRICS[0], lambda text: text if text in METRICS else None)
+    metric = st.selectbox(
+        "Right is",
+        METRICS,
+        format_func=lambda one: _METRICS[one],
+        key=key,
+        persist_state="session",
+        help="What accuracy counts. A choice is the answer with the largest log-probability among the choices, summed "
+        "over its tokens or per token; the others stand beside it.",
+    )
+    links.keep("metric", metric, METRICS[0])
+    return metric
+
+
+def _choose_framing(name: str) -> Framing:
+    """BOS token, chat and system message."""
+    bos_key, chat_key, system_key = f"bos-{name}", f"chat-{name}", f"system-{name}"
+    links.restore("bos", bos_key, "auto", lambda text: text if text in BOS_RULES else None)
+    links.restore("chat", chat_key, False, {"1": True, "0": False}.get)
+    links.restore("system", system_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
+    bos = st.selectbox("BOS token", BOS_RULES, key=bos_key, persist_state="session", help=_BOS_HELP)
+    chat = st.toggle("As a chat", key=chat_key, persist_state="session", help=_CHAT_HELP)
+    system = st.text_area(
+        "System message",
+        key=system_key,
+        max_chars=MOST_LETTERS,
+        persist_state="session",
+        placeholder="the template's own",
+        height="content",
+        disabled=not chat,
+        help="The first message of the chat; empty: what the template says.",
+    )
+    said = system if chat else ""
+    links.keep("bos", bos, "auto")
+    links.keep("chat", chat, False, lambda chosen: str(int(chosen)))
+    links.keep("system", said, "")
+    return as_framing(bos, chat=chat, system=said or None)
+
+
+def _shots(text: str) -> int | None:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 4 and int(text) <= MOST_SHOTS else None

@@ -1,0 +1,111 @@
+"""The tokens that a singular value reads or writes, beside what removing it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from explorer.attribution import Scores
+from explorer.core.keys import AnyKey, CircuitKey, MatrixKey
+from explorer.masks.apply import empty_mask
+from explorer.measure.readout import Readout, Token
+from explorer.spectra.svd import Decomposition
+from explorer.ui.components import words
+from explorer.ui.session import guide, links, work
+from explorer.ui.session.session import Bench
+from explorer.ui.shell import recipes, share
+
+TOKENS = 10
+_VALUE = st.column_config.NumberColumn("value", format="%+.3g", width="small")
+_PRODUCT = (
+    "QK and OV are products of two matrices: to look at, not to remove. Biases, positions (rotary ones too), norms on "
+    "queries and keys, and the scale 1 / √d_head are left out."
+)
+_MEANING = {
+    "reads": "tokens whose embedding, through the layer's norm, gives most along this vector",
+    "writes": "tokens whose logit rises or falls most if the stream points along this vector",
+}
+
+
+def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None) -> None:
+    """Choose one of a matrix's singular values, see its tokens, its score, and measure its exact effect."""
+    st.subheader(f"Tokens of one singular value of {key}", anchor=False)
+    choice, effect = st.columns([1, 4], vertical_alignment="bottom")
+    index_key = f"readout-index-{key}"
+    links.restore("value", index_key, 0, links.one_of(range(found.rank)))
+    index = int(
+        choice.number_input(
+            "Singular value", 0, found.rank - 1, key=index_key, persist_state="session",
+            help="Index in the spectrum, 0 for the largest.",
+        )
+    )  # fmt: skip
+    links.keep("value", index, 0)
+    with effect:
+        if isinstance(key, MatrixKey):
+            _effect(bench, key, index, scores)
+        else:
+            guide.explain(_PRODUCT)
+    make = partial(recipes.readout, key=key, index=index, tokens=TOKENS)
+    share.copy("readout", bench, lambda: [make(share.setting(bench, unpruned=True))])
+    told = work.readout(bench, key, found, index, TOKENS)
+    if told is None:
+        return
+    for box, one in zip(st.columns(2), told, strict=False):
+        with box:
+            _end(one)
+    guide.explain(
+        "A label is not an effect: what a value does depends on everything between it and the answer. A vector and its "
+        "negative belong to the same value, so both ends count."
+    )
+
+
+def _effect(bench: Bench, key: MatrixKey, index: int, scores: Scores | None) -> None:
+    """Score and exact effect of removing the value alone; the latter is measured when asked for."""
+    matrix = scores.matrices.get(key) if scores is not None else None
+    predicted = "" if matrix is None else f"Score (predicted): **{words.nats(float(matrix.score[index]))}**. "
+    state = empty_mask(bench.model, bench.mode)
+    known = work.known(bench, (key,), state)
+    if known is None:
+        return
+    values = ((key, index),)
+    asked = f"asked-{hash((bench.model.as_loaded, bench.task.digest, bench.score_limit, state.digest, values))}"
+    measured = known.get((key, index))
+    if measured is None and not work.effects_asked(bench, values, state) and not st.session_state.get(asked):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{predicted}Exact effect: not measured yet.", width="content")
+            st.button(
+                "Measure exactly",
+                key="measure-exactly",
+                help="Removes this value alone from the unpruned model and measures the loss on the train examples.",
+                on_click=lambda: st.session_state.update({asked: True}),
+            )
+        return
+    if measured is None:
+        found = work.effects(bench, values, state)
+        measured = None if found is None else found[key, index]
+    if measured is not None:
+        meaning = "removing it helps" if measured.value < 0 else "the task needs it"
+        st.markdown(
+            f"{predicted}Exact effect of removing it alone: **{words.spread(measured, signed=True)} nats** ({meaning}; "
+            f"{bench.mode}, {measured.n:,} train examples of {words.literal(bench.task.name)})."
+        )
+
+
+def _end(one: Readout) -> None:
+    st.markdown(f"**{one.vector} {one.side}** ({one.kind}): {_MEANING[one.side]}")
+    plus, minus = st.columns(2)
+    for box, name, tokens in ((plus, "most positive", one.plus), (minus, "most negative", one.minus)):
+        box.dataframe(_table(name, tokens), hide_index=True, column_config={"value": _VALUE})
+
+
+def _table(name: str, tokens: Sequence[Token]) -> pd.DataFrame:
+    """Tokens as the tokenizer has them; a data frame shows text as it is, so quotes make spaces visible."""
+    return pd.DataFrame({name: [repr(token.text) for token in tokens], "value": [token.value for token in tokens]})
+
+
+def product_note(keys: Sequence[AnyKey]) -> str | None:
+    """What products leave out, if one is shown."""
+    return _PRODUCT if any(isinstance(key, CircuitKey) for key in keys) else None
