@@ -5,7 +5,7 @@ import streamlit as st
 
 from explorer.masks.activations import answer_lens
 from explorer.measure.tokens import encode_for, token_texts, words_notice
-from explorer.plots import style
+from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
 from explorer.ui.bench.inside import TOP, choose_example, choose_head, heads, wrote
 from explorer.ui.components import figures, words
@@ -68,7 +68,7 @@ if every.open:
 else:
     patterns = before.attention[layer][head], after.attention[layer][head], contrast.attention_difference(layer, head)
     for box, pattern, title in zip(one.columns(3), patterns, ("unpruned", "with the mask", "difference"), strict=True):
-        figure = style.attention(
+        figure = activation_plots.attention(
             pattern.numpy(), tokens, f"L{layer} head {head}: {title}", difference=title == "difference"
         )
         figures.draw(figure, f"attention-{title}", box=box)
@@ -76,7 +76,7 @@ else:
 left, right = st.columns(2)
 with left:
     first = contrast.first_changed_layer()
-    figure = style.residual_change(contrast.residual_change().numpy(), tokens, first)
+    figure = activation_plots.residual_change(contrast.residual_change().numpy(), tokens, first)
     figures.draw(figure, "residual")
     st.caption(
         "The residual stream is unchanged."
@@ -93,7 +93,7 @@ with right:
         "Next token", candidates, format_func=lambda one: repr(names[one]), key="lens-token",
         help="The example's answer comes first, then the most likely ones.",
     )  # fmt: skip
-    figure = style.lens(answer_lens(before, [token]), answer_lens(after, [token]), names[token])
+    figure = activation_plots.lens(answer_lens(before, [token]), answer_lens(after, [token]), names[token])
     figures.draw(figure, "lens")
 
 st.subheader(f"What a {words.past(bench.mask)} value wrote", divider="gray", anchor=False)

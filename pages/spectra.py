@@ -3,7 +3,7 @@
 import streamlit as st
 
 from explorer.core.keys import AnyKey, MatrixKey, parse_key
-from explorer.plots import style
+from explorer.plots import spectra as spectrum_plots
 from explorer.spectra.measures import QUANTILES, cumulative_energy
 from explorer.ui.bench import chart_data, second_model
 from explorer.ui.components import figures, matrix_steps
@@ -69,7 +69,7 @@ with left:
     spectrum_chart(shown, key="spectra-chart", state=bench.mask.state, y=y, log_y=log_y, interactive=False)
 with right:
     curves = {one.matrix: cumulative_energy(found.s).numpy() for one, found in zip(shown, decompositions, strict=True)}
-    figures.draw(style.energy(curves, QUANTILES), "energy")
+    figures.draw(spectrum_plots.energy(curves, QUANTILES), "energy")
 measure_tables.draw(shown, decompositions)
 if isinstance(first, MatrixKey) and (note := readouts.product_note(selected)):
     st.caption(note)

@@ -31,11 +31,12 @@ SEARCHES = (
 # What these import and what decides no number: where things are kept and what they are called. Whatever is read through
 # them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
-    "attribution.effect_store", "core.config", "core.errors", "core.files", "core.measuring", "core.progress",
-    "core.sqlite", "masks.belonging", "masks.frozen", "measure.overflow", "models.__init__", "models.convert",
+    "attribution.effect_store", "core.__init__", "core.config", "core.errors", "core.files", "core.measuring",
+    "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "measure.overflow", "models.__init__",
+    "models.convert",
     "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity",
-    "models.smollm2", "models.sources", "models.tokenizer_files", "search.provenance", "spectra.pack",
-    "spectra.saver", "spectra.store", "tasks",
+    "models.smollm2", "models.sources", "models.tokenizer_files", "search.provenance", "spectra.__init__",
+    "spectra.pack", "spectra.saver", "spectra.store", "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 
@@ -53,11 +54,15 @@ def searches_digest() -> str:
 
 
 def sources(rooms: tuple[str, ...], root: Path = _ROOT) -> tuple[Path, ...]:
-    """The source files of modules and packages, in order, each once; a name without a file has none."""
+    """The source files of modules and packages, in order, each once; a name without a file has none.
+
+    A package stands for all that is in it, but for carriers.
+    """
     found: set[Path] = set()
+    carriers = {_file(name, root) for name in CARRIERS}
     for room in rooms:
         place = root.joinpath(*room.split("."))
-        found.update(place.rglob("*.py") if place.is_dir() else (place.with_suffix(".py"),))
+        found.update(set(place.rglob("*.py")) - carriers if place.is_dir() else (_file(room, root),))
     return tuple(sorted(path for path in found if path.is_file()))
 
 
@@ -73,6 +78,10 @@ def version_of(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # run from a checkout that was not installed
         return "not installed"
+
+
+def _file(name: str, root: Path) -> Path:
+    return root.joinpath(*name.split(".")).with_suffix(".py")
 
 
 def _digest(rooms: tuple[str, ...]) -> str:

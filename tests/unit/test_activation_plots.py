@@ -46,12 +46,12 @@ def test_what_was_written_stands_beside_what_stands_there_now() -> None:
 
 def test_the_first_layer_that_diverges_is_in_the_frame() -> None:
     change = np.array([[0.0, 0.0], [0.0, 0.0], [0.1, 0.2]])
-    figure = style.residual_change(change, ["a", "b"], 1)
+    figure = activation_plots.residual_change(change, ["a", "b"], 1)
     (frame,) = figure.layout.shapes
     assert (frame.x0, frame.x1, frame.y0, frame.y1) == (-0.5, 1.5, 1.5, 2.5)
     assert list(figure.layout.yaxis.ticktext) == ["embed", "L0", "<b>▶ L1</b>"]
     assert list(figure.layout.yaxis.tickvals) == ["embed", "L0", "L1"]
-    assert not style.residual_change(change, ["a", "b"]).layout.shapes
-    many = list(style.residual_change(np.ones((31, 2)), ["a", "b"], 16).layout.yaxis.ticktext)
+    assert not activation_plots.residual_change(change, ["a", "b"]).layout.shapes
+    many = list(activation_plots.residual_change(np.ones((31, 2)), ["a", "b"], 16).layout.yaxis.ticktext)
     assert len(many) <= style.LABELLED_LAYERS
     assert many[-1] == "<b>▶ L16</b>"

@@ -13,9 +13,9 @@ from explorer.core.measuring import CARRIERS, EFFECTS, SEARCHES, code_digest, so
 
 ROOT = Path(explorer.__file__).parent
 ROOMS = {"effects": EFFECTS, "searches": (*EFFECTS, *SEARCHES)}
-NOTHING = ["plots.py", "search_plots.py", "search_page.py", "search/report.py", "search/report_file.py", "cli/main.py"]
-BOTH = ["attribution/exact.py", "models/bridge.py", "residuals.py", "metrics.py", "registry.py"]
-SEARCH_ONLY = ["attribution/gradient.py", "search/verified.py", "search/problem.py", "evaluate.py"]
+NOTHING = ["plots/style.py", "plots/search.py", "plots/search_page.py", "search/report.py", "search/report_file.py"]
+BOTH = ["attribution/exact.py", "models/bridge.py", "measure/residuals.py", "measure/metrics.py", "models/matrices.py"]
+SEARCH_ONLY = ["attribution/gradient.py", "search/verified.py", "search/problem.py", "measure/evaluate.py"]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_what_measures_counts(copy: Path, name: str) -> None:
     before = {what: code_digest(rooms, copy) for what, rooms in ROOMS.items()}
     path = copy / name
-    content = path.read_bytes() if path.is_file() else b""
+    content = path.read_bytes()
     path.write_bytes(content + b"\n# changed\n")
     after = {what: code_digest(rooms, copy) for what, rooms in ROOMS.items()}
     path.write_bytes(content)

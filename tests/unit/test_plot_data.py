@@ -14,11 +14,12 @@ from explorer.masks.sets import Overlap
 from explorer.measure.metrics import Mean
 from explorer.plots import activations as activation_plots
 from explorer.plots import comparison as diff_plots
+from explorer.plots import controls as control_plots
 from explorer.plots import masks as mask_plots
 from explorer.plots import prune as prune_plots
 from explorer.plots import scores as score_plots
 from explorer.plots import search as search_plots
-from explorer.plots import style
+from explorer.plots import spectra as spectrum_plots
 from explorer.plots.data import csv, table
 from tests.unit.test_spectrum_diff import diff, pair
 
@@ -31,21 +32,21 @@ def read_back(figure: go.Figure) -> pd.DataFrame:
 
 def test_curves_are_told_apart_and_named_by_the_axes() -> None:
     curves = {"L0.K <b>": np.array([0.5, 1.0]), "L1.K": np.array([0.75, 0.9, 1.0])}
-    found = read_back(style.energy(curves))
+    found = read_back(spectrum_plots.energy(curves))
     assert found.columns.tolist() == ["series", "singular values kept (largest first)", "share of squared norm"]
     for name, values in curves.items():
         rows = found[found["series"] == name]
         assert rows.iloc[:, 1].tolist() == list(range(1, len(values) + 1))
         np.testing.assert_array_equal(rows.iloc[:, 2], values)
     assert len(found) == 5
-    marked = read_back(style.energy(curves, (0.9,)))
+    marked = read_back(spectrum_plots.energy(curves, (0.9,)))
     assert marked["label"].dropna().tolist() == [2, 2]  # the marks' counts
 
 
 @pytest.mark.parametrize("difference", [True, False])
 def test_heatmaps_are_one_row_per_cell_with_their_tokens(difference: bool) -> None:
     pattern = np.arange(9.0).reshape(3, 3)
-    found = read_back(style.attention(pattern, TOKENS, "L0", difference=difference))
+    found = read_back(activation_plots.attention(pattern, TOKENS, "L0", difference=difference))
     np.testing.assert_array_equal(found["value"].to_numpy().reshape(3, 3), pattern)
     assert found["x"].tolist() == ["0 <b>", "1 ␣x", "2 ⏎"] * 3
     assert found["y"].tolist() == [label for label in found["x"][:3] for _ in range(3)]
@@ -100,9 +101,9 @@ def figures() -> dict[str, tuple[go.Figure, int]]:
     measured = [search_plots.Measured(1, 0.5, 0.6), search_plots.Measured(2, 0.4, 0.7)]
     on_test = search_plots.HeldOut(0.5, 0.9, (0.8, 0.7))
     return {
-        "lens": (style.lens([-1.0, -2.0], [-0.5, -0.1], "x"), 4),
-        "residual": (style.residual_change(np.ones((3, 2)), TOKENS[:2]), 6),
-        "controls": (style.controls([0.1, 0.2, 0.2], 0.5, 0.0), 5),
+        "lens": (activation_plots.lens([-1.0, -2.0], [-0.5, -0.1], "x"), 4),
+        "residual": (activation_plots.residual_change(np.ones((3, 2)), TOKENS[:2]), 6),
+        "controls": (control_plots.controls([0.1, 0.2, 0.2], 0.5, 0.0), 5),
         "heads": (activation_plots.head_changes(np.ones((2, 3))), 6),
         "wrote": (activation_plots.written(np.ones(3), np.full(3, 0.5), TOKENS, "t"), 6),
         "shared": (mask_plots.shared_values({"L0.K": Overlap(1, 2, 3)}, "a", "b"), 3),

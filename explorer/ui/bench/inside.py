@@ -14,7 +14,6 @@ from explorer.masks.mask import Removed
 from explorer.measure.evaluate import Comparison
 from explorer.measure.tokens import encode_for, token_texts
 from explorer.plots import activations as activation_plots
-from explorer.plots import style
 from explorer.tasks import Example
 from explorer.ui.components import figures, words
 from explorer.ui.jobs.cached import compute
@@ -42,10 +41,10 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     before, after, lens = st.columns(3)
     for box, reading, name in ((before, contrast.before, "unpruned"), (after, contrast.after, "with the mask")):
         pattern = reading.attention[layer][head].numpy()
-        figure = style.attention(pattern, reading.tokens, f"L{layer} head {head}, {name}")
+        figure = activation_plots.attention(pattern, reading.tokens, f"L{layer} head {head}, {name}")
         figures.draw(figure, f"inside-{name}", box=box)
     (text,) = token_texts(bench.model.tokenizer, answer[:1])
-    figure = style.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
+    figure = activation_plots.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
     figures.draw(figure, "inside-lens", box=lens)
 
     def code() -> share.Recipes:

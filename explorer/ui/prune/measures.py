@@ -14,7 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from explorer.attribution import Scores
 from explorer.measure.evaluate import Comparison
-from explorer.plots import style
+from explorer.plots import controls as control_plots
 from explorer.search.controls import DEFAULT, beaten
 from explorer.tasks.metric import METRIC_NAMES, Metric
 from explorer.ui.bench import live, painting
@@ -255,7 +255,9 @@ def changes(comparison: Comparison, controls: Controls | None) -> None:
     left, right = st.columns([3, 2])
     with left:
         _flips(comparison)
-    figure = style.controls(controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy, DEFAULT)
+    figure = control_plots.controls(
+        controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy, DEFAULT
+    )
     figures.draw(figure, "controls-figure", box=right)
 
 
