@@ -39,7 +39,7 @@ def mcnemar(after: Sequence[bool], before: Sequence[bool]) -> McNemar:
 
 def bootstrap_interval(
     differences: Sequence[float],
-    weights: Sequence[float] | None = None,
+    weights: Sequence[int | float] | None = None,
     *,
     seed: int = 0,
     draws: int = DRAWS,
