@@ -2,8 +2,8 @@
 
 What cannot be read without a guess is not guessed at: a row that is wrong comes as the sentence that says so. CSV is as
 RFC 4180 has it (cells in double quotes may hold commas, line breaks and doubled quotes), and two of its common
-misspellings are settled here: blanks in front of a quoted cell are taken away, and cells in single quotes are refused,
-so that no quote becomes part of an answer.
+misspellings are settled here: blanks in front of a quoted cell are taken away, and cells in other quotes (single,
+curly, backticks) are refused, so that no quote becomes part of an answer.
 """
 
 from __future__ import annotations
@@ -21,19 +21,27 @@ Fields = dict[str, Any]
 Row = tuple[int, Fields | str]  # line number, and its fields or what is wrong with it
 
 _NOT_JSON = 'not a JSON object; expected {"prompt": ..., "answer": ...}.'
-_SINGLE = "a cell in single quotes: CSV has double quotes (put such a cell into them if its quotes are meant)."
+_OTHER_QUOTES = "a cell in {} quotes: CSV has double quotes (put such a cell into them if its quotes are meant)."
 # Objects come as their pairs, so that a key named twice shows.
 _scan: Any = json.JSONDecoder(object_pairs_hook=tuple).scan_once  # type: ignore[attr-defined]
-# At the start of a cell: a quoted one, which is passed over, or blanks and a quote, or a cell in single quotes.
+_NAMES = {"'": "single", "`": "backtick"}
+_BLANK = r"(?:[^\S\r\n]|[\u200b-\u200d\u2060\ufeff])"  # those that no one sees, too
+_INSIDE = rf"""(?:(?!,{_BLANK}*")[^\r\n])*?"""  # up to the end of the line, but not over the start of a quoted cell
+# At the start of a cell: a quoted one, which is passed over, or blanks and a quote, or a cell in other quotes, which
+# may hold commas.
 _START = re.compile(
-    r"""(?:^|(?<=[,\r\n]))(?:
+    rf"""(?:^|(?<=[,\r\n]))(?:
         "(?:[^"]|"")*"
-        | (?P<blanks>[^\S\r\n]+)(?=")
-        | (?P<single>[^\S\r\n]*'(?:[^,'\r\n]*)'[^\S\r\n]*(?=[,\r\n]|$))
+        | (?P<blanks>{_BLANK}+)(?=")
+        | (?P<other>{_BLANK}*(?P<sign>'{_INSIDE}'|`{_INSIDE}`|[\u201c\u201e\u201d]{_INSIDE}[\u201c\u201d]
+            |[\u2018\u201a\u2019]{_INSIDE}[\u2018\u2019])){_BLANK}*(?=[,\r\n]|$)
     )""",
     re.VERBOSE,
 )
-_ODD_START = re.compile(r"""(?:^|[,\r\n])(?:[^\S\r\n]+"|[^\S\r\n]*')""")  # whether `_START` needs to look
+_ODD_START = re.compile(
+    rf"""(?:^|[,\r\n])(?:{_BLANK}+"|{_BLANK}*['`\u2018-\u201f])"""
+)  # whether `_START` needs to look
+_MARKS = range(0xF0000, 0xFFFFE)  # letters that Unicode gives no meaning
 
 
 def json_rows(lines: Iterable[str]) -> Iterator[Row]:
@@ -67,10 +75,10 @@ def csv_rows(text: str, name: str) -> Iterator[Row]:
     Raises:
         TaskError: a header without `prompt` and `answer`, or with a column twice.
     """
-    single = frozenset[int]()
+    mark = ""
     if _ODD_START.search(text):
-        single = frozenset(_single_quoted(text))
-        text = _START.sub(lambda match: "" if match["blanks"] else match[0], text)
+        mark = next(letter for letter in map(chr, _MARKS) if letter not in text)
+        text = _START.sub(lambda match: _settled(match, mark), text)
     breaks, header = "\r" in text, list[str]()
     csv.field_size_limit(max(len(text), csv.field_size_limit()))
     reader = csv.reader(StringIO(text, newline=""), strict=True)
@@ -81,11 +89,11 @@ def csv_rows(text: str, name: str) -> Iterator[Row]:
                 continue
             if not header:
                 header = _header([cell.strip() for cell in cells], f"{name}, line {number}")
+            elif mark and (quoted := next((cell for cell in cells if cell.startswith(mark)), None)):
+                yield number, _OTHER_QUOTES.format(_NAMES.get(quoted.lstrip(mark)[0], "curly"))
             elif len(cells) != len(header):
                 what = f"{len(cells)} cells where the header has {len(header)}"
                 yield number, f"{what}; quote cells with commas."
-            elif number in single:
-                yield number, _SINGLE
             else:
                 plain = [_line_breaks(cell) for cell in cells] if breaks else cells
                 yield number, _fields(header, plain)
@@ -102,13 +110,11 @@ def _fields(header: list[str], cells: list[str]) -> Fields:
     return row
 
 
-def _single_quoted(text: str) -> Iterator[int]:
-    """Numbers of the lines with a cell in single quotes."""
-    number, before = 1, 0
-    for match in _START.finditer(text):
-        if match["single"]:
-            number, before = number + text.count("\n", before, match.end()), match.end()
-            yield number
+def _settled(match: re.Match[str], mark: str) -> str:
+    """The start of a cell without the blanks before a quote; of a cell in other quotes, marked."""
+    if match["blanks"]:
+        return ""
+    return mark + match["sign"] if match["other"] else match[0]
 
 
 def _line_breaks(cell: str) -> str:
