@@ -27,7 +27,8 @@ def rendered(tokenizer: Any, examples: Sequence[Example], framing: Framing) -> l
     chats = [_messages(one, framing) for one in examples]
     for chat in {len(chat): chat for chat in chats}.values():
         _check_complete(tokenizer, [message["role"] for message in chat], framing)
-    return _render(tokenizer, chats, framing)
+    turn = _turn(tokenizer, framing)
+    return [text + turn for text in _render(tokenizer, chats, framing)]
 
 
 def said(tokenizer: Any, answers: Sequence[str], framing: Framing) -> list[str]:
@@ -56,9 +57,27 @@ def _front(tokenizer: Any, framing: Framing) -> str:
         (whole,) = _render(tokenizer, [[*asked, {"role": "assistant", "content": _PROBE}]], framing, begin=False)
     except TaskError:
         return ""  # a template that takes no such turns; that of the examples is another question
-    rest = whole.removeprefix(begun)
+    rest = whole.removeprefix(begun + _turn(tokenizer, framing))
     front = rest[: len(rest) - len(rest.lstrip(" "))]
     return front if rest != whole and rest.startswith(front + _PROBE) else ""
+
+
+def _turn(tokenizer: Any, framing: Framing) -> str:
+    """How the assistant's turn begins, for a template that says so in chats but does nothing when asked to begin one.
+
+    Without the blanks at its end, which belong to what is said.
+    """
+    asked, marked = [{"role": "user", "content": _PROBE}], f"{_PROBE}0{_PROBE}"
+    try:
+        (begun,) = _render(tokenizer, [asked], framing)
+        (bare,) = _render(tokenizer, [asked], framing, begin=False)
+        (whole,) = _render(tokenizer, [[*asked, {"role": "assistant", "content": marked}]], framing, begin=False)
+    except TaskError:
+        return ""
+    if begun != bare or not whole.startswith(begun) or marked not in whole:
+        return ""
+    turn = whole.removeprefix(begun).partition(marked)[0]
+    return turn.rstrip(" ") if turn.strip() else ""
 
 
 def _messages(example: Example, framing: Framing) -> list[dict[str, str]]:

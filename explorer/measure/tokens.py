@@ -240,6 +240,8 @@ def _begun(tokenizer: Any, ids: list[int], framing: Framing) -> list[int]:
     first = tokenizer.bos_token_id
     if framing.bos == "always" and first is None:
         raise TaskError("this model's tokenizer has no BOS token to put in front: choose auto or never for it.")
+    if framing.bos == "never" and framing.chat and first is not None and ids[:1] == [first]:
+        return ids[1:]  # a chat template that writes it in letters
     wanted = framing.bos == "always" or (framing.bos == "auto" and not framing.chat)
     return [first, *ids] if wanted and first is not None and ids[:1] != [first] else ids
 

@@ -140,10 +140,10 @@ def test_chats_are_those_of_plain_transformers(tmp_path: Path, template: str, sy
 
 
 def test_bos_in_a_chat_is_the_templates_own_unless_it_is_said_otherwise() -> None:
-    bare, begun = words(CHATML), words("{{ bos_token + ' ' }}" + CHATML)
+    bare, begun, spelled = (words(front + CHATML) for front in ("", "{{ bos_token + ' ' }}", "<bos> "))
     fronts = {
         (name, bos): encode_prompt(tokenizer, "w1", as_framing(bos, chat=True))
-        for name, tokenizer in (("bare", bare), ("begun", begun))
+        for name, tokenizer in (("bare", bare), ("begun", begun), ("spelled", spelled))
         for bos in ("auto", "always", "never")
     }
     turn = [IDS["<u>"], IDS["w1"], IDS["<e>"], IDS["<a>"]]
@@ -154,6 +154,9 @@ def test_bos_in_a_chat_is_the_templates_own_unless_it_is_said_otherwise() -> Non
         ("begun", "auto"): [0, *turn],
         ("begun", "always"): [0, *turn],
         ("begun", "never"): turn,
+        ("spelled", "auto"): [0, *turn],
+        ("spelled", "always"): [0, *turn],
+        ("spelled", "never"): turn,
     }
 
 
@@ -191,6 +194,22 @@ def test_an_answer_has_the_blanks_that_the_template_writes() -> None:
     found = encode(spaced, Example("a", " 12"), Framing(chat=True))
     assert ["".join(letters[token] for token in ids) for ids in (found.prompt, found.answer)] == ["[a]", " 12"]
     assert encode(words(CHATML), Example("w1", "  w2"), Framing(chat=True)).answer == (IDS["w2"],)
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_a_template_that_begins_no_turn_when_asked_has_the_assistants_own_beginning(shots: int) -> None:
+    """The answer stands where the template puts what the assistant says in a whole chat."""
+    reader = words(CHATML.partition("{% if add")[0])
+    example = Example("w1", " w2", shown=(("w3", " w4"),) * shots)
+    turns = [message for asked, said in example.shown for message in (asked, said.strip())]
+    messages = [
+        {"role": "assistant" if place % 2 else "user", "content": text}
+        for place, text in enumerate([*turns, "w1", "w2"])
+    ]
+    whole = reader.apply_chat_template(messages, return_dict=False)
+    found = encode(reader, example, Framing(chat=True, bos="never"))
+    assert [*found.prompt, *found.answer, IDS["<e>"]] == whole
+    assert found.answer == (IDS["w2"],)
 
 
 def test_a_system_message_without_a_chat_and_an_unknown_rule_are_refused() -> None:
