@@ -137,12 +137,14 @@ def config_digest(settings: Mapping[str, Any], usual: Mapping[str, Any], class_n
 def tokenizer_digest(tokenizer: Any) -> str:
     """Digest of what a tokenizer does with text; padding and truncation, which nobody here uses, are left out."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
-    known = {
+    known: dict[str, Any] = {
         "class": None if fast is not None else type(tokenizer).__name__,
         "settings": {name: getattr(tokenizer, name, None) for name in _TOKENIZER_SETTINGS},
         "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         "ids": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id],
     }
+    if getattr(tokenizer, "split_special_tokens", False):  # the pipeline's own text leaves it out
+        known["split_special_tokens"] = True
     return digest([json.dumps(known, sort_keys=True, default=str).encode(), *_pipeline(tokenizer, fast)])
 
 

@@ -97,6 +97,16 @@ def test_a_chat_template_and_special_tokens_are_the_tokenizers(bundled: Model, t
     assert spelled.digest == bundled.digest
 
 
+def test_special_tokens_that_are_read_as_plain_text_make_another_model(bundled: Model, tmp_path: Path) -> None:
+    folder = copies.bundled(tmp_path / "copy")
+    copies.edit(folder / "tokenizer_config.json", split_special_tokens=True)
+    other = load(str(folder), dtype="float32")
+    text = f"2{bundled.tokenizer.bos_token}3"
+    assert other.tokenizer(text).input_ids != bundled.tokenizer(text).input_ids
+    assert other.digest != bundled.digest
+    assert (other.parts.weights, other.parts.config) == (bundled.parts.weights, bundled.parts.config)
+
+
 @pytest.mark.parametrize("family", ["default", "linear"])
 def test_a_rope_is_part_of_it_however_it_is_spelled(tmp_path: Path, family: str) -> None:
     folder = tiny.save("llama", tmp_path / "given")
