@@ -17,6 +17,7 @@ _COUNTS = (
     *("hidden_size", "n_embd", "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "word_embed_proj_dim"),
     *("vocab_size", "max_position_embeddings", "n_positions", "n_ctx", "rotary_dim"),
 )
+_LABELS, _MOST_LABELS = "num_labels", 1_000_000
 _POSITIVE = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "rope_theta", "rotary_emb_base")
 _MOST = 2**31 - 1
 _MOST_LAYERS = 1000  # what is believed of a model whose weights are not there to say it
@@ -60,6 +61,7 @@ def check_fields(name: str, files: ModelFiles) -> None:
         if fields.get(field) is not None:
             _refuse(name, field, fields[field], "that it is left out: all of a model stands in its own folder")
     _check_repeats(name, files)
+    _check_labels(name, files)
 
 
 def check_layers(name: str, files: ModelFiles, field: str, layers: int) -> None:
@@ -85,6 +87,13 @@ def _check_repeats(name: str, files: ModelFiles) -> None:
         total = -1
     if type(total) is not int or not 1 <= total <= (len(files.tensors) or _MOST_LAYERS):
         _refuse(name, "attention_types", value, "one pattern or several, of as many layers as there are")
+
+
+def _check_labels(name: str, files: ModelFiles) -> None:
+    """The library makes up a name for each label, though a language model has none."""
+    labels = files.fields.get(_LABELS)
+    if labels is not None and (type(labels) is not int or not 0 <= labels <= _MOST_LABELS):
+        _refuse(name, _LABELS, labels, f"a whole number of at most {_MOST_LABELS:,}")
 
 
 def _numbers(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -19,12 +19,17 @@ from safetensors import safe_open
 
 from explorer.core.errors import ModelError
 from explorer.models.fields import check_layers
-from explorer.models.files import ModelFiles, tensor_names
+from explorer.models.files import ModelFiles, StoredTensor, tensor_names
 from explorer.models.hub import reason
 from explorer.models.sources import Source
 
-# Buffers that old checkpoints store though the class makes them itself.
-_HARMLESS = re.compile(r"(\.(attn|attention|attn\.attention)\.(masked_)?bias|rotary_emb\.inv_freq|(^|\.)position_ids)$")
+# Buffers that old checkpoints store though the class makes them itself, and how many dimensions they have.
+_HARMLESS: tuple[tuple[re.Pattern[str], tuple[int, ...]], ...] = (
+    (re.compile(r"\.(attn|attention|attn\.attention)\.bias$"), (4,)),  # a causal mask, which no bias is
+    (re.compile(r"\.(attn|attention|attn\.attention)\.masked_bias$"), (0, 1)),
+    (re.compile(r"rotary_emb\.inv_freq$"), (1,)),
+    (re.compile(r"(^|\.)position_ids$"), (1, 2)),
+)
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -78,11 +83,16 @@ def _built(source: Source, model_class: Any, **options: Any) -> tuple[Any, Any]:
 
 def _check_types(source: Source, files: ModelFiles) -> None:
     for name, tensor in files.tensors.items():
-        if tensor.dtype not in _FLOATS and not _HARMLESS.search(name):
+        if tensor.dtype not in _FLOATS and not _harmless(name, tensor):
             raise ModelError(
                 f"{source.name} stores {name[:120]} as {tensor.dtype}, which is packed or quantised: "
                 f"give the model with its full-precision weights ({', '.join(_FLOATS)})."
             )
+
+
+def _harmless(name: str, stored: StoredTensor) -> bool:
+    """Whether the class makes such a tensor itself, whatever is stored."""
+    return any(names.search(name) and len(stored.shape) in dimensions for names, dimensions in _HARMLESS)
 
 
 def _check_twice(source: Source, files: ModelFiles, prefix: str) -> None:
@@ -118,13 +128,22 @@ def _check_fit(source: Source, files: ModelFiles, config: Any, model_class: Any,
         raise ModelError(
             f"{source.name} lacks {len(missing)} of its weights, such as {missing[0]}: check that it is complete."
         )
-    if unexpected := sorted(name for name in map(str, report["unexpected_keys"]) if not _HARMLESS.search(name)):
+    harmless = {name for name, one in files.tensors.items() if _harmless(name, one)}
+    if unexpected := sorted({*map(str, report["unexpected_keys"]), *_passed_over(files, model)} - harmless):
         raise ModelError(
             f"{source.name} stores {len(unexpected):,} weights for which a {model_class.__name__} of its config.json "
             f"has no place, such as {unexpected[0][:120]}: check that its files belong together."
         )
     _check_memory(source, model)
     return model
+
+
+def _passed_over(files: ModelFiles, model: Any) -> set[str]:
+    """Stored tensors that the class drops without a word, by patterns that are meant for its old buffers."""
+    prefix, patterns = f"{model.base_model_prefix}.", model._keys_to_ignore_on_load_unexpected or ()
+    own = {name.removeprefix(prefix) for name in model.state_dict()}
+    left = (name for name in files.tensors if name.removeprefix(prefix) not in own)
+    return {name for name in left if any(re.search(pattern, name) for pattern in patterns)}
 
 
 def _check_memory(source: Source, model: Any) -> None:

@@ -329,6 +329,21 @@ TENSORS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: add(path, {"transformer.h.0.attn.attention.q_proj.bias": torch.ones(16)}),
         r"has no place, such as transformer\.h\.0\.attn\.attention\.q_proj\.bias",
     ),
+    "a bias with a name like a causal mask's": (
+        "llama",
+        lambda path: add(path, {"model.layers.0.attention.bias": torch.ones(16)}),
+        r"has no place, such as model\.layers\.0\.attention\.bias",
+    ),
+    "a bias of GPT-2 where causal masks were": (
+        "gpt2",
+        lambda path: add(path, {"transformer.h.0.attn.bias": torch.ones(16)}),
+        r"has no place, such as transformer\.h\.0\.attn\.bias",
+    ),
+    "a bias of GPT-NeoX where causal masks were": (
+        "neox",
+        lambda path: add(path, {"gpt_neox.layers.0.attention.bias": torch.ones(16)}),
+        r"has no place, such as gpt_neox\.layers\.0\.attention\.bias",
+    ),
     "a further layer": (
         "llama",
         lambda path: add(path, {OUT.replace("1", "2"): torch.ones(16, 20)}),
@@ -508,6 +523,7 @@ ABSURD: list[tuple[str, str, object]] = [
     *(("llama", "rms_norm_eps", value) for value in ("small", float("nan"), float("inf"), -1, True)),
     *(("llama", "rope_theta", value) for value in ("llama", float("nan"), [1])),
     *(("llama", "hidden_act", value) for value in (1, "nosuch", ["silu"], {})),
+    *(("llama", "num_labels", value) for value in (2**31, 10**12, -1, 2.5, "2", True)),
     *(("llama", "architectures", value) for value in ("LlamaForCausalLM", [1], {}, [])),
     *(("llama", "attn_implementation", value) for value in ("flash_attention_2", "flex_attention", "a/b", 1)),
     *(("llama", "_attn_implementation", value) for value in ("flash_attention_2", "kernels-community/flash-attn")),
