@@ -29,6 +29,7 @@ from explorer.models.sources import Source
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 BIN, BIN_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+_PICKLED = (".bin", ".pt", ".pth")
 _MAX_JSON = 100_000_000  # bytes; the largest index on the hub has some ten megabytes
 
 
@@ -143,7 +144,7 @@ def tensor_names(opened: Any) -> list[str]:
 
 def bin_files(folder: Path) -> list[str]:
     """Names of the pickled weights in a folder, if there are any."""
-    return sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth") and path.is_file())
+    return sorted(path.name for path in folder.glob("*") if path.suffix in _PICKLED and path.is_file())
 
 
 def inside(name: str, index: Path, files: Iterable[Any]) -> dict[str, Path]:
@@ -203,10 +204,14 @@ def _entry(source: Source, fields: dict[str, Any]) -> Path:
 def _no_weights(source: Source) -> str:
     start = f"{source.name} has no safetensors weights in {source.folder}"
     if pickled := bin_files(source.folder):
+        if not any((source.folder / name).exists() for name in (BIN, BIN_INDEX)):
+            return (
+                f"{start}, only {pickled[0]}, whose format can hold code: save the model with `save_pretrained`, or "
+                f"give its weights the name {BIN} and convert them with `eigenprune models convert`."
+            )
         command = shlex.join(("eigenprune", "models", "convert", str(source.folder)))
-        return (
-            f"{start}, only {pickled[0]}, whose format can hold code: run `{command} --out FOLDER`, then load FOLDER."
-        )
+        first = next((name for name in pickled if name.startswith("pytorch_model")), pickled[0])
+        return f"{start}, only {first}, whose format can hold code: run `{command} --out FOLDER`, then load FOLDER."
     if others := sorted(path.name for path in source.folder.glob("*.safetensors")):
         return f"{start} called {WEIGHTS} or listed in {INDEX}, but {others[0]}: give it that name if it is the model."
     return f"{start}: save it with `save_pretrained` first, or convert its .bin files with `eigenprune models convert`."

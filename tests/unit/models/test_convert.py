@@ -156,3 +156,11 @@ def test_the_command_converts_and_refuses(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 2
     assert "is there already" in again.stderr
+
+
+def test_pickled_files_that_cannot_be_converted_are_not_said_to_be(tmp_path: Path) -> None:
+    folder = tiny.save("gpt2", tmp_path / "old")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "training_args.bin")
+    with pytest.raises(ModelError, match=r"only training_args\.bin.* give its weights the name pytorch_model\.bin"):
+        load(str(folder))
