@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from explorer.core.errors import TaskError
@@ -233,6 +234,9 @@ def _cut(order: list[T], seed: int) -> Splits[T]:
 
 def split_examples(examples: Sequence[Example], seed: int) -> Splits[Example]:
     """`split_items` for examples: those whose prompts read the same stay together."""
+    prompt = attrgetter("prompt")
+    if all(map(str.isascii, map(prompt, examples))):
+        return split_items(examples, seed, prompt)
     return split_items(examples, seed, lambda example: same_text(example.prompt))
 
 

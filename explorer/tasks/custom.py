@@ -13,6 +13,7 @@ import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from explorer.core.files import ordinary
 from explorer.core.progress import Progress
 from explorer.tasks import template as templates
 from explorer.tasks.base import SPLITS, Example, Task, split_examples
-from explorer.tasks.lines import Fields, Row, csv_rows, json_rows
+from explorer.tasks.lines import Fields, Part, Plain, csv_parts, json_parts
 
 MAX_BYTES, MAX_CHOICES, LISTED = 200_000_000, 100, 5
-TOLD = 20_000  # lines between two reports of progress
 SUFFIXES = (".jsonl", ".csv")
 FIELDS = ("prompt", "answer", "choices", "distractor", "split")
 _SAMPLE = '{"prompt": "2 + 2 =", "answer": " 4"}'
@@ -61,35 +61,32 @@ def parse(
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise TaskError(f"{name} is not UTF-8 text: save it as UTF-8 {kind}.") from None
-    rows = csv_rows(text, name) if kind == "CSV" else json_rows(text.split("\n"))
-    task = _task(_told(rows, text.count("\n") + 1, progress), name, seed)
+    parts = csv_parts(text, name) if kind == "CSV" else json_parts(text.split("\n"))
+    task = _task(_told(parts, text.count("\n") + 1, progress), name, seed)
     return task if template is None else _in_words(task, template)
 
 
 def parse_jsonl(lines: Iterable[str], *, name: str, seed: int) -> Task:
     """Build a task from JSON lines; blank lines are passed over."""
-    return _task(json_rows(lines), name, seed)
+    return _task(json_parts(lines), name, seed)
 
 
-def _told(rows: Iterator[Row], lines: int, progress: Progress | None) -> Iterator[Row]:
-    """The rows, telling `progress` now and then how far they are."""
+def _told(parts: Iterator[Part], lines: int, progress: Progress | None) -> Iterator[Part]:
+    """The parts, telling `progress` after each of them how far they are."""
     if progress is None:
-        return rows
-    return _telling(rows, lines, progress)
-
-
-def _telling(rows: Iterator[Row], lines: int, progress: Progress) -> Iterator[Row]:
+        yield from parts
+        return
     progress(0, lines)
-    for count, row in enumerate(rows, start=1):
-        if count % TOLD == 0:
-            progress(min(row[0], lines), lines)
-        yield row
+    for part in parts:
+        yield part
+        if part:
+            progress(min(part.last if isinstance(part, Plain) else part[-1][0], lines), lines)
     progress(lines, lines)
 
 
-def _task(rows: Iterable[Row], name: str, seed: int) -> Task:
+def _task(parts: Iterable[Part], name: str, seed: int) -> Task:
     with _no_collection():
-        parsed, wrong = _examples(rows)
+        parsed, wrong = _examples(parts)
         if wrong:
             raise TaskError(_all_wrong(wrong, name))
         if not parsed:
@@ -106,15 +103,19 @@ def _task(rows: Iterable[Row], name: str, seed: int) -> Task:
         return Task(name, description, train, validation, test, seed)
 
 
-def _examples(rows: Iterable[Row]) -> tuple[list[_Parsed], list[tuple[int, str]]]:
+def _examples(parts: Iterable[Part]) -> tuple[list[_Parsed], list[tuple[int, str]]]:
     """What could be read, and what is wrong on which line."""
     parsed: list[_Parsed] = []
     wrong: list[tuple[int, str]] = []
-    for number, row in rows:
-        try:
-            parsed.append(_example(row))
-        except TaskError as error:
-            wrong.append((number, str(error)))
+    for part in parts:
+        if isinstance(part, Plain):
+            parsed.extend(zip(map(Example, part.prompts, part.answers), repeat(None)))
+            continue
+        for number, row in part:
+            try:
+                parsed.append(_example(row))
+            except TaskError as error:
+                wrong.append((number, str(error)))
     return parsed, wrong
 
 
@@ -143,8 +144,6 @@ def _all_wrong(wrong: list[tuple[int, str]], name: str) -> str:
 def _example(row: Fields | str) -> _Parsed:
     if isinstance(row, str):
         raise TaskError(row)
-    if len(row) == 2 and _plain(row.get("prompt")) and _plain(row.get("answer")):  # nearly every line of a long file
-        return Example(row["prompt"], row["answer"]), None
     if not row.keys() <= _FIELDS:
         unknown = min(row.keys() - _FIELDS)
         raise TaskError(f"unknown field {unknown[:40]!r}; the fields are {', '.join(FIELDS)}.")
@@ -161,10 +160,6 @@ def _example(row: Fields | str) -> _Parsed:
     if split is not None and split not in SPLITS:
         raise TaskError(f"split {str(split)[:40]!r} is not known; use one of {', '.join(SPLITS)}.")
     return Example(prompt, answer, choices or (), distractor), split
-
-
-def _plain(value: Any) -> bool:
-    return type(value) is str and value.isascii() and bool(value.strip())
 
 
 def _text(value: Any, field: str) -> str:

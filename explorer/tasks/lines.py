@@ -11,19 +11,41 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 from explorer.core.errors import TaskError
 
 Fields = dict[str, Any]
 Row = tuple[int, Fields | str]  # line number, and its fields or what is wrong with it
+LINES = 1_000  # that are read together
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Lines that hold a prompt and an answer in ASCII and nothing else, as nearly all of a long file do.
+
+    They are looked at all at once, by functions that loop in C, instead of one by one.
+
+    Attributes:
+        last: number of the last line.
+    """
+
+    last: int
+    prompts: list[str]
+    answers: list[str]
+
+
+Part = Plain | list[Row]  # of a file: some lines that follow each other
 
 _NOT_JSON = 'not a JSON object; expected {"prompt": ..., "answer": ...}.'
 _OTHER_QUOTES = "a cell in {} quotes: CSV has double quotes (put such a cell into them if its quotes are meant)."
 # Objects come as their pairs, so that a key named twice shows.
 _scan: Any = json.JSONDecoder(object_pairs_hook=tuple).scan_once  # type: ignore[attr-defined]
+_scan_fast: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _NAMES = {"'": "single", "`": "backtick"}
 _BLANK = r"(?:[^\S\r\n]|[\u200b-\u200d\u2060\ufeff])"  # those that no one sees, too
 _INSIDE = rf"""(?:(?!,{_BLANK}*")[^\r\n])*?"""  # up to the end of the line, but not over the start of a quoted cell
@@ -41,15 +63,48 @@ _START = re.compile(
 _ODD_START = re.compile(
     rf"""(?:^|[,\r\n])(?:{_BLANK}+"|{_BLANK}*['`\u2018-\u201f])"""
 )  # whether `_START` needs to look
+_BLANK_QUOTE, _SIGNS = re.compile(rf'{_BLANK}"'), "'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"  # quickly seen
 _MARKS = range(0xF0000, 0xFFFFE)  # letters that Unicode gives no meaning
 
 
-def json_rows(lines: Iterable[str]) -> Iterator[Row]:
-    """Rows of JSON lines; blank ones are passed over."""
-    for number, line in enumerate(lines, start=1):
+def json_parts(lines: Iterable[str]) -> Iterator[Part]:
+    """The parts of JSON lines; blank ones are passed over."""
+    source, before = iter(lines), 0
+    while some := list(islice(source, LINES)):
+        yield _plain_json(some, before + len(some)) or list(json_rows(some, before + 1))
+        before += len(some)
+
+
+def json_rows(lines: Iterable[str], first: int = 1) -> Iterator[Row]:
+    """Rows of JSON lines of which the first has this number; blank ones are passed over."""
+    for number, line in enumerate(lines, start=first):
         text = line.strip()
         if text:
             yield number, _object(text)
+
+
+def _plain_json(lines: Sequence[str], last: int) -> Plain | None:
+    texts = list(map(str.strip, lines))
+    try:
+        scanned = [_scan_fast(text, 0) for text in texts]
+    except (StopIteration, ValueError, RecursionError):
+        return None
+    rows = [row for row, _ in scanned]
+    if [end for _, end in scanned] != list(map(len, texts)) or set(map(type, rows)) != {dict}:
+        return None
+    whole = "".join(texts)
+    quotes = whole.count('"') - whole.count('\\"')
+    if (
+        set(map(len, rows)) != {2} or quotes != 8 * len(rows) or '\\\\"' in whole
+    ):  # more quotes: a key stands there twice
+        return None
+    return _plain([row.get("prompt") for row in rows], [row.get("answer") for row in rows], last)
+
+
+def _plain(prompts: list[Any], answers: list[Any], last: int) -> Plain | None:
+    texts = prompts + answers
+    sound = set(map(type, texts)) == {str} and "".join(texts).isascii() and all(map(str.strip, texts))
+    return Plain(last, prompts, answers) if sound else None
 
 
 def _object(text: str) -> Fields | str:
@@ -69,36 +124,72 @@ def _object(text: str) -> Fields | str:
     return row
 
 
-def csv_rows(text: str, name: str) -> Iterator[Row]:
-    """Rows of CSV with a header line; an empty cell is a field that is not there, line breaks in cells are line feeds.
+def csv_parts(text: str, name: str) -> Iterator[Part]:
+    """The parts of CSV with a header line.
+
+    An empty cell is a field that is not there, line breaks in cells are line feeds.
 
     Raises:
         TaskError: a header without `prompt` and `answer`, or with a column twice.
     """
     mark = ""
-    if _ODD_START.search(text):
+    if (_BLANK_QUOTE.search(text) or any(sign in text for sign in _SIGNS)) and _ODD_START.search(text):
         mark = next(letter for letter in map(chr, _MARKS) if letter not in text)
         text = _START.sub(lambda match: _settled(match, mark), text)
-    breaks, header = "\r" in text, list[str]()
     csv.field_size_limit(max(len(text), csv.field_size_limit()))
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
-        for cells in reader:
-            number = reader.line_num
-            if not "".join(cells).strip():
-                continue
-            if not header:
-                header = _header([cell.strip() for cell in cells], f"{name}, line {number}")
-            elif mark and (quoted := next((cell for cell in cells if cell.startswith(mark)), None)):
-                yield number, _OTHER_QUOTES.format(_NAMES.get(quoted.lstrip(mark)[0], "curly"))
-            elif len(cells) != len(header):
-                what = f"{len(cells)} cells where the header has {len(header)}"
-                yield number, f"{what}; quote cells with commas."
-            else:
-                plain = [_line_breaks(cell) for cell in cells] if breaks else cells
-                yield number, _fields(header, plain)
-    except csv.Error as error:  # where a quote is wrong, what follows cannot be told apart
-        yield reader.line_num, f"not CSV ({error}); check its quotes."
+        header = _read_header(reader, name)
+    except csv.Error as error:
+        yield [_no_csv(reader, error)]
+        return
+    if header is None:
+        return
+    odd = bool(mark) or "\r" in text or len(header) > 2
+    more = True
+    while more:
+        some: list[tuple[int, list[str]]] = []
+        wrong: list[Row] = []
+        try:
+            some.extend((reader.line_num, cells) for cells in islice(reader, LINES))
+            more = bool(some)
+        except csv.Error as error:  # where a quote is wrong, what follows cannot be told apart
+            wrong, more = [_no_csv(reader, error)], False
+        plain = None if odd else _plain_csv(header, some)
+        yield plain or [(number, _csv_row(header, cells, mark)) for number, cells in some if _filled(cells)]
+        yield wrong
+
+
+def _read_header(reader: Any, name: str) -> list[str] | None:
+    """The names of the columns, from the first line that is not blank; None if there is none."""
+    for cells in reader:
+        if _filled(cells):
+            return _header([cell.strip() for cell in cells], f"{name}, line {reader.line_num}")
+    return None
+
+
+def _filled(cells: Sequence[str]) -> bool:
+    return bool("".join(cells).strip())
+
+
+def _no_csv(reader: Any, error: csv.Error) -> Row:
+    return reader.line_num, f"not CSV ({error}); check its quotes."
+
+
+def _plain_csv(header: list[str], rows: Sequence[tuple[int, list[str]]]) -> Plain | None:
+    cells = [cells for _, cells in rows]
+    if set(map(len, cells)) != {2}:
+        return None
+    columns = dict(zip(header, zip(*cells, strict=True), strict=True))
+    return _plain(list(columns["prompt"]), list(columns["answer"]), rows[-1][0])
+
+
+def _csv_row(header: list[str], cells: list[str], mark: str) -> Fields | str:
+    if mark and (quoted := next((cell for cell in cells if cell.startswith(mark)), None)):
+        return _OTHER_QUOTES.format(_NAMES.get(quoted.lstrip(mark)[0], "curly"))
+    if len(cells) != len(header):
+        return f"{len(cells)} cells where the header has {len(header)}; quote cells with commas."
+    return _fields(header, list(map(_line_breaks, cells)))
 
 
 def _fields(header: list[str], cells: list[str]) -> Fields:

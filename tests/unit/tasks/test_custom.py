@@ -11,7 +11,8 @@ import pytest
 
 from explorer.core.errors import TaskError
 from explorer.tasks import Example, parse, parse_jsonl, read_file
-from explorer.tasks.custom import LISTED, MAX_BYTES, MAX_CHOICES, TOLD
+from explorer.tasks.custom import LISTED, MAX_BYTES, MAX_CHOICES
+from explorer.tasks.lines import LINES, json_rows
 
 GOOD = '{"prompt": "2 + 2 =", "answer": " 4"}'
 
@@ -309,10 +310,75 @@ def test_doubled_blanks_and_carriage_returns_are_noticed() -> None:
 
 
 def test_reading_a_long_file_tells_its_progress() -> None:
-    lines = "".join(f'{{"prompt": "p{i}", "answer": " {i}"}}\n' for i in range(3 * TOLD))
+    lines = "".join(f'{{"prompt": "p{i}", "answer": " {i}"}}\n' for i in range(3 * LINES))
     told: list[tuple[int, int]] = []
     parse(lines.encode(), name="own.jsonl", seed=0, progress=lambda done, total: told.append((done, total)))
-    assert told[0] == (0, 3 * TOLD + 1)
-    assert told[-1] == (3 * TOLD + 1, 3 * TOLD + 1)
+    assert told[0] == (0, 3 * LINES + 1)
+    assert told[-1] == (3 * LINES + 1, 3 * LINES + 1)
     assert told == sorted(told)
     assert len(told) == 5
+
+
+LONG = [{"prompt": f"{i} + 1 =", "answer": f" {i + 1}"} for i in range(LINES)]
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ('{"prompt": "a", "answer": " b"}', ("a", " b")),
+        ('{"answer": " b", "prompt": "a"}', ("a", " b")),
+        ('  {"prompt": "say \\"a\\"", "answer": " \\"b\\""} ', ('say "a"', ' "b"')),
+        ('{"prompt": "a\\\\", "answer": " b\\\\"}', ("a\\", " b\\")),
+        ('{"prompt": "\\u00e9", "answer": " b"}', ("é", " b")),
+        ('{"prompt": "a", "answer": " b", "answer": " c"}', "the field 'answer' comes twice"),
+        (
+            '{"prompt": "a\\\\", "prompt": "x\\\\", "answer": "\\\\", "answer": "\\\\"}',
+            "the field 'prompt' comes twice",
+        ),
+        ('{"prompt": "a", "answer": 4}', "the answer 4 is no text"),
+        ('{"prompt": "a", "answer": "  "}', "no answer"),
+        ('{"prompt": "a", "reply": " b"}', "unknown field 'reply'"),
+        ('{"prompt": "a", "answer": " b"}, {"prompt": "c", "answer": " d"}', "not a JSON object"),
+        ('["a", "b"]', "a list instead of an object"),
+        ('{"prompt": "a", "answer": " b"', "not a JSON object"),
+    ],
+)
+def test_a_line_among_thousands_is_read_as_if_it_were_alone(line: str, read: tuple[str, str] | str) -> None:
+    lines = [*map(json.dumps, LONG[: LINES // 2]), line, *map(json.dumps, LONG[LINES // 2 :])]
+    if isinstance(read, str):
+        with pytest.raises(TaskError, match=f"own, line {LINES // 2 + 1}: {read}"):
+            parse_jsonl(lines, name="own", seed=0)
+        return
+    task = parse_jsonl(lines, name="own", seed=0)
+    assert sorted((one.prompt, one.answer) for one in (*task.train, *task.validation, *task.test)) == sorted(
+        [read, *((row["prompt"], row["answer"]) for row in LONG)]
+    )
+    alone = [row for _, row in json_rows([line])]
+    assert [(row["prompt"], row["answer"]) for row in alone if isinstance(row, dict)] == [read]
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ("a, b", ("a", " b")),
+        ('"a, b"," c"', ("a, b", " c")),
+        ('"say ""a"""," b"', ('say "a"', " b")),
+        ('"a\nb"," c"', ("a\nb", " c")),
+        ("é, b", ("é", " b")),
+        ("a,", "no answer"),
+        ("a, b, c", "3 cells where the header has 2"),
+        ("'a', b", "a cell in single quotes"),
+        ('a, "b"c', "not CSV"),
+    ],
+)
+def test_a_row_among_thousands_is_read_as_if_it_were_alone(line: str, read: tuple[str, str] | str) -> None:
+    rows = [f'"{row["prompt"]}"," {row["answer"].strip()}"' for row in LONG]
+    text = "\n".join(["prompt,answer", *rows[: LINES // 2], line, *rows[LINES // 2 :]])
+    if isinstance(read, str):
+        with pytest.raises(TaskError, match=f"line {LINES // 2 + 2}: {read}"):
+            parse(text.encode(), name="own.csv", seed=0)
+        return
+    task = parse(text.encode(), name="own.csv", seed=0)
+    assert sorted((one.prompt, one.answer) for one in (*task.train, *task.validation, *task.test)) == sorted(
+        [read, *((row["prompt"], row["answer"]) for row in LONG)]
+    )
