@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, sync_playwright
 
+from tests.browser import subjects
+from tests.browser.subjects import Subject
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -205,3 +208,9 @@ def _wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> N
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     pytest.fail(f"streamlit did not answer within {START_SECONDS} s:\n{log.read_text()}", pytrace=False)
+
+
+@pytest.fixture(params=["usual", "own"])
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """A model and a task: those that the app opens with, and a user's own in the module's folder (`root`)."""
+    return subjects.usual() if request.param == "usual" else subjects.own(request.getfixturevalue("root"))

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from explorer.masks.mask import load_mask
 from explorer.models import Model
 from explorer.spectra.cache import SvdCache
-from tests.browser import app, chart, subjects
+from tests.browser import app, chart
 from tests.browser.app import (
     APP,
     CHART,
@@ -40,12 +40,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(streamlit_server: StartServer, root: Path) -> str:
     return streamlit_server(APP, app.folders(root))
-
-
-@pytest.fixture(params=["usual", "own"])
-def subject(request: pytest.FixtureRequest, root: Path) -> Subject:
-    """A model and a task: those that the app opens with, and a user's own."""
-    return subjects.usual() if request.param == "usual" else subjects.own(root)
 
 
 def worst(page: Page) -> tuple[str, int]:

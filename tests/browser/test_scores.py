@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from explorer.core.keys import MatrixKey
+from explorer.core.keys import Kind, MatrixKey
+from explorer.models.matrices import matrices, shape
 from tests.browser import app, chart
 from tests.browser.app import APP, go, press, settle
 from tests.browser.app import wait_for_removed as removed
 from tests.browser.conftest import StartServer, open_app
+from tests.browser.subjects import Subject
 
 pytestmark = pytest.mark.browser
 
@@ -21,8 +23,13 @@ MAP = "score-map"
 
 
 @pytest.fixture(scope="module")
-def url(streamlit_server: StartServer, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return streamlit_server(APP, app.folders(tmp_path_factory.mktemp("scores")))
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scores")
+
+
+@pytest.fixture(scope="module")
+def url(streamlit_server: StartServer, root: Path) -> str:
+    return streamlit_server(APP, app.folders(root))
 
 
 def percent(text: str) -> list[float]:
@@ -166,8 +173,8 @@ def test_filter_measure_compare_and_remove_the_worst(page: Page, streamlit_serve
     assert next(iter(chart.displayed_state(page, "spectra-chart"))).startswith("L0.")
 
 
-def test_the_ranking_downloads_as_csv(page: Page, url: str, tmp_path: Path) -> None:
-    open_app(page, f"{url}/scores")
+def test_the_ranking_downloads_as_csv(page: Page, url: str, subject: Subject, tmp_path: Path) -> None:
+    open_app(page, f"{url}/scores?{subject.query}")
     settle(page)
     with page.expect_download() as found:
         press(page, "scores-csv")
@@ -175,4 +182,6 @@ def test_the_ranking_downloads_as_csv(page: Page, url: str, tmp_path: Path) -> N
     found.value.save_as(path)
     header, *lines = path.read_text().splitlines()
     assert header.split(",")[:5] == ["matrix", "kind", "layer", "head", "index"]
-    assert len(lines) == 1024
+    view = subject.loaded().view()
+    scored = matrices(view, (Kind.Q, Kind.K), per_head=True)
+    assert len(lines) == sum(min(shape(view, key)) for key in scored)

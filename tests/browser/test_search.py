@@ -13,6 +13,7 @@ from explorer.search.report_file import load_report
 from tests.browser import app
 from tests.browser.app import APP, cli_eval, download, figures, go, press, settle, shown
 from tests.browser.conftest import StartServer, open_app
+from tests.browser.subjects import Subject
 
 pytestmark = pytest.mark.browser
 
@@ -27,9 +28,9 @@ def url(streamlit_server: StartServer, root: Path) -> str:
     return streamlit_server(APP, app.folders(root))
 
 
-def open_search(page: Page, url: str) -> None:
+def open_search(page: Page, url: str, query: str = "") -> None:
     """By way of the Overview, whose map has the browser load what draws plots."""
-    open_app(page, url)
+    open_app(page, f"{url}/?{query}")
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=app.SECONDS)
     settle(page)
     go(page, "Search")
@@ -128,8 +129,8 @@ def test_search_watch_take_the_best_and_another_point(page: Page, url: str, root
     app.wait_for_removed(page, int(best[2]))
 
 
-def test_a_search_outlasts_a_reload_and_stops_with_its_best_mask(page: Page, url: str) -> None:
-    open_search(page, url)
+def test_a_search_outlasts_a_reload_and_stops_with_its_best_mask(page: Page, url: str, subject: Subject) -> None:
+    open_search(page, url, subject.query)
     choose(page, "learned", 8, 1)
     press(page, "search-start")
     expect(page.get_by_text("Best so far, on validation")).to_be_visible(timeout=app.SECONDS)

@@ -16,6 +16,7 @@ from tests.browser import app, chart
 from tests.browser.app import APP, CHART, figures, go, open_prune, press, settle, shown
 from tests.browser.app import wait_for_removed as removed
 from tests.browser.conftest import NewPage, StartServer, open_app
+from tests.browser.subjects import Subject
 
 pytestmark = pytest.mark.browser
 
@@ -23,8 +24,13 @@ MANY = 500  # values to measure one by one: some thousand times what a click tak
 
 
 @pytest.fixture
-def url(streamlit_server: StartServer, tmp_path: Path) -> str:
-    return streamlit_server(APP, app.folders(tmp_path / "server"))
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "server"
+
+
+@pytest.fixture
+def url(streamlit_server: StartServer, root: Path) -> str:
+    return streamlit_server(APP, app.folders(root))
 
 
 def one_by_one(page: Page) -> None:
@@ -76,11 +82,11 @@ def test_a_long_job_holds_up_no_click_of_others_and_outlasts_its_page(
 
 
 def test_two_sessions_that_click_in_turn_get_what_each_gets_alone(
-    new_page: NewPage, url: str, tmp_path: Path, bundled: Model, svds: SvdCache
+    new_page: NewPage, url: str, subject: Subject, tmp_path: Path, svds: SvdCache
 ) -> None:
     pages = [new_page(), new_page()]
     for page in pages:
-        open_prune(page, url)
+        open_prune(page, url, subject.query)
         one_by_one(page)
     matrix = next(iter(chart.displayed_state(pages[0], CHART)))
     clicks = ((1, 4, 6), (0, 4, 2))
@@ -93,7 +99,7 @@ def test_two_sessions_that_click_in_turn_get_what_each_gets_alone(
         folder.mkdir()
         mask = load_mask(app.download(page, folder))
         assert sorted(one.index for one in mask.removed) == sorted(own)
-        assert figures(page) == shown(app.measured(bundled, mask, svds))
+        assert figures(page) == shown(app.measured(subject.loaded(), mask, svds, subject.read()))
 
 
 def test_a_page_outlasts_a_restart_of_the_server(page: Page, streamlit_server: StartServer, tmp_path: Path) -> None:
