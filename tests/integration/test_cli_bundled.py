@@ -104,7 +104,7 @@ def test_names_of_the_package_are_imported_when_they_are_used(environment: dict[
     "first", ["import explorer.measure.evaluate", "from explorer import Evaluation", "import explorer.search"]
 )
 def test_the_function_evaluate_is_never_hidden_by_its_module(first: str, environment: dict[str, str]) -> None:
-    program = f"{first}; from explorer import evaluate; import explorer; assert explorer.measure.evaluate is evaluate; "
+    program = f"{first}; from explorer import evaluate; import explorer; assert explorer.evaluate is evaluate; "
     program += "assert callable(evaluate)"
     command = [sys.executable, "-W", "error::ImportWarning", "-c", program]
     subprocess.run(command, cwd=ROOT, env=environment, timeout=100, check=True)

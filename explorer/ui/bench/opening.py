@@ -24,4 +24,4 @@ def follow() -> None:
     chart_data.show_matrix(key)
     if index is not None:
         st.session_state[f"readout-index-{key}"] = index
-    st.switch_page("pages/chart_data.py")
+    st.switch_page("pages/spectra.py")
