@@ -57,7 +57,7 @@ def test_the_sample_doubles_until_twice_its_time_is_too_long(
     monkeypatch.setattr(sampling, "START", 1)
     total = len(tiny_task.train)
     assert total == 6
-    for budget, count in ((0.1, 1), (1.9, 1), (2, 2), (3.9, 2), (4, 4), (5.9, 4), (6, 6), (1e9, 6)):
+    for budget, count in ((0.1, 1), (1.9, 1), (2.0, 2), (3.9, 2), (4.0, 4), (5.9, 4), (6.0, 6), (1e9, 6)):
         found = draw_sample(model.view(), tiny_task, "train", seconds=budget)
         assert len(found.examples) == count
         assert found.seconds == count
