@@ -65,7 +65,7 @@ def test_prune_eval_and_search_have_one_null(
     assert [one.mean_loss.value for one in runs.runs] == pytest.approx(found["loss"], rel=1e-6)
     assert found["percentile"] == {"accuracy": runs.accuracy_percentile, "loss": runs.loss_percentile}
     low, high = (100 * end(found["accuracy"]) for end in (min, max))
-    assert f"random-per-matrix, range {low:.1f} to {high:.1f} %" in captions(app)
+    assert f"random-per-matrix: {low:.1f} to {high:.1f} %" in captions(app)
     assert f"percentile {runs.accuracy_percentile:.0f}" in captions(app)
 
 

@@ -232,7 +232,7 @@ def test_random_controls_on_demand(engine: Engine, scores: Scores) -> None:
     ordered = sorted(found)
     assert figures(app)["Random masks, same size"] == words.percent((ordered[9] + ordered[10]) / 2)
     own = engine.compare(engine.lowest(scores, 4)).masked.accuracy
-    assert f"range {100 * ordered[0]:.1f} to {100 * ordered[-1]:.1f} %" in captions(app)
+    assert f"random-per-matrix: {100 * ordered[0]:.1f} to {100 * ordered[-1]:.1f} %" in captions(app)
     assert f"this mask beats {sum(own > one for one in found)} of 20" in captions(app)
 
 

@@ -242,7 +242,7 @@ def _control(bench: Bench, found: Measured) -> None:
     count = sum(accuracy < own for accuracy in chance)
     st.metric(label, words.percent(median(chance)), help=about)
     st.caption(
-        f"range {100 * min(chance):.1f} to {100 * max(chance):.1f} %  \n"
+        f"{DEFAULT}: {100 * min(chance):.1f} to {100 * max(chance):.1f} %  \n"
         f"this mask beats {count} of {len(chance)}, percentile {beaten(own, chance):.0f}"
     )
 
