@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +31,7 @@ from explorer.cli.setup import (
 from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from explorer.search.journal import Journal, JournalFile
+    from explorer.search.journal import Journal
     from explorer.tasks import Task
 
 RELEASED = (0.2, 8, 0)  # fraction, batch size and answer token, if they are not given
@@ -151,8 +150,8 @@ def search(
     def other(name: str) -> Task:
         return open_tasks([name], splits, "train", limit, replace(asked, template=None))[0]
 
-    given = StrategyOptions(per_kind, base, members, over, at_least)
-    chosen = given.choose(strategy, other)
+    further = StrategyOptions(per_kind, base, members, over, at_least)
+    chosen = further.choose(strategy, other)
     if as_released:
         if report is not None or also:
             raise SettingsError("--as-released has a report of its own: leave out --report and --also.")
@@ -186,13 +185,13 @@ def search(
     request = SearchRequest(
         strategy, some, wanted, per_head=not stacked, mode=removal, scorer=scorer, limit=limit,
         max_removed=at_most(max_removed, sum(min(shape(view, key)) for key in keys)), seconds=time, seed=seed,
-        controls=controls, test_limit=test_limit, options=given, growth=max_growth,
+        controls=controls, test_limit=test_limit, options=further, growth=max_growth,
     )  # fmt: skip
     with searching(f"Searching ({strategy})", silent=json) as bar:
         found = conduct(
             request, view, opened, default_cache(notice), chosen=chosen, journals=default_journals(notice),
-            open_journal=partial(_open, fresh=fresh), others=others, text=plain,
-            watcher=Watcher(bar.progress, lambda _, status: bar.watch(status), after=bar.after),
+            fresh=fresh, others=others, text=plain,
+            watcher=Watcher(bar.progress, lambda _, status: bar.watch(status), _say_resumed, after=bar.after),
         )  # fmt: skip
     found.mask.save(out)
     file = as_file(found.document())
@@ -215,12 +214,8 @@ def _check_places(out: Path, report: Path | None) -> None:
             refuse_unwritable(report / name)
 
 
-def _open(journals: JournalFile, search: str, *, fresh: bool) -> Journal:
-    """Where the search records what it measures; says if it goes on from an earlier run."""
-    journal = journals.open(search, fresh=fresh)
-    if journal.recorded:
-        notice(
-            f"Resuming: {journal.recorded:,} scores and measurements of {journal.seconds:.0f} s are there already; "
-            "--fresh starts anew."
-        )
-    return journal
+def _say_resumed(journal: Journal) -> None:
+    notice(
+        f"Resuming: {journal.recorded:,} scores and measurements of {journal.seconds:.0f} s are there already; "
+        "--fresh starts anew."
+    )

@@ -33,10 +33,9 @@ SEARCHES = (
 CARRIERS = (
     "attribution.effect_store", "core.__init__", "core.config", "core.errors", "core.files", "core.measuring",
     "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "measure.overflow", "models.__init__",
-    "models.convert",
-    "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity",
-    "models.smollm2", "models.sources", "models.tokenizer_files", "search.provenance", "spectra.__init__",
-    "spectra.pack", "spectra.saver", "spectra.store", "tasks",
+    "models.convert", "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub",
+    "models.identity", "models.smollm2", "models.sources", "models.tokenizer_files", "search.provenance",
+    "spectra.__init__", "spectra.pack", "spectra.saver", "spectra.store", "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 

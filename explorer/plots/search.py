@@ -1,7 +1,6 @@
 """Figures of a search: what was measured over the number of removed values, and the mask among its controls.
 
-Pure, like `explorer.plots.style`, whose colours they share. Backgrounds are clear, so that a page
-decides between light and dark.
+Colours are those of `explorer.plots.style`. Backgrounds are clear, so that a page decides between light and dark.
 """
 
 from __future__ import annotations
@@ -108,9 +107,7 @@ def search_curve(
     figure.update_layout(legend={"orientation": "h", "y": -0.3})
     figure.update_traces(cliponaxis=False)  # the unpruned model is on the axis
     figure.update_xaxes(title="values removed", rangemode="tozero", automargin=True)
-    figure.update_yaxes(
-        title=LOSS if measure == "loss" else accuracy, tickformat="" if measure == "loss" else ".0%", automargin=True
-    )
+    figure.update_yaxes(**_axis(measure, accuracy))
     if measure == "accuracy":  # where all are equal, plotly would go far beyond
         figure.update_yaxes(minallowed=-0.05, maxallowed=1.05)
     return figure
@@ -189,15 +186,19 @@ def search_controls(
             )
     figure.update_layout(title=f"{_name(measure, accuracy)} on test", **_frame(320))
     figure.update_layout(margin={"t": 80, "r": 40})
-    figure.update_xaxes(
-        title=LOSS if measure == "loss" else accuracy, tickformat="" if measure == "loss" else ".0%", automargin=True
-    )
+    figure.update_xaxes(**_axis(measure, accuracy))
     figure.update_yaxes(type="category", automargin=True)
     return figure
 
 
 def _name(measure: str, accuracy: str) -> str:
     return (accuracy if measure == "accuracy" else measure).capitalize()
+
+
+def _axis(measure: str, accuracy: str) -> dict[str, object]:
+    """The axis on which a measure is drawn."""
+    title, form = (LOSS, "") if measure == "loss" else (accuracy, ".0%")
+    return {"title": title, "tickformat": form, "automargin": True}
 
 
 def _frontier(points: Sequence[Measured], measure: str) -> list[Measured]:

@@ -40,12 +40,14 @@ class Watcher:
     Attributes:
         progress: told (done, total) until the strategy has ended.
         measured: told the curve so far, and where the search stands, after every measurement and in between.
+        resumed: given the journal, if an earlier run has recorded something in it.
         ended: called once the strategy has ended.
         after: told (done, total) of what follows the strategy.
     """
 
     progress: Progress | None = None
-    measured: Callable[[Sequence[Point], Status], None] | None = None
+    measured: Callable[[tuple[Point, ...], Status], None] | None = None
+    resumed: Callable[[Journal], None] | None = None
     ended: Callable[[], None] | None = None
     after: Progress | None = None
 
@@ -88,7 +90,7 @@ def conduct(
     *,
     chosen: Chosen | None = None,
     journals: JournalFile | None = None,
-    open_journal: Callable[[JournalFile, str], Journal] = JournalFile.open,
+    fresh: bool = False,
     others: Sequence[Task] = (),
     text: str | None = None,
     watcher: Watcher | None = None,
@@ -102,7 +104,7 @@ def conduct(
         svds: decompositions.
         chosen: the strategy with its options, if the request's other tasks are opened in a way of one's own.
         journals: where it is recorded and found again; None to keep nothing.
-        open_journal: gives the journal of a search, by its digest.
+        fresh: forget what an earlier run has recorded.
         others: tasks to measure the damage on.
         text: plain text to measure the damage on.
         watcher: who is told.
@@ -124,7 +126,9 @@ def conduct(
     chosen = request.chosen(task) if chosen is None else chosen
     made_of = search_digest(problem, request.strategy, chosen.options or None)
     if journals is not None:
-        problem.journal = open_journal(journals, made_of)
+        problem.journal = journals.open(made_of, fresh=fresh)
+        if told.resumed is not None and problem.journal.recorded:
+            told.resumed(problem.journal)
         journals.describe(made_of, _subject(view.model, task), _REQUEST.dump_json(request).decode())
 
     def strategy(posed: Problem) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from explorer.core.keys import Kind
@@ -68,8 +67,8 @@ class SearchRequest:
         text = "" if self.growth is None else f", perplexity up by at most {100 * self.growth:g} %"
         return f"{self.strategy}{how} on {what}{where}, at most {self.max_removed:,} removed{text}"
 
-    def chosen(self, task: Task, open_task: Callable[[str], Task] | None = None) -> Chosen:
-        """The strategy with its options; other tasks are asked as `task` is, unless `open_task` opens them.
+    def chosen(self, task: Task) -> Chosen:
+        """The strategy with its options; other tasks are asked as `task` is.
 
         Raises:
             SettingsError: no such strategy, an option of another one, or a value that cannot be used.
@@ -78,4 +77,4 @@ class SearchRequest:
         def other(name: str) -> Task:
             return load_task(name, task.seed, shots=task.shots, framing=task.framing)
 
-        return self.options.choose(self.strategy, open_task or other)
+        return self.options.choose(self.strategy, other)

@@ -60,10 +60,9 @@ _START = re.compile(
     )""",
     re.VERBOSE,
 )
-_ODD_START = re.compile(
-    rf"""(?:^|[,\r\n])(?:{_BLANK}+"|{_BLANK}*['`\u2018-\u201f])"""
-)  # whether `_START` needs to look
-_BLANK_QUOTE, _SIGNS = re.compile(rf'{_BLANK}"'), "'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"  # quickly seen
+# Whether `_START` needs to look, and what can be seen before that quickly.
+_ODD_START = re.compile(rf"""(?:^|[,\r\n])(?:{_BLANK}+"|{_BLANK}*['`\u2018-\u201f])""")
+_BLANK_QUOTE, _SIGNS = re.compile(rf'{_BLANK}"'), "'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
 _MARKS = range(0xF0000, 0xFFFFE)  # letters that Unicode gives no meaning
 
 
@@ -93,10 +92,8 @@ def _plain_json(lines: Sequence[str], last: int) -> Plain | None:
     if [end for _, end in scanned] != list(map(len, texts)) or set(map(type, rows)) != {dict}:
         return None
     whole = "".join(texts)
-    quotes = whole.count('"') - whole.count('\\"')
-    if (
-        set(map(len, rows)) != {2} or quotes != 8 * len(rows) or '\\\\"' in whole
-    ):  # more quotes: a key stands there twice
+    quotes = whole.count('"') - whole.count('\\"')  # 8 in a row of two texts; with more, a key stands there twice
+    if set(map(len, rows)) != {2} or quotes != 8 * len(rows) or '\\\\"' in whole:
         return None
     return _plain([row.get("prompt") for row in rows], [row.get("answer") for row in rows], last)
 
@@ -157,7 +154,8 @@ def csv_parts(text: str, name: str) -> Iterator[Part]:
             wrong, more = [_no_csv(reader, error)], False
         plain = None if odd else _plain_csv(header, some)
         yield plain or [(number, _csv_row(header, cells, mark)) for number, cells in some if _filled(cells)]
-        yield wrong
+        if wrong:
+            yield wrong
 
 
 def _read_header(reader: Any, name: str) -> list[str] | None:

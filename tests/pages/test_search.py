@@ -20,6 +20,7 @@ from explorer.masks.mask import load_mask
 from explorer.models.matrices import matrices
 from explorer.search import SEARCHES, SUMMARIES
 from explorer.search.anchor import HELD
+from explorer.search.journal import default_journals
 from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
@@ -226,6 +227,7 @@ def infos(app: AppTest) -> str:
 
 
 def test_nothing_started_says_what_to_do_and_what_it_costs() -> None:
+    default_journals(pytest.fail).clear()  # of what other tests have searched for
     app = prepared()
     assert "No search has run on this model and task yet" in infos(app)
     assert app.selectbox(key="search-strategy").options == list(SUMMARIES) == list(SEARCHES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +137,7 @@ class Runner:
             growth=given.max_growth, control_names=recipe.controls,
         )  # fmt: skip
         watcher = Watcher(part(progress, 0.0, 0.6), after=part(progress, 0.6, 1.0))
-        found = conduct(
-            request, view, task, self._svds, journals=self._journals,
-            open_journal=partial(JournalFile.open, fresh=self._fresh), watcher=watcher,
-        )  # fmt: skip
+        found = conduct(request, view, task, self._svds, journals=self._journals, fresh=self._fresh, watcher=watcher)
         if found.found.stopped == "stopped":  # by Ctrl-C: half a search is no cell
             raise KeyboardInterrupt
         return Measured(

@@ -115,7 +115,8 @@ def _choose_search(bench: Bench, before: SearchRequest | None) -> tuple[str, Whe
     links.keep("strategy", strategy, START)
     with bench.views.borrow() as view:
         existing, n_layers = kinds(view), int(view.config.n_layers)
-    start = [kind for kind in existing if kind in ((before.kinds or existing) if before else bench.kinds)]
+    usual = bench.kinds if before is None else before.kinds or existing
+    start = [kind for kind in existing if kind in usual]
     links.restore("search-kinds", _kinds_key(existing), start, links.some_of(existing))
     picked = second.multiselect(
         "Kinds of matrices", existing, key=_kinds_key(existing), persist_state="session",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -78,9 +77,9 @@ class Live:
             self._give_up.set()
         self._stop.set()
 
-    def show(self, curve: Sequence[Point], status: Status) -> None:
+    def show(self, curve: tuple[Point, ...], status: Status) -> None:
         """Tell pages what has been measured so far."""
-        self.seen = Seen(tuple(curve), status.best)
+        self.seen = Seen(curve, status.best)
 
     def measure(self) -> None:
         """Tell pages that the search has ended, and that its mask is being measured."""
