@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from typer.testing import CliRunner, Result
@@ -19,6 +20,11 @@ def report(*words: object) -> Any:
     result = run(*words, "--json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
+
+
+def keys_of(kind: type) -> list[str]:
+    """Keys of what a command prints, in order."""
+    return [one.name for one in fields(kind)] if is_dataclass(kind) else list(kind.__annotations__)
 
 
 def refused(*words: object) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from explorer.actions.evaluate import Evaluate
+from explorer.cli import evaluation
 from explorer.cli.activation_report import ActivationsReport
 from explorer.cli.activations import activations
 from explorer.cli.cache import cache_app
@@ -22,14 +24,14 @@ from explorer.cli.checkpoint import spectrum
 from explorer.cli.console import notice
 from explorer.cli.curve import curve
 from explorer.cli.effects import effects
-from explorer.cli.evaluation import evaluate
 from explorer.cli.finetune import FinetuneReport, finetune
 from explorer.cli.launch import open_app
 from explorer.cli.mask import mask_app
+from explorer.cli.parse import add
 from explorer.cli.pruning import prune, score
 from explorer.cli.readout import readout
 from explorer.cli.report import report
-from explorer.cli.reports import CurveReport, EffectsReport, EvalReport, MatricesReport, PruneReport, ScoreReport, keys
+from explorer.cli.reports import CurveReport, EffectsReport, MatricesReport, PruneReport, ScoreReport, keys
 from explorer.cli.reproduce import reproduce
 from explorer.cli.search import search
 from explorer.cli.spectrum_reports import CheckpointRow, ReadoutReport, SpectraReport
@@ -114,7 +116,7 @@ app.command("prune", epilog=keys(PruneReport))(prune)
 app.command("curve", epilog=keys(CurveReport))(curve)
 app.command("search")(search)
 app.command("report")(report)
-app.command("eval", epilog=keys(EvalReport))(evaluate)
+add(app, Evaluate, evaluation.show)
 app.command("reproduce")(reproduce)
 app.command("app")(open_app)
 

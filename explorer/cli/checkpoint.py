@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from explorer.actions.choices import kinds_or_all, layers_or_all
 from explorer.cli import options
 from explorer.cli.console import say, show_json_line
-from explorer.cli.setup import kinds_or_all, layers_or_all
 from explorer.cli.spectrum_reports import CheckpointRow, measures
 from explorer.cli.weights import tail_cells
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.actions.choices import checked_gain
+from explorer.actions.evaluate import change_of, figures_of
 from explorer.cli import options
 from explorer.cli.console import accuracy_text, figures_row, loss_text, notice, say, show_json, show_table, working
-from explorer.cli.evaluation import change_of, figures_of
 from explorer.cli.reports import CurveReport, CurveStop
 from explorer.cli.scoring import ScoringRequest, scoring
-from explorer.cli.setup import Asked, checked_gain
+from explorer.cli.setup import Asked
 from explorer.core.errors import SettingsError
 from explorer.tasks.metric import accuracy_name
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.actions.choices import removal_mode
 from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
 from explorer.cli.reports import EffectEntry, EffectsReport
-from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, removal_mode, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default, wording
 from explorer.core.errors import SettingsError
 from explorer.core.keys import MatrixKey
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explorer.actions.choices import checked_gain, refuse_unwritable
 from explorer.cli import options
 from explorer.cli.console import say, show_json, show_table
 from explorer.cli.reports import PruneReport, ScoredValue, ScoreEntry, ScoreReport
 from explorer.cli.scoring import ScoringRequest, scoring
-from explorer.cli.setup import Asked, checked_gain, command, refuse_unwritable
+from explorer.cli.setup import Asked, command
 from explorer.core.keys import MatrixKey
 
 if TYPE_CHECKING:

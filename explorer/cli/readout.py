@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.actions.choices import removal_mode
 from explorer.cli import options
 from explorer.cli.console import loss_text, notice, say, show_json, show_table, working
-from explorer.cli.setup import Asked, identity, open_for, open_task, removal_mode, seed_or_default, wording
+from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default, wording
 from explorer.cli.spectrum_reports import Effect, End, ReadoutReport, ReadToken, ReadValue
 from explorer.core.keys import AnyKey, CircuitKey, MatrixKey, parse_key
 from explorer.tasks import Task

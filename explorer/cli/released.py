@@ -6,17 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explorer.actions.choices import kinds_or_all, refuse_unwritable
 from explorer.cli.console import figures_row, notice, range_text, say, show_json, show_table, working
-from explorer.cli.setup import (
-    Asked,
-    identity,
-    kinds_or_all,
-    open_for,
-    open_task,
-    refuse_unwritable,
-    seed_or_default,
-    wording,
-)
+from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default, wording
 from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -300,45 +300,6 @@ class NotFinite(TypedDict):
     note: str
 
 
-class EvalReport(Headline):
-    """`eval`: `mode`, `gain` and `mask_digest` are null without a mask, `controls` is null without `--controls`.
-
-    With a `gain` above 0 the values counted as `removed` are scaled to it.
-
-    `choice` has one entry per rule (`sum`: largest log-probability, `mean`: largest per token) and is null for tasks
-    without choices, `lead` for tasks without distractors. `not_finite` is empty unless losses are not finite: these
-    examples count as wrong, and there is no mean loss (null).
-    """
-
-    model: str
-    model_digest: str
-    basis: str
-    dtype: str
-    task: str
-    task_digest: str
-    shots: int
-    template: str | None
-    bos: str
-    chat: bool
-    system: str | None
-    split: str
-    seed: int
-    mode: str | None
-    gain: float | None
-    mask_digest: str | None
-    baseline: Figures
-    loss_change: Change
-    loss_change_interval: list[float]
-    accuracy_change: Change
-    accuracy_test: Test
-    repaired: int
-    broken: int
-    not_finite: list[NotFinite]
-    choice: dict[str, Choice] | None
-    lead: Leads | None
-    controls: Controls | None
-
-
 class DamageReport(TypedDict):
     """`mask damage`: per task `masked` and `baseline` figures, `loss_change`, `accuracy_test`, `choice_test`.
 

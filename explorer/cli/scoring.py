@@ -8,19 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.actions.choices import kinds_or_all, removal_mode
 from explorer.cli.console import notice, working
 from explorer.cli.reports import Scoring
-from explorer.cli.setup import (
-    Asked,
-    identity,
-    kinds_or_all,
-    open_for,
-    open_task,
-    own_mask,
-    removal_mode,
-    seed_or_default,
-    wording,
-)
+from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default, wording
 from explorer.core.errors import SettingsError
 from explorer.tasks import Task
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.actions.choices import kinds_or_all, layers_or_all, refuse_unwritable, removal_mode
 from explorer.cli import options, strategies
 from explorer.cli.console import notice, say, show_json
 from explorer.cli.mask.damage import open_tasks, plain_text
@@ -15,19 +16,7 @@ from explorer.cli.released import AsReleased, check_alone
 from explorer.cli.report import PAGE, write_page
 from explorer.cli.search_bar import searching
 from explorer.cli.search_report import show_report
-from explorer.cli.setup import (
-    Asked,
-    at_most,
-    identity,
-    kinds_or_all,
-    layers_or_all,
-    open_for,
-    open_task,
-    refuse_unwritable,
-    removal_mode,
-    seed_or_default,
-    wording,
-)
+from explorer.cli.setup import Asked, at_most, identity, open_for, open_task, seed_or_default, wording
 from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from explorer.actions.choices import (
+    open_ended,
+)
 from explorer.cli.console import notice, working
 from explorer.core.config import DTYPES, settings
-from explorer.core.errors import MaskError, SettingsError
-from explorer.core.keys import Kind, parse_kinds
+from explorer.core.errors import SettingsError
 from explorer.tasks import Framing, Task, as_framing, framing_words, load_task
 from explorer.tasks.template import typed
 
 if TYPE_CHECKING:
-    from explorer.masks.mask import Mask, Mode
+    from explorer.masks.mask import Mask
     from explorer.models import View
 
 BASES = ("raw", "folded")
-LAYERS = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", re.ASCII)  # one layer, or the first and the last of some
 
 
 class Identity(TypedDict):
@@ -157,36 +156,6 @@ def open_task(name: str, seed: int, split: str, limit: int | None, asked: Asked 
     return task
 
 
-def open_ended(task: Task, split: str) -> str | None:
-    """The sentence about a split of which only some examples have choices, unless the metric was asked for."""
-    examples = task.split(split)
-    count = sum(bool(one.choices) for one in examples)
-    if task.metric != "auto" or count in (0, len(examples)):
-        return None
-    return (
-        f"{count:,} of {len(examples):,} {split} examples of {task.name} have choices: accuracy is exact match for all."
-    )
-
-
-def kinds_or_all(text: str) -> tuple[Kind, ...] | None:
-    """Kinds from `Q,K`; None, every kind that the model has, from `all`."""
-    return None if text.strip().lower() == "all" else parse_kinds(text)
-
-
-def layers_or_all(text: str | None) -> tuple[int, ...] | None:
-    """Layers from `0-3,7`; None, all of them, from None."""
-    if text is None:
-        return None
-    found: set[int] = set()
-    for piece in text.split(","):
-        numbers = LAYERS.fullmatch(piece.strip())
-        first, last = (0, -1) if numbers is None else (int(numbers[1]), int(numbers[2] or numbers[1]))
-        if last < first:
-            raise SettingsError(f"--layers {text[:40]!r} cannot be read: give layers such as 0-3,7.")
-        found.update(range(first, last + 1))
-    return tuple(sorted(found))
-
-
 def at_most(text: str, total: int) -> int:
     """A number of values from `40`, or from a share of all of them such as `0.02`."""
     try:
@@ -197,35 +166,6 @@ def at_most(text: str, total: int) -> int:
     if not share and not (number.is_integer() and 1 <= number <= total):
         raise SettingsError(f"--max-removed {text[:40]!r}: give a number from 1 to {total:,}, or a share such as 0.02.")
     return max(1, int(number * total)) if share else int(number)
-
-
-def removal_mode(text: str) -> Mode:
-    """Check a removal mode."""
-    from explorer.masks.mask import Mode
-
-    modes: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
-    if text not in modes:
-        raise SettingsError(f"{text[:40]!r} is not a removal mode: choose one of {', '.join(modes)}.")
-    return modes[text]
-
-
-def checked_gain(gain: float) -> float:
-    """Check a gain."""
-    if not 0 <= gain < 1:
-        raise SettingsError(f"--gain {gain:g}: give the share of each value that stays, from 0 to below 1.")
-    return gain
-
-
-def refuse_unwritable(path: Path) -> None:
-    """Raise MaskError unless a file can be put at `path`; an ordinary file that is there already may be replaced."""
-    if path.exists() and not path.is_file():
-        raise MaskError(f"{path} is there and is not a file: give --out the name of a file.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise MaskError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
 
 
 def command(*words: str) -> str:

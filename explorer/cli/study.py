@@ -9,20 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explorer.actions.choices import kinds_or_all, refuse_unwritable, removal_mode
 from explorer.cli import options
 from explorer.cli.console import notice, say, show_json, show_table, working
 from explorer.cli.reports import StudyReport, keys
-from explorer.cli.setup import (
-    Asked,
-    identity,
-    kinds_or_all,
-    open_for,
-    open_task,
-    refuse_unwritable,
-    removal_mode,
-    seed_or_default,
-    wording,
-)
+from explorer.cli.setup import Asked, identity, open_for, open_task, seed_or_default, wording
 from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:

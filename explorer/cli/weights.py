@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.actions.choices import kinds_or_all
 from explorer.cli import options
 from explorer.cli.against import compare_all, open_other, show_comparison
 from explorer.cli.console import notice, percent, say, show_json, show_table, working
 from explorer.cli.reports import MatricesReport, MatrixEntry
-from explorer.cli.setup import identity, kinds_or_all, open_view
+from explorer.cli.setup import identity, open_view
 from explorer.cli.spectrum_reports import Measures, SpectraReport, Spectrum, spectrum_entry
 from explorer.core.keys import MatrixKey, parse_key
 

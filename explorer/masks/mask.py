@@ -126,6 +126,11 @@ class Provenance(_Frozen):
     derived: Derived | None = None
 
 
+def state_of(gain: float) -> str:
+    """What values with a gain are, in words: `removed`, or `scaled to 50 %`."""
+    return f"scaled to {100 * gain:.4g} %" if gain else "removed"
+
+
 class Mask(_Frozen):
     """Removed singular values of one model, in canonical order, without duplicates.
 
@@ -189,7 +194,7 @@ class Mask(_Frozen):
     @property
     def state(self) -> str:
         """What its values are, in words: `removed`, or `scaled to 50 %`."""
-        return f"scaled to {100 * self.gain:.4g} %" if self.gain else "removed"
+        return state_of(self.gain)
 
     def indices(self, key: MatrixKey) -> frozenset[int]:
         """Indices removed from one matrix."""

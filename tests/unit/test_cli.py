@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 import explorer
 import explorer.cli.launch
 import explorer.models
+from explorer.actions.evaluate import EvaluateResult
 from explorer.attribution import SCORERS, Options, score
 from explorer.cli import app, console, reports, spectrum_reports, task_reports
 from explorer.cli.activation_report import ActivationsReport
-from explorer.cli.control_pool import ControlPool
 from explorer.cli.finetune import FinetuneReport
 from explorer.cli.mask import reports as mask_reports
 from explorer.core.config import DTYPES, settings
@@ -34,11 +34,12 @@ from explorer.measure.evaluate import Comparison, evaluate
 from explorer.models import NAMED, Model
 from explorer.models.matrices import matrices
 from explorer.search import SEARCHES, STRATEGIES, mask_of, prune
+from explorer.search.control_pool import ControlPool
 from explorer.search.controls import beaten
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import SPLITS, TASKS, load_task
 from tests import plain, tiny
-from tests.commands import refused, report, run
+from tests.commands import keys_of, refused, report, run
 
 GROUPS = ("models", "tasks", "mask", "study", "cache")
 COMMANDS = {
@@ -57,7 +58,7 @@ COMMANDS = {
     ("effects",): reports.EffectsReport,
     ("prune",): reports.PruneReport,
     ("curve",): reports.CurveReport,
-    ("eval",): reports.EvalReport,
+    ("eval",): EvaluateResult,
     ("finetune",): FinetuneReport,
     ("mask", "show"): mask_reports.ShowReport,
     ("mask", "diff"): mask_reports.DiffReport,
@@ -131,7 +132,7 @@ def test_help_names_the_keys_of_the_json(words: tuple[str, ...], keys: type | No
     if keys is None:
         assert "--json" not in flat
     else:
-        assert f"Keys of --json: {', '.join(keys.__annotations__)}." in flat
+        assert f"Keys of --json: {', '.join(keys_of(keys))}." in flat
 
 
 def test_the_first_help_names_commands_and_exit_codes() -> None:
@@ -374,10 +375,10 @@ def test_the_curve_is_what_masks_of_those_sizes_do(
 ) -> None:
     words = ("curve", *common, "--kinds", "Q,K", "--split", "test", "--eval-limit", 2, "--gain", gain)
     found = report(*words, "--counts", "3,1")
-    assert set(found) == set(reports.CurveReport.__annotations__)
+    assert set(found) == set(keys_of(reports.CurveReport))
     assert [one["removed"] for one in found["stops"]] == [1, 3]
     for one in found["stops"]:
-        assert set(one) == set(reports.CurveStop.__annotations__)
+        assert set(one) == set(keys_of(reports.CurveStop))
         out = tmp_path / "mask.json"
         made = report("prune", *common, "--kinds", "Q,K", "--count", one["removed"], "--gain", gain, "--out", out)
         wanted = comparison(model, tiny_file, load_mask(out), split="test", limit=2)
@@ -474,8 +475,8 @@ def test_eval_gives_the_engines_figures(
     assert (found["mode"], found["mask_digest"], found["controls"]) == ("freeze", mask.digest, None)
     assert (found["task"], found["split"], found["model"]) == ("tiny.jsonl", split, common[1])
     assert found["loss"] != found["baseline"]["loss"]
-    assert set(found) == set(reports.EvalReport.__annotations__)
-    assert set(found["baseline"]) == set(reports.Figures.__annotations__)
+    assert set(found) == set(keys_of(EvaluateResult))
+    assert set(found["baseline"]) == set(keys_of(reports.Figures))
 
 
 def test_eval_of_a_softer_mask_and_its_controls(
@@ -762,11 +763,11 @@ def test_the_package_gives_every_name_it_promises() -> None:
 def test_effects_are_shown_and_have_the_keys_of_their_report(common: tuple[str, ...], mask_file: Path) -> None:
     words = ("effects", *common, "--value", "L0.Q.H0:0,2", "--value", "L0.IN:1", "--mask", mask_file)
     found = report(*words)
-    assert set(found) == set(reports.EffectsReport.__annotations__)
+    assert set(found) == set(keys_of(reports.EffectsReport))
     assert [(one["matrix"], one["index"]) for one in found["values"]] == [
         ("L0.Q.H0", 0), ("L0.Q.H0", 2), ("L0.IN", 1),
     ]  # fmt: skip
-    assert all(set(one) == set(reports.EffectEntry.__annotations__) for one in found["values"])
+    assert all(set(one) == set(keys_of(reports.EffectEntry)) for one in found["values"])
     shown = run(*words).stdout
     assert f"n = {found['n']}" in shown
     assert f"{found['values'][2]['exact']:+.3f}" in shown

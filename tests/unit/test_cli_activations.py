@@ -20,7 +20,7 @@ from explorer.search import prune
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Framing, Task
 from tests import plain, removal, tiny
-from tests.commands import refused, report, run
+from tests.commands import keys_of, refused, report, run
 
 PROMPT = "w3 w1 w4 w1 w5"
 IDS = [0, *(tiny.IDS[word] for word in PROMPT.split())]
@@ -81,7 +81,7 @@ def test_it_is_what_the_engine_reads(common: tuple[str, ...], file: Path, model6
         *common, "--mask", file, "--answer", " w7 w2", "--head", "L1.H2", "--head", "L1.H2", "--bos", "never"
     )
     mask, view, svds = load_mask(file), model64.view(), SvdCache(None)
-    assert set(found) == set(activation_report.ActivationsReport.__annotations__)
+    assert set(found) == set(keys_of(activation_report.ActivationsReport))
     assert (found["mask_digest"], found["removed"], found["gain"]) == (mask.digest, 4, gain)
     assert [token["text"] for token in found["tokens"]] == PROMPT.split()
     assert [token["id"] for token in found["tokens"]] == IDS[1:]

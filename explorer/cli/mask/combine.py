@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.actions.choices import refuse_unwritable
 from explorer.cli import options
 from explorer.cli.console import say, show_json
 from explorer.cli.mask.files import MaskFile, entry, plain
 from explorer.cli.mask.reports import CombineReport
-from explorer.cli.setup import refuse_unwritable
 from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:

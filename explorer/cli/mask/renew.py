@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from explorer.actions.choices import refuse_unwritable
 from explorer.cli import options
 from explorer.cli.console import notice, say, show_json, working
 from explorer.cli.mask.files import MaskFile, entry, plain
 from explorer.cli.mask.reports import RenewReport
-from explorer.cli.setup import identity, open_view, refuse_unwritable
+from explorer.cli.setup import identity, open_view
 
 
 def renew(

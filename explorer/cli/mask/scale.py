@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from explorer.actions.choices import refuse_unwritable
 from explorer.cli import options
 from explorer.cli.console import say, show_json
 from explorer.cli.mask.files import MaskFile, entry, plain
 from explorer.cli.mask.reports import ScaleReport
-from explorer.cli.setup import refuse_unwritable
 
 
 def scale(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.actions.choices import refuse_unwritable
 from explorer.cli import options
 from explorer.cli.console import notice, say, show_json, show_table, working
 from explorer.cli.mask.damage import open_tasks, show_tasks
 from explorer.cli.mask.files import SHORT, entry, plain
 from explorer.cli.mask.reports import TransferredValue, TransferReport
-from explorer.cli.setup import Asked, identity, open_for, open_view, own_mask, refuse_unwritable, seed_or_default
+from explorer.cli.setup import Asked, identity, open_for, open_view, own_mask, seed_or_default
 from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from random import Random
 import pytest
 
 from explorer.attribution import Scores, score
-from explorer.cli.control_pool import ControlPool
 from explorer.core.errors import SettingsError
 from explorer.core.keys import Kind
 from explorer.masks.apply import check_mask
@@ -17,6 +16,7 @@ from explorer.masks.mask import Mask
 from explorer.models import View
 from explorer.models.matrices import matrices
 from explorer.search import check_strategy, mask_of
+from explorer.search.control_pool import ControlPool
 from explorer.search.controls import CONTROLS, RANDOM, beaten, draws
 from explorer.search.options import StrategyOptions
 from explorer.spectra.cache import SvdCache
@@ -116,9 +116,9 @@ def test_the_name_that_three_controls_had_names_the_three(scores: Scores, mask: 
 
 def test_kinds_to_draw_from_are_those_of_the_pool() -> None:
     assert ControlPool.asked(None, None, None, stacked=False).control == "random-per-matrix"
-    assert ControlPool.asked(None, "Q", None, stacked=False).control == "random-pool"
+    assert ControlPool.asked(None, (Kind.Q,), None, stacked=False).control == "random-pool"
     with pytest.raises(SettingsError, match="belong to --control random-pool, not to random-per-matrix"):
-        ControlPool.asked("random-per-matrix", "Q", None, stacked=False)
+        ControlPool.asked("random-per-matrix", (Kind.Q,), None, stacked=False)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from explorer.cli.setup import kinds_or_all
 from explorer.core.errors import SettingsError
 from explorer.core.keys import Kind, MatrixKey
-
-if TYPE_CHECKING:
-    from explorer.masks.mask import Mask
-    from explorer.models import View
+from explorer.masks.mask import Mask
+from explorer.models import View
+from explorer.models.matrices import matrices
+from explorer.search.controls import DEFAULT, POOL, check_control
 
 
 @dataclass(frozen=True)
@@ -31,27 +30,23 @@ class ControlPool:
     examples: int | None = None
 
     @classmethod
-    def asked(cls, control: str | None, kinds: str | None, examples: int | None, *, stacked: bool) -> ControlPool:
-        """As the command line asks for it; kinds to draw from, or stacked ones, are those of `random-pool`.
+    def asked(
+        cls, control: str | None, kinds: tuple[Kind, ...] | None, examples: int | None, *, stacked: bool
+    ) -> ControlPool:
+        """As a request asks for it; kinds to draw from (none of them: all), or stacked ones, imply `random-pool`.
 
         Raises:
             SettingsError: no such control or kinds, or kinds for a control that draws from the mask's matrices.
         """
-        from explorer.search.controls import DEFAULT, POOL, check_control
-
         pooled = kinds is not None or stacked
         name = control or (POOL if pooled else DEFAULT)
         check_control(name)
         if pooled and name != POOL:
             raise SettingsError(f"--control-kinds and --control-stacked belong to --control {POOL}, not to {name}.")
-        some = () if kinds is None else kinds_or_all(kinds)
-        return cls(name, some or (), some is None, not stacked, examples)
+        return cls(name, kinds or (), kinds == (), not stacked, examples)
 
     def keys(self, view: View, mask: Mask) -> tuple[MatrixKey, ...]:
         """All matrices to draw from, in canonical order: the mask's own, unless the control has a pool."""
-        from explorer.models.matrices import matrices
-        from explorer.search.controls import POOL
-
         if self.control != POOL:
             return tuple(mask.by_matrix)
         if self.every or self.kinds:

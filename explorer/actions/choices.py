@@ -1,0 +1,277 @@
+"""The fields that many requests share: which model, which task and how it is asked, which matrices and how scored."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+from explorer.actions.request import ALONE, Arg, Result, Tools
+from explorer.core.config import DTYPES, settings
+from explorer.core.errors import MaskError, SettingsError
+from explorer.core.keys import Kind, parse_kinds
+from explorer.tasks import Framing, Task, as_framing, load_task
+from explorer.tasks.template import typed
+
+if TYPE_CHECKING:
+    from explorer.masks.mask import Mask
+    from explorer.masks.mask import Mode as RemovalMode
+    from explorer.models import View
+
+BASES = ("raw", "folded")
+LAYERS = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", re.ASCII)  # one layer, or the first and the last of some
+MODEL_HELP = "bundled, smollm2-135m, a hub id (org/name, org/name@revision), a model folder or a .gguf file."
+
+Limit = Annotated[int | None, Arg("Use only the first N examples of the split.", least=1)]
+Split = Annotated[str, Arg("train, validation or test.")]
+MaskFile = Annotated[Path, Arg("Mask file to write; a file that is there is replaced.")]
+Mode = Annotated[str, Arg("What replaces a removed part: freeze (its mean over train tokens) or zero (nothing).")]
+Gain = Annotated[float, Arg("Share of each value that stays, from 0 (removed) to below 1 (scaled).")]
+Kinds = Annotated[str, Arg("Some of Q, K, V, O, IN, GATE, OUT with commas between, or all.")]
+Stacked = Annotated[bool, Arg("Take attention matrices whole instead of per head.")]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model, and how it is loaded."""
+
+    model: Annotated[str, Arg(MODEL_HELP)]
+    basis: Annotated[
+        str, Arg("raw (weights as in the checkpoint) or folded (layer norms folded in: other singular values).")
+    ] = "raw"
+    dtype: Annotated[
+        str | None, Arg("float32, float64, bfloat16 or float16; EIGENPRUNE_DTYPE or float32 if not given.")
+    ] = None
+    device: Annotated[str | None, Arg("Such as cpu or cuda; EIGENPRUNE_DEVICE or cpu if not given.")] = None
+
+    def open(self, tools: Tools = ALONE) -> View:
+        """A view of it.
+
+        Raises:
+            ModelError: it cannot be loaded.
+            SettingsError: an unknown basis or type.
+        """
+        if self.basis not in BASES:
+            raise SettingsError(f"--basis {self.basis[:40]!r} is not known: choose one of {', '.join(BASES)}.")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise SettingsError(f"--dtype {self.dtype[:40]!r} is not known: choose one of {', '.join(DTYPES)}.")
+        if tools.view is not None:
+            return tools.view
+        with tools.working(f"Loading {self.model}") as progress:
+            from explorer.models import load
+
+            return load(self.model, basis=self.basis, dtype=self.dtype, device=self.device, progress=progress).view()
+
+    def open_for(self, task: Task, split: str, limit: int | None, tools: Tools = ALONE) -> View:
+        """A view, and a notice where its tokenizer does not know the words of the task's prompts."""
+        view = self.open(tools)
+        from explorer.measure.tokens import task_notice
+
+        if (sentence := task_notice(view.model.tokenizer, task, task.split(split, limit))) is not None:
+            tools.notice(sentence)
+        return view
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """A task, and how it is asked."""
+
+    task: Annotated[str, Arg("A task of `tasks list`, or the path of a .jsonl or .csv file.")]
+    shots: Annotated[int, Arg("Put K solved train examples, the same for all, in front of every prompt.", least=0)] = 0
+    template: Annotated[
+        str | None,
+        Arg("Another prompt with the placeholders that `tasks list` shows ({prompt} for a file); \\n breaks the line."),
+    ] = None
+    data: Annotated[
+        Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
+    ] = None
+    bos: Annotated[
+        str,
+        Arg(
+            "BOS token in front: auto (if the tokenizer has one and the task wants one; in a chat as the template "
+            "says), always, or never."
+        ),
+    ] = "auto"
+    chat: Annotated[
+        bool,
+        Arg(
+            "Ask through the tokenizer's chat template: the prompt is the user's turn, the answer, without blanks in "
+            "front, the beginning of the assistant's; shots are earlier turns."
+        ),
+    ] = False
+    system: Annotated[str | None, Arg("System message of the chat; the template's if not given.")] = None
+    metric: Annotated[
+        str,
+        Arg(
+            "What counts as right: exact (every answer token), choice (the answer has the largest log-probability of "
+            "its choices), choice-mean (the largest per token); auto: choice where all examples of a split have "
+            "choices."
+        ),
+    ] = "auto"
+    seed: Annotated[
+        int | None, Arg("Seed of the splits and of random choices; EIGENPRUNE_SEED or 0 if not given.", least=0)
+    ] = None
+
+    @property
+    def seed_number(self) -> int:
+        """The seed that was given, else the settings'."""
+        return settings().seed if self.seed is None else self.seed
+
+    @property
+    def framing(self) -> Framing:
+        """What stands around the prompts; raises SettingsError for what does not go together."""
+        return as_framing(self.bos, chat=self.chat, system=self.system)
+
+    def read(self, tools: Tools = ALONE) -> Task:
+        """Load the task; a backslash and an n in a template are a line break."""
+        template = None if self.template is None else typed(self.template)
+        options: dict[str, Any] = {"data": self.data, "framing": self.framing, "metric": self.metric}
+        with tools.working(f"Reading {self.task}") as progress:
+            task = load_task(
+                self.task, self.seed_number, shots=self.shots, template=template, progress=progress, **options
+            )
+        for sentence in task.notices:
+            tools.notice(f"{task.name}: {sentence}")
+        return task
+
+    def open(self, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
+        """Load the task and make sure that the split can be used, before anything slow begins."""
+        task = tools.task or self.read(tools)
+        task.split(split, limit)
+        if some := open_ended(task, split):
+            tools.notice(some)
+        if seen := task.seen(split):
+            tools.notice(
+                f"{seen:,} of {len(task.split(split)):,} {split} examples of {task.name} are in an earlier split, too."
+            )
+        return task
+
+
+def open_ended(task: Task, split: str) -> str | None:
+    """The sentence about a split of which only some examples have choices, unless the metric was asked for."""
+    examples = task.split(split)
+    count = sum(bool(one.choices) for one in examples)
+    if task.metric != "auto" or count in (0, len(examples)):
+        return None
+    return (
+        f"{count:,} of {len(examples):,} {split} examples of {task.name} have choices: accuracy is exact match for all."
+    )
+
+
+def own_mask(view: View, mask: Mask, tools: Tools = ALONE) -> Mask:
+    """A mask that was read from a file, with the identity of the view's model; says where a file leaves that open.
+
+    Raises:
+        MaskError: it is another model's.
+    """
+    from explorer.masks.belonging import adopted
+    from explorer.spectra.cache import default_cache
+
+    return adopted(view, mask, default_cache(tools.notice), tools.notice)
+
+
+def kinds_or_all(text: str) -> tuple[Kind, ...] | None:
+    """Kinds from `Q,K`; None, every kind that the model has, from `all`."""
+    return None if text.strip().lower() == "all" else parse_kinds(text)
+
+
+def removal_mode(text: str) -> RemovalMode:
+    """A removal mode.
+
+    Raises:
+        SettingsError: there is no such mode.
+    """
+    from explorer.masks.mask import Mode
+
+    modes: dict[str, RemovalMode] = {mode: mode for mode in get_args(Mode)}
+    if text not in modes:
+        raise SettingsError(f"{text[:40]!r} is not a removal mode: choose one of {', '.join(modes)}.")
+    return modes[text]
+
+
+@dataclass(frozen=True)
+class OfModel(Result):
+    """The part of a result that says which model it is about, and in which type that was loaded."""
+
+    model: str
+    model_digest: str
+    basis: str
+    dtype: str
+
+
+def identity(view: View) -> Mapping[str, Any]:
+    """The fields of `OfModel`."""
+    model = view.model
+    return {"model": model.source.name, "model_digest": model.digest, "basis": model.basis, "dtype": model.dtype}
+
+
+@dataclass(frozen=True)
+class OfTask(OfModel):
+    """The part of a result that says what was asked, too: equal digests of tasks ask the same."""
+
+    task: str
+    task_digest: str
+    shots: int
+    template: str | None
+    bos: str
+    chat: bool
+    system: str | None
+
+
+def asked(view: View, task: Task) -> Mapping[str, Any]:
+    """The fields of `OfTask`."""
+    around = task.framing
+    return {
+        **identity(view),
+        "task": task.name,
+        "task_digest": task.digest,
+        "shots": task.shots,
+        "template": task.template,
+        "bos": around.bos,
+        "chat": around.chat,
+        "system": around.system,
+    }
+
+
+def layers_or_all(text: str | None) -> tuple[int, ...] | None:
+    """Layers from `0-3,7`; None, all of them, from None.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    if text is None:
+        return None
+    found: set[int] = set()
+    for piece in text.split(","):
+        numbers = LAYERS.fullmatch(piece.strip())
+        first, last = (0, -1) if numbers is None else (int(numbers[1]), int(numbers[2] or numbers[1]))
+        if last < first:
+            raise SettingsError(f"--layers {text[:40]!r} cannot be read: give layers such as 0-3,7.")
+        found.update(range(first, last + 1))
+    return tuple(sorted(found))
+
+
+def checked_gain(gain: float) -> float:
+    """A gain.
+
+    Raises:
+        SettingsError: it is not one.
+    """
+    if not 0 <= gain < 1:
+        raise SettingsError(f"--gain {gain:g}: give the share of each value that stays, from 0 to below 1.")
+    return gain
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise MaskError unless a file can be put at `path`; an ordinary file that is there already may be replaced."""
+    if path.exists() and not path.is_file():
+        raise MaskError(f"{path} is there and is not a file: give --out the name of a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise MaskError(f"{path} cannot be written ({error.strerror}): choose another place.") from None

@@ -1,0 +1,93 @@
+"""Commands made of requests: a request's options are its command's, and its docstring is the help."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+import typer
+from typer.main import get_command
+
+from explorer.actions.request import REQUIRED, Option, Request, Tools, options_of
+from explorer.cli.console import notice, show_json, working
+
+TOOLS = Tools(notice, working)
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+R = TypeVar("R", bound=Request)
+
+
+def add(app: typer.Typer, request: type[R], show: Callable[[R, Any], None]) -> None:
+    """Give an application a request's command.
+
+    Args:
+        app: an application, or the group that the command belongs to.
+        request: the request's class.
+        show: prints a request's result for people; with `--json` the result prints itself.
+    """
+
+    def then(asked: R, json: bool) -> None:
+        result = asked.run(TOOLS)
+        if json:
+            show_json(result.as_dict())
+        else:
+            show(asked, result)
+
+    app.command(request.command.split()[-1], help=inspect.getdoc(request), epilog=_keys(request))(
+        _function(request, then)
+    )
+
+
+def read(request: type[R], words: Sequence[str]) -> R:
+    """The request that a command line asks for; `words` are those behind its command.
+
+    Raises:
+        typer.TyperException: they are not such words.
+        SettingsError: something is missing.
+    """
+    asked: list[R] = []
+    app = typer.Typer()
+    app.command()(_function(request, lambda one, json: asked.append(one)))
+    get_command(app).main(list(words), standalone_mode=False)
+    return asked[0]
+
+
+def _function(request: type[R], then: Callable[[R, bool], None]) -> Callable[..., None]:
+    """A function with a parameter per option and `json`, which makes the request and hands it on."""
+    options = options_of(request)
+
+    def run(*, json: bool, **given: Any) -> None:
+        values = {option.path: given[_parameter(option)] for option in options}
+        then(request.of({path: tuple(one) if isinstance(one, list) else one for path, one in values.items()}), json)
+
+    json = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JSON)
+    run.__signature__ = inspect.Signature([*map(_described, options), json])  # type: ignore[attr-defined]
+    run.__annotations__ = {}
+    return run
+
+
+def _keys(request: type[Request]) -> str | None:
+    result = get_type_hints(request.run)["return"]
+    return f"Keys of --json: {', '.join(one.name for one in fields(result))}." if is_dataclass(result) else None
+
+
+def _parameter(option: Option) -> str:
+    return option.name.replace("-", "_")
+
+
+def _described(option: Option) -> inspect.Parameter:
+    arg, default = option.arg, option.default
+    info: Any = (
+        typer.Argument(help=arg.help, min=arg.least)
+        if arg.positional
+        else typer.Option(option.word, help=arg.help, min=arg.least)
+    )
+    kind = list[get_args(option.type)[0]] if option.many else option.type  # type: ignore[misc]
+    if default is REQUIRED:
+        default = inspect.Parameter.empty
+    elif option.many:
+        default = list(default)
+    return inspect.Parameter(
+        _parameter(option), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
