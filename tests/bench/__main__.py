@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from explorer.core.files import write_json
-from tests.bench import exact_effect, latency, rows, scaling
+from tests.bench import exact_effect, latency, opening, rows, scaling
 from tests.bench.subjects import DTYPES, Subject
 from tests.bench.timing import Row, clock_name, verdict
 
@@ -38,6 +38,8 @@ def measure(subject: Subject, runs: int, quick: bool) -> list[Row]:
         *exact_effect.measure(subject.name, runs=runs, examples=few, dtype=subject.dtype, device=subject.device),
         *rows.svd_rows(subject, 1 if quick else max(1, runs // 2)),
         *rows.view_rows(subject, runs),
+        opening.check_row(subject, runs),
+        *opening.file_rows(runs, opening.LINES // (20 if quick else 1)),
     ]
 
 
