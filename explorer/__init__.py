@@ -2,13 +2,15 @@
 
 The engine is a plain Python library; the pages and the command line read the same tables.
 
-    from explorer import Kind, apply, default_cache, evaluate, load, load_task, prune
+    import explorer as ep
 
-    view, task, svds = load("bundled").view(), load_task("int-mult"), default_cache()
-    before = evaluate(view, task)
-    mask = prune(view, task, svds, kinds=[Kind.Q, Kind.K], count=2)
-    apply(view, mask, svds)
-    after = evaluate(view, task)
+    model = ep.load("bundled")
+    task = ep.load_task("int-mult")
+    scores = model.score(task, kinds="QK")
+    report = model.search(task, kinds="QK", strategy="verified", max_removed=20)
+    with model.pruned(report.mask) as view:
+        print(view.evaluate(task).accuracy)
+    report.mask.save("m.json")
 
 Names are imported when first used (PEP 562), so that what needs no model starts without loading torch.
 
@@ -17,12 +19,14 @@ Method: "Eigenpruning: an Interpretability-Inspired PEFT Method", arXiv 2404.031
 
 import os
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 # Before torch multiplies anything: MKL's results then do not depend on where in memory a matrix happens to lie.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
+    from explorer.actions.loaded import LoadedModel, PrunedModel, load
     from explorer.attribution import SCORERS, score
     from explorer.core.errors import ExplorerError
     from explorer.core.keys import Kind, MatrixKey
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from explorer.measure.choices import alternatives
     from explorer.measure.evaluate import Comparison, Evaluation, evaluate
     from explorer.measure.perplexity import perplexity
-    from explorer.models import Model, View, load
+    from explorer.models import Model, View
     from explorer.models.matrices import matrices
     from explorer.search import STRATEGIES, prune
     from explorer.spectra.cache import SvdCache, default_cache
@@ -47,9 +51,11 @@ __all__ = [
     "Evaluation",
     "ExplorerError",
     "Kind",
+    "LoadedModel",
     "Mask",
     "MatrixKey",
     "Model",
+    "PrunedModel",
     "SvdCache",
     "Task",
     "View",
@@ -71,6 +77,7 @@ __all__ = [
 
 # The same as the imports above, for the running program.
 _NAMES = {
+    "actions.loaded": ("LoadedModel", "PrunedModel", "load"),
     "attribution": ("SCORERS", "score"),
     "masks.damage": ("damage",),
     "masks.apply": ("apply", "empty_mask"),
@@ -79,7 +86,7 @@ _NAMES = {
     "core.keys": ("Kind", "MatrixKey"),
     "masks.mask": ("Mask", "load_mask"),
     "spectra.model_diff": ("compare_matrix",),
-    "models": ("Model", "View", "load"),
+    "models": ("Model", "View"),
     "measure.perplexity": ("perplexity",),
     "models.matrices": ("matrices",),
     "measure.choices": ("alternatives",),
@@ -91,6 +98,8 @@ _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _NAMES.items() f
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("eigenprune-explorer")
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULE_OF[name]), name)

@@ -279,10 +279,10 @@ class Mask(_Frozen):
         """The mask file's text."""
         return self.model_dump_json(indent=1) + "\n"
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the mask file atomically; raises MaskError if the place cannot be written."""
         try:
-            write_text(path, self.to_json())
+            write_text(Path(path), self.to_json())
         except OSError as error:
             raise MaskError(f"{path} cannot be written ({error.strerror}): choose another place.") from None
 
@@ -326,8 +326,9 @@ def parse_mask(text: str | bytes, *, name: str = "the mask") -> Mask:
     return mask
 
 
-def load_mask(path: Path) -> Mask:
+def load_mask(path: Path | str) -> Mask:
     """Read a mask file; raises MaskError as `parse_mask` does, or if it cannot be read."""
+    path = Path(path)
     try:
         if ordinary(path).stat().st_size > MAX_BYTES:
             raise MaskError(f"{path} has {path.stat().st_size:,} bytes: mask files have at most {MAX_BYTES:,}.")

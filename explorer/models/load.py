@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -78,7 +78,7 @@ class Model:
         return f"{self.digest} {self.dtype} {self.bridge.original_model.device}"
 
     @property
-    def matrices(self) -> str:
+    def matrices_identity(self) -> str:
         """What decides its matrices and nothing else: weights in memory, basis, and how they are cut into heads.
 
         Models that differ in other ways (an activation, a tokenizer) share their decompositions.
@@ -86,6 +86,14 @@ class Model:
         shape = self.bridge.cfg
         heads = (shape.n_heads, getattr(shape, "n_key_value_heads", None), shape.d_head)
         return f"{self.architecture} {self._content} {self.basis} {heads}"
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """The same loaded model as an instance of this class."""
+        same = cls(**{one.name: getattr(model, one.name) for one in fields(model)})
+        for view in same._ready:
+            view.model = same
+        return same
 
     def view(self) -> View:
         """A private copy of the modules that shares every weight: edits on it leave this model as it is."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,13 +74,28 @@ def read_weights(source: Source, files: ModelFiles, config: Any, class_name: str
 def _built(source: Source, model_class: Any, **options: Any) -> tuple[Any, Any]:
     """The model that transformers builds from tensors alone, and its report."""
     try:
-        built: tuple[Any, Any] = model_class.from_pretrained(None, output_loading_info=True, **options)
+        with _without_bar():
+            built: tuple[Any, Any] = model_class.from_pretrained(None, output_loading_info=True, **options)
     except Exception as error:  # the readers raise their own types, SafetensorError among them
         logging.getLogger(__name__).debug("loading failed", exc_info=True)
         raise ModelError(
             f"{source.name} cannot be read ({reason(error)}): check that its files are complete."
         ) from None
     return built
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Let transformers show no progress bar of its own; what the user has set stays."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _check_types(source: Source, files: ModelFiles) -> None:

@@ -190,4 +190,4 @@ def _size(decomposition: Decomposition) -> int:
 
 
 def _owner(view: View) -> str:
-    return view.model.matrices
+    return view.model.matrices_identity

@@ -1,8 +1,8 @@
 """Decompositions on disk, found by the content of the model; the only file that knows where they are kept.
 
-A decomposition is found by its owner (`Model.matrices`: the content of all weights, their types and shapes, the basis
-and the heads) and the name of its matrix, never by a model's name, so a fine-tuned model cannot pick up another's
-singular values.
+A decomposition is found by its owner (`Model.matrices_identity`: the content of all weights, their types and shapes,
+the basis and the heads) and the name of its matrix, never by a model's name, so a fine-tuned model cannot pick up
+another's singular values.
 Many are kept in one file (`explorer.spectra.pack`), because opening files would otherwise dominate. A file appears
 whole or not at all; the least recently used ones go when the folder grows beyond its limit. Several processes may share
 a folder. Decompositions are mapped: their memory is the system's file cache, for as long as somebody holds them.

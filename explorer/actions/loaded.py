@@ -1,0 +1,374 @@
+"""A model with what can be asked of it, for notebooks and scripts: `explorer.load` gives one.
+
+It has its decompositions and lends its views, so neither is carried by hand. Every method leaves the model as it was.
+The functions behind the methods (`explorer.score`, `explorer.evaluate`, ...) take a view and decompositions instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypedDict, Unpack
+
+from explorer.attribution import Options, Scores
+from explorer.attribution import score as score_values
+from explorer.attribution.effect_store import default_effects
+from explorer.attribution.exact import Value, exact_effects
+from explorer.core.keys import Kind, MatrixKey, parse_key, parse_kinds
+from explorer.core.progress import Progress
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.belonging import adopted
+from explorer.masks.damage import Damage
+from explorer.masks.damage import damage as measure_damage
+from explorer.masks.mask import Mask, Mode
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import Comparison, Evaluation
+from explorer.measure.evaluate import evaluate as evaluate_view
+from explorer.measure.metrics import Mean
+from explorer.measure.perplexity import Perplexity, own_text
+from explorer.measure.perplexity import perplexity as measure_perplexity
+from explorer.models import Model, View, ViewPool
+from explorer.models import load as load_model
+from explorer.models.load import Basis
+from explorer.models.matrices import matrices
+from explorer.search import STRATEGIES, check_strategy, mask_of
+from explorer.search.conductor import Watcher, conduct
+from explorer.search.journal import default_journals
+from explorer.search.options import USUAL, StrategyOptions
+from explorer.search.report import Report
+from explorer.search.request import SearchRequest
+from explorer.spectra.cache import SvdCache, default_cache, warn
+from explorer.spectra.model_diff import decomposed
+from explorer.spectra.svd import Decomposition
+from explorer.tasks import Task
+
+Split = Literal["train", "validation", "test"]
+Scorer = Literal[
+    "gradient", "hybrid", "curvature", "integrated", "exact", "as-released", "magnitude", "energy", "random"
+]
+Strategy = Literal[
+    "paper", "adaptive", "verified", "learned", "laser", "ensemble", "random-search", "random-energy", "smallest",
+    "largest",
+]  # fmt: skip
+Kinds = str | Iterable[Kind]
+
+
+class ScoreOptions(TypedDict, total=False):
+    """How `LoadedModel.score` scores.
+
+    Attributes:
+        scorer: a name of `explorer.SCORERS`; `gradient` if not given.
+        mode: how a value is removed; `freeze` if not given.
+        limit: the first so many train examples only.
+        mask: score what flipping each value does from here.
+        options: settings of single scorers.
+    """
+
+    scorer: Scorer
+    mode: Mode
+    limit: int | None
+    mask: Mask | None
+    options: Options | None
+
+
+class SearchOptions(TypedDict, total=False):
+    """How `LoadedModel.search` searches, and what it reports.
+
+    Attributes:
+        per_head: whether attention is taken per head (so if not given) or stacked.
+        max_growth: largest growth of the perplexity of plain text, 0.1 for 10 %; no limit if not given.
+        scorer: a name of `explorer.SCORERS`; `gradient` if not given.
+        mode: how values are removed; `freeze` if not given.
+        limit: train examples to score on; all if not given.
+        seconds: time limit; none if not given.
+        controls: draws of each random control, 0 for no controls; 20 if not given.
+        test_limit: test examples for the final figures; all if not given.
+        options: those that belong to the strategy.
+        others: tasks to measure the damage on.
+        text: plain text to measure the damage on; if not given the one that comes along, where the model reads it.
+        fresh: forget what an earlier run has recorded.
+    """
+
+    per_head: bool
+    max_growth: float | None
+    scorer: Scorer
+    mode: Mode
+    limit: int | None
+    seconds: float | None
+    controls: int
+    test_limit: int | None
+    options: StrategyOptions
+    others: Sequence[Task]
+    text: str | None
+    fresh: bool
+
+
+_SEARCH: SearchOptions = {
+    "per_head": True, "max_growth": None, "scorer": "gradient", "mode": "freeze", "limit": None, "seconds": None,
+    "controls": 20, "test_limit": None, "options": USUAL, "others": (), "text": None, "fresh": False,
+}  # fmt: skip
+
+
+def load(
+    name: str,
+    *,
+    basis: Basis = "raw",
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Load a causal language model by name, hub id, local folder or .gguf file.
+
+    Args:
+        name: a name of `explorer.models.NAMED`, a folder, a .gguf file, or a hub id with an optional `@revision`.
+        basis: `raw` or `folded`: what its matrices are; outputs are the same within rounding.
+        dtype: the settings' type if None.
+        device: torch device; the settings' device if None.
+        progress: told (done, total).
+
+    Raises:
+        ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded, or a hooked
+            copy that differs from plain transformers.
+        SettingsError: an unknown dtype or basis.
+    """
+    return LoadedModel.of(load_model(name, basis=basis, dtype=dtype, device=device, progress=progress))
+
+
+def as_kinds(kinds: Kinds) -> tuple[Kind, ...] | None:
+    """Kinds of matrix from `"QK"`, `"Q,K,OUT"`, `"all"` or kinds; None for all.
+
+    Raises:
+        MatrixError: something else.
+    """
+    if not isinstance(kinds, str):
+        return tuple(kinds)
+    text = kinds.strip()
+    if text.lower() == "all":
+        return None
+    letters = text.upper()
+    return parse_kinds(text if "," in text or letters in Kind.__members__ else ",".join(letters))
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel(Model):
+    """A `Model` with its decompositions, its views, and what can be asked of it."""
+
+    @cached_property
+    def svds(self) -> SvdCache:
+        """Its decompositions: in memory, then in the cache folder, then computed."""
+        return default_cache(warn)
+
+    @cached_property
+    def views(self) -> ViewPool:
+        """Views to borrow."""
+        return ViewPool(self)
+
+    def matrices(
+        self, kinds: Kinds = "all", *, layers: Sequence[int] | None = None, per_head: bool = True
+    ) -> tuple[MatrixKey, ...]:
+        """Its matrices, in canonical order; attention per head or stacked."""
+        with self.views.borrow() as view:
+            return matrices(view, as_kinds(kinds), None if layers is None else tuple(layers), per_head=per_head)
+
+    def svd(self, matrix: str) -> Decomposition:
+        """Singular values and vectors of a matrix such as `L0.K.H1`, or of a head's product such as `L0.QK.H1`.
+
+        Raises:
+            MatrixError: no such matrix.
+        """
+        with self.views.borrow() as view:
+            return decomposed(view, self.svds, parse_key(matrix))
+
+    def score(
+        self,
+        task: Task,
+        *,
+        kinds: Kinds = "all",
+        layers: Sequence[int] | None = None,
+        per_head: bool = True,
+        progress: Progress | None = None,
+        **how: Unpack[ScoreOptions],
+    ) -> Scores:
+        """Score singular values on the task's train split: the predicted change of the loss if each alone is removed.
+
+        Args:
+            task: what the loss is of.
+            kinds: of matrices, such as `"QK"` or `"Q,K,OUT"`.
+            layers: of matrices; all if None.
+            per_head: whether attention is taken per head or stacked.
+            progress: told (done, total).
+            how: see `ScoreOptions`.
+
+        Raises:
+            SettingsError, MaskError, NotFiniteError, TaskError, MatrixError, ModelError: see `explorer.score`.
+        """
+        keys = self.matrices(kinds, layers=layers, per_head=per_head)
+        with self.views.borrow() as view:
+            return score_values(view, task, self.svds, keys, seed=task.seed, progress=progress, **how)
+
+    def prune(self, task: Task, scores: Scores, count: int, *, strategy: str = "lowest", gain: float = 0.0) -> Mask:
+        """A mask of `count` of the scored values: by default those with the lowest scores.
+
+        Raises:
+            SettingsError: no such strategy, or more values than were scored.
+            MaskError: a gain outside of [0, 1).
+        """
+        check_strategy(strategy)
+        with self.views.borrow() as view:
+            chosen = STRATEGIES[strategy](scores, count, task.seed)
+            return mask_of(view, scores, chosen, task=task, strategy=strategy, gain=gain)
+
+    def search(
+        self,
+        task: Task,
+        *,
+        kinds: Kinds = "all",
+        layers: Sequence[int] | None = None,
+        strategy: Strategy = "verified",
+        max_removed: int,
+        progress: Progress | None = None,
+        **how: Unpack[SearchOptions],
+    ) -> Report:
+        """Search for a mask that lowers the task's loss, and measure it once on the test split beside its controls.
+
+        The same search goes on where an earlier run of it was stopped.
+
+        Args:
+            task: whose train and validation split the search sees.
+            kinds: of matrices, such as `"QKVO"`.
+            layers: of matrices; all if None.
+            strategy: a name of `explorer.search.SEARCHES`.
+            max_removed: largest number of removed values.
+            progress: told (done, total) until the strategy has ended.
+            how: see `SearchOptions`.
+
+        Raises:
+            MatrixError, SettingsError, TaskError: what is asked does not fit the model or the task.
+        """
+        given: SearchOptions = {**_SEARCH, **how}
+        text = given["text"]
+        request = SearchRequest(
+            strategy, as_kinds(kinds), None if layers is None else tuple(layers), max_removed=max_removed,
+            seed=task.seed, per_head=given["per_head"], mode=given["mode"], scorer=given["scorer"],
+            limit=given["limit"], seconds=given["seconds"], controls=given["controls"], test_limit=given["test_limit"],
+            options=given["options"], growth=given["max_growth"],
+        )  # fmt: skip
+        with self.views.borrow() as view:
+            return conduct(
+                request, view, task, self.svds, journals=default_journals(warn), fresh=given["fresh"],
+                others=given["others"], text=own_text(self.tokenizer) if text is None else text,
+                watcher=Watcher(progress),
+            )  # fmt: skip
+
+    def effects(
+        self,
+        task: Task,
+        values: Iterable[Value],
+        *,
+        mode: Mode = "freeze",
+        limit: int | None = None,
+        mask: Mask | None = None,
+        progress: Progress | None = None,
+    ) -> Mapping[Value, Mean]:
+        """The exact effect of single values: the measured change of the train loss if each alone is flipped.
+
+        Args:
+            task: what the loss is of.
+            values: pairs of a matrix's key and an index.
+            mode: how values are removed.
+            limit: the first so many train examples only.
+            mask: measure from here on.
+            progress: told (done, total).
+
+        Raises:
+            MatrixError, MaskError, SettingsError: see `explorer.attribution.exact.exact_effects`.
+        """
+        with self.views.borrow() as view:
+            cut = batches(view, task, task.split("train", limit))
+            found = exact_effects(
+                view, cut, self.svds, values, mode=mode, mask=mask, store=default_effects(warn), progress=progress
+            )
+            return found.values
+
+    def evaluate(self, task: Task, *, split: Split = "test", limit: int | None = None) -> Evaluation:
+        """The unpruned model on a split of a task: loss, accuracy and the model's own answers."""
+        with self.pruned(empty_mask(self)) as view:
+            return view.evaluate(task, split=split, limit=limit)
+
+    def compare(self, mask: Mask, task: Task, *, split: Split = "test", limit: int | None = None) -> Comparison:
+        """A mask on a split of a task beside the unpruned model, on the same examples.
+
+        Raises:
+            MaskError: another model's mask.
+        """
+        with self.pruned(mask) as view:
+            masked = view.evaluate(task, split=split, limit=limit)
+        return Comparison(masked, self.evaluate(task, split=split, limit=limit))
+
+    def damage(
+        self,
+        mask: Mask,
+        tasks: Sequence[Task] = (),
+        *,
+        text: str | None = None,
+        split: Split = "test",
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> Damage:
+        """A mask on tasks that it was not made for, and on plain text, beside the unpruned model.
+
+        `text` is the one that comes along if it is None and the model reads it.
+
+        Raises:
+            MaskError: another model's mask.
+            TaskError: a task or a text that this model cannot take.
+        """
+        read = own_text(self.tokenizer) if text is None else text
+        with self.views.borrow() as view:
+            own = adopted(view, mask, self.svds, warn)
+            return measure_damage(view, own, self.svds, tasks, read, split=split, limit=limit, progress=progress)
+
+    @contextmanager
+    def pruned(self, mask: Mask) -> Iterator[PrunedModel]:
+        """A view with a mask on it, for the time of a `with` block; nobody else uses it meanwhile.
+
+        Raises:
+            MaskError: another model's mask.
+        """
+        with self.views.borrow() as view:
+            apply(view, adopted(view, mask, self.svds, warn), self.svds)
+            try:
+                yield PrunedModel(view, mask)
+            finally:
+                apply(view, empty_mask(self), self.svds)
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedModel:
+    """A view of a model with a mask on it.
+
+    Attributes:
+        view: for `explorer`'s functions, and for TransformerLens: `view.bridge`.
+        mask: what it is under.
+    """
+
+    view: View
+    mask: Mask
+
+    def evaluate(self, task: Task, *, split: Split = "test", limit: int | None = None) -> Evaluation:
+        """Loss, accuracy and the model's own answers on a split of a task.
+
+        Raises:
+            TaskError: an empty split, or an example that this model cannot take.
+        """
+        return evaluate_view(self.view, task, split, limit=limit)
+
+    def perplexity(self, text: str) -> Perplexity:
+        """The perplexity of the first tokens of a text.
+
+        Raises:
+            TaskError: a text that this model cannot take.
+        """
+        return measure_perplexity(self.view, text)

@@ -1,0 +1,128 @@
+"""What a loaded model can be asked gives what the functions behind it give, and leaves the model as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+import explorer
+from explorer import Kind, LoadedModel, Mask, MatrixKey, Task, load_mask
+from explorer.actions import loaded
+from explorer.actions.loaded import as_kinds, load
+from explorer.attribution import SCORERS, score
+from explorer.attribution.exact import exact_effects
+from explorer.core.errors import ExplorerError, MatrixError
+from explorer.masks.apply import apply, empty_mask
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import evaluate
+from explorer.models.matrices import kinds, matrices
+from explorer.search import SEARCHES
+from explorer.tasks import SPLITS
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def own(folder: Path) -> LoadedModel:
+    return load(str(folder), dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return tiny.task()
+
+
+@pytest.fixture(scope="module")
+def mask(own: LoadedModel, task: Task) -> Mask:
+    return own.prune(task, own.score(task, kinds="QK"), 3)
+
+
+def test_scores_are_those_of_the_function(own: LoadedModel, task: Task) -> None:
+    view = own.view()
+    wanted = score(view, task, own.svds, matrices(view, [Kind.Q, Kind.K]), limit=4)
+    found = own.score(task, kinds="QK", limit=4)
+    assert list(found.matrices) == list(wanted.matrices)
+    for key, one in wanted.matrices.items():
+        assert torch.equal(found.matrices[key].score, one.score)
+
+
+def test_a_mask_is_measured_as_by_the_function(own: LoadedModel, task: Task, mask: Mask) -> None:
+    view = own.view()
+    apply(view, mask, own.svds)
+    wanted = evaluate(view, task, "validation")
+    with own.pruned(mask) as pruned:
+        assert pruned.evaluate(task, split="validation") == wanted
+        assert pruned.mask == mask
+    assert own.compare(mask, task, split="validation").masked == wanted
+    assert own.evaluate(task, split="validation") == evaluate(own.view(), task, "validation")
+
+
+def test_what_is_lent_comes_back_unpruned_even_after_an_error(own: LoadedModel, task: Task, mask: Mask) -> None:
+    seen = []
+
+    def fail() -> None:
+        with own.pruned(mask) as pruned:
+            seen.append((pruned.view, len(pruned.view.applied)))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    ((view, edited),) = seen
+    assert edited
+    assert not view.applied
+    assert own.current_digest() == own.digest
+
+
+def test_effects_are_those_of_the_function(own: LoadedModel, task: Task) -> None:
+    view, values = own.view(), [(MatrixKey.parse("L0.Q.H0"), 0), (MatrixKey.parse("L0.OUT"), 1)]
+    wanted = exact_effects(view, batches(view, task, task.train), own.svds, values)
+    assert own.effects(task, values) == wanted.values
+
+
+def test_a_search_ends_with_a_report_and_a_file(own: LoadedModel, task: Task, tmp_path: Path) -> None:
+    report = own.search(task, kinds="QK", strategy="paper", max_removed=4, controls=1)
+    assert len(report.mask) <= 4
+    report.mask.save(str(tmp_path / "m.json"))
+    assert load_mask(str(tmp_path / "m.json")) == report.mask
+    again = own.search(task, kinds="QK", strategy="paper", max_removed=4, controls=1)
+    assert again.mask.digest == report.mask.digest
+
+
+def test_damage_and_spectra(own: LoadedModel, task: Task, mask: Mask) -> None:
+    found = own.damage(mask, [task], split="validation")
+    assert found.tasks[0].comparison.masked.loss == own.compare(mask, task, split="validation").masked.loss
+    for name in ("L0.Q.H0", "L0.QK.H0"):
+        s = own.svd(name).s
+        assert torch.equal(s, s.sort(descending=True).values)
+    with pytest.raises(ExplorerError):
+        own.svd("L99.Q.H0")
+
+
+def test_kinds_may_be_letters_words_or_kinds(own: LoadedModel) -> None:
+    assert as_kinds("QK") == as_kinds("q,k") == as_kinds([Kind.Q, Kind.K]) == (Kind.Q, Kind.K)
+    assert as_kinds("OUT") == (Kind.OUT,)
+    assert as_kinds("Q,OUT") == (Kind.Q, Kind.OUT)
+    assert as_kinds("all") is None
+    view = own.view()
+    assert own.matrices() == matrices(view, kinds(view))
+    for wrong in ("QX", "", "Q,X"):
+        with pytest.raises(MatrixError):
+            as_kinds(wrong)
+
+
+def test_closed_choices_are_those_of_the_tables() -> None:
+    assert set(get_args(loaded.Scorer)) == set(SCORERS)
+    assert set(get_args(loaded.Strategy)) == set(SEARCHES)
+    assert get_args(loaded.Split) == SPLITS
+
+
+def test_the_package_says_its_version_and_gives_such_a_model() -> None:
+    assert explorer.__version__.split(".")[0].isdigit()
+    assert explorer.load is load
+
+
+def test_an_empty_mask_is_the_model_itself(own: LoadedModel, task: Task) -> None:
+    with own.pruned(empty_mask(own)) as view:
+        assert view.evaluate(task) == own.evaluate(task)
