@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypedDict, Unpack
 
-from explorer.attribution import Options, Scores
+from explorer.attribution import ScoreOptions, Scores
 from explorer.attribution import score as score_values
 from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import Value, exact_effects
@@ -53,24 +53,6 @@ Strategy = Literal[
     "largest",
 ]  # fmt: skip
 Kinds = str | Iterable[Kind]
-
-
-class ScoreOptions(TypedDict, total=False):
-    """How `LoadedModel.score` scores.
-
-    Attributes:
-        scorer: a name of `explorer.SCORERS`; `gradient` if not given.
-        mode: how a value is removed; `freeze` if not given.
-        limit: the first so many train examples only.
-        mask: score what flipping each value does from here.
-        options: settings of single scorers.
-    """
-
-    scorer: Scorer
-    mode: Mode
-    limit: int | None
-    mask: Mask | None
-    options: Options | None
 
 
 class SearchOptions(TypedDict, total=False):
@@ -206,7 +188,8 @@ class LoadedModel(Model):
         """
         keys = self.matrices(kinds, layers=layers, per_head=per_head)
         with self.views.borrow() as view:
-            return score_values(view, task, self.svds, keys, seed=task.seed, progress=progress, **how)
+            asked: ScoreOptions = {"seed": task.seed, **how}
+            return score_values(view, task, self.svds, keys, progress=progress, **asked)
 
     def prune(self, task: Task, scores: Scores, count: int, *, strategy: str = "lowest", gain: float = 0.0) -> Mask:
         """A mask of `count` of the scored values: by default those with the lowest scores.

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
-from explorer.attribution.base import NATS, MatrixScores, Options, Request, Scorer, ScorerSpec, Scores
+from explorer.attribution.base import NATS, MatrixScores, Options, Request, ScoreOptions, Scorer, ScorerSpec, Scores
 from explorer.attribution.curvature import curvature
 from explorer.attribution.doubt import marked
 from explorer.attribution.energy import energy
@@ -34,7 +35,18 @@ from explorer.models import View
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["NATS", "SCORERS", "MatrixScores", "Options", "Request", "Scorer", "ScorerSpec", "Scores", "score"]
+__all__ = [
+    "NATS",
+    "SCORERS",
+    "MatrixScores",
+    "Options",
+    "Request",
+    "ScoreOptions",
+    "Scorer",
+    "ScorerSpec",
+    "Scores",
+    "score",
+]
 
 SCORERS: dict[str, ScorerSpec] = {
     "gradient": ScorerSpec(
@@ -94,14 +106,8 @@ def score(
     svds: SvdCache,
     keys: Sequence[MatrixKey],
     *,
-    scorer: str = "gradient",
-    mode: Mode = "freeze",
-    split: str = "train",
-    limit: int | None = None,
-    seed: int = 0,
-    mask: Mask | None = None,
-    options: Options | None = None,
     progress: Progress | None = None,
+    **how: Unpack[ScoreOptions],
 ) -> Scores:
     """Score all singular values of `keys` with a scorer of the SCORERS table.
 
@@ -110,15 +116,8 @@ def score(
         task: what the loss is of.
         svds: decompositions.
         keys: matrices; attention either per head or stacked, or both where no path joins them.
-        scorer: name in the table.
-        mode: how a value is removed.
-        split: examples to score on.
-        limit: the first so many of them only.
-        seed: of random scores, resamples and draws.
-        mask: score what flipping each value does from here, with the frozen means of the masked model for kept values
-            and the mask's own for removed ones; it may remove values of other matrices, too.
-        options: settings of single scorers.
         progress: told (done, total).
+        how: see `ScoreOptions`.
 
     Raises:
         SettingsError: no such scorer, no matrices, a mode other than the mask's, or more than the scorer can do.
@@ -126,9 +125,10 @@ def score(
         NotFiniteError: an example whose loss is not finite; says which, and where in the model that begins.
         TaskError, MatrixError, ModelError: the examples, a matrix or its weights cannot be used.
     """
-    options = options or Options()
+    scorer, mode, split = how.get("scorer", "gradient"), how.get("mode", "freeze"), how.get("split", "train")
+    seed, mask, options = how.get("seed", 0), how.get("mask"), how.get("options") or Options()
     _check(scorer, keys, mode, mask, options)
-    examples = task.split(split, limit)
+    examples = task.split(split, how.get("limit"))
     spec = SCORERS[scorer]
     with view.lock:
         apply(view, mask or empty_mask(view.model), svds)

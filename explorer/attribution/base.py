@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from typing import TypedDict
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +25,29 @@ from explorer.spectra.svd import Decomposition
 
 NATS = "nats per example"
 PATHS = ("all", "matrix")
+
+
+class ScoreOptions(TypedDict, total=False):
+    """How singular values are scored.
+
+    Attributes:
+        scorer: name in the table SCORERS; `gradient` if not given.
+        mode: how a value is removed; `freeze` if not given.
+        split: examples to score on; `train` if not given.
+        limit: the first so many of them only.
+        seed: of random scores, resamples and draws.
+        mask: score what flipping each value does from here, with the frozen means of the masked model for kept values
+            and the mask's own for removed ones; it may remove values of other matrices, too.
+        options: settings of single scorers.
+    """
+
+    scorer: str
+    mode: Mode
+    split: str
+    limit: int | None
+    seed: int
+    mask: Mask | None
+    options: Options | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from typing import Unpack
 
-from explorer.attribution import Scores, score
+from explorer.attribution import ScoreOptions, Scores, score
 from explorer.core.errors import SettingsError
 from explorer.core.keys import Kind
-from explorer.core.progress import Progress
 from explorer.masks.apply import empty_mask
-from explorer.masks.mask import Mask, Mode, Removed
+from explorer.masks.mask import Mask, Removed
 from explorer.models import View
 from explorer.models.matrices import matrices
 from explorer.search.chance import CHANCE
@@ -56,18 +56,14 @@ def prune(
     kinds: Iterable[Kind],
     count: int,
     strategy: str = "lowest",
-    scorer: str = "gradient",
-    mode: Mode = "freeze",
     per_head: bool = True,
     gain: float = 0.0,
-    limit: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
+    **how: Unpack[ScoreOptions],
 ) -> Mask:
     """Score all matrices of some kinds on the task's train split and choose `count` values to remove, or to scale.
 
     They are scaled if `gain`, the share of each that stays, is above 0. The view is left unpruned: put the mask onto it
-    with `explorer.masks.apply.apply`.
+    with `explorer.masks.apply.apply`. `how`: how they are scored.
 
     Raises:
         SettingsError: no such strategy or scorer, or more values asked for than there are.
@@ -76,8 +72,9 @@ def prune(
     """
     check_strategy(strategy)
     keys = matrices(view, tuple(kinds), per_head=per_head)
-    scores = score(view, task, svds, keys, scorer=scorer, mode=mode, limit=limit, seed=seed, progress=progress)
-    return mask_of(view, scores, STRATEGIES[strategy](scores, count, seed), task=task, strategy=strategy, gain=gain)
+    scores = score(view, task, svds, keys, **how)
+    chosen = STRATEGIES[strategy](scores, count, scores.seed)
+    return mask_of(view, scores, chosen, task=task, strategy=strategy, gain=gain)
 
 
 def check_strategy(strategy: str) -> None:
