@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypedDict, Unpack
 
 import torch
 from jaxtyping import Float
@@ -63,17 +64,30 @@ class Effects:
     c: Mapping[MatrixKey, Float[Tensor, " _"]]
 
 
+class Flips(TypedDict, total=False):
+    """How values are flipped.
+
+    Attributes:
+        mode: how values are removed; must be the mask's if there is one; `freeze` if not given.
+        mask: what is removed already.
+        means: mean input of each stacked matrix, for frozen means; by default that of the view on the examples. A
+            removed value is restored with the frozen mean in the mask.
+    """
+
+    mode: Mode
+    mask: Mask | None
+    means: Mapping[MatrixKey, Float[Tensor, " _"]] | None
+
+
 def exact_effects(
     view: View,
     batches: Sequence[Batch],
     svds: SvdCache,
     values: Iterable[Value],
     *,
-    mode: Mode = "freeze",
-    mask: Mask | None = None,
-    means: Mapping[MatrixKey, Float[Tensor, " _"]] | None = None,
     store: EffectStore | None = None,
     progress: Progress | None = None,
+    **flips: Unpack[Flips],
 ) -> Effects:
     """Measure what removing each value alone does; at a mask, what removing a kept or restoring a removed one does.
 
@@ -86,12 +100,9 @@ def exact_effects(
         batches: the examples, from `explorer.measure.batches.batches` for this view.
         svds: decompositions.
         values: (matrix, index), in any order; a matrix may be given per head or stacked.
-        mode: how values are removed; must be the mask's if there is one.
-        mask: what is removed already.
-        means: mean input of each stacked matrix, for frozen means; by default that of this view on these examples. A
-            removed value is restored with the frozen mean in the mask.
         store: where results are looked up and kept as they come.
         progress: told (done, total); what was done before it raised is in the store.
+        flips: how values are flipped, and from which mask on.
 
     Raises:
         MatrixError: a matrix or a value that does not exist.
@@ -99,6 +110,7 @@ def exact_effects(
             of a stacked matrix).
         SettingsError: no examples, or a mode that is not the mask's.
     """
+    mode, mask, means = flips.get("mode", "freeze"), flips.get("mask"), flips.get("means")
     mask = empty_mask(view.model, mode) if mask is None else mask
     if not batches or mask.mode != mode:
         raise SettingsError(

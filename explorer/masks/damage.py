@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from explorer.core.progress import Progress, part
 from explorer.masks.apply import apply, empty_mask
@@ -101,6 +101,20 @@ class Damage:
         }
 
 
+class HowMuch(TypedDict, total=False):
+    """What a mask is measured on.
+
+    Attributes:
+        split: of the tasks; `test` if not given.
+        limit: examples of each task; all if not given.
+        tokens: of the text; None for all of it, `explorer.measure.perplexity.TOKENS` if not given.
+    """
+
+    split: str
+    limit: int | None
+    tokens: int | None
+
+
 def damage(
     view: View,
     mask: Mask,
@@ -108,16 +122,13 @@ def damage(
     tasks: Sequence[Task] = (),
     text: str | None = None,
     *,
-    split: str = "test",
-    limit: int | None = None,
-    tokens: int | None = TOKENS,
     progress: Progress | None = None,
+    **how_much: Unpack[HowMuch],
 ) -> Damage:
     """Measure a mask on tasks that it was not made for, and on plain text, beside the unpruned model.
 
-    Tasks are measured on the first `limit` examples of their `split`; of the text, the first `tokens` tokens are read
-    (`explorer.measure.perplexity.read_text()` is the text that comes with the explorer; None leaves it out). The view
-    is left unpruned.
+    `explorer.measure.perplexity.read_text()` is the text that comes with the explorer; None leaves it out. The view is
+    left unpruned.
 
     Raises:
         MaskError: a mask of another model.
@@ -128,14 +139,17 @@ def damage(
         for number, one in enumerate((mask, empty_mask(view.model))):
             apply(view, one, svds)
             stage = part(progress, number / 2, (number + 1) / 2)
-            found.append(_measure(view, tasks, text, split, limit, tokens, stage))
+            found.append(_measure(view, tasks, text, how_much, stage))
     finally:
         apply(view, empty_mask(view.model), svds)
     (masked, masked_text), (baseline, baseline_text) = found
     pairs = zip(tasks, masked, baseline, strict=True)
     return Damage(
         mask,
-        tuple(TaskDamage(task, split, Comparison(now[0], then[0]), now[1], then[1]) for task, now, then in pairs),
+        tuple(
+            TaskDamage(task, how_much.get("split", "test"), Comparison(now[0], then[0]), now[1], then[1])
+            for task, now, then in pairs
+        ),
         None if masked_text is None or baseline_text is None else TextDamage(masked_text, baseline_text),
     )
 
@@ -147,12 +161,11 @@ def _measure(
     view: View,
     tasks: Sequence[Task],
     text: str | None,
-    split: str,
-    limit: int | None,
-    tokens: int | None,
+    how_much: HowMuch,
     progress: Progress | None,
 ) -> tuple[list[_Measured], Perplexity | None]:
     """Everything once, with the view as it is; each task, and the text, takes an equal part of the progress."""
+    split, limit = how_much.get("split", "test"), how_much.get("limit")
     parts = len(tasks) + (text is not None)
     found: list[_Measured] = []
     for number, task in enumerate(tasks):
@@ -160,7 +173,9 @@ def _measure(
         found.append(measure(view, task, split, limit=limit, progress=stage))
     if text is None:
         return found, None
-    return found, perplexity(view, text, tokens=tokens, progress=part(progress, len(tasks) / parts, 1.0))
+    return found, perplexity(
+        view, text, tokens=how_much.get("tokens", TOKENS), progress=part(progress, len(tasks) / parts, 1.0)
+    )
 
 
 def _figures(evaluation: Evaluation, others: Alternatives | None) -> dict[str, Any]:
