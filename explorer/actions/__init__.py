@@ -4,10 +4,31 @@ From a request follow its command, its Python, its TOML and its link (`explorer.
 file here and a line in `REQUESTS`.
 """
 
-from explorer.actions.choices import ModelChoice, TaskChoice
+from explorer.actions.choices import ModelChoice, RawModelChoice, TaskChoice
+from explorer.actions.effects import MeasureEffects
 from explorer.actions.evaluate import Evaluate
+from explorer.actions.finetune import Finetune
+from explorer.actions.readout import ReadOut
 from explorer.actions.request import Request, Result, Tools
+from explorer.actions.scoring import Curve, Prune, Score
+from explorer.actions.study import StudyScorers
 
-__all__ = ["REQUESTS", "Evaluate", "ModelChoice", "Request", "Result", "TaskChoice", "Tools"]
+__all__ = [
+    "REQUESTS",
+    "Curve",
+    "Evaluate",
+    "Finetune",
+    "MeasureEffects",
+    "ModelChoice",
+    "Prune",
+    "RawModelChoice",
+    "ReadOut",
+    "Request",
+    "Result",
+    "Score",
+    "StudyScorers",
+    "TaskChoice",
+    "Tools",
+]
 
-REQUESTS: tuple[type[Request], ...] = (Evaluate,)
+REQUESTS: tuple[type[Request], ...] = (Curve, Evaluate, Finetune, MeasureEffects, Prune, ReadOut, Score, StudyScorers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -30,32 +29,37 @@ Split = Annotated[str, Arg("train, validation or test.")]
 MaskFile = Annotated[Path, Arg("Mask file to write; a file that is there is replaced.")]
 Mode = Annotated[str, Arg("What replaces a removed part: freeze (its mean over train tokens) or zero (nothing).")]
 Gain = Annotated[float, Arg("Share of each value that stays, from 0 (removed) to below 1 (scaled).")]
+Scorer = Annotated[
+    str,
+    Arg(
+        "gradient (first order), hybrid (the same, corrected by measured effects), curvature (with a second-order "
+        "term), integrated (share in removing all), exact (one pass per value: slow), as-released (the paper's code), "
+        "magnitude or energy (no gradients), random (control)."
+    ),
+]
 Kinds = Annotated[str, Arg("Some of Q, K, V, O, IN, GATE, OUT with commas between, or all.")]
 Stacked = Annotated[bool, Arg("Take attention matrices whole instead of per head.")]
 
 
 @dataclass(frozen=True)
-class ModelChoice:
-    """A model, and how it is loaded."""
+class RawModelChoice:
+    """A model as it is in its checkpoint, and how it is loaded."""
 
     model: Annotated[str, Arg(MODEL_HELP)]
-    basis: Annotated[
-        str, Arg("raw (weights as in the checkpoint) or folded (layer norms folded in: other singular values).")
-    ] = "raw"
     dtype: Annotated[
         str | None, Arg("float32, float64, bfloat16 or float16; EIGENPRUNE_DTYPE or float32 if not given.")
     ] = None
     device: Annotated[str | None, Arg("Such as cpu or cuda; EIGENPRUNE_DEVICE or cpu if not given.")] = None
 
-    def open(self, tools: Tools = ALONE) -> View:
+    def open(self, tools: Tools = ALONE, *, basis: str = "raw") -> View:
         """A view of it.
 
         Raises:
             ModelError: it cannot be loaded.
             SettingsError: an unknown basis or type.
         """
-        if self.basis not in BASES:
-            raise SettingsError(f"--basis {self.basis[:40]!r} is not known: choose one of {', '.join(BASES)}.")
+        if basis not in BASES:
+            raise SettingsError(f"--basis {basis[:40]!r} is not known: choose one of {', '.join(BASES)}.")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise SettingsError(f"--dtype {self.dtype[:40]!r} is not known: choose one of {', '.join(DTYPES)}.")
         if tools.view is not None:
@@ -63,7 +67,7 @@ class ModelChoice:
         with tools.working(f"Loading {self.model}") as progress:
             from explorer.models import load
 
-            return load(self.model, basis=self.basis, dtype=self.dtype, device=self.device, progress=progress).view()
+            return load(self.model, basis=basis, dtype=self.dtype, device=self.device, progress=progress).view()
 
     def open_for(self, task: Task, split: str, limit: int | None, tools: Tools = ALONE) -> View:
         """A view, and a notice where its tokenizer does not know the words of the task's prompts."""
@@ -73,6 +77,19 @@ class ModelChoice:
         if (sentence := task_notice(view.model.tokenizer, task, task.split(split, limit))) is not None:
             tools.notice(sentence)
         return view
+
+
+@dataclass(frozen=True)
+class ModelChoice(RawModelChoice):
+    """A model, how it is loaded, and in which basis its matrices are."""
+
+    basis: Annotated[
+        str, Arg("raw (weights as in the checkpoint) or folded (layer norms folded in: other singular values).")
+    ] = "raw"
+
+    def open(self, tools: Tools = ALONE, *, basis: str | None = None) -> View:
+        """A view of it, in its basis or another one."""
+        return super().open(tools, basis=self.basis if basis is None else basis)
 
 
 @dataclass(frozen=True)
@@ -202,7 +219,7 @@ class OfModel(Result):
     dtype: str
 
 
-def identity(view: View) -> Mapping[str, Any]:
+def identity(view: View) -> dict[str, Any]:
     """The fields of `OfModel`."""
     model = view.model
     return {"model": model.source.name, "model_digest": model.digest, "basis": model.basis, "dtype": model.dtype}
@@ -221,7 +238,7 @@ class OfTask(OfModel):
     system: str | None
 
 
-def asked(view: View, task: Task) -> Mapping[str, Any]:
+def asked(view: View, task: Task) -> dict[str, Any]:
     """The fields of `OfTask`."""
     around = task.framing
     return {

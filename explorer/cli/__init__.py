@@ -14,28 +14,23 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from explorer.actions.evaluate import Evaluate
-from explorer.cli import evaluation
+from explorer.actions import Curve, Evaluate, Finetune, MeasureEffects, Prune, ReadOut, Score, StudyScorers
+from explorer.cli import evaluation, measuring, scoring
 from explorer.cli.activation_report import ActivationsReport
 from explorer.cli.activations import activations
 from explorer.cli.cache import cache_app
 from explorer.cli.catalog import models_app
 from explorer.cli.checkpoint import spectrum
 from explorer.cli.console import notice
-from explorer.cli.curve import curve
-from explorer.cli.effects import effects
-from explorer.cli.finetune import FinetuneReport, finetune
+from explorer.cli.finetune import show_finetuned
 from explorer.cli.launch import open_app
 from explorer.cli.mask import mask_app
 from explorer.cli.parse import add
-from explorer.cli.pruning import prune, score
-from explorer.cli.readout import readout
 from explorer.cli.report import report
-from explorer.cli.reports import CurveReport, EffectsReport, MatricesReport, PruneReport, ScoreReport, keys
+from explorer.cli.reports import MatricesReport, keys
 from explorer.cli.reproduce import reproduce
 from explorer.cli.search import search
-from explorer.cli.spectrum_reports import CheckpointRow, ReadoutReport, SpectraReport
-from explorer.cli.study import study_app
+from explorer.cli.spectrum_reports import CheckpointRow, SpectraReport
 from explorer.cli.tasks import tasks_app
 from explorer.cli.weights import matrices, spectra
 from explorer.core.errors import ExplorerError
@@ -85,6 +80,9 @@ app = typer.Typer(
 )
 
 
+study_app = typer.Typer(help="How far scores can be trusted: predicted against exact.")
+
+
 @app.callback(invoke_without_command=True)
 def root(context: typer.Context) -> None:
     """Score, remove and inspect the singular values of a language model's weight matrices.
@@ -103,17 +101,18 @@ app.add_typer(models_app, name="models")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(mask_app, name="mask")
 app.add_typer(study_app, name="study")
+add(study_app, StudyScorers, measuring.show_study)
 app.add_typer(cache_app, name="cache")
 app.command("matrices", epilog=keys(MatricesReport))(matrices)
 app.command("spectra", epilog=keys(SpectraReport))(spectra)
 app.command("spectrum", epilog=keys(CheckpointRow))(spectrum)
-app.command("readout", epilog=keys(ReadoutReport))(readout)
+add(app, ReadOut, measuring.show_readout)
 app.command("activations", epilog=keys(ActivationsReport))(activations)
-app.command("score", epilog=keys(ScoreReport))(score)
-app.command("effects", epilog=keys(EffectsReport))(effects)
-app.command("finetune", epilog=keys(FinetuneReport))(finetune)
-app.command("prune", epilog=keys(PruneReport))(prune)
-app.command("curve", epilog=keys(CurveReport))(curve)
+add(app, Score, scoring.show_scores)
+add(app, MeasureEffects, measuring.show_effects)
+add(app, Finetune, show_finetuned)
+add(app, Prune, scoring.show_pruned)
+add(app, Curve, scoring.show_curve)
 app.command("search")(search)
 app.command("report")(report)
 add(app, Evaluate, evaluation.show)

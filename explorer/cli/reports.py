@@ -85,16 +85,6 @@ class MatricesReport(TypedDict):
     matrices: list[MatrixEntry]
 
 
-class ScoredValue(TypedDict):
-    """One singular value: score = predicted loss change if it alone is removed, c = frozen mean m . u_i."""
-
-    matrix: str
-    index: int
-    sigma: float
-    score: float
-    c: float
-
-
 class Asked(TypedDict):
     """Which model was asked what, on which `n` examples."""
 
@@ -112,70 +102,6 @@ class Asked(TypedDict):
     split: str
     n: int
     seed: int
-
-
-class Scoring(Asked):
-    """What was scored, how and on what; `loss` is the unpruned model's on these `n` examples."""
-
-    scorer: str
-    mode: str
-    loss: float
-
-
-class ScoreEntry(ScoredValue):
-    """A scored value: `stderr` of its score over examples, null without `--bootstrap`; whether the mask removes it."""
-
-    stderr: float | None
-    removed: bool
-
-
-class ScoreReport(Scoring):
-    """`score`: all values, the most harmful (lowest score) first, in `unit`.
-
-    With `--mask` a score is for flipping the value from there, and `loss` is the masked model's.
-    """
-
-    unit: str
-    bootstrap: int
-    mask_digest: str | None
-    values: list[ScoreEntry]
-
-
-class EffectEntry(TypedDict):
-    """One value: `exact` is the measured change of the mean loss by flipping it alone; negative = it helps."""
-
-    matrix: str
-    index: int
-    exact: float
-    stderr: float
-    removed: bool
-
-
-class EffectsReport(Asked):
-    """`effects`: `loss` is the mean on the `n` examples without the changes, with `--mask` the masked model's."""
-
-    mode: str
-    mask_digest: str | None
-    loss: float
-    values: list[EffectEntry]
-
-
-class PruneReport(Scoring):
-    """`prune`: `values` were removed out of `scored`; `predicted_change` is the sum of their scores, times 1 - `gain`.
-
-    With a `gain` above 0 they were scaled to it instead. `out` is the mask file, `eval_command` measures it on the test
-    split.
-    """
-
-    strategy: str
-    gain: float
-    removed: int
-    scored: int
-    predicted_change: float | None
-    mask_digest: str
-    out: str
-    eval_command: str
-    values: list[ScoredValue]
 
 
 class Share(TypedDict):
@@ -217,27 +143,6 @@ class Change(TypedDict):
 
     value: float
     stderr: float
-
-
-class CurveStop(Figures):
-    """The `removed` lowest-scored values, all at once: measured, and what their scores add up to."""
-
-    loss_change: Change
-    predicted_change: float | None
-
-
-class CurveReport(Scoring):
-    """`curve`: `stops` were measured on `eval_split`, as `baseline` was; `n` and `loss` are of the scored examples.
-
-    With a `gain` above 0 values are scaled to it instead of removed. `predicted_change` is null for scorers that do not
-    predict nats.
-    """
-
-    gain: float
-    scored: int
-    eval_split: str
-    baseline: Figures
-    stops: list[CurveStop]
 
 
 class Percentile(TypedDict):
@@ -317,67 +222,6 @@ class DamageReport(TypedDict):
     gain: float
     tasks: list[dict[str, Any]]
     text: dict[str, Any] | None
-
-
-class SizeErrorEntry(TypedDict):
-    """Predictions whose size lies in [low, high) nats; `high` is null for the open end."""
-
-    low: float
-    high: float | None
-    n: int
-    median_error: float
-    sign_agreement: float
-
-
-class TrustEntry(TypedDict):
-    """How one scorer agrees with exact effects, for a kind and a group: stratified, extremes or all."""
-
-    scorer: str
-    kind: str
-    group: str
-    n: int
-    spearman: float
-    pearson: float
-    sign_agreement: float
-    reliable_range: float
-    errors: list[SizeErrorEntry]
-
-
-class JointPointEntry(TypedDict):
-    """The lowest `count` values together, nats per example."""
-
-    count: int
-    predicted: float
-    exact: float
-
-
-class JointEntry(TypedDict):
-    """Sums of the lowest scores against the exact effect of removing those values together."""
-
-    scorer: str
-    kind: str
-    points: list[JointPointEntry]
-    sign_until: int
-    half_until: int
-
-
-class StudyReport(TypedDict):
-    """`study scorers`: `sampled` values were measured exactly on `n` examples."""
-
-    model: str
-    model_digest: str
-    basis: str
-    dtype: str
-    task: str
-    split: str
-    n: int
-    seed: int
-    mode: str
-    loss: float
-    scorers: list[str]
-    sampled: int
-    trust: list[TrustEntry]
-    joint: list[JointEntry]
 
 
 def keys(report: type) -> str:

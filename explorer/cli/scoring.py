@@ -1,104 +1,71 @@
-"""What `score`, `prune` and `curve` share: scoring the values of some kinds of matrix on the train split."""
+"""`score`, `prune` and `curve` for people."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from explorer.actions.choices import kinds_or_all, removal_mode
-from explorer.cli.console import notice, working
-from explorer.cli.reports import Scoring
-from explorer.cli.setup import Asked, identity, open_for, open_task, own_mask, seed_or_default, wording
-from explorer.core.errors import SettingsError
-from explorer.tasks import Task
+from explorer.actions.scoring import Curve, CurveResult, Prune, PruneResult, Score, ScoreResult
+from explorer.cli.console import accuracy_text, figures_row, loss_text, say, show_table
+from explorer.masks.mask import load_mask, state_of
+from explorer.tasks.metric import accuracy_name
 
-if TYPE_CHECKING:
-    from explorer.attribution import Scores
-    from explorer.models import View
-
-SCORE_SPLIT = "train"
+_SHOWN = 20
 
 
-@dataclass(frozen=True)
-class ScoringRequest:
-    """Options that `score`, `prune` and `curve` share."""
-
-    model: str
-    task: str
-    kinds: str
-    scorer: str
-    mode: str
-    stacked: bool
-    limit: int | None
-    seed: int | None
-    basis: str
-    dtype: str | None
-    device: str | None
-    asked: Asked
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    mask: Path | None = None
-
-    @cached_property
-    def opened(self) -> Task:
-        """The task, as it is asked."""
-        return open_task(self.task, seed_or_default(self.seed), SCORE_SPLIT, self.limit, self.asked)
-
-    def run(self, count: int = 0) -> tuple[View, Scores]:
-        """Check everything that needs no model, load it, make sure that it has `count` values, and score."""
-        chosen, mode, seed = kinds_or_all(self.kinds), removal_mode(self.mode), seed_or_default(self.seed)
-        task = self.opened
-        from explorer.attribution import SCORERS, Options
-        from explorer.attribution import score as score_values
-        from explorer.masks.mask import load_mask
-        from explorer.models.matrices import matrices, shape
-        from explorer.spectra.cache import default_cache
-
-        if self.scorer not in SCORERS:
-            raise SettingsError(f"{self.scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
-        how, at = Options(**self.settings), None if self.mask is None else load_mask(self.mask)
-        view = open_for([task], SCORE_SPLIT, self.limit, self.model, self.dtype, self.device, self.basis)
-        at = None if at is None else own_mask(view, at)
-        keys = matrices(view, chosen, per_head=not self.stacked)
-        total = sum(min(shape(view, key)) for key in keys)
-        if count > total:
-            raise SettingsError(f"{count:,} values cannot be removed: choose 0 to {total:,}.")
-        with working("Scoring") as progress:
-            scores = score_values(
-                view,
-                task,
-                default_cache(notice),
-                keys,
-                scorer=self.scorer,
-                mode=mode,
-                split=SCORE_SPLIT,
-                limit=self.limit,
-                seed=seed,
-                mask=at,
-                options=how,
-                progress=progress,
-            )
-        return view, scores
-
-    def carried(self, seed: int) -> list[str]:
-        """Options that a later command needs to see the same splits and the same weights."""
-        basis = None if self.basis == "raw" else self.basis
-        named = (("--seed", str(seed)), ("--basis", basis), ("--dtype", self.dtype), ("--device", self.device))
-        return [*self.asked.carried(), *(word for name, value in named if value is not None for word in (name, value))]
+def show_scores(request: Score, result: ScoreResult) -> None:
+    """Print the lowest scores."""
+    shown = result.values[: request.top]
+    model, total = request.model.model, len(result.values)
+    title = f"{len(shown)} of {total:,} singular values of {model}, most harmful first"
+    _show_values(title, shown, result.unit, "removed" if request.mask is None else load_mask(request.mask).state)
+    state = "unpruned" if request.mask is None else f"at {request.mask}:"
+    say(f"{result.task}, {result.split} split, n = {result.n:,}, {state} loss {result.loss:.3f} nats per example.")
 
 
-def scoring(view: View, scores: Scores, task: Task) -> Scoring:
-    """The part of a report that says what was scored, how and on what."""
-    return {
-        **identity(view),
-        "task": scores.task,
-        **wording(task),
-        "split": scores.split,
-        "n": scores.n,
-        "seed": scores.seed,
-        "scorer": scores.scorer,
-        "mode": scores.mode,
-        "loss": scores.loss,
+def show_pruned(request: Prune, result: PruneResult) -> None:
+    """Print what is in the mask, and how to measure it."""
+    state, values = state_of(result.gain), sorted(result.values, key=lambda one: one["score"])
+    if values:
+        shown = min(len(values), _SHOWN)
+        _show_values(f"{shown} of {len(values)} values {state} in {result.model}", values[:shown])
+    say(f"{result.removed:,} of {result.scored:,} singular values {state} ({result.mode}): {result.out}")
+    if result.predicted_change is not None:
+        say(f"Predicted change: {result.predicted_change:+.3f} nats per example, if effects added up.")
+    say(f"Measure it: {result.eval_command}")
+
+
+def show_curve(request: Curve, result: CurveResult) -> None:
+    """Print the curve."""
+    rows = [
+        (
+            one["removed"],
+            accuracy_text(one["accuracy"], one["accuracy_interval"], one["n"]),
+            loss_text(one["loss_change"]["value"], one["loss_change"]["stderr"], signed=True),
+            "-" if one["predicted_change"] is None else f"{one['predicted_change']:+.3f} nats",
+        )
+        for one in result.stops
+    ]
+    counted = accuracy_name(result.baseline["metric"], choices=result.baseline["choice"] is not None)
+    title = f"{result.model} on {result.task}, {result.eval_split} split, lowest-scored values {request.state}"
+    show_table(title, ("values", f"{counted} [95 % interval]", "change of the loss", "predicted"), rows)
+    _, accuracy, loss = figures_row("", result.baseline)
+    say(f"Unpruned: {counted} {accuracy}, loss {loss} per example; {result.scored:,} values are scored.")
+
+
+def _show_values(
+    title: str, values: Sequence[Mapping[str, Any]], unit: str = "nats per example", state: str = "removed"
+) -> None:
+    """Columns for standard errors and for what a mask removes appear where there is something in them."""
+    columns: dict[str, list[Any]] = {
+        "matrix": [one["matrix"] for one in values],
+        "index": [one["index"] for one in values],
+        "singular value": [one["sigma"] for one in values],
+        "score": [one["score"] for one in values],
+        "stderr": [one.get("stderr") for one in values],
+        "frozen mean c": [one["c"] for one in values],
+        state: ["yes" if one.get("removed") else None for one in values],
     }
+    shown = {name: column for name, column in columns.items() if any(cell is not None for cell in column)}
+    rows = [tuple("" if cell is None else cell for cell in row) for row in zip(*shown.values(), strict=True)]
+    show_table(f"{title}; scores in {unit}", tuple(shown), rows)

@@ -119,61 +119,6 @@ class SpectraReport(TypedDict):
     against: Against | None
 
 
-class ReadToken(TypedDict):
-    """One token: its id, its text as the tokenizer has it, and what it reads or writes."""
-
-    id: int
-    text: str
-    value: float
-
-
-class End(TypedDict):
-    """The extreme tokens of one residual-stream vector (`u` or `v`) of a value of a matrix of this kind."""
-
-    vector: str
-    kind: str
-    side: str
-    plus: list[ReadToken]
-    minus: list[ReadToken]
-
-
-class Effect(TypedDict):
-    """Measured change of the mean loss, nats per example, if this value alone is removed; negative = it helps."""
-
-    value: float
-    stderr: float
-    n: int
-
-
-class ReadValue(TypedDict):
-    """One singular value with its read-outs and its exact effect; `exact` is null for products, which no mask holds."""
-
-    index: int
-    sigma: float
-    exact: Effect | None
-    ends: list[End]
-
-
-class ReadoutReport(TypedDict):
-    """`readout`: `task` to `mode` say what the exact effects were measured on."""
-
-    model: str
-    model_digest: str
-    basis: str
-    dtype: str
-    matrix: str
-    task: str
-    task_digest: str
-    shots: int
-    template: str | None
-    bos: str
-    chat: bool
-    system: str | None
-    split: str
-    mode: str
-    values: list[ReadValue]
-
-
 def measures(s: Tensor, d_in: int, d_out: int) -> Measures:
     """All measures of a spectrum, from its singular values [r]."""
     from explorer.spectra.measures import blocks, null_from, summarise

@@ -126,15 +126,9 @@ class FineTuned:
 def finetune(
     model: Model,
     task: Task,
+    training: Training,
     *,
     out: Path,
-    epochs: int | None = None,
-    steps: int | None = None,
-    learning_rate: float = 1e-5,
-    batch_size: int = 8,
-    optimizer: str = "adamw",
-    seed: int = 0,
-    limit: int | None = None,
     progress: Progress | None = None,
 ) -> FineTuned:
     """Train a copy of a model on a task's train split and write it into the folder `out`; see the module docstring.
@@ -145,7 +139,7 @@ def finetune(
         ModelError: a folded model, or files that are gone or have changed.
         TaskError: a task without train examples, or one that this model cannot take.
     """
-    training = Training(epochs, steps, learning_rate, batch_size, optimizer, seed, limit)
+    limit = training.limit
     check_out(out)
     shared = model.bridge.original_model
     if shared.dtype not in (torch.float32, torch.float64):

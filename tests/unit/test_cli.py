@@ -20,11 +20,14 @@ from typer.testing import CliRunner
 import explorer
 import explorer.cli.launch
 import explorer.models
+from explorer.actions.effects import EffectsResult
 from explorer.actions.evaluate import EvaluateResult
+from explorer.actions.finetune import FinetuneResult
+from explorer.actions.readout import ReadoutResult
+from explorer.actions.scoring import CurveResult, PruneResult, ScoreResult
 from explorer.attribution import SCORERS, Options, score
 from explorer.cli import app, console, reports, spectrum_reports, task_reports
 from explorer.cli.activation_report import ActivationsReport
-from explorer.cli.finetune import FinetuneReport
 from explorer.cli.mask import reports as mask_reports
 from explorer.core.config import DTYPES, settings
 from explorer.core.keys import Kind, MatrixKey
@@ -52,14 +55,14 @@ COMMANDS = {
     ("matrices",): reports.MatricesReport,
     ("spectra",): spectrum_reports.SpectraReport,
     ("spectrum",): spectrum_reports.CheckpointRow,
-    ("readout",): spectrum_reports.ReadoutReport,
+    ("readout",): ReadoutResult,
     ("activations",): ActivationsReport,
-    ("score",): reports.ScoreReport,
-    ("effects",): reports.EffectsReport,
-    ("prune",): reports.PruneReport,
-    ("curve",): reports.CurveReport,
+    ("score",): ScoreResult,
+    ("effects",): EffectsResult,
+    ("prune",): PruneResult,
+    ("curve",): CurveResult,
     ("eval",): EvaluateResult,
-    ("finetune",): FinetuneReport,
+    ("finetune",): FinetuneResult,
     ("mask", "show"): mask_reports.ShowReport,
     ("mask", "diff"): mask_reports.DiffReport,
     ("mask", "union"): mask_reports.CombineReport,
@@ -375,10 +378,10 @@ def test_the_curve_is_what_masks_of_those_sizes_do(
 ) -> None:
     words = ("curve", *common, "--kinds", "Q,K", "--split", "test", "--eval-limit", 2, "--gain", gain)
     found = report(*words, "--counts", "3,1")
-    assert set(found) == set(keys_of(reports.CurveReport))
+    assert set(found) == set(keys_of(CurveResult))
     assert [one["removed"] for one in found["stops"]] == [1, 3]
     for one in found["stops"]:
-        assert set(one) == set(keys_of(reports.CurveStop))
+        assert set(one) == {*found["baseline"], "loss_change", "predicted_change"}
         out = tmp_path / "mask.json"
         made = report("prune", *common, "--kinds", "Q,K", "--count", one["removed"], "--gain", gain, "--out", out)
         wanted = comparison(model, tiny_file, load_mask(out), split="test", limit=2)
@@ -476,7 +479,6 @@ def test_eval_gives_the_engines_figures(
     assert (found["task"], found["split"], found["model"]) == ("tiny.jsonl", split, common[1])
     assert found["loss"] != found["baseline"]["loss"]
     assert set(found) == set(keys_of(EvaluateResult))
-    assert set(found["baseline"]) == set(keys_of(reports.Figures))
 
 
 def test_eval_of_a_softer_mask_and_its_controls(
@@ -763,11 +765,11 @@ def test_the_package_gives_every_name_it_promises() -> None:
 def test_effects_are_shown_and_have_the_keys_of_their_report(common: tuple[str, ...], mask_file: Path) -> None:
     words = ("effects", *common, "--value", "L0.Q.H0:0,2", "--value", "L0.IN:1", "--mask", mask_file)
     found = report(*words)
-    assert set(found) == set(keys_of(reports.EffectsReport))
+    assert set(found) == set(keys_of(EffectsResult))
     assert [(one["matrix"], one["index"]) for one in found["values"]] == [
         ("L0.Q.H0", 0), ("L0.Q.H0", 2), ("L0.IN", 1),
     ]  # fmt: skip
-    assert all(set(one) == set(keys_of(reports.EffectEntry)) for one in found["values"])
+    assert all(set(one) == {"matrix", "index", "exact", "stderr", "removed"} for one in found["values"])
     shown = run(*words).stdout
     assert f"n = {found['n']}" in shown
     assert f"{found['values'][2]['exact']:+.3f}" in shown

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from explorer.actions.readout import ReadoutResult
 from explorer.attribution.exact import exact_effects
 from explorer.cli import spectrum_reports
 from explorer.core.keys import CircuitKey, MatrixKey, parse_key
@@ -151,7 +152,7 @@ def words_file(tmp_path: Path) -> Path:
 def test_a_read_out_comes_with_the_exact_effect(model: Model, folder: Path, words_file: Path, mode: str) -> None:
     words = ("readout", "--model", folder, "--task", words_file, "--matrix", "L1.K.H1", "--mode", mode)
     found = report(*words, "--index", 2, "--index", 0, "--tokens", 3)
-    assert set(found) == set(keys_of(spectrum_reports.ReadoutReport))
+    assert set(found) == set(keys_of(ReadoutResult))
     view, key, svds = model.view(), MatrixKey.parse("L1.K.H1"), SvdCache(None)
     task = load_task(str(words_file))
     cut = batches(view, task, task.train)

@@ -46,7 +46,9 @@ def test_it_does_what_a_slow_loop_does(
     folder: Path, model64: Model, tiny_task: Task, tmp_path: Path, name: str
 ) -> None:
     out = tmp_path / "tuned"
-    found = finetune(model64, tiny_task, out=out, epochs=2, learning_rate=0.01, batch_size=4, optimizer=name, seed=5)
+    found = finetune(
+        model64, tiny_task, Training(epochs=2, learning_rate=0.01, batch_size=4, optimizer=name, seed=5), out=out
+    )
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
     model, losses = slowly(folder, tiny_task, kind, rate=0.01, size=4, steps=4, seed=5)
     assert found.losses == pytest.approx(losses, rel=1e-6)
@@ -59,7 +61,7 @@ def test_it_does_what_a_slow_loop_does(
 
 def test_the_folder_opens_here_and_in_plain_transformers(model: Model, tiny_task: Task, tmp_path: Path) -> None:
     out = tmp_path / "new" / "tuned"
-    found = finetune(model, tiny_task, out=out, steps=3, learning_rate=0.01)
+    found = finetune(model, tiny_task, Training(steps=3, learning_rate=0.01), out=out)
     opened = load(str(out), dtype="float32", device="cpu")
     assert opened.digest == found.digest != model.digest == found.base_digest
     reference = plain.load_plain(out)
@@ -85,7 +87,7 @@ def test_equal_seeds_give_equal_weights_and_the_shared_model_stays(
     with torch.no_grad():
         before = view.logits(tokens)
     digests = [
-        finetune(model, tiny_task, out=tmp_path / str(i), learning_rate=0.01, batch_size=2, seed=seed).digest
+        finetune(model, tiny_task, Training(learning_rate=0.01, batch_size=2, seed=seed), out=tmp_path / str(i)).digest
         for i, seed in enumerate((1, 1, 2))
     ]
     assert digests[0] == digests[1] != digests[2]
@@ -97,7 +99,7 @@ def test_equal_seeds_give_equal_weights_and_the_shared_model_stays(
 
 def test_the_bundled_model_learns_its_train_split(bundled: Model, tmp_path: Path) -> None:
     task = load_task("int-mult", 0)
-    found = finetune(bundled, task, out=tmp_path / "tuned", learning_rate=1e-4, limit=40, epochs=3)
+    found = finetune(bundled, task, Training(learning_rate=1e-4, limit=40, epochs=3), out=tmp_path / "tuned")
     assert len(found.losses) == 15
     assert found.after["train"].mean_loss.value < 0.8 * found.before["train"].mean_loss.value
     assert found.losses[-1] < found.losses[0]
@@ -139,11 +141,11 @@ def test_no_folder_is_written_over_and_none_is_left_half_written(model: Model, t
     (tmp_path / "file").write_text("mine")
     for place in (full, tmp_path / "file"):
         with pytest.raises(SettingsError, match="is there and is not an empty folder: give a new one"):
-            finetune(model, tiny_task, out=place)
+            finetune(model, tiny_task, Training(), out=place)
     with pytest.raises(SettingsError, match="cannot be written"):
-        finetune(model, tiny_task, out=tmp_path / "file" / "tuned", steps=1)
+        finetune(model, tiny_task, Training(steps=1), out=tmp_path / "file" / "tuned")
     (tmp_path / "empty").mkdir()
-    finetune(model, tiny_task, out=tmp_path / "empty", steps=1)
+    finetune(model, tiny_task, Training(steps=1), out=tmp_path / "empty")
     assert (tmp_path / "empty" / "model.safetensors").is_file()
 
     def stop(done: int, total: int) -> None:
@@ -151,7 +153,7 @@ def test_no_folder_is_written_over_and_none_is_left_half_written(model: Model, t
             raise Stopped
 
     with pytest.raises(Stopped):
-        finetune(model, tiny_task, out=tmp_path / "stopped", steps=1, progress=stop)
+        finetune(model, tiny_task, Training(steps=1), out=tmp_path / "stopped", progress=stop)
     assert {path.name for path in tmp_path.iterdir()} == {"full", "file", "empty"}
     check_out(tmp_path / "new")
 
@@ -163,13 +165,13 @@ def test_models_and_tasks_that_cannot_be_trained_are_refused(
     with pytest.raises(
         SettingsError, match=r"the loss is \w+ at step \d+ with a learning rate of 1e\+30: give a lower"
     ):
-        finetune(model, tiny_task, out=out, learning_rate=1e30, epochs=3)
+        finetune(model, tiny_task, Training(learning_rate=1e30, epochs=3), out=out)
     with pytest.raises(SettingsError, match=r"loaded in torch.bfloat16: load it in float32"):
-        finetune(load(str(folder), dtype="bfloat16", device="cpu"), tiny_task, out=out)
+        finetune(load(str(folder), dtype="bfloat16", device="cpu"), tiny_task, Training(), out=out)
     with pytest.raises(ModelError, match="loaded in the folded basis: load it in the raw one"):
-        finetune(load(str(folder), basis="folded", dtype="float32", device="cpu"), tiny_task, out=out)
+        finetune(load(str(folder), basis="folded", dtype="float32", device="cpu"), tiny_task, Training(), out=out)
     with pytest.raises(TaskError, match="train split of tiny is empty"):
-        finetune(model, replace(tiny_task, train=()), out=out)
+        finetune(model, replace(tiny_task, train=()), Training(), out=out)
     assert not out.exists()
 
 
@@ -180,7 +182,7 @@ def test_files_that_changed_meanwhile_are_refused(arch: str, tiny_task: Task, tm
         next(iter(other.parameters())).add_(1)
     other.save_pretrained(tmp_path / "model")
     with pytest.raises(ModelError, match="have changed since it was loaded: load it again"):
-        finetune(loaded, tiny_task, out=tmp_path / "out")
+        finetune(loaded, tiny_task, Training(), out=tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_files_that_changed_meanwhile_are_refused(arch: str, tiny_task: Task, tm
 def test_every_family_can_be_trained(family: str, tiny_task: Task, tmp_path: Path) -> None:
     """The first step's loss is that of the evaluation, and the folder opens as the same architecture."""
     loaded = load(str(FAMILIES[family].save(tmp_path / "model")), dtype="float32", device="cpu")
-    found = finetune(loaded, tiny_task, out=tmp_path / "tuned", steps=2, batch_size=99, learning_rate=1e-3)
+    found = finetune(loaded, tiny_task, Training(steps=2, batch_size=99, learning_rate=1e-3), out=tmp_path / "tuned")
     assert found.losses[0] == pytest.approx(found.before["train"].mean_loss.value, rel=1e-4)
     assert found.losses[1] < found.losses[0]
     assert load(str(tmp_path / "tuned"), dtype="float32", device="cpu").architecture == loaded.architecture

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
@@ -54,6 +54,7 @@ def requests(draw: st.DrawFn, kind: type[Request]) -> Request:
 
 
 @pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.command)
+@settings(deadline=None)
 @given(data=st.data())
 def test_what_is_written_is_read_as_the_same_request(kind: type[Request], data: st.DataObject) -> None:
     request = data.draw(requests(kind))

@@ -72,7 +72,7 @@ class Models:
 
     def _finetuned(self, recipe: Recipe, task: Task, progress: Progress | None) -> Path:
         """The folder of the fine-tuned model; made once for all recipes that ask for the same."""
-        from explorer.experiments.finetune import finetune
+        from explorer.experiments.finetune import Training, finetune
 
         assert recipe.finetune is not None
         source = self.source(recipe)
@@ -82,11 +82,11 @@ class Models:
         folder = self.folder / f"{recipe.model.name}-{recipe.task.name}-{tag}"
         if not (folder / "config.json").is_file():
             given = recipe.finetune
-            finetune(
-                self._load(recipe, source, "raw", None), task, out=folder, epochs=given.epochs,
-                learning_rate=given.learning_rate, batch_size=given.batch_size, optimizer=given.optimizer,
-                seed=recipe.seed, limit=recipe.task.limit, progress=progress,
+            training = Training(
+                epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
+                optimizer=given.optimizer, seed=recipe.seed, limit=recipe.task.limit,
             )  # fmt: skip
+            finetune(self._load(recipe, source, "raw", None), task, training, out=folder, progress=progress)
         return folder
 
     def _how(self, recipe: Recipe) -> str:

@@ -1,0 +1,78 @@
+"""`effects`, `readout` and `study scorers` for people: what scores say beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from explorer.actions.effects import EffectsResult, MeasureEffects
+from explorer.actions.readout import ReadOut, ReadoutResult
+from explorer.actions.study import StudyResult, StudyScorers
+from explorer.cli.console import loss_text, say, show_table
+
+
+def show_effects(request: MeasureEffects, result: EffectsResult) -> None:
+    """Print exact effects."""
+    rows = [(one["matrix"], one["index"], loss_text(one["exact"], one["stderr"], signed=True)) for one in result.values]
+    show_table("Measured one by one, each alone", ("matrix", "index", "change of the loss"), rows)
+    state = "unpruned" if request.mask is None else f"at {request.mask}:"
+    say(f"{result.task}, {result.split} split, n = {result.n:,}, {state} loss {result.loss:.3f} nats per example.")
+
+
+def show_readout(request: ReadOut, result: ReadoutResult) -> None:
+    """Print the tokens at either end of each vector."""
+    for value in result.values:
+        effect = value["exact"]
+        told = (
+            "a product cannot be removed"
+            if effect is None
+            else f"removed alone it changes the loss by {loss_text(effect['value'], effect['stderr'], signed=True)} "
+            f"({result.mode}, {effect['n']:,} {result.split} examples of {result.task})"
+        )
+        say(f"{result.matrix} value {value['index']}, singular value {value['sigma']:.6g}: {told}")
+        for end in value["ends"]:
+            rows = [
+                (repr(plus["text"]), plus["value"], repr(minus["text"]), minus["value"])
+                for plus, minus in zip(end["plus"], end["minus"], strict=True)
+            ]
+            title = f"{end['vector']} {end['side']} ({end['kind']})"
+            show_table(title, ("most positive", "value", "most negative", "value"), rows)
+
+
+def show_study(request: StudyScorers, result: StudyResult) -> None:
+    """Print how far each scorer can be trusted."""
+    say(
+        f"{result.model} on {result.task}: {result.sampled:,} values measured exactly on {result.n:,} {result.split} "
+        f"examples ({result.mode}), unpruned loss {result.loss:.3f} nats per example."
+    )
+    for scorer in result.scorers:
+        show_table(
+            f"{scorer}: single values",
+            ("kind", "n", "Spearman", "Spearman, extremes", "Pearson", "sign right", "reliable up to (nats)"),
+            _trust_rows(result, scorer),
+        )
+        show_table(
+            f"{scorer}: the lowest k values together",
+            ("kind", "right sign up to k", "half its size up to k", "k: predicted / exact (nats)"),
+            _joint_rows(result, scorer),
+        )
+
+
+def _trust_rows(result: StudyResult, scorer: str) -> Iterable[tuple[object, ...]]:
+    groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for one in result.trust:
+        if one["scorer"] == scorer:
+            groups.setdefault(one["kind"], {})[one["group"]] = one
+    for kind, by_group in groups.items():
+        every, extremes = by_group["all"], by_group["extremes"]
+        yield (
+            kind, every["n"], f"{every['spearman']:.3f}", f"{extremes['spearman']:.3f}", f"{every['pearson']:.3f}",
+            f"{100 * every['sign_agreement']:.1f} %", f"{every['reliable_range']:.3g}",
+        )  # fmt: skip
+
+
+def _joint_rows(result: StudyResult, scorer: str) -> Iterable[tuple[object, ...]]:
+    for one in result.joint:
+        if one["scorer"] == scorer:
+            points = ", ".join(f"{p['count']}: {p['predicted']:.2f} / {p['exact']:.2f}" for p in one["points"])
+            yield one["kind"], one["sign_until"], one["half_until"], points
