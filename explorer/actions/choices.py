@@ -93,18 +93,9 @@ class ModelChoice(RawModelChoice):
 
 
 @dataclass(frozen=True)
-class TaskChoice:
-    """A task, and how it is asked."""
+class FramingChoice:
+    """What stands around a prompt."""
 
-    task: Annotated[str, Arg("A task of `tasks list`, or the path of a .jsonl or .csv file.")]
-    shots: Annotated[int, Arg("Put K solved train examples, the same for all, in front of every prompt.", least=0)] = 0
-    template: Annotated[
-        str | None,
-        Arg("Another prompt with the placeholders that `tasks list` shows ({prompt} for a file); \\n breaks the line."),
-    ] = None
-    data: Annotated[
-        Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
-    ] = None
     bos: Annotated[
         str,
         Arg(
@@ -120,6 +111,30 @@ class TaskChoice:
         ),
     ] = False
     system: Annotated[str | None, Arg("System message of the chat; the template's if not given.")] = None
+
+    @property
+    def framing(self) -> Framing:
+        """What stands around the prompts; raises SettingsError for what does not go together."""
+        return as_framing(self.bos, chat=self.chat, system=self.system)
+
+
+UNFRAMED = FramingChoice()
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """A task, and how it is asked."""
+
+    task: Annotated[str, Arg("A task of `tasks list`, or the path of a .jsonl or .csv file.")]
+    shots: Annotated[int, Arg("Put K solved train examples, the same for all, in front of every prompt.", least=0)] = 0
+    template: Annotated[
+        str | None,
+        Arg("Another prompt with the placeholders that `tasks list` shows ({prompt} for a file); \\n breaks the line."),
+    ] = None
+    data: Annotated[
+        Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
+    ] = None
+    around: FramingChoice = UNFRAMED
     metric: Annotated[
         str,
         Arg(
@@ -137,15 +152,10 @@ class TaskChoice:
         """The seed that was given, else the settings'."""
         return settings().seed if self.seed is None else self.seed
 
-    @property
-    def framing(self) -> Framing:
-        """What stands around the prompts; raises SettingsError for what does not go together."""
-        return as_framing(self.bos, chat=self.chat, system=self.system)
-
     def read(self, tools: Tools = ALONE) -> Task:
         """Load the task; a backslash and an n in a template are a line break."""
         template = None if self.template is None else typed(self.template)
-        options: dict[str, Any] = {"data": self.data, "framing": self.framing, "metric": self.metric}
+        options: dict[str, Any] = {"data": self.data, "framing": self.around.framing, "metric": self.metric}
         with tools.working(f"Reading {self.task}") as progress:
             task = load_task(
                 self.task, self.seed_number, shots=self.shots, template=template, progress=progress, **options

@@ -253,15 +253,41 @@ class Request:
         call = _call(self, used)
         path = ["from pathlib import Path", ""] if "Path(" in call else []
         names = ", ".join(sorted(used))
-        return "\n".join(
-            ["import json", *path, f"from explorer.actions import {names}", "", f"found = {call}.run()",
-             "print(json.dumps(found.as_dict(), indent=1))"]
-        )  # fmt: skip
+        return "\n".join(["import json", *path, f"from explorer.actions import {names}", "", *self._program(call)])
+
+    def _program(self, call: str) -> list[str]:
+        return [f"found = {call}.run()", "print(json.dumps(found.as_dict(), indent=1))"]
 
     def _said(self) -> Iterator[Option]:
         for option in options_of(type(self)):
             if option.default is REQUIRED or option.of(self) != option.default:
                 yield option
+
+
+class Streaming(Request):
+    """A request whose result comes row by row."""
+
+    @abstractmethod
+    def rows(self, tools: Tools = ALONE) -> Iterator[Result]:
+        """The rows, as they are made.
+
+        Raises:
+            ExplorerError: what the user can mend, in one sentence.
+        """
+
+    def run(self, tools: Tools = ALONE) -> Rows:
+        """All rows."""
+        return Rows(tuple(self.rows(tools)))
+
+    def _program(self, call: str) -> list[str]:
+        return [f"found = {call}.rows()", "for row in found:", "    print(json.dumps(row.as_dict()))"]
+
+
+@dataclass(frozen=True)
+class Rows(Result):
+    """What a streaming request gives."""
+
+    rows: tuple[Result, ...]
 
 
 def options_of(kind: type[Any]) -> tuple[Option, ...]:

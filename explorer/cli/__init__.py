@@ -14,25 +14,32 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from explorer.actions import Curve, Evaluate, Finetune, MeasureEffects, Prune, ReadOut, Score, StudyScorers
-from explorer.cli import evaluation, measuring, scoring
-from explorer.cli.activation_report import ActivationsReport
-from explorer.cli.activations import activations
+from explorer.actions import (
+    Curve,
+    Evaluate,
+    Finetune,
+    ListMatrices,
+    MeasureEffects,
+    Prune,
+    ReadActivations,
+    ReadOut,
+    Score,
+    ShowCheckpoint,
+    ShowSpectra,
+    StudyScorers,
+)
+from explorer.cli import activations, evaluation, measuring, scoring, spectra
 from explorer.cli.cache import cache_app
 from explorer.cli.catalog import models_app
-from explorer.cli.checkpoint import spectrum
 from explorer.cli.console import notice
 from explorer.cli.finetune import show_finetuned
 from explorer.cli.launch import open_app
 from explorer.cli.mask import mask_app
 from explorer.cli.parse import add
 from explorer.cli.report import report
-from explorer.cli.reports import MatricesReport, keys
 from explorer.cli.reproduce import reproduce
 from explorer.cli.search import search
-from explorer.cli.spectrum_reports import CheckpointRow, SpectraReport
 from explorer.cli.tasks import tasks_app
-from explorer.cli.weights import matrices, spectra
 from explorer.core.errors import ExplorerError
 
 FIXABLE, STOPPED = 2, 130
@@ -103,11 +110,11 @@ app.add_typer(mask_app, name="mask")
 app.add_typer(study_app, name="study")
 add(study_app, StudyScorers, measuring.show_study)
 app.add_typer(cache_app, name="cache")
-app.command("matrices", epilog=keys(MatricesReport))(matrices)
-app.command("spectra", epilog=keys(SpectraReport))(spectra)
-app.command("spectrum", epilog=keys(CheckpointRow))(spectrum)
+add(app, ListMatrices, spectra.show_matrices)
+add(app, ShowSpectra, spectra.show_spectra)
+add(app, ShowCheckpoint, spectra.show_checkpoint)
 add(app, ReadOut, measuring.show_readout)
-app.command("activations", epilog=keys(ActivationsReport))(activations)
+add(app, ReadActivations, activations.show)
 add(app, Score, scoring.show_scores)
 add(app, MeasureEffects, measuring.show_effects)
 add(app, Finetune, show_finetuned)

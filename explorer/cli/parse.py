@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 import typer
 from typer.main import get_command
 
-from explorer.actions.request import REQUIRED, Option, Request, Tools, options_of
-from explorer.cli.console import notice, show_json, working
+from explorer.actions.request import REQUIRED, Option, Request, Streaming, Tools, options_of
+from explorer.cli.console import notice, show_json, show_json_line, working
 
 TOOLS = Tools(notice, working)
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
@@ -24,10 +24,13 @@ def add(app: typer.Typer, request: type[R], show: Callable[[R, Any], None]) -> N
     Args:
         app: an application, or the group that the command belongs to.
         request: the request's class.
-        show: prints a request's result for people; with `--json` the result prints itself.
+        show: prints a request's result, or the rows of one that streams, for people; with `--json` they print
+            themselves.
     """
 
     def then(asked: R, json: bool) -> None:
+        if isinstance(asked, Streaming):
+            return _stream(asked, show, json=json)
         result = asked.run(TOOLS)
         if json:
             show_json(result.as_dict())
@@ -67,8 +70,19 @@ def _function(request: type[R], then: Callable[[R, bool], None]) -> Callable[...
     return run
 
 
+def _stream(asked: Streaming, show: Callable[[Any, Any], None], *, json: bool) -> None:
+    rows = asked.rows(TOOLS)
+    if not json:
+        return show(asked, rows)
+    for row in rows:
+        show_json_line(row.as_dict())
+
+
 def _keys(request: type[Request]) -> str | None:
-    result = get_type_hints(request.run)["return"]
+    if issubclass(request, Streaming):
+        (result,) = get_args(get_type_hints(request.rows)["return"])
+    else:
+        result = get_type_hints(request.run)["return"]
     return f"Keys of --json: {', '.join(one.name for one in fields(result))}." if is_dataclass(result) else None
 
 

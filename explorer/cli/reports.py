@@ -67,24 +67,6 @@ class CacheReport(TypedDict):
     searches_removed: int
 
 
-class MatrixEntry(TypedDict):
-    """One matrix; `shape` is [d_in, d_out], `rank` the number of singular values."""
-
-    matrix: str
-    shape: list[int]
-    rank: int
-
-
-class MatricesReport(TypedDict):
-    """`matrices`."""
-
-    model: str
-    model_digest: str
-    basis: str
-    dtype: str
-    matrices: list[MatrixEntry]
-
-
 class Asked(TypedDict):
     """Which model was asked what, on which `n` examples."""
 

@@ -20,14 +20,15 @@ from typer.testing import CliRunner
 import explorer
 import explorer.cli.launch
 import explorer.models
+from explorer.actions.activations import ActivationsResult
 from explorer.actions.effects import EffectsResult
 from explorer.actions.evaluate import EvaluateResult
 from explorer.actions.finetune import FinetuneResult
 from explorer.actions.readout import ReadoutResult
 from explorer.actions.scoring import CurveResult, PruneResult, ScoreResult
+from explorer.actions.spectra import CheckpointRow, MatricesResult, SpectraResult
 from explorer.attribution import SCORERS, Options, score
-from explorer.cli import app, console, reports, spectrum_reports, task_reports
-from explorer.cli.activation_report import ActivationsReport
+from explorer.cli import app, console, reports, task_reports
 from explorer.cli.mask import reports as mask_reports
 from explorer.core.config import DTYPES, settings
 from explorer.core.keys import Kind, MatrixKey
@@ -52,11 +53,11 @@ COMMANDS = {
     ("tasks", "list"): task_reports.TasksReport,
     ("tasks", "show"): task_reports.TaskReport,
     ("tasks", "validate"): task_reports.ValidateReport,
-    ("matrices",): reports.MatricesReport,
-    ("spectra",): spectrum_reports.SpectraReport,
-    ("spectrum",): spectrum_reports.CheckpointRow,
+    ("matrices",): MatricesResult,
+    ("spectra",): SpectraResult,
+    ("spectrum",): CheckpointRow,
     ("readout",): ReadoutResult,
-    ("activations",): ActivationsReport,
+    ("activations",): ActivationsResult,
     ("score",): ScoreResult,
     ("effects",): EffectsResult,
     ("prune",): PruneResult,

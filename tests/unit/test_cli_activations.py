@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from explorer.cli import activation_report
+from explorer.actions.activations import ActivationsResult
 from explorer.cli.activations import ACROSS
 from explorer.core.keys import Kind
 from explorer.masks.activations import answer_lens, contrast, written
@@ -81,7 +81,7 @@ def test_it_is_what_the_engine_reads(common: tuple[str, ...], file: Path, model6
         *common, "--mask", file, "--answer", " w7 w2", "--head", "L1.H2", "--head", "L1.H2", "--bos", "never"
     )
     mask, view, svds = load_mask(file), model64.view(), SvdCache(None)
-    assert set(found) == set(keys_of(activation_report.ActivationsReport))
+    assert set(found) == set(keys_of(ActivationsResult))
     assert (found["mask_digest"], found["removed"], found["gain"]) == (mask.digest, 4, gain)
     assert [token["text"] for token in found["tokens"]] == PROMPT.split()
     assert [token["id"] for token in found["tokens"]] == IDS[1:]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from explorer.actions.readout import ReadoutResult
+from explorer.actions.spectra import Against, Angles, CheckpointRow, MatrixChange, Spectrum
 from explorer.attribution.exact import exact_effects
-from explorer.cli import spectrum_reports
 from explorer.core.keys import CircuitKey, MatrixKey, parse_key
 from explorer.masks.mask import load_mask
 from explorer.measure.batches import batches
@@ -41,7 +41,7 @@ def check_measures(entry: dict[str, Any], W: Any) -> None:
     found = summarise(decompose(np_tensor(W)).s[: len(s)], *W.shape)
     assert found.power_law is not None
     assert entry["power_law"]["alpha"] == pytest.approx(found.power_law.alpha, rel=1e-3)
-    assert set(entry["power_law"]) == set(keys_of(spectrum_reports.Tail))
+    assert set(entry["power_law"]) == {"alpha", "stderr", "xmin", "tail", "distance"}
     if found.bulk_edge is None:
         assert (entry["bulk_edge"], entry["above_bulk"]) == (None, None)
     else:
@@ -62,7 +62,7 @@ def test_spectra_hold_every_measure_of_matrices_and_products(model64: Model, fol
     assert [entry["matrix"] for entry in found] == names
     view = model64.view()
     for entry in found:
-        assert set(entry) == set(keys_of(spectrum_reports.Spectrum))
+        assert set(entry) == set(keys_of(Spectrum))
         key = parse_key(entry["matrix"])
         product = isinstance(key, CircuitKey)
         W = (decompose_circuit(view, key).recompose() if product else read(view, key)).numpy()  # type: ignore[arg-type]
@@ -78,13 +78,13 @@ def test_a_fine_tune_is_compared_with_its_base(model: Model, arch: str, folder: 
     common = ("spectra", "--model", folder, "--matrix", key, "--matrix", "L0.OUT", "--against", sibling)
     found = report(*common, "--overlap", 3)
     against = found["against"]
-    assert set(against) == set(keys_of(spectrum_reports.Against))
+    assert set(against) == set(keys_of(Against))
     assert (against["model"], against["basis"]) == (str(sibling), "raw")
     assert against["model_digest"] == load(str(sibling)).digest != found["model_digest"]
     W, W_other = (read(load(str(one)).view(), key).double().numpy() for one in (folder, sibling))
     changed, same = against["matrices"]
     assert [one["matrix"] for one in against["matrices"]] == [str(key), "L0.OUT"]
-    assert set(changed) == set(keys_of(spectrum_reports.MatrixChange))
+    assert set(changed) == set(keys_of(MatrixChange))
     check_measures(changed["other"], W_other)
     s, s_other, moved = (np.linalg.svd(one, compute_uv=False) for one in (W, W_other, W_other - W))
     assert changed["relative_change"] == pytest.approx((s_other - s) / s, abs=1e-4)
@@ -93,7 +93,7 @@ def test_a_fine_tune_is_compared_with_its_base(model: Model, arch: str, folder: 
     assert changed["difference_size"] == pytest.approx(np.linalg.norm(W_other - W) / np.linalg.norm(W), rel=1e-4)
     assert (same["difference_size"], same["left"]["similarity"]) == (0.0, pytest.approx(1.0))
     for side, axis in (("left", 0), ("right", 1)):
-        assert set(changed[side]) == set(keys_of(spectrum_reports.Angles))
+        assert set(changed[side]) == set(keys_of(Angles))
         assert (len(changed[side]["cosines"]), changed["k"], changed[side]["dimension"]) == (3, 3, W.shape[axis])
         assert changed[side]["chance_similarity"] == 3 / W.shape[axis]
     assert report(*common[:5])["against"] is None
@@ -119,7 +119,7 @@ def test_a_checkpoint_gives_one_line_per_matrix(model64: Model, folder: Path, pe
     keys = [key for key in matrices(view, per_head=per_head) if key.layer == 1 and key.kind in ("K", "OUT")]
     assert [row["matrix"] for row in rows] == [str(key) for key in keys]
     for key, row in zip(keys, rows, strict=True):
-        assert set(row) == set(keys_of(spectrum_reports.CheckpointRow))
+        assert set(row) == set(keys_of(CheckpointRow))
         assert row["checkpoint"] == str(folder)
         check_measures(row, read(view, key).numpy())
     title, *lines = run(*words).stdout.splitlines()

@@ -72,7 +72,7 @@ def python(text: str) -> Any:
     (call,) = [node.value for node in tree.body if isinstance(node, ast.Assign)]
     assert isinstance(call, ast.Call)
     assert isinstance(call.func, ast.Attribute)
-    assert call.func.attr == "run"
+    assert call.func.attr in ("run", "rows")
     return eval(ast.unparse(call.func.value), {**vars(explorer.actions), "Path": Path})  # noqa: S307 (a text of ours)
 
 
