@@ -5,50 +5,124 @@ file here and a line in `REQUESTS`.
 """
 
 from explorer.actions.activations import ReadActivations
-from explorer.actions.choices import FramingChoice, ModelChoice, RawModelChoice, TaskChoice
+from explorer.actions.cache import CacheInfo, ClearCache, VerifyCache
+from explorer.actions.choices import (
+    FramingChoice,
+    ModelChoice,
+    RawModelChoice,
+    TaskArgument,
+    TaskChoice,
+    TasksChoice,
+    WordingChoice,
+)
 from explorer.actions.effects import MeasureEffects
 from explorer.actions.evaluate import Evaluate
 from explorer.actions.finetune import Finetune
+from explorer.actions.mask_files import (
+    DiffMasks,
+    IntersectMasks,
+    ScaleMask,
+    ShowMask,
+    SubtractMasks,
+    UniteMasks,
+    VoteMasks,
+)
+from explorer.actions.masks import MeasureDamage, RenewMask, TransferMask
+from explorer.actions.models import CheckModel, ConvertModel, FetchModel, ListModels
 from explorer.actions.readout import ReadOut
-from explorer.actions.request import Request, Result, Tools
+from explorer.actions.report import ShowReport
+from explorer.actions.reproduce import Reproduce
+from explorer.actions.request import Request, Result, Streaming, Tools
 from explorer.actions.scoring import Curve, Prune, Score
+from explorer.actions.search import Search
 from explorer.actions.spectra import ListMatrices, ShowCheckpoint, ShowSpectra
 from explorer.actions.study import StudyScorers
+from explorer.actions.tasks import ListTasks, ShowTask, ValidateTask
 
 __all__ = [
     "REQUESTS",
+    "CacheInfo",
+    "CheckModel",
+    "ClearCache",
+    "ConvertModel",
     "Curve",
+    "DiffMasks",
     "Evaluate",
+    "FetchModel",
     "Finetune",
     "FramingChoice",
+    "IntersectMasks",
     "ListMatrices",
+    "ListModels",
+    "ListTasks",
+    "MeasureDamage",
     "MeasureEffects",
     "ModelChoice",
     "Prune",
     "RawModelChoice",
     "ReadActivations",
     "ReadOut",
+    "RenewMask",
+    "Reproduce",
     "Request",
     "Result",
+    "ScaleMask",
     "Score",
+    "Search",
     "ShowCheckpoint",
+    "ShowMask",
+    "ShowReport",
     "ShowSpectra",
+    "ShowTask",
+    "Streaming",
     "StudyScorers",
+    "SubtractMasks",
+    "TaskArgument",
     "TaskChoice",
+    "TasksChoice",
     "Tools",
+    "TransferMask",
+    "UniteMasks",
+    "ValidateTask",
+    "VerifyCache",
+    "VoteMasks",
+    "WordingChoice",
 ]
 
 REQUESTS: tuple[type[Request], ...] = (
+    CacheInfo,
+    CheckModel,
+    ClearCache,
+    ConvertModel,
     Curve,
+    DiffMasks,
     Evaluate,
+    FetchModel,
     Finetune,
+    IntersectMasks,
     ListMatrices,
+    ListModels,
+    ListTasks,
+    MeasureDamage,
     MeasureEffects,
     Prune,
     ReadActivations,
     ReadOut,
+    RenewMask,
+    Reproduce,
+    ScaleMask,
     Score,
+    Search,
     ShowCheckpoint,
+    ShowMask,
+    ShowReport,
     ShowSpectra,
+    ShowTask,
     StudyScorers,
+    SubtractMasks,
+    TransferMask,
+    UniteMasks,
+    ValidateTask,
+    VerifyCache,
+    VoteMasks,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -12,7 +13,7 @@ from explorer.actions.request import ALONE, Arg, Result, Tools
 from explorer.core.config import DTYPES, settings
 from explorer.core.errors import MaskError, SettingsError
 from explorer.core.keys import Kind, parse_kinds
-from explorer.tasks import Framing, Task, as_framing, load_task
+from explorer.tasks import TASKS, Framing, Task, as_framing, load_task
 from explorer.tasks.template import typed
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ BASES = ("raw", "folded")
 LAYERS = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", re.ASCII)  # one layer, or the first and the last of some
 MODEL_HELP = "bundled, smollm2-135m, a hub id (org/name, org/name@revision), a model folder or a .gguf file."
 
+Dtype = Annotated[str | None, Arg("float32, float64, bfloat16 or float16; EIGENPRUNE_DTYPE or float32 if not given.")]
+Device = Annotated[str | None, Arg("Such as cpu or cuda; EIGENPRUNE_DEVICE or cpu if not given.")]
 Limit = Annotated[int | None, Arg("Use only the first N examples of the split.", least=1)]
 Split = Annotated[str, Arg("train, validation or test.")]
 MaskFile = Annotated[Path, Arg("Mask file to write; a file that is there is replaced.")]
@@ -37,6 +40,13 @@ Scorer = Annotated[
         "magnitude or energy (no gradients), random (control)."
     ),
 ]
+Metric = Annotated[
+    str,
+    Arg(
+        "What counts as right: exact (every answer token), choice (the answer has the largest log-probability of its "
+        "choices), choice-mean (the largest per token); auto: choice where all examples of a split have choices."
+    ),
+]
 Kinds = Annotated[str, Arg("Some of Q, K, V, O, IN, GATE, OUT with commas between, or all.")]
 Stacked = Annotated[bool, Arg("Take attention matrices whole instead of per head.")]
 
@@ -46,10 +56,8 @@ class RawModelChoice:
     """A model as it is in its checkpoint, and how it is loaded."""
 
     model: Annotated[str, Arg(MODEL_HELP)]
-    dtype: Annotated[
-        str | None, Arg("float32, float64, bfloat16 or float16; EIGENPRUNE_DTYPE or float32 if not given.")
-    ] = None
-    device: Annotated[str | None, Arg("Such as cpu or cuda; EIGENPRUNE_DEVICE or cpu if not given.")] = None
+    dtype: Dtype = None
+    device: Device = None
 
     def open(self, tools: Tools = ALONE, *, basis: str = "raw") -> View:
         """A view of it.
@@ -71,11 +79,16 @@ class RawModelChoice:
 
     def open_for(self, task: Task, split: str, limit: int | None, tools: Tools = ALONE) -> View:
         """A view, and a notice where its tokenizer does not know the words of the task's prompts."""
+        return self.open_for_all([task], split, limit, tools)
+
+    def open_for_all(self, tasks: Sequence[Task], split: str, limit: int | None, tools: Tools = ALONE) -> View:
+        """The same for several tasks."""
         view = self.open(tools)
         from explorer.measure.tokens import task_notice
 
-        if (sentence := task_notice(view.model.tokenizer, task, task.split(split, limit))) is not None:
-            tools.notice(sentence)
+        for task in tasks:
+            if (sentence := task_notice(view.model.tokenizer, task, task.split(split, limit))) is not None:
+                tools.notice(sentence)
         return view
 
 
@@ -122,10 +135,9 @@ UNFRAMED = FramingChoice()
 
 
 @dataclass(frozen=True)
-class TaskChoice:
-    """A task, and how it is asked."""
+class WordingChoice:
+    """How a task is asked."""
 
-    task: Annotated[str, Arg("A task of `tasks list`, or the path of a .jsonl or .csv file.")]
     shots: Annotated[int, Arg("Put K solved train examples, the same for all, in front of every prompt.", least=0)] = 0
     template: Annotated[
         str | None,
@@ -135,14 +147,6 @@ class TaskChoice:
         Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
     ] = None
     around: FramingChoice = UNFRAMED
-    metric: Annotated[
-        str,
-        Arg(
-            "What counts as right: exact (every answer token), choice (the answer has the largest log-probability of "
-            "its choices), choice-mean (the largest per token); auto: choice where all examples of a split have "
-            "choices."
-        ),
-    ] = "auto"
     seed: Annotated[
         int | None, Arg("Seed of the splits and of random choices; EIGENPRUNE_SEED or 0 if not given.", least=0)
     ] = None
@@ -152,29 +156,76 @@ class TaskChoice:
         """The seed that was given, else the settings'."""
         return settings().seed if self.seed is None else self.seed
 
-    def read(self, tools: Tools = ALONE) -> Task:
-        """Load the task; a backslash and an n in a template are a line break."""
+    def read_as(self, name: str, tools: Tools, metric: str = "auto") -> Task:
+        """Load a task; a backslash and an n in a template are a line break."""
         template = None if self.template is None else typed(self.template)
-        options: dict[str, Any] = {"data": self.data, "framing": self.around.framing, "metric": self.metric}
-        with tools.working(f"Reading {self.task}") as progress:
-            task = load_task(
-                self.task, self.seed_number, shots=self.shots, template=template, progress=progress, **options
-            )
+        options: dict[str, Any] = {"data": self.data, "framing": self.around.framing, "metric": metric}
+        with tools.working(f"Reading {name}") as progress:
+            task = load_task(name, self.seed_number, shots=self.shots, template=template, progress=progress, **options)
         for sentence in task.notices:
             tools.notice(f"{task.name}: {sentence}")
         return task
 
+
+@dataclass(frozen=True, kw_only=True)
+class TaskChoice(WordingChoice):
+    """A task, how it is asked, and what counts as right."""
+
+    task: Annotated[str, Arg("A task of `tasks list`, or the path of a .jsonl or .csv file.")]
+    metric: Metric = "auto"
+
     def open(self, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
         """Load the task and make sure that the split can be used, before anything slow begins."""
-        task = tools.task or self.read(tools)
-        task.split(split, limit)
-        if some := open_ended(task, split):
-            tools.notice(some)
-        if seen := task.seen(split):
-            tools.notice(
-                f"{seen:,} of {len(task.split(split)):,} {split} examples of {task.name} are in an earlier split, too."
-            )
-        return task
+        task = tools.task or self.read_as(self.task, tools, self.metric)
+        return usable(task, split, limit, tools)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksChoice(WordingChoice):
+    """Any number of tasks, all asked in one way; the data folder goes to those that need one."""
+
+    task: Annotated[tuple[str, ...], Arg("A task of `tasks list`, or a .jsonl or .csv file; repeatable.")] = ()
+    metric: Metric = "auto"
+
+    def open(self, split: str, limit: int | None, tools: Tools = ALONE) -> list[Task]:
+        """Load them and make sure that the split can be used, before anything slow begins."""
+        return [self.open_one(name, split, limit, tools) for name in self.task]
+
+    def open_one(self, name: str, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
+        """Another task, asked in the same way."""
+        needs_data = name in TASKS and TASKS[name].needs_data
+        choice = self if needs_data else replace(self, data=None)
+        return usable(choice.read_as(name, tools, self.metric), split, limit, tools)
+
+
+NO_TASKS = TasksChoice()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskArgument(WordingChoice):
+    """A task, given without an option's name, and how it is asked."""
+
+    task: Annotated[str, Arg("A task of `tasks list`, or a .jsonl or .csv file.", positional=True)]
+
+    def read(self, tools: Tools = ALONE) -> Task:
+        """Load the task."""
+        return self.read_as(self.task, tools)
+
+
+def usable(task: Task, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
+    """The task; notices say what is odd about a split that is to be used.
+
+    Raises:
+        TaskError: the split is empty, or has fewer examples.
+    """
+    task.split(split, limit)
+    if some := open_ended(task, split):
+        tools.notice(some)
+    if seen := task.seen(split):
+        tools.notice(
+            f"{seen:,} of {len(task.split(split)):,} {split} examples of {task.name} are in an earlier split, too."
+        )
+    return task
 
 
 def open_ended(task: Task, split: str) -> str | None:
@@ -250,10 +301,13 @@ class OfTask(OfModel):
 
 def asked(view: View, task: Task) -> dict[str, Any]:
     """The fields of `OfTask`."""
+    return {**identity(view), "task": task.name, **wording(task)}
+
+
+def wording(task: Task) -> dict[str, Any]:
+    """What was asked."""
     around = task.framing
     return {
-        **identity(view),
-        "task": task.name,
         "task_digest": task.digest,
         "shots": task.shots,
         "template": task.template,

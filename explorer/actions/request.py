@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, Union, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl, urlencode
 
 from explorer.core.errors import SettingsError
@@ -27,6 +27,7 @@ from explorer.core.progress import Progress
 
 if TYPE_CHECKING:
     from explorer.models import View
+    from explorer.search.outcome import Status
     from explorer.tasks import Task
 
 REQUIRED = MISSING
@@ -122,19 +123,55 @@ def _unsaid(sentence: str) -> None:
     """Say nothing."""
 
 
+class SearchWatch(Protocol):
+    """Who is told of a search while it runs."""
+
+    def progress(self, done: int, total: int) -> None:
+        """How far the strategy is."""
+
+    def watch(self, status: Status) -> None:
+        """The best mask so far."""
+
+    def after(self, done: int, total: int) -> None:
+        """How far what follows the strategy is."""
+
+
+class _NoWatch:
+    """Nobody is told."""
+
+    def progress(self, done: int, total: int) -> None:
+        pass
+
+    def watch(self, status: Status) -> None:
+        pass
+
+    def after(self, done: int, total: int) -> None:
+        pass
+
+
+@contextmanager
+def _unwatched(what: str) -> Iterator[SearchWatch]:
+    """Tell nobody of a search."""
+    yield _NoWatch()
+
+
 @dataclass(frozen=True)
 class Tools:
     """What a request works with.
 
     Attributes:
         notice: called with a sentence for the user.
+        remark: called with a line of what has been found so far.
         working: opened around long work with what it is; gives what is told how far it is.
+        searching: the same around a search.
         view: the model, if it is open already.
         task: the task, if it is open already.
     """
 
     notice: Callable[[str], None] = _unsaid
+    remark: Callable[[str], None] = _unsaid
     working: Callable[[str], AbstractContextManager[Progress]] = _silent
+    searching: Callable[[str], AbstractContextManager[SearchWatch]] = _unwatched
     view: View | None = None
     task: Task | None = None
 
@@ -144,6 +181,11 @@ ALONE = Tools()
 
 class Result:
     """What a request gives: a dataclass whose fields are the keys of `--json`. Shares are in [0, 1]."""
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with; 0 unless a result is bad news that a script should hear of."""
+        return 0
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, those of dataclasses in them as well."""
@@ -169,6 +211,13 @@ class Request:
 
         Raises:
             ExplorerError: what the user can mend, in one sentence.
+        """
+
+    def check_json(self) -> None:
+        """Refuse options that go with no `--json`.
+
+        Raises:
+            SettingsError: there is one.
         """
 
     # ---- as a command
@@ -303,7 +352,7 @@ def _options_of(kind: type[Any]) -> tuple[Option, ...]:
         hint = hints[one.name]
         if is_dataclass(hint):
             assert isinstance(hint, type)
-            inner = options_of(hint)
+            inner = sorted(options_of(hint), key=lambda option: option.default is not REQUIRED)
             found += [Option((one.name, *option.path), option.type, option.default, option.arg) for option in inner]
         else:
             assert get_origin(hint) is Annotated, f"{kind.__name__}.{one.name} has no Arg"
@@ -344,6 +393,8 @@ def _call(value: Any, used: set[str]) -> str:
     """The expression that makes a value, and the names that it uses."""
     if isinstance(value, Path):
         return f"Path({str(value)!r})"
+    if isinstance(value, tuple):
+        return f"({''.join(f'{_call(one, used)}, ' for one in value).rstrip()})"
     if not is_dataclass(value):
         return repr(value)
     used.add(type(value).__name__)

@@ -218,7 +218,7 @@ class ShowSpectra(Request):
         """A view of the second model in the same basis; refused before any work if a matrix cannot be compared."""
         from explorer.spectra.model_diff import check_both, check_shapes
 
-        other = replace(self.model, model=name).open(tools)
+        other = replace(self.model, model=name).open(replace(tools, view=None))
         for key in keys:
             check_both(view, other, key)
             check_shapes(view, other, key)

@@ -8,38 +8,31 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from explorer.actions import (
-    Curve,
-    Evaluate,
-    Finetune,
-    ListMatrices,
-    MeasureEffects,
-    Prune,
-    ReadActivations,
-    ReadOut,
-    Score,
-    ShowCheckpoint,
-    ShowSpectra,
-    StudyScorers,
+import explorer.actions as ask
+from explorer.cli import (
+    activations,
+    cache,
+    evaluation,
+    finetune,
+    masks,
+    measuring,
+    models,
+    report,
+    reproduce,
+    scoring,
+    search,
+    spectra,
+    tasks,
 )
-from explorer.cli import activations, evaluation, measuring, scoring, spectra
-from explorer.cli.cache import cache_app
-from explorer.cli.catalog import models_app
 from explorer.cli.console import notice
-from explorer.cli.finetune import show_finetuned
 from explorer.cli.launch import open_app
-from explorer.cli.mask import mask_app
 from explorer.cli.parse import add
-from explorer.cli.report import report
-from explorer.cli.reproduce import reproduce
-from explorer.cli.search import search
-from explorer.cli.tasks import tasks_app
 from explorer.core.errors import ExplorerError
 
 FIXABLE, STOPPED = 2, 130
@@ -87,9 +80,6 @@ app = typer.Typer(
 )
 
 
-study_app = typer.Typer(help="How far scores can be trusted: predicted against exact.")
-
-
 @app.callback(invoke_without_command=True)
 def root(context: typer.Context) -> None:
     """Score, remove and inspect the singular values of a language model's weight matrices.
@@ -104,26 +94,56 @@ def root(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-app.add_typer(models_app, name="models")
-app.add_typer(tasks_app, name="tasks")
-app.add_typer(mask_app, name="mask")
-app.add_typer(study_app, name="study")
-add(study_app, StudyScorers, measuring.show_study)
-app.add_typer(cache_app, name="cache")
-add(app, ListMatrices, spectra.show_matrices)
-add(app, ShowSpectra, spectra.show_spectra)
-add(app, ShowCheckpoint, spectra.show_checkpoint)
-add(app, ReadOut, measuring.show_readout)
-add(app, ReadActivations, activations.show)
-add(app, Score, scoring.show_scores)
-add(app, MeasureEffects, measuring.show_effects)
-add(app, Finetune, show_finetuned)
-add(app, Prune, scoring.show_pruned)
-add(app, Curve, scoring.show_curve)
-app.command("search")(search)
-app.command("report")(report)
-add(app, Evaluate, evaluation.show)
-app.command("reproduce")(reproduce)
+GROUPS = {
+    "models": "Models: list those with a short name, fetch or check one, convert .bin files.",
+    "tasks": "Tasks: list the built-in ones, show examples and their tokens, check a file.",
+    "mask": "Masks: look into files, combine them, measure them elsewhere.",
+    "study": "How far scores can be trusted: predicted against exact.",
+    "cache": "Decompositions, measured effects and searches kept on disk: how much there is, check, remove.",
+}
+SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
+    (ask.ListModels, models.show_models),
+    (ask.FetchModel, models.show_fetched),
+    (ask.CheckModel, models.show_checked),
+    (ask.ConvertModel, models.show_converted),
+    (ask.ListTasks, tasks.show_tasks),
+    (ask.ShowTask, tasks.show_task),
+    (ask.ValidateTask, tasks.show_validated),
+    (ask.ShowMask, masks.show_mask),
+    (ask.DiffMasks, masks.show_diff),
+    (ask.UniteMasks, masks.show_combined),
+    (ask.IntersectMasks, masks.show_combined),
+    (ask.VoteMasks, masks.show_combined),
+    (ask.SubtractMasks, masks.show_combined),
+    (ask.ScaleMask, masks.show_scaled),
+    (ask.RenewMask, masks.show_renewed),
+    (ask.MeasureDamage, masks.show_damage),
+    (ask.TransferMask, masks.show_transfer),
+    (ask.StudyScorers, measuring.show_study),
+    (ask.CacheInfo, cache.show),
+    (ask.ClearCache, cache.show),
+    (ask.VerifyCache, cache.show),
+    (ask.ListMatrices, spectra.show_matrices),
+    (ask.ShowSpectra, spectra.show_spectra),
+    (ask.ShowCheckpoint, spectra.show_checkpoint),
+    (ask.ReadOut, measuring.show_readout),
+    (ask.ReadActivations, activations.show),
+    (ask.Score, scoring.show_scores),
+    (ask.MeasureEffects, measuring.show_effects),
+    (ask.Finetune, finetune.show),
+    (ask.Prune, scoring.show_pruned),
+    (ask.Curve, scoring.show_curve),
+    (ask.Search, search.show),
+    (ask.Evaluate, evaluation.show),
+    (ask.Reproduce, reproduce.show),
+    (ask.ShowReport, report.show),
+)
+groups = {name: typer.Typer(help=text) for name, text in GROUPS.items()}
+for name, group in groups.items():
+    app.add_typer(group, name=name)
+for request, show in SHOWN:
+    first, *rest = request.command.split()
+    add(groups[first] if rest else app, request, show)
 app.command("app")(open_app)
 
 

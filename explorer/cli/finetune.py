@@ -9,7 +9,7 @@ from explorer.actions.finetune import Finetune, FinetuneResult
 from explorer.cli.console import say, show_figures
 
 
-def show_finetuned(request: Finetune, result: FinetuneResult) -> None:
+def show(request: Finetune, result: FinetuneResult) -> None:
     """Print both models' figures."""
     rows: list[tuple[str, Mapping[str, Any]]] = []
     for split in result.before:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
@@ -12,8 +13,8 @@ from typer.main import get_command
 
 from explorer.actions.request import REQUIRED, Option, Request, Streaming, Tools, options_of
 from explorer.cli.console import notice, show_json, show_json_line, working
+from explorer.cli.search_bar import searching
 
-TOOLS = Tools(notice, working)
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 R = TypeVar("R", bound=Request)
 
@@ -29,13 +30,17 @@ def add(app: typer.Typer, request: type[R], show: Callable[[R, Any], None]) -> N
     """
 
     def then(asked: R, json: bool) -> None:
+        if json:
+            asked.check_json()
         if isinstance(asked, Streaming):
             return _stream(asked, show, json=json)
-        result = asked.run(TOOLS)
+        result = asked.run(_tools(json=json))
         if json:
             show_json(result.as_dict())
         else:
             show(asked, result)
+        if result.exit_code:
+            raise typer.Exit(result.exit_code)
 
     app.command(request.command.split()[-1], help=inspect.getdoc(request), epilog=_keys(request))(
         _function(request, then)
@@ -70,8 +75,14 @@ def _function(request: type[R], then: Callable[[R, bool], None]) -> Callable[...
     return run
 
 
+def _tools(*, json: bool) -> Tools:
+    """What commands work with; with `--json` only what a program should hear of is said."""
+    said = Tools(notice, working=working, searching=partial(searching, silent=json))
+    return said if json else replace(said, remark=notice)
+
+
 def _stream(asked: Streaming, show: Callable[[Any, Any], None], *, json: bool) -> None:
-    rows = asked.rows(TOOLS)
+    rows = asked.rows(_tools(json=json))
     if not json:
         return show(asked, rows)
     for row in rows:
@@ -93,7 +104,7 @@ def _parameter(option: Option) -> str:
 def _described(option: Option) -> inspect.Parameter:
     arg, default = option.arg, option.default
     info: Any = (
-        typer.Argument(help=arg.help, min=arg.least)
+        typer.Argument(metavar=option.name.upper(), help=arg.help, min=arg.least)
         if arg.positional
         else typer.Option(option.word, help=arg.help, min=arg.least)
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from explorer.cli.console import accuracy_text, loss_text, percent, range_text
 from explorer.experiments.reproduce.cells import Cell, Control, Figures
+from explorer.experiments.reproduce.entries import SuiteEntry
 from explorer.experiments.reproduce.recipe import Published, Recipe, Released
 from explorer.experiments.reproduce.verdict import recovered, verdict
 from explorer.search.controls import DEFAULT
@@ -36,42 +35,10 @@ SECTIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One recipe of a table with its cell, or why there is none; `kept` says that it was there already."""
-
-    recipe: Recipe
-    cell: Cell | None
-    reason: str | None = None
-    kept: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; see the help of `reproduce`."""
-        recipe, cell, published = self.recipe, self.cell, self.recipe.published
-        found = None if cell is None else cell.found
-        status = "missing" if cell is None else "kept" if self.kept else "measured"
-        return {
-            "recipe": recipe.name,
-            "model": recipe.model.name,
-            "source": recipe.model.located,
-            "task": recipe.task.name,
-            "strategy": recipe.strategy.name,
-            "kinds": recipe.strategy.kinds,
-            "status": status,
-            "reason": self.reason,
-            "published": None if published is None else published.model_dump(),
-            "verdict": None if published is None or cell is None else verdict(published, cell).as_dict(),
-            "recovered": None if cell is None else recovered(cell),
-            "precision": None if found is None else found.precision,
-            "recall": None if found is None else found.recall,
-            "cell": None if cell is None else cell.model_dump(mode="json", exclude={"recipe", "schema_version"}),
-        }
-
-
 Row = dict[str, str]  # by column
 
 
-def rows(entries: Sequence[Entry]) -> list[Row]:
+def rows(entries: Sequence[SuiteEntry]) -> list[Row]:
     """Rows that all have the same columns: side by side where values were published, else one row per cell."""
     paired = _pairs(entries)
     return [_strategy_row(one, entries) for one in entries] if paired is None else [_pair_row(*pair) for pair in paired]
@@ -93,7 +60,7 @@ def _shared(table: Sequence[Row]) -> list[str]:
     return [name for name in WHO[:2] if len(table) > 1 and len({row[name] for row in table}) == 1]
 
 
-def reasons(entries: Sequence[Entry]) -> Iterator[str]:
+def reasons(entries: Sequence[SuiteEntry]) -> Iterator[str]:
     """One line for each reason why cells are missing, with their names."""
     by_reason: dict[str, list[str]] = {}
     for one in entries:
@@ -103,14 +70,14 @@ def reasons(entries: Sequence[Entry]) -> Iterator[str]:
         yield f"{', '.join(names)}: {reason}"
 
 
-def places(entries: Sequence[Entry]) -> Iterator[str]:
+def places(entries: Sequence[SuiteEntry]) -> Iterator[str]:
     """One line for each model that was measured from another place than its recipe names."""
     pairs = {(one.recipe.model.title, one.cell.source) for one in entries if _elsewhere(one)}  # type: ignore[union-attr]
     for title, source in sorted(pairs):
         yield f"{title} was taken from {source}."
 
 
-def _elsewhere(entry: Entry) -> bool:
+def _elsewhere(entry: SuiteEntry) -> bool:
     return entry.cell is not None and entry.cell.source != entry.recipe.model.located
 
 
@@ -121,9 +88,9 @@ def markdown(table: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
-def _pairs(entries: Sequence[Entry]) -> list[tuple[Entry | None, Entry | None]] | None:
+def _pairs(entries: Sequence[SuiteEntry]) -> list[tuple[SuiteEntry | None, SuiteEntry | None]] | None:
     """As released and corrected by model and task; None if nothing was published, or there are more than these two."""
-    groups: dict[tuple[str, str], dict[bool, Entry]] = {}
+    groups: dict[tuple[str, str], dict[bool, SuiteEntry]] = {}
     for one in entries:
         group = groups.setdefault((one.recipe.model.name, one.recipe.task.name), {})
         if one.recipe.published is None or one.recipe.released in group:
@@ -132,7 +99,7 @@ def _pairs(entries: Sequence[Entry]) -> list[tuple[Entry | None, Entry | None]] 
     return [(group.get(True), group.get(False)) for group in groups.values()]
 
 
-def _pair_row(released: Entry | None, corrected: Entry | None) -> Row:
+def _pair_row(released: SuiteEntry | None, corrected: SuiteEntry | None) -> Row:
     recipe = (released or corrected).recipe  # type: ignore[union-attr]
     assert recipe.published is not None
     old, new = (None if one is None else one.cell for one in (released, corrected))
@@ -161,7 +128,7 @@ def _after(cell: Cell | None, base: Cell | None) -> str:
     return front + _accuracy(cell.after)
 
 
-def _strategy_row(entry: Entry, entries: Sequence[Entry]) -> Row:
+def _strategy_row(entry: SuiteEntry, entries: Sequence[SuiteEntry]) -> Row:
     recipe, cell = entry.recipe, entry.cell
     cells = [one.cell for one in entries if one.cell is not None]
     row = {
@@ -187,7 +154,7 @@ def _strategy_row(entry: Entry, entries: Sequence[Entry]) -> Row:
     return row
 
 
-def _metric_columns(recipe: Recipe, cell: Cell | None, entries: Sequence[Entry]) -> Row:
+def _metric_columns(recipe: Recipe, cell: Cell | None, entries: Sequence[SuiteEntry]) -> Row:
     """What counts as right, where a task of the table has choices, and exact match where it is another accuracy."""
     if not any(TASKS[one.recipe.task.name].chosen for one in entries):
         return {}

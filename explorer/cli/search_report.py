@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from explorer.cli.console import range_text, say, show_figures, show_table
+from explorer.core.finite import perplexity_text
 
 if TYPE_CHECKING:
     from explorer.search.report_file import Compared, Control, Figures, SearchFile
@@ -48,8 +49,6 @@ def _show_damage(report: SearchFile) -> None:
         say(f"{one.task}: {_change(one)}")
     if report.damage.text is not None:
         text = report.damage.text
-        from explorer.measure.perplexity import perplexity_text
-
         low, high = (100 * _number(bound) for bound in text.growth.interval)
         before, after = (perplexity_text(one.perplexity, one.loss) for one in (text.baseline, text.masked))
         say(

@@ -56,3 +56,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def perplexity_text(value: float | None, loss: float | None, digits: int = 2) -> str:
+    """A perplexity in words, such as `26.62`; with its logarithm where it is beyond the largest number.
+
+    Args:
+        value: the perplexity; None where JSON could not hold it.
+        loss: its logarithm, nats per token; None likewise.
+        digits: behind the point.
+    """
+    if loss is None or not math.isfinite(loss):
+        return "not finite"
+    return (
+        f"{value:.{digits}f}"
+        if value is not None and math.isfinite(value)
+        else f"beyond 1e308 ({loss:.1f} nats per token)"
+    )

@@ -108,23 +108,6 @@ def growth(after: Perplexity, before: Perplexity, seed: int = 0) -> tuple[float,
     return expm1(after.loss - before.loss), (expm1(low), expm1(high))
 
 
-def perplexity_text(value: float | None, loss: float | None, digits: int = 2) -> str:
-    """A perplexity in words, such as `26.62`; with its logarithm where it is beyond the largest number.
-
-    Args:
-        value: the perplexity; None where JSON could not hold it.
-        loss: its logarithm, nats per token; None likewise.
-        digits: behind the point.
-    """
-    if loss is None or not math.isfinite(loss):
-        return "not finite"
-    return (
-        f"{value:.{digits}f}"
-        if value is not None and math.isfinite(value)
-        else f"beyond 1e308 ({loss:.1f} nats per token)"
-    )
-
-
 def read_text(path: Path = TEXT) -> str:
     """A plain text; by default the end of Newton's Opticks (see assets/text/README.md).
 

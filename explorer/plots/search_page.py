@@ -12,7 +12,7 @@ from html import escape
 from statistics import median
 from typing import Any
 
-from explorer.measure.perplexity import perplexity_text
+from explorer.core.finite import perplexity_text
 from explorer.plots.search import Measured, explain_curve, held_out, plotly_script, search_controls, search_curve
 from explorer.plots.style import CONFIG
 from explorer.search.outcome import Budget

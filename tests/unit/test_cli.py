@@ -24,12 +24,15 @@ from explorer.actions.activations import ActivationsResult
 from explorer.actions.effects import EffectsResult
 from explorer.actions.evaluate import EvaluateResult
 from explorer.actions.finetune import FinetuneResult
+from explorer.actions.mask_files import CombineResult, DiffResult, MaskResult, ScaleResult
+from explorer.actions.masks import DamageResult, TransferResult
+from explorer.actions.models import FidelityResult, ModelEntry, ModelsResult
 from explorer.actions.readout import ReadoutResult
 from explorer.actions.scoring import CurveResult, PruneResult, ScoreResult
 from explorer.actions.spectra import CheckpointRow, MatricesResult, SpectraResult
+from explorer.actions.tasks import TaskResult, TasksResult, ValidateResult
 from explorer.attribution import SCORERS, Options, score
-from explorer.cli import app, console, reports, task_reports
-from explorer.cli.mask import reports as mask_reports
+from explorer.cli import app, console
 from explorer.core.config import DTYPES, settings
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.apply import apply, empty_mask
@@ -47,12 +50,12 @@ from tests.commands import keys_of, refused, report, run
 
 GROUPS = ("models", "tasks", "mask", "study", "cache")
 COMMANDS = {
-    ("models", "list"): reports.ModelsReport,
-    ("models", "fetch"): reports.ModelEntry,
-    ("models", "check"): reports.FidelityReport,
-    ("tasks", "list"): task_reports.TasksReport,
-    ("tasks", "show"): task_reports.TaskReport,
-    ("tasks", "validate"): task_reports.ValidateReport,
+    ("models", "list"): ModelsResult,
+    ("models", "fetch"): ModelEntry,
+    ("models", "check"): FidelityResult,
+    ("tasks", "list"): TasksResult,
+    ("tasks", "show"): TaskResult,
+    ("tasks", "validate"): ValidateResult,
     ("matrices",): MatricesResult,
     ("spectra",): SpectraResult,
     ("spectrum",): CheckpointRow,
@@ -64,15 +67,15 @@ COMMANDS = {
     ("curve",): CurveResult,
     ("eval",): EvaluateResult,
     ("finetune",): FinetuneResult,
-    ("mask", "show"): mask_reports.ShowReport,
-    ("mask", "diff"): mask_reports.DiffReport,
-    ("mask", "union"): mask_reports.CombineReport,
-    ("mask", "intersect"): mask_reports.CombineReport,
-    ("mask", "vote"): mask_reports.CombineReport,
-    ("mask", "scale"): mask_reports.ScaleReport,
-    ("mask", "subtract"): mask_reports.CombineReport,
-    ("mask", "transfer"): mask_reports.TransferReport,
-    ("mask", "damage"): reports.DamageReport,
+    ("mask", "show"): MaskResult,
+    ("mask", "diff"): DiffResult,
+    ("mask", "union"): CombineResult,
+    ("mask", "intersect"): CombineResult,
+    ("mask", "vote"): CombineResult,
+    ("mask", "scale"): ScaleResult,
+    ("mask", "subtract"): CombineResult,
+    ("mask", "transfer"): TransferResult,
+    ("mask", "damage"): DamageResult,
     ("app",): None,
 }
 

@@ -81,7 +81,7 @@ def test_a_chat_goes_through_scores_masks_measurements_and_reports(chatting: Pat
         assert {name: found[name] for name in ASKED} == ASKED, command
     printed = run("prune", *common, "--kinds", "V", "--count", 3, "--out", mask).stdout
     (line,) = (line for line in printed.splitlines() if "eigenprune eval" in line)
-    assert shlex.split(line)[-5:-2] == list(CHAT)
+    assert shlex.join(CHAT) in line
 
 
 def test_a_mask_made_as_usual_says_nothing_of_it(chatting: Path, file: Path, tmp_path: Path) -> None:

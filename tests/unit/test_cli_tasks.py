@@ -159,7 +159,7 @@ def test_shots_and_templates_are_asked_in_every_command(folder: Path, model: Mod
     assert (scored["task_digest"], scored["shots"]) == (task.digest, 2)
     pruned = report("prune", "--model", folder, *asked, "--kinds", "K", "--count", 1, "--out", tmp_path / "m.json")
     assert pruned["task_digest"] == task.digest
-    assert r"--template 'w7\n{prompt}' --shots 2" in pruned["eval_command"]
+    assert r"--shots 2 --template 'w7\n{prompt}'" in pruned["eval_command"]
 
 
 def test_wording_that_cannot_be_used_is_one_sentence(file: Path, tmp_path: Path) -> None:

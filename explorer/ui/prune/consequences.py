@@ -8,10 +8,11 @@ from typing import cast
 
 import streamlit as st
 
+from explorer.core.finite import perplexity_text
 from explorer.core.progress import Progress
 from explorer.masks.damage import Damage, damage
 from explorer.measure.evaluate import Comparison
-from explorer.measure.perplexity import perplexity_text, read_text
+from explorer.measure.perplexity import read_text
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.components import comparisons
 from explorer.ui.jobs.cached import compute

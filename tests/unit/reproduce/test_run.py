@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from explorer.core.errors import SettingsError
+from explorer.experiments.finetune import Training
 from explorer.experiments.reproduce import run as runs
 from explorer.experiments.reproduce.cells import CellStore
 from explorer.experiments.reproduce.models import Models
@@ -22,7 +24,7 @@ from explorer.measure.evaluate import evaluate
 from explorer.models import Model, load
 from explorer.search.request import SearchRequest
 from explorer.spectra.cache import SvdCache
-from explorer.tasks import load_task
+from explorer.tasks import Task, load_task
 from tests.commands import refused, report
 from tests.commands import run as command
 from tests.unit.reproduce.recipes import QUICK, write
@@ -119,9 +121,9 @@ def test_a_fine_tuned_cell_is_pruned_after_training_that_is_done_once(
     asked: list[dict[str, Any]] = []
     real = explorer.experiments.finetune.finetune
 
-    def watched(model: Model, *given: Any, **options: Any) -> Any:
-        asked.append({"digest": model.digest, **options})
-        return real(model, *given, **options)
+    def watched(model: Model, task: Task, training: Training, **options: Any) -> Any:
+        asked.append({"digest": model.digest, **asdict(training)})
+        return real(model, task, training, **options)
 
     monkeypatch.setattr(explorer.experiments.finetune, "finetune", watched)
     tuned = "\n[finetune]\nlearning_rate = 0.001\n"

@@ -1,0 +1,118 @@
+"""`cache info`, `cache clear`, `cache verify`: the decompositions, measured effects and searches kept on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from explorer.actions.request import ALONE, Request, Result, Tools
+from explorer.core.config import settings
+
+
+@dataclass(frozen=True)
+class CacheResult(Result):
+    """What is kept, in bytes of at most so many; `removed` counts decompositions (clear) or damaged files (verify)."""
+
+    folder: str
+    entries: int
+    bytes: int
+    limit: int
+    removed: int
+    effects: int
+    effects_bytes: int
+    effects_limit: int
+    effects_removed: int
+    searches: int
+    searches_bytes: int
+    searches_limit: int
+    searches_removed: int
+
+    @property
+    def effects_path(self) -> Path:
+        """The file of exact effects."""
+        from explorer.attribution.effect_store import NAME
+
+        return settings().cache_dir / NAME
+
+    @property
+    def searches_path(self) -> Path:
+        """The file of searches."""
+        from explorer.search.journal import NAME
+
+        return settings().cache_dir / NAME
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheInfo(Request):
+    """Say where decompositions, exact effects and searches are kept, how many, and what room they take and may take.
+
+    Example: `eigenprune cache info`
+    """
+
+    command: ClassVar[str] = "cache info"
+
+    def run(self, tools: Tools = ALONE) -> CacheResult:
+        """Count."""
+        return _kept(tools)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearCache(Request):
+    """Remove all kept decompositions, exact effects and searches; they are computed again when needed.
+
+    Example: `eigenprune cache clear`
+    """
+
+    command: ClassVar[str] = "cache clear"
+
+    def run(self, tools: Tools = ALONE) -> CacheResult:
+        """Remove."""
+        from explorer.attribution.effect_store import default_effects
+        from explorer.search.journal import default_journals
+        from explorer.spectra.cache import default_store
+
+        removed = default_store().clear().entries
+        return _kept(tools, removed, default_effects(tools.notice).clear(), default_journals(tools.notice).clear())
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyCache(Request):
+    """Check every kept decomposition against its checksum and remove the damaged ones.
+
+    Example: `eigenprune cache verify`
+    """
+
+    command: ClassVar[str] = "cache verify"
+
+    def run(self, tools: Tools = ALONE) -> CacheResult:
+        """Check."""
+        from explorer.spectra.cache import default_store
+
+        with tools.working("Verifying") as progress:
+            removed = default_store().verify(progress)
+        return _kept(tools, removed)
+
+
+def _kept(tools: Tools, removed: int = 0, effects_removed: int = 0, searches_removed: int = 0) -> CacheResult:
+    from explorer.attribution.effect_store import default_effects
+    from explorer.search.journal import default_journals
+    from explorer.spectra.cache import default_store
+
+    info = default_store().info()
+    effects, searches = default_effects(tools.notice).info(), default_journals(tools.notice).info()
+    return CacheResult(
+        folder=str(info.folder),
+        entries=info.entries,
+        bytes=info.bytes,
+        limit=info.limit,
+        removed=removed,
+        effects=effects.entries,
+        effects_bytes=effects.bytes,
+        effects_limit=effects.limit,
+        effects_removed=effects_removed,
+        searches=searches.searches,
+        searches_bytes=searches.bytes,
+        searches_limit=searches.limit,
+        searches_removed=searches_removed,
+    )
