@@ -1,16 +1,5 @@
-"""Search: have a mask found, watch it, take any mask of the way to the workbench."""
+"""The page Search: explorer.ui.search."""
 
-from explorer.ui.search import form, results
-from explorer.ui.session import session
-from explorer.ui.session.searching import searches
-from explorer.ui.shell import pages
+from explorer.ui.search import page
 
-pages.require_entry()
-bench = session.current()
-
-pages.heading("Search")
-started = searches().of(bench)
-asked = form.choose(bench, None if started is None else started.asked)
-results.controls(bench, asked, started)
-others = results.earlier(bench, started)
-results.draw(bench, started, others=others)
+page.draw()

@@ -1,0 +1,107 @@
+"""Prune: the workbench. Remove and restore singular values, watch what it does to the task."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.attribution import Scores
+from explorer.core.keys import MatrixKey
+from explorer.ui.bench import chart_data, measured, painting, workbench
+from explorer.ui.bench.inside import inside
+from explorer.ui.components import matrix_steps, words
+from explorer.ui.prune import consequences, measures, removing
+from explorer.ui.session import links, session, work
+from explorer.ui.session.session import Bench
+from explorer.ui.session.tabs import tabs
+from explorer.ui.shell import pages, recipes, share
+
+
+def draw() -> None:
+    """The figures, the plot beside the table and its actions, and below what it does to the examples."""
+    pages.require_entry()
+    bench = session.current()
+    panel = measures.panel(bench)
+    scores = panel.found.scores
+    left, right = st.columns([3, 2])
+    with left:
+        _plot(bench, scores)
+    with right:
+        if scores is not None:
+            _actions(bench, scores)
+    measures.finish(bench, panel)
+    changes, elsewhere, example = tabs(
+        "section", {"changes": "What changed", "elsewhere": "Elsewhere", "example": "Inside one example"}
+    )
+    if elsewhere.open:
+        with elsewhere:
+            consequences.elsewhere(bench)
+    with changes if changes.open else example:
+        painting.pause()
+        _of_measured(bench, scores, changed=bool(changes.open), hidden=bool(elsewhere.open))
+
+
+def _plot(bench: Bench, scores: Scores | None) -> None:
+    """The clickable plot, and which matrices it shows."""
+    keys = chart_data.scored_keys(bench)
+    worst = scores.ranking()[0][1] if scores is not None else keys[0]
+    name = f"matrices-{bench.model.digest[7:15]}-{bench.kinds}-{bench.per_head}-{scores is None}"
+    if scores is not None and (asked := links.asked_matrices("plot", set(map(str, keys)))) is not None:
+        st.session_state[name] = list(asked) or [str(worst)]
+    st.session_state.setdefault(name, [str(worst)])
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    chosen = row.multiselect(
+        f"Matrices: click a point to {words.verb(bench.mask).lower()} or restore it",
+        [str(key) for key in keys],
+        persist_state="session",
+        key=name,
+        help="Starts with the matrix that holds the lowest score. Box and lasso take many points at once.",
+    )
+    if scores is not None:
+        with row:
+            matrix_steps.buttons(
+                list(dict.fromkeys(str(key) for _, key, _ in scores.ranking())),
+                lambda: next(iter(st.session_state.get(name, chosen)), None),
+                lambda matrix: st.session_state.update({name: [matrix]}),
+                what="by its most harmful score",
+            )
+        links.follow_matrices("plot", chosen, [worst])
+    if chosen:
+        workbench.chart(bench, scores, [MatrixKey.parse(one) for one in chosen])
+    else:
+        st.info("Choose a matrix to see its singular values.")
+
+
+def _actions(bench: Bench, scores: Scores) -> None:
+    """Many values at once, and the table."""
+    workbench.actions(bench, scores)
+    removing.along(bench, scores)
+    softer, whole = st.columns(2, vertical_alignment="bottom")
+    with softer:
+        removing.gain(bench)
+    with whole:
+        removing.whole(bench, scores)
+    painting.pause()
+    workbench.table(bench, scores)
+    painting.pause()
+    workbench.copy(bench)
+
+
+@st.fragment(key=measures.CONSEQUENCES)
+def _of_measured(bench: Bench, scores: Scores | None, *, changed: bool, hidden: bool) -> None:
+    """What is seen of the measured examples: what changed, or the inside of one; nothing where neither is open."""
+    if hidden:
+        return
+    found = measured.known(bench, scores)
+    if found.best is None:
+        st.caption("Waits for the measurement." if found.problem is None else "There is no measurement.")
+    elif changed:
+        measures.changes(found.best, found.controls)
+        consequences.by_answer(found.best)
+        share.copy("changes", bench, lambda: _recipes(bench))
+    else:
+        inside(bench, found.best)
+
+
+def _recipes(bench: Bench) -> share.Recipes:
+    given = share.setting(bench)
+    return [recipes.evaluate(given), recipes.controls(given, work.CONTROL_DRAWS) if given.mask else None]

@@ -1,0 +1,20 @@
+"""Search: have a mask found, watch it, take any mask of the way to the workbench."""
+
+from __future__ import annotations
+
+from explorer.ui.search import form, results
+from explorer.ui.session import session
+from explorer.ui.session.searching import searches
+from explorer.ui.shell import pages
+
+
+def draw() -> None:
+    """The form, and the session's search with what it has found."""
+    pages.require_entry()
+    bench = session.current()
+    pages.heading("Search")
+    started = searches().of(bench)
+    asked = form.choose(bench, None if started is None else started.asked)
+    results.controls(bench, asked, started)
+    others = results.earlier(bench, started)
+    results.draw(bench, started, others=others)
