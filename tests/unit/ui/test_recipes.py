@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from explorer.actions import TaskChoice
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects
-from explorer.cli import setup
 from explorer.core.config import settings
 from explorer.core.keys import CircuitKey, Kind, MatrixKey, parse_key
 from explorer.experiments.study import study_scorers
@@ -589,4 +589,4 @@ def test_a_task_from_a_file_is_known() -> None:
 def test_a_copied_command_asks_with_the_very_template(template: str) -> None:
     copied = words(recipes.evaluate(replace(PLAIN, task=load_task("int-mult", template=template))).command)
     typed = copied[copied.index("--template") + 1]
-    assert setup.read_task("int-mult", 0, setup.Asked(template=typed)).template == template
+    assert TaskChoice(task="int-mult", template=typed).open("test", None).template == template
