@@ -1,4 +1,5 @@
-# Two commands matter: `make app` opens the explorer, `make test` proves that it works.
+# Two commands matter: `make app` opens the explorer, `make test` checks in minutes that it works; `make test-all` takes
+# all tests, as continuous integration does.
 # Both make .venv and install into it first, and again whenever pyproject.toml or constraints.txt changes.
 
 PYTHON         ?= python3
@@ -16,7 +17,7 @@ CHROMIUM_THEN = chromium="$$(scripts/find-chromium.sh)" && CHROMIUM="$$chromium"
 # Settings that would make Python or pip look outside .venv.
 unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
 
-.PHONY: help app test setup lint typecheck unit browser screenshots bench bench-scaling clean
+.PHONY: help app test test-all setup lint typecheck unit browser screenshots bench bench-scaling clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +25,10 @@ help:  ## Show this list
 app: .venv/.app  ## Set up and open the explorer on localhost (PORT=8501)
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
-test: .venv/.test lint typecheck  ## Set up, then run every check and every test
+test: .venv/.test lint typecheck  ## Set up, then run every check and the fast tests, one way through each page among them
+	$(CHROMIUM_THEN) $(PYTEST) -m "not slow"
+
+test-all: .venv/.test lint typecheck  ## Set up, then run every check and every test
 	$(CHROMIUM_THEN) $(PYTEST)
 
 setup: .venv/.test  ## Set up for development: the explorer and its test tools
@@ -37,7 +41,7 @@ lint: .venv/.test  ## Check style, formatting and the layers of imports
 typecheck: .venv/.test  ## Check types
 	$(BIN)/mypy
 
-unit: .venv/.test  ## Run the fast tests only
+unit: .venv/.test  ## Run the unit tests only
 	$(PYTEST) tests/unit
 
 browser: .venv/.test  ## Run the tests in a real Chromium only

@@ -17,6 +17,15 @@ from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import plain, tiny
 
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything but the unit tests, and of the rest one journey per page, belongs to the slow tier."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] != "unit" and item.get_closest_marker("journey") is None:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:

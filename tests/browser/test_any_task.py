@@ -33,7 +33,13 @@ def url(streamlit_server: StartServer, root: Path) -> str:
     return streamlit_server(APP, app.folders(root))
 
 
-@pytest.fixture(params=["bundled", "grouped", pytest.param("smollm2-135m", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "bundled",
+        pytest.param("grouped", marks=pytest.mark.journey),
+        pytest.param("smollm2-135m", marks=pytest.mark.slow),
+    ]
+)
 def own(request: pytest.FixtureRequest, root: Path) -> Subject:
     """A task of the user's own, on several models."""
     if request.param == "smollm2-135m":

@@ -30,6 +30,7 @@ def url(streamlit_server: StartServer, root: Path) -> str:
     return streamlit_server(APP, app.folders(root))
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("title", ["Spectra", "Activations"])  # the other tests begin with /prune
 def test_a_deep_link_on_a_fresh_server_shows_its_page(
     page: Page, streamlit_server: StartServer, root: Path, title: str

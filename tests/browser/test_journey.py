@@ -112,6 +112,7 @@ def test_a_reload_restores_the_mask(page: Page, url: str, subject: Subject) -> N
     removed(page, 4)
 
 
+@pytest.mark.journey
 def test_undo_redo_by_button_and_keyboard(page: Page, url: str, subject: Subject) -> None:
     open_prune(page, url, subject.query)
     start = figures(page)

@@ -230,6 +230,7 @@ def test_history_and_forks_by_hand(page: Page, url: str, subject: Subject) -> No
     removed(page, 1)
 
 
+@pytest.mark.journey
 def test_the_library_over_a_restart(new_page: NewPage, streamlit_server: StartServer, tmp_path: Path) -> None:
     first = streamlit_server(APP, app.folders(tmp_path))
     page = new_page()

@@ -173,6 +173,7 @@ def test_filter_measure_compare_and_remove_the_worst(page: Page, streamlit_serve
     assert next(iter(chart.displayed_state(page, "spectra-chart"))).startswith("L0.")
 
 
+@pytest.mark.journey
 def test_the_ranking_downloads_as_csv(page: Page, url: str, subject: Subject, tmp_path: Path) -> None:
     open_app(page, f"{url}/scores?{subject.query}")
     settle(page)

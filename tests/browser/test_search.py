@@ -129,6 +129,7 @@ def test_search_watch_take_the_best_and_another_point(page: Page, url: str, root
     app.wait_for_removed(page, int(best[2]))
 
 
+@pytest.mark.journey
 def test_a_search_outlasts_a_reload_and_stops_with_its_best_mask(page: Page, url: str, subject: Subject) -> None:
     open_search(page, url, subject.query)
     choose(page, "learned", 8, 1)

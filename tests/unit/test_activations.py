@@ -168,6 +168,7 @@ def test_head_changes_are_the_share_of_attention_that_moved(view: View, tiny_tas
     assert Contrast(before, before).most_changed_head() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.0, 0.25])
 @pytest.mark.parametrize("mode", ["freeze", "zero"])
 def test_what_removed_values_wrote_is_what_plain_hooks_see(

@@ -102,6 +102,7 @@ def test_every_supported_class_is_tested() -> None:
     assert {type(family.build()).__name__ for family in FAMILIES.values()} == set(ARCHITECTURES)
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_plain_transformers(model: Model, plain: Any) -> None:
     with torch.no_grad():
         torch.testing.assert_close(model.view().logits(TOKENS), plain(TOKENS).logits, **CLOSE)
@@ -184,6 +185,7 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, Te
     }
 
 
+@pytest.mark.slow
 def test_a_replaced_matrix_changes_exactly_its_entries_of_the_checkpoint(
     family: Family, model: Model, plain: Any
 ) -> None:
@@ -226,6 +228,7 @@ def frozen(view: View, task: Task, svds: SvdCache) -> None:
     apply(view, mask_of(view, scored, removed), svds)
 
 
+@pytest.mark.slow
 def test_the_empty_mask_is_the_identity_bit_for_bit(model: Model, tiny_task: Task, svds: SvdCache) -> None:
     view = model.view()
     before = view.logits(TOKENS)
@@ -238,6 +241,7 @@ def test_the_empty_mask_is_the_identity_bit_for_bit(model: Model, tiny_task: Tas
     assert changed(model.weights(), hf_weights(view)) == {}
 
 
+@pytest.mark.slow
 def test_a_freeze_mask_is_weights_and_biases_of_the_checkpoint(
     family: Family, model: Model, plain: Any, tiny_task: Task, svds: SvdCache
 ) -> None:
@@ -251,6 +255,7 @@ def test_a_freeze_mask_is_weights_and_biases_of_the_checkpoint(
     assert weights.keys() - model.weights().keys() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["freeze", "zero"])
 def test_gradient_scores_are_the_slope_of_the_loss(model64: Model, tiny_task: Task, svds: SvdCache, mode: Mode) -> None:
     view = model64.view()
@@ -281,6 +286,7 @@ def test_gradient_scores_are_the_slope_of_the_loss(model64: Model, tiny_task: Ta
         assert float(scored.matrices[key].score[index]) == pytest.approx(slope, rel=1e-3, abs=1e-3 * largest), key
 
 
+@pytest.mark.slow
 def test_a_batch_of_several_lengths_equals_one_at_a_time(model: Model, plain: Any, tiny_task: Task) -> None:
     view = model.view()
     (whole,) = batches(view, tiny_task, tiny_task.train)

@@ -45,6 +45,7 @@ def relu(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(str(folder), dtype="float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("basis", ["raw", "folded"])
 @pytest.mark.parametrize(("first", "second"), [DTYPES, DTYPES[::-1]])
 def test_a_mask_made_in_one_type_opens_in_another(
@@ -59,6 +60,7 @@ def test_a_mask_made_in_one_type_opens_in_another(
     assert tolerance("float32", "float64") == 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("basis", ["raw", "folded"])
 def test_files_of_before_open_where_they_are_right_and_are_saved_anew(

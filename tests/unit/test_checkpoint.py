@@ -36,6 +36,7 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return FAMILIES[request.param].save(tmp_path_factory.mktemp(request.param))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [16 << 20, 200])
 def test_values_are_those_of_the_loaded_model(stored: Path, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explorer.spectra.checkpoint.PIECE", piece)  # 200 bytes: one or two rows at a time
@@ -132,6 +133,7 @@ print(json.dumps(peak() - start))
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_below_two_matrices(tmp_path: Path) -> None:
     width, inner, layers = 768, 3072, 2
     config = LlamaConfig(

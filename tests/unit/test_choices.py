@@ -229,6 +229,7 @@ def test_kept_streams_of_other_choices_are_refused(view: View) -> None:
         evaluate_kept(view, (OPEN,), keep_split(view, replace(TASK, test=(OPEN,))), metric="choice")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["auto", "exact", "choice-mean"])
 def test_a_search_its_controls_and_its_report_follow_the_metric(metric: str, model: Model, svds: SvdCache) -> None:
     view, task = model.view(), with_metric(TASK, metric)
@@ -278,6 +279,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_commands_follow_the_metric(file: Path, tmp_path: Path) -> None:
     asked = ("eval", "--model", "bundled", "--task", file, "--split", "train")
     found, exact = report(*asked), report(*asked, "--metric", "exact")
@@ -299,6 +301,7 @@ def test_commands_follow_the_metric(file: Path, tmp_path: Path) -> None:
     assert report(*plainly)["choice"] is None
 
 
+@pytest.mark.slow
 def test_masks_and_their_damage_follow_the_metric(file: Path, tmp_path: Path) -> None:
     mask, task = tmp_path / "mask.json", ("--model", "bundled", "--task", file)
     report("prune", *task, "--kinds", "OUT", "--count", "4", "--out", mask)

@@ -123,6 +123,7 @@ def nothing_loads(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------------------- help
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_has_one_example_that_the_command_line_understands(words: tuple[str, ...]) -> None:
     text = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "400", "TERMINAL_WIDTH": "400"}).stdout
@@ -190,6 +191,7 @@ def test_models_fetch_puts_a_model_into_its_folder(monkeypatch: pytest.MonkeyPat
     assert run("models", "fetch", "small").stdout == f"small is in {tmp_path / 'small'}\n"
 
 
+@pytest.mark.slow
 def test_tasks_list_gives_sizes_and_a_sample() -> None:
     found = {entry["name"]: entry for entry in report("tasks", "list")["tasks"]}
     assert list(found) == list(TASKS)
@@ -211,6 +213,7 @@ def test_matrices_have_the_shapes_of_the_architecture(arch: str, folder: Path) -
     assert all(entry["rank"] == min(entry["shape"]) for entry in found["matrices"])
 
 
+@pytest.mark.slow
 def test_matrices_are_listed_per_head_and_by_kind(arch: str, folder: Path) -> None:
     found = [entry["matrix"] for entry in report("matrices", "--model", folder, "--kinds", "k,Q")["matrices"]]
     heads = [f"Q.H{h}" for h in range(tiny.Q_HEADS[arch])] + [f"K.H{h}" for h in range(tiny.KV_HEADS[arch])]
@@ -261,6 +264,7 @@ def test_a_damaged_cache_entry_is_a_notice_beside_the_result(folder: Path, isola
 # ------------------------------------------------------------------------------------------------ score and prune
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", [name for name in SCORERS if name != "as-released"])  # needs prompts of one length
 @pytest.mark.parametrize("mode", get_args(Mode))
 def test_scores_are_the_engines_most_harmful_first(
@@ -286,6 +290,7 @@ def test_scores_are_the_engines_most_harmful_first(
         )
 
 
+@pytest.mark.slow
 def test_scores_come_with_errors_and_at_a_mask(
     model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path
 ) -> None:
@@ -327,6 +332,7 @@ def test_the_released_score_takes_its_settings(folder: Path, tmp_path: Path, mod
     assert "batch_size is 0: give 1 or more" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_table_of_scores_is_the_head_of_the_ranking(common: tuple[str, ...]) -> None:
     words = ("score", *common, "--kinds", "Q")
     values = report(*words, "--top", 3)["values"]
@@ -376,6 +382,7 @@ def test_prune_scales_where_a_gain_is_given(
     assert "scaled to 25 % (freeze)" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gain", "state"), [(0.0, "removed"), (0.5, "scaled to 50 %")])
 def test_the_curve_is_what_masks_of_those_sizes_do(
     model: Model, common: tuple[str, ...], tiny_file: Path, tmp_path: Path, gain: float, state: str
@@ -465,6 +472,7 @@ def comparison(model: Model, tiny_file: Path, mask: Mask, **options: Any) -> Com
     return Comparison(evaluate(view, task, **options), baseline)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "limit"), [("test", None), ("validation", None), ("train", 3)])
 def test_eval_gives_the_engines_figures(
     split: str, limit: int | None, model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path
@@ -485,6 +493,7 @@ def test_eval_gives_the_engines_figures(
     assert set(found) == set(keys_of(EvaluateResult))
 
 
+@pytest.mark.slow
 def test_eval_of_a_softer_mask_and_its_controls(
     model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path, tmp_path: Path
 ) -> None:
@@ -517,6 +526,7 @@ def test_the_standard_error_of_one_example_is_null(common: tuple[str, ...], mask
     assert "± unknown nats" in run("eval", *common, "--limit", 1, "--mask", mask_file).stdout
 
 
+@pytest.mark.slow
 def test_controls_are_random_masks_of_the_same_size(
     model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path
 ) -> None:
@@ -568,6 +578,7 @@ def test_another_seed_than_the_masks_is_a_note(common: tuple[str, ...], mask_fil
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_loads")
 @pytest.mark.parametrize(
     ("line", "words"),
@@ -650,6 +661,7 @@ def test_a_command_line_that_makes_no_sense_is_one_sentence(line: str, said: str
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"Error: {said}\n")
 
 
+@pytest.mark.slow
 def test_what_needs_the_model_is_refused_in_one_sentence(
     folder: Path, common: tuple[str, ...], mask_file: Path, tmp_path: Path
 ) -> None:
@@ -686,6 +698,7 @@ def test_an_unusable_environment_is_refused(folder: Path, monkeypatch: pytest.Mo
     assert "EIGENPRUNE_SEED is 'many'" in refused("eval", "--model", folder, "--task", "int-mult")
 
 
+@pytest.mark.slow
 def test_the_seed_of_the_settings_is_the_default(common: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EIGENPRUNE_SEED", "9")
     assert report("eval", *common)["seed"] == 9
@@ -766,6 +779,7 @@ def test_the_package_gives_every_name_it_promises() -> None:
 # ------------------------------------------------------------------------------------------------------ effects
 
 
+@pytest.mark.slow
 def test_effects_are_shown_and_have_the_keys_of_their_report(common: tuple[str, ...], mask_file: Path) -> None:
     words = ("effects", *common, "--value", "L0.Q.H0:0,2", "--value", "L0.IN:1", "--mask", mask_file)
     found = report(*words)
@@ -779,12 +793,14 @@ def test_effects_are_shown_and_have_the_keys_of_their_report(common: tuple[str, 
     assert f"{found['values'][2]['exact']:+.3f}" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["L0.Q.H0", "L0.Q.H0:", "L0.Q.H0:-1", "L0.Q.H0:1;2", "x:1"])
 def test_values_that_cannot_be_read_are_a_sentence(nothing_loads: None, common: tuple[str, ...], text: str) -> None:
     said = refused("effects", *common, "--value", text)
     assert "L0.Q.H3:0,5" in said or "'x'" in said
 
 
+@pytest.mark.slow
 def test_controls_are_drawn_from_the_kinds_asked_for(
     common: tuple[str, ...], mask_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

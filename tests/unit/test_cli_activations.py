@@ -156,6 +156,7 @@ def test_the_tables_show_what_differs(common: tuple[str, ...], file: Path) -> No
     assert "Change of the residual stream, of its norm before, continued" in " ".join(long.split())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_a_sentence(common: tuple[str, ...], arch: str, file: Path) -> None:
     heads = tiny.Q_HEADS[arch]
     said = refused(*common, "--head", f"L0.H{heads}")

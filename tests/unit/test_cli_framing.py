@@ -60,6 +60,7 @@ def test_every_command_that_words_a_task_frames_it() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_chat_goes_through_scores_masks_measurements_and_reports(chatting: Path, file: Path, tmp_path: Path) -> None:
     asked = load_task(str(file), shots=1, framing=FRAMING)
     common = ("--model", chatting, "--task", file, "--shots", 1, *CHAT)
@@ -114,6 +115,7 @@ def test_one_prompt_is_read_in_a_chat_with_its_earlier_turns(chatting: Path) -> 
     assert found["next"]["baseline"][0]["id"] == reading.top(1)[0][0]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked_is_refused_in_one_sentence(chatting: Path, folder: Path, file: Path) -> None:
     common = ("eval", "--task", file)
     assert "no chat template" in refused(*common, "--model", folder, "--chat")

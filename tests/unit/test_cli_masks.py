@@ -211,6 +211,7 @@ def test_a_mask_is_measured_on_other_tasks(
     assert "with the mask" in run(*words).stdout
 
 
+@pytest.mark.slow
 def test_a_mask_is_carried_over_to_a_sibling_only_when_asked_for(
     arch: str, folder: Path, masks: list[Mask], files: list[Path], tiny_file: Path, tmp_path: Path, svds: SvdCache
 ) -> None:
@@ -234,6 +235,7 @@ def test_a_mask_is_carried_over_to_a_sibling_only_when_asked_for(
     assert (kept["means"], kept["median_match"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_new_means_are_those_of_the_task(
     folder: Path, model: Model, masks: list[Mask], files: list[Path], tiny_file: Path, tmp_path: Path, svds: SvdCache
 ) -> None:
@@ -267,6 +269,7 @@ def test_the_same_model_gets_its_mask_back(folder: Path, masks: list[Mask], file
 # ---------------------------------------------------------------------------------------------------- finetune
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_folder_is_written_and_reported(folder: Path, tiny_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     words = ("finetune", "--model", folder, "--task", tiny_file, "--optimizer", "adam", "--lr", "0.01", "--seed", 1)

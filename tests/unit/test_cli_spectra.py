@@ -72,6 +72,7 @@ def test_spectra_hold_every_measure_of_matrices_and_products(model64: Model, fol
         assert word in table
 
 
+@pytest.mark.slow
 def test_a_fine_tune_is_compared_with_its_base(model: Model, arch: str, folder: Path, tmp_path: Path) -> None:
     key = MatrixKey.parse("L1.V")
     sibling = tuned(model, arch, tmp_path / "tuned", {key: low_rank(*shape(model.view(), key), 1)})
@@ -103,6 +104,7 @@ def test_a_fine_tune_is_compared_with_its_base(model: Model, arch: str, folder: 
     assert f"({changed['left']['chance_similarity']:.3f})" in table
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_compared_are_refused(arch: str, folder: Path, tmp_path: Path) -> None:
     other = tiny.save("llama" if arch == "gpt2" else "gpt2", tmp_path / "other")
     common = ("spectra", "--model", folder, "--against", other, "--matrix")
@@ -148,6 +150,7 @@ def words_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["freeze", "zero"])
 def test_a_read_out_comes_with_the_exact_effect(model: Model, folder: Path, words_file: Path, mode: str) -> None:
     words = ("readout", "--model", folder, "--task", words_file, "--matrix", "L1.K.H1", "--mode", mode)
@@ -184,6 +187,7 @@ def test_a_product_has_read_outs_and_no_effect(folder: Path, words_file: Path) -
     assert "has singular values 0 to" in refused(*words[:-1], 99)
 
 
+@pytest.mark.slow
 def test_masks_and_scores_stay_in_their_basis(folder: Path, words_file: Path, tmp_path: Path) -> None:
     common = ("--model", folder, "--task", words_file)
     path = tmp_path / "mask.json"

@@ -206,6 +206,7 @@ def test_damage_to_nothing_is_refused(mask_file: Path) -> None:
     assert said == "there is nothing to measure the mask on: give a --task, a --text, or both."
 
 
+@pytest.mark.slow
 def test_damage_leaves_out_the_bundled_text_for_a_model_that_does_not_read_it(
     folder: Path, file: Path, mask_file: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_removing_takes_exactly_the_parts_out(
             assert torch.equal(read(view, key), read_base(view, key)), f"{key} is not in the mask"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["freeze", "zero"])
 @pytest.mark.parametrize("gain", [0.0, 0.3, 0.95])
 def test_a_gain_keeps_that_share_of_every_value(
@@ -176,6 +177,7 @@ def _outer(decomposition: Decomposition, i: int) -> torch.Tensor:
     return decomposition.s[i] * torch.outer(decomposition.u[:, i].double(), decomposition.vh[i].double())
 
 
+@pytest.mark.slow
 def test_with_every_value_frozen_the_output_is_its_mean_on_every_token(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache
 ) -> None:
@@ -260,6 +262,7 @@ def test_the_base_and_other_views_stay_as_they_are(model: Model, scores: Scores,
     assert model.current_digest() == model.digest
 
 
+@pytest.mark.slow
 def test_two_sessions_in_threads_get_what_each_gets_alone(
     model: Model, scores: Scores, tiny_task: Task, svds: SvdCache
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert len(told) == 1
 
 
+@pytest.mark.slow
 def test_several_processes_can_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "effects.sqlite"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in "abc"]

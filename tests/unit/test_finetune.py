@@ -185,6 +185,7 @@ def test_files_that_changed_meanwhile_are_refused(arch: str, tiny_task: Task, tm
         finetune(loaded, tiny_task, Training(), out=tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", ["bloom", "falcon-grouped", "gemma2", "gpt-j", "gpt-neo", "neox", "opt", "phi", "phi3"]
 )

@@ -17,6 +17,7 @@ from explorer.attribution import MatrixScores, Scores, score
 from explorer.core import finite
 from explorer.core.errors import NotFiniteError, SettingsError
 from explorer.core.files import write_json
+from explorer.core.finite import perplexity_text
 from explorer.core.keys import Kind, MatrixKey
 from explorer.experiments.study.trust import trust
 from explorer.masks.apply import apply, empty_mask
@@ -27,7 +28,7 @@ from explorer.measure.evaluate import evaluate
 from explorer.measure.metrics import mean, outcome
 from explorer.measure.overflow import origin, sentence
 from explorer.measure.paired import bootstrap_interval
-from explorer.measure.perplexity import Perplexity, growth, perplexity_text
+from explorer.measure.perplexity import Perplexity, growth
 from explorer.models import Model, View, load
 from explorer.models.matrices import matrices
 from explorer.search import SEARCHES, STRATEGIES, lowest, mask_of
@@ -198,6 +199,7 @@ def test_a_value_that_is_not_finite_is_refused_by_name() -> None:
 # ------------------------------------------------------------------------------------------------------ searches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SEARCHES))
 def test_every_search_ends_and_passes_over_scores_that_are_not_finite(
     view: View, name: str, monkeypatch: pytest.MonkeyPatch
@@ -341,6 +343,7 @@ def test_eval_says_which_losses_are_not_finite_and_stays_json(files: tuple[str, 
     assert "the loss of 2 of 2 test examples is not finite" in refused.stderr
 
 
+@pytest.mark.slow
 def test_prune_writes_no_mask_of_scores_that_are_not_numbers(files: tuple[str, str, str], tmp_path: Path) -> None:
     model, _, alone = files
     for scorer in ("gradient", "magnitude", "random"):

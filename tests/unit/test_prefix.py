@@ -78,6 +78,7 @@ def test_a_view_that_overflows_decides_nothing_for_others(tmp_path: Path) -> Non
     assert reusable(sound, first)
 
 
+@pytest.mark.slow
 def test_reading_the_beginning_once_changes_nothing(family64: Model, svds: SvdCache) -> None:
     view = family64.view()
     prepared = cut(view)

@@ -118,7 +118,7 @@ def test_shapes_are_checked_in_the_modules_that_state_them() -> None:
 def test_continuous_integration_calls_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert script.read_text(encoding="utf-8").splitlines()[-1] == "exec make test"
+    assert script.read_text(encoding="utf-8").splitlines()[-1] == "exec make test-all"
 
 
 def test_find_chromium_refuses_a_program_that_does_not_exist() -> None:

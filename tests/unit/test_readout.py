@@ -111,6 +111,7 @@ def check(found: Readout, values: Tensor) -> None:
         np.testing.assert_allclose(told, real, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_matrices_read_and_write_the_tokens_of_plain_transformers(loaded: tuple[str, Model, Any]) -> None:
     name, model, plain = loaded
     view = model.view()

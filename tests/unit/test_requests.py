@@ -53,6 +53,7 @@ def requests(draw: st.DrawFn, kind: type[Request]) -> Request:
     return kind.of(chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.command)
 @settings(deadline=None)
 @given(data=st.data())

@@ -41,6 +41,7 @@ def removing(view: View, svds: SvdCache, *places: tuple[str, int], c: float = 0.
     return empty_mask(view.model).with_removed(removed)
 
 
+@pytest.mark.slow
 def test_what_runs_from_a_kept_stream_is_bit_equal_to_the_whole(family: Model) -> None:
     view = family.view()
     prepared = cut(view)
@@ -101,6 +102,7 @@ def test_streams_can_be_kept_at_a_mask(view: View, svds: SvdCache) -> None:
     assert kept.first_change(view) == 0, "another frozen mean is another edit"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "layers"), [(1 << 30, (1, 2, 3, 4, 5)), (5, (1, 2, 3, 4, 5)), (2, (2, 4)), (1, (3,)), (0, ())]
 )

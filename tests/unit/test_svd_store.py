@@ -242,6 +242,7 @@ def writer(folder: Path, count: int, limit: int = AMPLE) -> subprocess.Popen[str
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_half_entry(tmp_path: Path) -> None:
     process = writer(tmp_path, 10**6)
     assert process.stdout is not None
@@ -255,6 +256,7 @@ def test_a_killed_process_leaves_no_half_entry(tmp_path: Path) -> None:
     assert store.verify() == 0
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder_and_its_limit(tmp_path: Path) -> None:
     limit = 200_000
     processes = [writer(tmp_path, 60, limit) for _ in range(2)]

@@ -130,6 +130,7 @@ def test_prompts_of_several_lengths_and_missing_answer_tokens_are_refused(
         score(view, level_task, svds, [key], scorer="as-released", options=Options(answer_token=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_is_read_before_its_norms(
     name: str, level_task: Task, svds: SvdCache, tmp_path_factory: pytest.TempPathFactory

@@ -46,6 +46,7 @@ def frozen(model: Any, mask: Mask, key: MatrixKey, svd: tuple[plain.Array, ...],
     return c
 
 
+@pytest.mark.slow
 def test_gradient_scores_are_the_slopes_of_flipping_each_value(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode, mask: Mask
 ) -> None:
@@ -63,6 +64,7 @@ def test_gradient_scores_are_the_slopes_of_flipping_each_value(
             assert float(found.matrices[key].score[index]) == pytest.approx(expected, rel=1e-5, abs=1e-6), (key, index)
 
 
+@pytest.mark.slow
 def test_exact_scores_are_what_apply_then_does(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode, mask: Mask
 ) -> None:
@@ -81,6 +83,7 @@ def test_exact_scores_are_what_apply_then_does(
         assert {index: found.removed(key, index).c for index in kept} == pytest.approx(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", [name for name, spec in SCORERS.items() if spec.at_mask])
 def test_the_empty_mask_changes_nothing_and_the_view_keeps_the_mask(
     view64: View, tiny_task: Task, svds: SvdCache, mode: Mode, mask: Mask, scorer: str

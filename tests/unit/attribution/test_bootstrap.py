@@ -108,6 +108,7 @@ def test_resamples_follow_their_seed(view: View, tiny_task: Task, svds: SvdCache
     assert not torch.equal(errors(1), errors(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_can_be_scored_one_example_at_a_time(
     name: str, tiny_task: Task, svds: SvdCache, tmp_path_factory: pytest.TempPathFactory

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from explorer.attribution import Scores, score
@@ -28,6 +29,7 @@ def test_magnitudes_are_the_singular_values(view64: View, tiny_task: Task, svds:
     same_means(found, score(view64, tiny_task, svds, keys, mode=mode))
 
 
+@pytest.mark.slow
 def test_energies_are_mean_squared_changes_of_the_output(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, keys: tuple[MatrixKey, ...], mode: Mode
 ) -> None:

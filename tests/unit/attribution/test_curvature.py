@@ -61,6 +61,7 @@ def short_task() -> Task:
     return Task("short", "", rows, rows, rows, seed=0)
 
 
+@pytest.mark.slow
 def test_the_second_order_term_is_the_gauss_newton_diagonal(
     view64: View, plain64: Any, short_task: Task, svds: SvdCache, mode: Mode
 ) -> None:

@@ -80,11 +80,13 @@ def check_singles(view: View, svds: SvdCache, values: Sequence[Value], mode: Mod
     assert view.model.current_digest() == view.model.digest
 
 
+@pytest.mark.slow
 def test_single_values_equal_one_edit_each_on_every_architecture(family64: Model, svds: SvdCache) -> None:
     view = family64.view()
     check_singles(view, svds, some_values(view, (1,)), "freeze", 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_single_values_equal_one_edit_each_in_both_modes(view: View, svds: SvdCache, mode: Mode) -> None:
     check_singles(view, svds, some_values(view, (0, 3)), mode, 1e-5)
@@ -239,6 +241,7 @@ exact_effects(view, batches(view, task, task.train), svds, values, store=store, 
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path, svds: SvdCache) -> None:
     folder, root = tiny.save("llama", tmp_path / "model"), Path(__file__).parents[3]
     view, task, store = (

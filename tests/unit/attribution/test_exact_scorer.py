@@ -16,6 +16,7 @@ from tests import plain
 from tests.removal import encoded
 
 
+@pytest.mark.slow
 def test_exact_scores_equal_hand_made_weights(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode
 ) -> None:

@@ -30,6 +30,7 @@ def slow_scores(record: plain.Record, svd: tuple[plain.Array, ...], n: int, mode
     return scores
 
 
+@pytest.mark.slow
 def test_scores_equal_the_sum_over_tokens_of_every_value(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, keys: tuple[MatrixKey, ...], mode: Mode
 ) -> None:
@@ -50,6 +51,7 @@ def test_scores_equal_the_sum_over_tokens_of_every_value(
         assert matrix.stderr is None
 
 
+@pytest.mark.slow
 def test_scores_equal_the_finite_difference_derivative(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, keys: tuple[MatrixKey, ...], mode: Mode
 ) -> None:

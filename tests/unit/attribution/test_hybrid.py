@@ -36,6 +36,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     return change
 
 
+@pytest.mark.slow
 def test_with_all_the_budget_it_is_exact(
     view64: View, tiny_task: Task, svds: SvdCache, stacked: tuple[MatrixKey, ...], mode: Mode, settings: Any
 ) -> None:

@@ -43,6 +43,7 @@ def ablated(model: Any, keys: tuple[MatrixKey, ...], task: Task, mode: Mode) -> 
     return plain.mean_loss(edited, encoded(task))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [(Kind.Q, Kind.V), (Kind.O, Kind.IN, Kind.OUT)])
 def test_the_scores_of_a_joint_path_add_up_to_the_exact_joint_effect(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode, kinds: tuple[Kind, ...]
@@ -63,6 +64,7 @@ def test_the_scores_of_a_joint_path_add_up_to_the_exact_joint_effect(
     assert errors[1] < errors[0]
 
 
+@pytest.mark.slow
 def test_each_matrix_of_separate_paths_adds_up_to_its_own_effect(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode
 ) -> None:
@@ -124,6 +126,7 @@ def test_it_equals_the_gradient_where_the_loss_is_linear_along_the_path(
     assert float(first.score.abs().max()) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.0, 0.3])
 def test_at_a_mask_the_path_ends_where_every_value_is_flipped(
     view64: View, plain64: Any, tiny_task: Task, svds: SvdCache, mode: Mode, gain: float

@@ -45,6 +45,7 @@ def test_the_table_says_what_a_score_is() -> None:
         assert spec.at_mask or not spec.in_nats, "what predicts a change can do so from any mask"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", sorted({*SCORERS} - {"as-released", "random"}))
 def test_padding_does_not_change_scores(
     view64: View, tiny_task: Task, svds: SvdCache, keys: tuple[MatrixKey, ...], mode: Mode, scorer: str
@@ -63,6 +64,7 @@ def test_padding_does_not_change_scores(
             torch.testing.assert_close(other[key].c, reference[key].c, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", sorted(SCORERS))
 def test_scoring_leaves_the_view_unpruned_and_the_base_untouched(
     view: View, level_task: Task, svds: SvdCache, scorer: str

@@ -44,6 +44,7 @@ def pickled(arch: str, path: Path, *, shards: int = 1, legacy: bool = False) -> 
     return stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shards", "legacy"), [(1, False), (1, True), (3, False)])
 def test_the_converted_model_is_the_same(arch: str, tmp_path: Path, shards: int, legacy: bool) -> None:
     stored = pickled(arch, tmp_path / "old", shards=shards, legacy=legacy)

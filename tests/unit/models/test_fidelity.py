@@ -106,6 +106,7 @@ def test_the_net_catches_what_no_list_names(tmp_path: Path, monkeypatch: pytest.
         load(str(variant("llama", is_causal=False).save(tmp_path / "other")), device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family",
     [
@@ -206,6 +207,7 @@ def test_a_folded_model_is_compared_with_the_unfolded_one(folder: Path) -> None:
     assert 0 < found.largest < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_some_of_the_blocks_can_run_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a model that is too large to run whole: the first of two blocks, and a window."""

@@ -145,6 +145,7 @@ def linked_like_the_hub(path: Path) -> None:
         file.symlink_to(Path("..") / "blobs" / blob.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layout",
     [stray, stale_index, lost_index, shard, stray_beside_shards, named_in_config, linked_like_the_hub],
@@ -423,6 +424,7 @@ TENSORS: dict[str, tuple[str, Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TENSORS)
 def test_stored_tensors_without_a_place_are_refused_by_name(tmp_path: Path, name: str) -> None:
     family, spoil, words = TENSORS[name]
@@ -485,6 +487,7 @@ HARMLESS: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HARMLESS)
 def test_harmless_tensors_change_nothing(tmp_path: Path, name: str) -> None:
     family, spoil = HARMLESS[name]
@@ -535,6 +538,7 @@ ABSURD: list[tuple[str, str, object]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize(("family", "field", "value"), ABSURD, ids=[f"{f}-{k}-{str(v)[:12]}" for f, k, v in ABSURD])
 def test_absurd_fields_are_a_sentence(tmp_path: Path, family: str, field: str, value: object) -> None:

@@ -44,6 +44,7 @@ def logits(model: Any) -> torch.Tensor:
     return found
 
 
+@pytest.mark.slow
 def test_outputs_stay_and_matrices_change(family: tuple[Path, Model, Model]) -> None:
     _, raw, folded = family
     # Norms of some families compute in float32 whatever the weights' type.
@@ -59,6 +60,7 @@ def readers_of(view: Any) -> list[Kind]:
     return [kind for kind in registry.kinds(view) if kind in READERS]
 
 
+@pytest.mark.slow
 def test_singular_values_are_those_of_the_scaled_matrices(family: tuple[Path, Model, Model]) -> None:
     """diag(g) W by numpy, centred where the norm centres; read from the checkpoint's own norms."""
     path, raw, folded = family

@@ -65,6 +65,7 @@ def test_what_changes_the_computation_makes_another_model(bundled: Model, tmp_pa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DOES_NOT)
 def test_what_changes_nothing_does_not(bundled: Model, tmp_path: Path, case: str) -> None:
     other = load(str(copies.bundled(tmp_path / "copy", **DOES_NOT[case])), dtype="float32")
@@ -128,6 +129,7 @@ def test_a_rope_is_part_of_it_however_it_is_spelled(tmp_path: Path, family: str)
     assert digests[0] == digests[1] != digests[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("basis", ["raw", "folded"])
 def test_the_type_of_loading_is_no_part_of_it_but_of_what_is_measured(bundled: Model, basis: str) -> None:
     loaded = [load("bundled", basis=basis, dtype=dtype) for dtype in ("float32", "bfloat16", "float16", "float64")]
@@ -137,6 +139,7 @@ def test_the_type_of_loading_is_no_part_of_it_but_of_what_is_measured(bundled: M
     assert all(one.current_digest() == one.digest for one in loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
 def test_shards_and_tied_copies_change_nothing(tmp_path: Path, stored: str) -> None:
     folder = tiny.save("llama", tmp_path / "whole", tied=True)

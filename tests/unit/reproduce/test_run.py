@@ -113,6 +113,7 @@ def test_shots_are_measured_on_the_unpruned_model(runner: Runner, tmp_path: Path
     assert cell.reference.model_dump(mode="json") == wanted.as_dict()
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_cell_is_pruned_after_training_that_is_done_once(
     runner: Runner, tmp_path: Path, bundled: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

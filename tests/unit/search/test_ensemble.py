@@ -90,6 +90,7 @@ def votes_of(masks: list, at_most: int) -> list[set[tuple[str, int]]]:
     return [one for i, one in enumerate(expected) if 0 < len(one) <= at_most and one not in expected[:i]]
 
 
+@pytest.mark.slow
 def test_over_seeds_the_searches_differ_in_their_seed_only(bundled: Model, svds: SvdCache) -> None:
     given = problem(bundled, svds, seed=3, scorer="random")
     found = solve(given, lambda one: ensemble(one, EnsembleSettings(resamples=3, over="seeds")))
@@ -98,6 +99,7 @@ def test_over_seeds_the_searches_differ_in_their_seed_only(bundled: Model, svds:
     assert [places(point.mask) for point in found.curve[1:]] == votes_of(alone, 16)
 
 
+@pytest.mark.slow
 def test_over_tasks_each_search_has_its_own_task(bundled: Model, svds: SvdCache) -> None:
     other = load_task("int-sum", 0)
     found = solve(problem(bundled, svds), lambda one: ensemble(one, EnsembleSettings(tasks=(other,))))
@@ -110,6 +112,7 @@ def test_over_tasks_each_search_has_its_own_task(bundled: Model, svds: SvdCache)
     assert all(point.validation.examples == TASK.validation for point in found.curve)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_least", [1, 2])
 def test_a_threshold_is_the_only_one_measured(bundled: Model, svds: SvdCache, at_least: int) -> None:
     every = solve(problem(bundled, svds), lambda one: ensemble(one, EnsembleSettings(resamples=2)))
@@ -118,6 +121,7 @@ def test_a_threshold_is_the_only_one_measured(bundled: Model, svds: SvdCache, at
     assert {point.mask.digest for point in single.curve} <= {point.mask.digest for point in every.curve}
 
 
+@pytest.mark.slow
 def test_only_the_train_split_is_searched_and_all_work_is_counted(bundled: Model, svds: SvdCache) -> None:
     """With other validation examples the same masks are measured; the test split is not there at all."""
     usual, other = problem(bundled, svds), problem(bundled, svds)
@@ -128,6 +132,7 @@ def test_only_the_train_split_is_searched_and_all_work_is_counted(bundled: Model
     assert usual.forwards > 3 * 40 + 40 * len(masks[0])  # the searches on halves, too
 
 
+@pytest.mark.slow
 def test_seeds_decide_and_reports_take_it(bundled: Model, svds: SvdCache) -> None:
     first, again = (
         search(problem(bundled, svds, seed=4), TASK, "ensemble", ensemble, control_draws=0) for _ in range(2)

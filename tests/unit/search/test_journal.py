@@ -96,6 +96,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(QUICK))
 def test_a_search_killed_at_any_point_ends_as_if_it_had_not_been(
     model: Model, svds: SvdCache, tmp_path: Path, calls: list[str], name: str
@@ -277,6 +278,7 @@ def test_what_decides_the_result_decides_the_digest(model: Model, svds: SvdCache
     assert search_digest(replace(given, task=poisoned), "paper") == base, "no search sees the test split"
 
 
+@pytest.mark.slow
 def test_shares_grow_to_the_whole(model: Model, svds: SvdCache) -> None:
     for name in ("paper", "learned", "laser", "adaptive", "ensemble"):
         shares: list[Status] = []

@@ -81,6 +81,7 @@ def predicted(model: Any, found: Released, prompts: Prompts) -> torch.Tensor:
 KINDS = {"K": ((Kind.K,), 0.4), "Q, K, V": ((Kind.Q, Kind.K, Kind.V), 0.6), "all": ((), 0.95)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kinds", "fraction"), KINDS.values(), ids=KINDS)
 def test_values_and_logits_are_those_of_the_description(
     folded: Model, plain_folded: Any, level_task: Task, svds: SvdCache, kinds: tuple[Kind, ...], fraction: float
@@ -123,6 +124,7 @@ PADDING = {  # whether the tokenizer adds a BOS, its padding token, and which to
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("adds", "padding", "wanted"), PADDING.values(), ids=PADDING)
 def test_prompts_without_bos_are_padded_and_measured_without_padding(
     folded: Model, plain_folded: Any, tiny_task: Task, svds: SvdCache, adds: bool, padding: str, wanted: int
@@ -363,6 +365,7 @@ def test_the_tiny_models_padding_token_is_the_references(folded: Model) -> None:
     assert [one.prompt[0] for one in encoded(tiny.task())] == [0] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("isolated_folders")
 def test_the_command_reports_and_writes_the_ordinary_mask(tmp_path: Path) -> None:
     out = tmp_path / "mask.json"

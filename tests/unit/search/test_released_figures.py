@@ -81,6 +81,7 @@ def named(case: dict[str, Any]) -> str:
     return f"{adds}-bos-{pad}-{case['answer_token']}-{case['kinds']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PADDED["cases"], ids=named)
 def test_padded_prompts_are_scored_and_predicted_as_by_the_library_of_the_released_code(
     case: dict[str, Any], svds: SvdCache

@@ -87,6 +87,7 @@ def test_the_same_inputs_give_the_same_report(bundled: Model, svds: SvdCache) ->
     assert len(first.mask) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SEARCHES))
 def test_no_strategy_sees_the_test_split(bundled: Model, svds: SvdCache, name: str) -> None:
     poison = tuple(Example(one.prompt, " 0" if one.answer != " 0" else " 1") for one in TASK.train[:7])
@@ -377,6 +378,7 @@ def test_the_command_writes_the_report_and_shows_it_again(tmp_path: Path, isolat
         assert words in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -404,6 +406,7 @@ def test_the_command_takes_the_options_of_a_strategy(
     assert ("Resuming" in other.stderr) == (not told), "other options are another search"
 
 
+@pytest.mark.slow
 def test_the_command_says_that_it_resumes(tmp_path: Path, isolated_folders: Path) -> None:
     words = (*SEARCH, *SMALL, "--out", tmp_path / "m.json")
     first = commands.report(*words, "--fresh")

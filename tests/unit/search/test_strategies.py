@@ -54,6 +54,7 @@ def problem(model: Model, svds: SvdCache, **settings) -> Problem:
     return Problem(view, load_task("int-mult", 0), svds, keys, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "adaptive", "verified", "learned"])
 def test_the_planted_habit_is_found(model: Model, svds: SvdCache, name: str) -> None:
     found = solve(problem(model, svds), STRATEGIES[name])
@@ -66,12 +67,14 @@ def test_the_planted_habit_is_found(model: Model, svds: SvdCache, name: str) -> 
     assert found.stopped == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_equal_seeds_give_equal_masks(model: Model, svds: SvdCache, name: str) -> None:
     masks = [solve(problem(model, svds, layers=[0], limit=16), STRATEGIES[name]).best.mask.digest for _ in range(2)]
     assert masks[0] == masks[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_the_test_split_is_never_seen(model: Model, svds: SvdCache, name: str) -> None:
     given = problem(model, svds, layers=[0], limit=8)
@@ -81,12 +84,14 @@ def test_the_test_split_is_never_seen(model: Model, svds: SvdCache, name: str) -
     assert not seen & set(load_task("int-mult", 0).test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_no_result_is_over_the_budget(model: Model, svds: SvdCache, name: str) -> None:
     found = solve(problem(model, svds, layers=[0], limit=8, budget=Budget(3)), STRATEGIES[name])
     assert found.best.removed <= 3
 
 
+@pytest.mark.slow
 def test_laser_truncates(model: Model, svds: SvdCache) -> None:
     found = solve(problem(model, svds, layers=[0], limit=8, budget=Budget(400), mode="zero"), laser)
     for key, removed in found.best.mask.by_matrix.items():
@@ -128,6 +133,7 @@ def test_proportional_takes_equal_shares_of_the_kinds(model: Model, svds: SvdCac
     assert len(set(ranked)) == scores.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adaptive", "laser"])
 def test_what_a_strategy_keeps_on_its_way_is_measured_on_train_too(model: Model, svds: SvdCache, name: str) -> None:
     given = problem(model, svds, layers=[0], limit=16, budget=Budget(60))
@@ -144,6 +150,7 @@ def test_what_a_strategy_keeps_on_its_way_is_measured_on_train_too(model: Model,
     assert given.forwards == measured + round(given.score().forwards)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CHANCE))
 def test_controls_are_strategies_that_follow_the_masks_of_paper(model: Model, svds: SvdCache, name: str) -> None:
     def settings() -> Problem:
@@ -202,6 +209,7 @@ def text(model: Model) -> tuple[torch.Tensor, ...]:
     return tuple(torch.tensor([ids[start : start + 10]]) for start in range(0, 10 * (HELD + 4), 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_the_perplexity_grows_no_more_than_the_budget_allows(
     model: Model, svds: SvdCache, text: tuple[torch.Tensor, ...], name: str

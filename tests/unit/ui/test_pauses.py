@@ -33,6 +33,7 @@ def alive() -> int:
     return sum(type(one) is Loop for one in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_after_a_long_collection_its_survivors_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pauses, "LONG", -1.0)
     pauses.shorten()
@@ -52,6 +53,7 @@ def test_a_short_collection_freezes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.slow
 def test_now_and_then_everything_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = [Loop()]
     gc.collect()
@@ -68,6 +70,7 @@ def test_now_and_then_everything_is_looked_at(monkeypatch: pytest.MonkeyPatch) -
     assert alive() == 0
 
 
+@pytest.mark.slow
 def test_everything_is_looked_at_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = [Loop()]
     gc.collect()

@@ -227,6 +227,7 @@ SIGNED = r": ([+-][\d.e+-]+)"
 GAINS = pytest.mark.parametrize(("gain", "end"), [(0.0, ""), (GAIN, SOFTER)])
 
 
+@pytest.mark.slow
 @GAINS
 def test_accuracy_and_loss(engine: Engine, printed: dict[str, str], commanded: Any, gain: float, end: str) -> None:
     masked, unpruned = engine.evaluate(engine.first.scaled(gain)), engine.evaluate(engine.first.without_all())
@@ -378,6 +379,7 @@ def test_exact_effects(engine: Engine, printed: dict[str, str], commanded: Any) 
         assert numbers(printed[name], SIGNED) == [one.value for one in found.values()]
 
 
+@pytest.mark.slow
 def test_the_study(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
     keys = matrices(engine.view, (Kind.Q,))
     study = study_scorers(engine.view, engine.task, engine.svds, keys, scorers=["gradient"], limit=8)
@@ -415,6 +417,7 @@ def test_read_outs(engine: Engine, printed: dict[str, str], commanded: Any) -> N
     assert "exact effect" not in printed["readout, of a product"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "asked"),
     [("search", ASKED), ("search, by another seed", RESEEDED), ("search, with an option", PER_KIND)],
@@ -435,6 +438,7 @@ def test_a_search(name: str, asked: SearchRequest, engine: Engine, printed: dict
     assert printed[name] == start + "\n"
 
 
+@pytest.mark.slow
 def test_a_search_that_limits_the_perplexity(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
     view, task = load(engine.letters).view(), load_task("int-mult")
     keys, text = matrices(view, LIMITED.kinds), anchor_blocks(view)

@@ -31,6 +31,7 @@ def printed(recipe: Recipe, folder: Path, capsys: pytest.CaptureFixture[str]) ->
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("framing", "shots"), FRAMINGS, ids=["never", "chat", "all"])
 def test_they_give_the_views_numbers(
     chatting: Path, file: Path, framing: Framing, shots: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
