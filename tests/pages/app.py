@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from time import monotonic, sleep
 from typing import Any
 
 from streamlit.proto.WidgetStates_pb2 import WidgetState
@@ -47,11 +48,13 @@ def go(app: AppTest, title: str) -> AppTest:
 
 
 def settled(app: AppTest) -> AppTest:
-    """Run until no progress bar is left; fails on a traceback."""
-    for _ in range(60):
+    """Run until no progress bar is left; fails on a traceback, or when one run's patience is over."""
+    deadline = monotonic() + SECONDS
+    while monotonic() < deadline:
         assert not app.exception, [one.value for one in app.exception]
         if not app.get("progress"):
             return app
+        sleep(0.05)  # the job needs the interpreter more than the page does
         app.run()
     raise AssertionError(f"still under way: {[bar.proto.text for bar in app.get('progress')]}")
 

@@ -37,7 +37,8 @@ def run_once(app: AppTest) -> AppTest:
 
 def until_slow(app: AppTest, slow: Slow) -> AppTest:
     """Run until the slow work is what the page waits for."""
-    for _ in range(40):
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
         run_once(app)
         if slow.started.is_set():
             return run_once(app)
