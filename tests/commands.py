@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from typer.testing import CliRunner, Result
 
+from explorer.actions.request import Result as ActionResult
 from explorer.cli import app
 
 
@@ -24,7 +24,7 @@ def report(*words: object) -> Any:
 
 def keys_of(kind: type) -> list[str]:
     """Keys of what a command prints, in order."""
-    return [one.name for one in fields(kind)] if is_dataclass(kind) else list(kind.__annotations__)
+    return list(kind.keys()) if issubclass(kind, ActionResult) else list(kind.__annotations__)
 
 
 def refused(*words: object) -> str:

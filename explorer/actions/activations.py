@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from explorer.actions.choices import UNFRAMED, FramingChoice, ModelChoice, OfModel, identity, own_mask
+from explorer.actions.choices import UNFRAMED, FramingChoice, ModelChoice, OfModel, identity, own_mask, read_mask
 from explorer.actions.request import ALONE, Arg, Request, Tools
 from explorer.core.errors import SettingsError
 from explorer.tasks import Example, Framing
@@ -93,11 +93,10 @@ class ReadActivations(Request):
         heads = [_head(text) for text in self.head]
         from explorer.masks.activations import contrast, written
         from explorer.masks.apply import empty_mask
-        from explorer.masks.mask import load_mask
         from explorer.measure.tokens import check_rows, encode, words_notice
         from explorer.spectra.cache import default_cache
 
-        mask, framing = None if self.mask is None else load_mask(self.mask), self.around.framing
+        mask, framing = None if self.mask is None else read_mask(self.mask), self.around.framing
         example = Example(self.prompt, "", shown=_turns(self.turn, framing))
         view = self.model.open(tools)
         mask = None if mask is None else own_mask(view, mask, tools)

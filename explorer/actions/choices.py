@@ -209,7 +209,7 @@ class TaskArgument(WordingChoice):
 
     def read(self, tools: Tools = ALONE) -> Task:
         """Load the task."""
-        return self.read_as(self.task, tools)
+        return tools.task or self.read_as(self.task, tools)
 
 
 def usable(task: Task, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
@@ -237,6 +237,17 @@ def open_ended(task: Task, split: str) -> str | None:
     return (
         f"{count:,} of {len(examples):,} {split} examples of {task.name} have choices: accuracy is exact match for all."
     )
+
+
+def read_mask(path: Path) -> Mask:
+    """The mask of a file; what mask files are read with takes a while to import.
+
+    Raises:
+        MaskError: it is not a mask file.
+    """
+    from explorer.masks.mask import load_mask
+
+    return load_mask(path)
 
 
 def own_mask(view: View, mask: Mask, tools: Tools = ALONE) -> Mask:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from explorer.actions.choices import Limit, Mode, ModelChoice, OfTask, TaskChoice, asked, own_mask, removal_mode
+from explorer.actions.choices import (
+    Limit,
+    Mode,
+    ModelChoice,
+    OfTask,
+    TaskChoice,
+    asked,
+    own_mask,
+    read_mask,
+    removal_mode,
+)
 from explorer.actions.request import ALONE, Arg, Request, Tools
 from explorer.core.errors import SettingsError
 from explorer.core.keys import MatrixKey
@@ -61,11 +71,10 @@ class MeasureEffects(Request):
         mode, task = removal_mode(self.mode), self.task.open(SPLIT, self.limit, tools)
         from explorer.attribution.effect_store import default_effects
         from explorer.attribution.exact import exact_effects
-        from explorer.masks.mask import load_mask
         from explorer.measure.batches import batches
         from explorer.spectra.cache import default_cache
 
-        mask = None if self.mask is None else load_mask(self.mask)
+        mask = None if self.mask is None else read_mask(self.mask)
         view = self.model.open_for(task, SPLIT, self.limit, tools)
         mask = None if mask is None else own_mask(view, mask, tools)
         with tools.working("Measuring") as progress:

@@ -8,7 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from explorer.actions.choices import Limit, ModelChoice, OfTask, Split, TaskChoice, asked, kinds_or_all, own_mask
+from explorer.actions.choices import (
+    Limit,
+    ModelChoice,
+    OfTask,
+    Split,
+    TaskChoice,
+    asked,
+    kinds_or_all,
+    own_mask,
+    read_mask,
+)
 from explorer.actions.request import ALONE, Arg, Request, Tools
 from explorer.core.errors import SettingsError
 
@@ -116,11 +126,10 @@ class Evaluate(Request):
         Raises:
             ExplorerError: a model, task, mask or control that cannot be had; no loss of the unpruned model is finite.
         """
-        from explorer.masks.mask import load_mask
         from explorer.search.control_pool import ControlPool
 
         task = self.task.open(self.split, self.limit, tools)
-        mask = None if self.mask is None else load_mask(self.mask)
+        mask = None if self.mask is None else read_mask(self.mask)
         if mask is not None:
             _say_other_splits(mask, task, tools)
         if self.controls and not mask:

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, TypedDict, TypeVar, Unpack
 
 from explorer.attribution import ScoreOptions, Scores
 from explorer.attribution import score as score_values
 from explorer.attribution.effect_store import default_effects
-from explorer.attribution.exact import Value, exact_effects
+from explorer.attribution.exact import exact_effects
 from explorer.core.keys import Kind, MatrixKey, parse_key, parse_kinds
 from explorer.core.progress import Progress
 from explorer.masks.apply import apply, empty_mask
@@ -53,6 +53,7 @@ Strategy = Literal[
     "largest",
 ]  # fmt: skip
 Kinds = str | Iterable[Kind]
+Key = TypeVar("Key", bound=MatrixKey | str)
 
 
 class SearchOptions(TypedDict, total=False):
@@ -248,18 +249,18 @@ class LoadedModel(Model):
     def effects(
         self,
         task: Task,
-        values: Iterable[Value],
+        values: Iterable[tuple[Key, int]],
         *,
         mode: Mode = "freeze",
         limit: int | None = None,
         mask: Mask | None = None,
         progress: Progress | None = None,
-    ) -> Mapping[Value, Mean]:
+    ) -> Mapping[tuple[Key, int], Mean]:
         """The exact effect of single values: the measured change of the train loss if each alone is flipped.
 
         Args:
             task: what the loss is of.
-            values: pairs of a matrix's key and an index.
+            values: pairs of a matrix's key, or its text such as `L0.Q.H3`, and an index.
             mode: how values are removed.
             limit: the first so many train examples only.
             mask: measure from here on.
@@ -270,10 +271,12 @@ class LoadedModel(Model):
         """
         with self.views.borrow() as view:
             cut = batches(view, task, task.split("train", limit))
-            found = exact_effects(
-                view, cut, self.svds, values, mode=mode, mask=mask, store=default_effects(warn), progress=progress
-            )
-            return found.values
+            keys = {(key, index): (_matrix_key(key), index) for key, index in values}
+            measured = exact_effects(
+                view, cut, self.svds, keys.values(), mode=mode, mask=mask, store=default_effects(warn),
+                progress=progress,
+            )  # fmt: skip
+            return {value: measured.values[key] for value, key in keys.items()}
 
     def evaluate(self, task: Task, *, split: Split = "test", limit: int | None = None) -> Evaluation:
         """The unpruned model on a split of a task: loss, accuracy and the model's own answers."""
@@ -355,3 +358,7 @@ class PrunedModel:
             TaskError: a text that this model cannot take.
         """
         return measure_perplexity(self.view, text)
+
+
+def _matrix_key(key: MatrixKey | str) -> MatrixKey:
+    return MatrixKey.parse(key) if isinstance(key, str) else key

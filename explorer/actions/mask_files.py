@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from explorer.actions.choices import Gain, MaskFile, refuse_unwritable
+from explorer.actions.choices import Gain, MaskFile, read_mask, refuse_unwritable
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.errors import SettingsError
-from explorer.masks.mask import Mask, load_mask
-from explorer.masks.sets import Overlap, overlaps
-from explorer.masks.sets import vote as combined
+
+if TYPE_CHECKING:
+    from explorer.masks.mask import Mask
+    from explorer.masks.sets import Overlap
 
 OneFile = Annotated[Path, Arg("Mask file.", positional=True)]
 Files = Annotated[tuple[Path, ...], Arg("Two mask files or more, of one model, mode and gain.", positional=True)]
@@ -129,7 +130,7 @@ class ShowMask(Request):
         Raises:
             MaskError: it is not a mask file.
         """
-        mask = load_mask(self.file)
+        mask = read_mask(self.file)
         keys = [key for key, removed in mask.by_matrix.items() for _ in removed]
         return MaskResult(
             **entry(self.file, mask),
@@ -161,7 +162,9 @@ class DiffMasks(Request):
         Raises:
             MaskError: a file that is no mask, or masks of two models.
         """
-        a, b = load_mask(self.first), load_mask(self.second)
+        from explorer.masks.sets import Overlap, overlaps
+
+        a, b = read_mask(self.first), read_mask(self.second)
         found = overlaps(a, b)
         if a.mode != b.mode:
             tools.notice(f"The first mask removes by {a.mode}, the second by {b.mode}.")
@@ -185,8 +188,10 @@ class _Combining(Request):
         if len(files) < 2:
             raise SettingsError(f"{len(files)} mask file was given: give two or more to combine.")
         refuse_unwritable(self.out)
-        masks = [load_mask(file) for file in files]
-        return self.write(files, masks, combined(masks, at_least), at_least)
+        from explorer.masks.sets import vote
+
+        masks = [read_mask(file) for file in files]
+        return self.write(files, masks, vote(masks, at_least), at_least)
 
     def write(self, files: Sequence[Path], masks: Sequence[Mask], mask: Mask, at_least: int | None) -> CombineResult:
         """Write the mask."""
@@ -285,7 +290,7 @@ class SubtractMasks(_Combining):
             MaskError: files that are no masks, or not of one model and mode.
         """
         refuse_unwritable(self.out)
-        masks = load_mask(self.first), load_mask(self.second)
+        masks = read_mask(self.first), read_mask(self.second)
         return self.write([self.first, self.second], masks, masks[0].difference(masks[1]), None)
 
 
@@ -309,7 +314,7 @@ class ScaleMask(Request):
             MaskError: a file that is no mask, a gain outside of [0, 1), or a place that cannot be written.
         """
         refuse_unwritable(self.out)
-        given = load_mask(self.file)
+        given = read_mask(self.file)
         mask = given.scaled(self.gain)
         mask.save(self.out)
         return ScaleResult(MaskEntry(**entry(self.file, given)), MaskEntry(**entry(self.out, mask)), str(self.out))

@@ -17,15 +17,16 @@ from explorer.actions.choices import (
     TasksChoice,
     identity,
     own_mask,
+    read_mask,
     refuse_unwritable,
 )
 from explorer.actions.mask_files import MaskEntry, OneFile, entry
 from explorer.actions.request import ALONE, Arg, Request, Tools
 from explorer.core.errors import SettingsError
-from explorer.masks.mask import Mask, load_mask
 
 if TYPE_CHECKING:
     from explorer.experiments.transfer import Match
+    from explorer.masks.mask import Mask
     from explorer.models import View
     from explorer.spectra.cache import SvdCache
     from explorer.tasks import Task
@@ -121,7 +122,7 @@ class MeasureDamage(Request):
         from explorer.measure.perplexity import TOKENS
         from explorer.spectra.cache import default_cache
 
-        mask = load_mask(self.mask)
+        mask = read_mask(self.mask)
         view = self.model.open_for_all(tasks, self.split, self.limit, tools)
         mask = own_mask(view, mask, tools)
         text = plain_text(view, self.text)
@@ -172,7 +173,7 @@ class TransferMask(Request):
         from explorer.masks.damage import damage
         from explorer.spectra.cache import default_cache
 
-        given, svds = load_mask(self.mask), default_cache(tools.notice)
+        given, svds = read_mask(self.mask), default_cache(tools.notice)
         view = self.model.open_for_all(tasks, self.split, self.limit, tools)
         given = given if self.to_sibling else own_mask(view, given, tools)
         carried, values = self._carried(view, given, svds, tasks[0], tools)
@@ -256,7 +257,7 @@ class RenewMask(Request):
         from explorer.masks.belonging import adopted
         from explorer.spectra.cache import default_cache
 
-        given = load_mask(self.file)
+        given = read_mask(self.file)
         view, svds, told = self.model.open(tools), default_cache(tools.notice), list[str]()
         with tools.working("Checking the mask") as progress:
             mask = adopted(view, given, svds, told.append)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, Unio
 from urllib.parse import parse_qsl, urlencode
 
 from explorer.core.errors import SettingsError
+from explorer.core.finite import plain
 from explorer.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from explorer.tasks import Task
 
 REQUIRED = MISSING
+FOR_PEOPLE = {"for_people": True}  # metadata of a result's field that is shown, but is no key of `--json`
 
 
 @dataclass(frozen=True)
@@ -180,16 +182,32 @@ ALONE = Tools()
 
 
 class Result:
-    """What a request gives: a dataclass whose fields are the keys of `--json`. Shares are in [0, 1]."""
+    """What a request gives: a dataclass whose fields are the keys of `--json`, but for those that are `FOR_PEOPLE`.
+
+    Shares are in [0, 1].
+    """
 
     @property
     def exit_code(self) -> int:
         """What a command ends with; 0 unless a result is bad news that a script should hear of."""
         return 0
 
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """The keys of `as_dict`, in order."""
+        return tuple(one.name for one in fields(cls) if not one.metadata.get("for_people"))  # type: ignore[arg-type]
+
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, those of dataclasses in them as well."""
-        return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
+        return {name: _plain(getattr(self, name)) for name in self.keys()}
+
+    def as_json(self) -> str:
+        """What `--json` prints; numbers that JSON cannot hold are null."""
+        return json.dumps(plain(self.as_dict()), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def as_json_line(self) -> str:
+        """The same in one line, for one of many rows."""
+        return json.dumps(plain(self.as_dict()), ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -302,10 +320,10 @@ class Request:
         call = _call(self, used)
         path = ["from pathlib import Path", ""] if "Path(" in call else []
         names = ", ".join(sorted(used))
-        return "\n".join(["import json", *path, f"from explorer.actions import {names}", "", *self._program(call)])
+        return "\n".join([*path, f"from explorer.actions import {names}", "", *self._program(call)])
 
     def _program(self, call: str) -> list[str]:
-        return [f"found = {call}.run()", "print(json.dumps(found.as_dict(), indent=1))"]
+        return [f"result = {call}.run()", "print(result.as_json())"]
 
     def _said(self) -> Iterator[Option]:
         for option in options_of(type(self)):
@@ -329,7 +347,7 @@ class Streaming(Request):
         return Rows(tuple(self.rows(tools)))
 
     def _program(self, call: str) -> list[str]:
-        return [f"found = {call}.rows()", "for row in found:", "    print(json.dumps(row.as_dict()))"]
+        return [f"rows = {call}.rows()", "for row in rows:", "    print(row.as_json_line())"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -23,14 +23,15 @@ from explorer.actions.choices import (
     checked_gain,
     kinds_or_all,
     own_mask,
+    read_mask,
     refuse_unwritable,
     removal_mode,
 )
 from explorer.actions.evaluate import Evaluate, change_of, figures_of
-from explorer.actions.request import ALONE, Arg, Request, Tools
+from explorer.actions.request import ALONE, FOR_PEOPLE, Arg, Request, Tools
 from explorer.core.errors import SettingsError
 from explorer.core.keys import MatrixKey
-from explorer.masks.mask import state_of
+from explorer.masks.gain import state_of
 
 if TYPE_CHECKING:
     from explorer.attribution import Options, Scores
@@ -63,12 +64,14 @@ class ScoreResult(ScoringResult):
     Attributes:
         values: matrix, index, sigma, score, c (the frozen mean m . u_i), stderr (of the score over examples, null
             without `--bootstrap`) and removed (whether the mask removes it).
+        state: what the mask does to its values, in words.
     """
 
     unit: str
     bootstrap: int
     mask_digest: str | None
     values: Sequence[Mapping[str, Any]]
+    state: str = field(default="removed", metadata=FOR_PEOPLE)
 
 
 @dataclass(frozen=True)
@@ -123,30 +126,33 @@ class _Scoring(Request):
     limit: Limit = None
 
     def open_task(self, tools: Tools) -> Task:
-        """The task, as it is asked."""
+        """The task, which may have to be fetched, once the options that need neither it nor the model are checked."""
+        from explorer.attribution import SCORERS
+
+        kinds_or_all(self.kinds)
+        removal_mode(self.mode)
+        if self.scorer not in SCORERS:
+            raise SettingsError(f"{self.scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
         return self.task.open(SPLIT, self.limit, tools)
 
     def scores(
         self, task: Task, tools: Tools, *, count: int = 0, mask: Mask | None = None, options: Options | None = None
     ) -> tuple[View, Scores]:
-        """Check everything that needs no model, load it, make sure that it has `count` values, and score."""
-        kinds, mode = kinds_or_all(self.kinds), removal_mode(self.mode)
-        from explorer.attribution import SCORERS, score
+        """Load the model, make sure that it has `count` values, and score."""
+        from explorer.attribution import score
         from explorer.models.matrices import matrices, shape
         from explorer.spectra.cache import default_cache
 
-        if self.scorer not in SCORERS:
-            raise SettingsError(f"{self.scorer[:40]!r} is not a scorer: choose one of {', '.join(SCORERS)}.")
         view = self.model.open_for(task, SPLIT, self.limit, tools)
         at = None if mask is None else own_mask(view, mask, tools)
-        keys = matrices(view, kinds, per_head=not self.stacked)
+        keys = matrices(view, kinds_or_all(self.kinds), per_head=not self.stacked)
         total = sum(min(shape(view, key)) for key in keys)
         if count > total:
             raise SettingsError(f"{count:,} values cannot be removed: choose 0 to {total:,}.")
         with tools.working("Scoring") as progress:
             scores = score(
-                view, task, default_cache(tools.notice), keys, scorer=self.scorer, mode=mode, split=SPLIT,
-                limit=self.limit, seed=task.seed, mask=at, options=options, progress=progress,
+                view, task, default_cache(tools.notice), keys, scorer=self.scorer, mode=removal_mode(self.mode),
+                split=SPLIT, limit=self.limit, seed=task.seed, mask=at, options=options, progress=progress,
             )  # fmt: skip
         return view, scores
 
@@ -194,13 +200,12 @@ class Score(_Scoring):
             ExplorerError: a model, task, scorer or mask that cannot be had, or a loss that is not finite.
         """
         from explorer.attribution import Options
-        from explorer.masks.mask import load_mask
 
         options = Options(
             bootstrap=self.bootstrap, steps=self.steps, path=self.path, draws=self.draws, batch_size=self.batch_size,
             answer_token=self.answer_token,
         )  # fmt: skip
-        task, mask = self.open_task(tools), None if self.mask is None else load_mask(self.mask)
+        task, mask = self.open_task(tools), None if self.mask is None else read_mask(self.mask)
         view, scores = self.scores(task, tools, mask=mask, options=options)
         return ScoreResult(
             **_about(view, task, scores),
@@ -208,6 +213,7 @@ class Score(_Scoring):
             bootstrap=self.bootstrap,
             mask_digest=None if scores.mask is None else scores.mask.digest,
             values=[_entry(scores, key, index) for _, key, index in (*scores.ranking(), *scores.unusable)],
+            state="removed" if scores.mask is None else scores.mask.state,
         )
 
 
@@ -238,10 +244,10 @@ class Prune(_Scoring):
         """
         gain = checked_gain(self.gain)
         refuse_unwritable(self.out)
-        task = self.open_task(tools)
         from explorer.search import STRATEGIES, check_strategy, mask_of
 
         check_strategy(self.strategy)
+        task = self.open_task(tools)
         view, scores = self.scores(task, tools, count=self.count)
         chosen = STRATEGIES[self.strategy](scores, self.count, scores.seed)
         mask = mask_of(view, scores, chosen, task=task, strategy=self.strategy, gain=gain)

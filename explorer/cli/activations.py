@@ -8,7 +8,7 @@ from typing import Any
 
 from explorer.actions.activations import ActivationsResult, ReadActivations
 from explorer.cli.console import percent, say, show_table
-from explorer.masks.mask import state_of
+from explorer.masks.gain import state_of
 
 ACROSS = 8  # columns of numbers that fit into a terminal
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from explorer.core.finite import perplexity_text, plain
+from explorer.core.finite import perplexity_text
 from explorer.core.progress import Progress
 from explorer.tasks.metric import METRIC_NAMES, RULE_OF, accuracy_name
 
@@ -31,16 +30,6 @@ def notice(message: str) -> None:
 def say(message: str = "") -> None:
     """One line of the result, not wrapped, so that commands and paths in it can be copied."""
     typer.echo(message)
-
-
-def show_json(report: Mapping[str, Any]) -> None:
-    """A report as JSON on stdout; numbers that JSON cannot hold become null."""
-    typer.echo(json.dumps(plain(report), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def show_json_line(row: Mapping[str, Any]) -> None:
-    """One row of a report as one line of JSON, at once."""
-    typer.echo(json.dumps(plain(row), ensure_ascii=False, allow_nan=False))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -15,7 +15,7 @@ from explorer.cli.console import (
     say,
     show_figures,
 )
-from explorer.masks.mask import state_of
+from explorer.masks.gain import state_of
 
 _RULES = {"sum": "summed log-probability", "mean": "log-probability per token"}
 

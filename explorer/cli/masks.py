@@ -19,7 +19,7 @@ from explorer.actions.mask_files import (
 from explorer.actions.masks import DamageResult, MeasureDamage, RenewMask, RenewResult, TransferMask, TransferResult
 from explorer.actions.request import Request
 from explorer.cli.console import accuracy_text, loss_text, percent, perplexity_line, say, show_table
-from explorer.masks.mask import state_of
+from explorer.masks.gain import state_of
 from explorer.tasks.metric import METRIC_NAMES
 
 SHORT = 15  # letters of a digest that people compare

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.main import get_command
 
-from explorer.actions.request import REQUIRED, Option, Request, Streaming, Tools, options_of
-from explorer.cli.console import notice, show_json, show_json_line, working
+from explorer.actions.request import REQUIRED, Option, Request, Result, Streaming, Tools, options_of
+from explorer.cli.console import notice, say, working
 from explorer.cli.search_bar import searching
 
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
@@ -36,7 +36,7 @@ def add(app: typer.Typer, request: type[R], show: Callable[[R, Any], None]) -> N
             return _stream(asked, show, json=json)
         result = asked.run(_tools(json=json))
         if json:
-            show_json(result.as_dict())
+            say(result.as_json())
         else:
             show(asked, result)
         if result.exit_code:
@@ -86,7 +86,7 @@ def _stream(asked: Streaming, show: Callable[[Any, Any], None], *, json: bool) -
     if not json:
         return show(asked, rows)
     for row in rows:
-        show_json_line(row.as_dict())
+        say(row.as_json_line())
 
 
 def _keys(request: type[Request]) -> str | None:
@@ -94,7 +94,8 @@ def _keys(request: type[Request]) -> str | None:
         (result,) = get_args(get_type_hints(request.rows)["return"])
     else:
         result = get_type_hints(request.run)["return"]
-    return f"Keys of --json: {', '.join(one.name for one in fields(result))}." if is_dataclass(result) else None
+    listed = isinstance(result, type) and issubclass(result, Result) and is_dataclass(result)
+    return f"Keys of --json: {', '.join(result.keys())}." if listed else None
 
 
 def _parameter(option: Option) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from explorer.actions.scoring import Curve, CurveResult, Prune, PruneResult, Score, ScoreResult
 from explorer.cli.console import accuracy_text, figures_row, loss_text, say, show_table
-from explorer.masks.mask import load_mask, state_of
+from explorer.masks.gain import state_of
 from explorer.tasks.metric import accuracy_name
 
 _SHOWN = 20
@@ -18,7 +18,7 @@ def show_scores(request: Score, result: ScoreResult) -> None:
     shown = result.values[: request.top]
     model, total = request.model.model, len(result.values)
     title = f"{len(shown)} of {total:,} singular values of {model}, most harmful first"
-    _show_values(title, shown, result.unit, "removed" if request.mask is None else load_mask(request.mask).state)
+    _show_values(title, shown, result.unit, result.state)
     state = "unpruned" if request.mask is None else f"at {request.mask}:"
     say(f"{result.task}, {result.split} split, n = {result.n:,}, {state} loss {result.loss:.3f} nats per example.")
 

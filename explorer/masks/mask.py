@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from explorer.core.errors import MaskError, MatrixError
 from explorer.core.files import digest, ordinary, repeated_key, write_text
 from explorer.core.keys import MatrixKey
+from explorer.masks.gain import state_of
 
 FORMAT: Literal["eigenprune-mask"] = "eigenprune-mask"
 SCHEMA_VERSION: Literal[1] = 1
@@ -124,11 +125,6 @@ class Provenance(_Frozen):
     strategy: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     derived: Derived | None = None
-
-
-def state_of(gain: float) -> str:
-    """What values with a gain are, in words: `removed`, or `scaled to 50 %`."""
-    return f"scaled to {100 * gain:.4g} %" if gain else "removed"
 
 
 class Mask(_Frozen):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import json
 import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
@@ -28,11 +30,20 @@ from explorer.actions.mask_files import CombineResult, DiffResult, MaskResult, S
 from explorer.actions.masks import DamageResult, TransferResult
 from explorer.actions.models import FidelityResult, ModelEntry, ModelsResult
 from explorer.actions.readout import ReadoutResult
-from explorer.actions.scoring import CurveResult, PruneResult, ScoreResult
-from explorer.actions.spectra import CheckpointRow, MatricesResult, SpectraResult
+from explorer.actions.scoring import CurveResult, PruneResult, Score, ScoreResult
+from explorer.actions.spectra import (
+    CheckpointRow,
+    ListMatrices,
+    MatricesResult,
+    ShowCheckpoint,
+    ShowSpectra,
+    SpectraResult,
+)
 from explorer.actions.tasks import TaskResult, TasksResult, ValidateResult
 from explorer.attribution import SCORERS, Options, score
 from explorer.cli import app, console
+from explorer.cli.parse import read
+from explorer.cli.scoring import show_scores
 from explorer.core.config import DTYPES, settings
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.apply import apply, empty_mask
@@ -49,6 +60,10 @@ from tests import plain, tiny
 from tests.commands import keys_of, refused, report, run
 
 GROUPS = ("models", "tasks", "mask", "study", "cache")
+FIGURES = {
+    "accuracy", "accuracy_interval", "choice", "exact", "guessing", "loss", "loss_stderr", "majority", "metric", "n",
+    "removed",
+}  # fmt: skip
 COMMANDS = {
     ("models", "list"): ModelsResult,
     ("models", "fetch"): ModelEntry,
@@ -316,6 +331,28 @@ def test_scores_come_with_errors_and_at_a_mask(
     assert (plain["bootstrap"], plain["mask_digest"], plain["values"][0]["stderr"]) == (0, None, None)
 
 
+def test_scores_at_a_mask_are_shown_though_its_file_is_gone(common: tuple[str, ...], mask_file: Path) -> None:
+    request = read(Score, [*common, "--kinds", "Q", "--mask", str(mask_file)])
+    result = request.run()
+    mask_file.unlink()
+    show_scores(request, result)
+    assert "state" not in result.as_dict()
+
+
+def test_copied_python_prints_what_json_prints(common: tuple[str, ...], mask_file: Path) -> None:
+    for kind, words in (
+        (Score, (*common, "--kinds", "Q", "--mask", str(mask_file))),
+        (ListMatrices, ("--model", common[1])),
+        (ShowSpectra, ("--model", common[1], "--kinds", "Q", "--layers", "0")),
+        (ShowCheckpoint, ("--checkpoint", common[1])),
+    ):
+        request = read(kind, words)
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(request.as_python(), {})  # noqa: S102 (a text of ours)
+        assert printed.getvalue() == run(*request.command.split(), *words, "--json").stdout
+
+
 def test_the_released_score_takes_its_settings(folder: Path, tmp_path: Path, model: Model) -> None:
     path = tmp_path / "level.jsonl"
     rows = [{"prompt": f"w1 w{i}", "answer": f" w{i + 1} w3", "split": split} for split in SPLITS for i in range(3, 8)]
@@ -392,7 +429,7 @@ def test_the_curve_is_what_masks_of_those_sizes_do(
     assert set(found) == set(keys_of(CurveResult))
     assert [one["removed"] for one in found["stops"]] == [1, 3]
     for one in found["stops"]:
-        assert set(one) == {*found["baseline"], "loss_change", "predicted_change"}
+        assert set(one) == FIGURES | {"loss_change", "predicted_change"}
         out = tmp_path / "mask.json"
         made = report("prune", *common, "--kinds", "Q,K", "--count", one["removed"], "--gain", gain, "--out", out)
         wanted = comparison(model, tiny_file, load_mask(out), split="test", limit=2)
@@ -491,6 +528,7 @@ def test_eval_gives_the_engines_figures(
     assert (found["task"], found["split"], found["model"]) == ("tiny.jsonl", split, common[1])
     assert found["loss"] != found["baseline"]["loss"]
     assert set(found) == set(keys_of(EvaluateResult))
+    assert set(found["baseline"]) == FIGURES
 
 
 @pytest.mark.slow
@@ -634,6 +672,23 @@ def test_another_seed_than_the_masks_is_a_note(common: tuple[str, ...], mask_fil
         (
             "search --model bundled --task int-mult --out {tmp}/m --strategy paper --as-released --per-kind",
             ("--per-kind", "--as-released"),
+        ),
+        *(
+            (f"{command} --model bundled --task no-such-task {options}", (f"'{wrong}'",))
+            for wrong, some in (
+                ("W", "--kinds W"),
+                ("melt", "--kinds Q --mode melt"),
+                ("luck", "--kinds Q --scorer luck"),
+            )
+            for command, options in (
+                ("score", some),
+                ("curve", some),
+                ("prune", f"{some} --count 1 --out {{tmp}}/m"),
+            )
+        ),
+        (
+            "prune --model bundled --task no-such-task --kinds Q --count 1 --out {tmp}/m --strategy luck",
+            ("'luck'",),
         ),
         ("eval --model bundled --task int-mult --split dev", ("'dev'", *SPLITS)),
         ("eval --model bundled --task int-mult --mask {tmp}/none.json", ("none.json",)),

@@ -79,6 +79,11 @@ def test_effects_are_those_of_the_function(own: LoadedModel, task: Task) -> None
     view, values = own.view(), [(MatrixKey.parse("L0.Q.H0"), 0), (MatrixKey.parse("L0.OUT"), 1)]
     wanted = exact_effects(view, batches(view, task, task.train), own.svds, values)
     assert own.effects(task, values) == wanted.values
+    named = own.effects(task, [("L0.Q.H0", 0), ("L0.OUT", 1)])
+    assert list(named.values()) == list(wanted.values.values())
+    assert list(named) == [("L0.Q.H0", 0), ("L0.OUT", 1)]
+    with pytest.raises(MatrixError, match="is not a matrix key"):
+        own.effects(task, [("L0.Z", 0)])
 
 
 def test_a_search_ends_with_a_report_and_a_file(own: LoadedModel, task: Task, tmp_path: Path) -> None:
