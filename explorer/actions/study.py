@@ -84,7 +84,7 @@ class StudyScorers(Request):
         """
         from explorer.attribution import SCORERS
         from explorer.attribution.effect_store import default_effects
-        from explorer.experiments.study import study_scorers
+        from explorer.experiments.study import StudyOptions, study_scorers
         from explorer.models.matrices import matrices
         from explorer.spectra.cache import default_cache
 
@@ -97,11 +97,11 @@ class StudyScorers(Request):
         kinds, mode = kinds_or_all(self.kinds), removal_mode(self.mode)
         task = self.task.open(SPLIT, self.limit, tools)
         view = self.model.open_for(task, SPLIT, self.limit, tools)
+        options = StudyOptions(mode, SPLIT, self.limit, per_kind=self.per_kind, extremes=self.extremes, seed=task.seed)
         with tools.working("Measuring exact effects") as progress:
             study = study_scorers(
                 view, task, default_cache(tools.notice), matrices(view, kinds, per_head=not self.stacked),
-                scorers=names, mode=mode, limit=self.limit, per_kind=self.per_kind, extremes=self.extremes,
-                seed=task.seed, store=default_effects(tools.notice), progress=progress,
+                scorers=names, options=options, store=default_effects(tools.notice), progress=progress,
             )  # fmt: skip
         if self.out is not None:
             _write_csv(study, self.out)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -61,11 +62,8 @@ def score_map(cells: Sequence[Cell], *, dark: bool = False) -> go.Figure:
     """
     places, starts = _columns(cells)
     layers = max(cell.layer for cell in cells) + 1
-    bound = _bound([cell.worst for cell in cells])
-    most = max(max(cell.harmful for cell in cells), 1)
     height = min(max(ROW * layers, ROWS_HEIGHT[0]), ROWS_HEIGHT[1])
     largest = min(LARGEST, height / (layers + 0.2) - 3, 820 / (max(places.values()) + 2))
-    ring = "#ffffff" if dark else "#000000"
     figure = go.Figure(
         go.Scatter(
             x=[places[cell.kind, cell.head] for cell in cells],
@@ -83,24 +81,7 @@ def score_map(cells: Sequence[Cell], *, dark: bool = False) -> go.Figure:
             ],
             meta={"columns": ["matrix", "most harmful score (nats)", "harmful", "values", "removed"]},
             mode="markers",
-            marker={
-                "symbol": "square",
-                "size": [_size(cell.harmful / most, largest) for cell in cells],
-                "color": [cell.worst for cell in cells],
-                "colorscale": SCALES[dark],
-                "cmin": -bound,
-                "cmax": bound,
-                "opacity": 1,
-                "line": {"color": ring, "width": [2.5 if cell.removed else 0 for cell in cells]},
-                "colorbar": {
-                    "title": {"text": "most harmful<br>score, nats", "font": {"size": 12}},
-                    "thickness": 10,
-                    "len": 1.15,
-                    "tickvals": [-bound, 0, bound],
-                    "ticktext": [f"{-bound:+.2g}", "0", f"{bound:+.2g}"],
-                    "tickfont": {"size": 11},
-                },
-            },
+            marker=_squares(cells, largest, dark=dark),
             hovertemplate="<b>%{customdata[0]}</b><br>most harmful score %{customdata[1]:+.3g} nats<br>"
             "%{customdata[2]:,} of %{customdata[3]:,} values harmful%{customdata[4]}<extra>click to open</extra>",
         )
@@ -109,21 +90,52 @@ def score_map(cells: Sequence[Cell], *, dark: bool = False) -> go.Figure:
         height=height + 70, margin={"l": 34, "r": 10, "t": 26, "b": 44}, showlegend=False, hovermode="closest",
         clickmode="event+select", dragmode=False,
     )  # fmt: skip
-    names = {place: "" if head is None else str(head) for (_, head), place in places.items()}
-    figure.update_xaxes(
-        tickvals=list(names), ticktext=list(names.values()), tickfont={"size": 10}, tickangle=0, showgrid=False,
-        zeroline=False, range=[-0.8, max(places.values()) + 0.8], title="head" if any(names.values()) else None,
-    )  # fmt: skip
-    step = max(1, round(layers / 15))
-    shown = list(range(0, layers, step))
-    figure.update_yaxes(
-        tickvals=shown, ticktext=[f"L{layer}" for layer in shown], range=[layers - 0.4, -0.6], zeroline=False
-    )
+    _label_axes(figure, places, layers)
     for kind, centre in starts.items():
         figure.add_annotation(
             x=centre, y=1, yref="paper", yanchor="bottom", yshift=4, text=f"<b>{kind}</b>", showarrow=False
         )
     return figure
+
+
+def _squares(cells: Sequence[Cell], largest: float, *, dark: bool) -> dict[str, Any]:
+    """Colour, size and ring of the cells; the largest square has `largest` pixels."""
+    bound = _bound([cell.worst for cell in cells])
+    most = max(max(cell.harmful for cell in cells), 1)
+    return {
+        "symbol": "square",
+        "size": [_size(cell.harmful / most, largest) for cell in cells],
+        "color": [cell.worst for cell in cells],
+        "colorscale": SCALES[dark],
+        "cmin": -bound,
+        "cmax": bound,
+        "opacity": 1,
+        "line": {
+            "color": "#ffffff" if dark else "#000000",
+            "width": [2.5 if cell.removed else 0 for cell in cells],
+        },
+        "colorbar": {
+            "title": {"text": "most harmful<br>score, nats", "font": {"size": 12}},
+            "thickness": 10,
+            "len": 1.15,
+            "tickvals": [-bound, 0, bound],
+            "ticktext": [f"{-bound:+.2g}", "0", f"{bound:+.2g}"],
+            "tickfont": {"size": 11},
+        },
+    }
+
+
+def _label_axes(figure: go.Figure, places: Mapping[tuple[str, int | None], float], layers: int) -> None:
+    """Heads below, layers on the left, the first one on top."""
+    names = {place: "" if head is None else str(head) for (_, head), place in places.items()}
+    figure.update_xaxes(
+        tickvals=list(names), ticktext=list(names.values()), tickfont={"size": 10}, tickangle=0, showgrid=False,
+        zeroline=False, range=[-0.8, max(places.values()) + 0.8], title="head" if any(names.values()) else None,
+    )  # fmt: skip
+    shown = list(range(0, layers, max(1, round(layers / 15))))
+    figure.update_yaxes(
+        tickvals=shown, ticktext=[f"L{layer}" for layer in shown], range=[layers - 0.4, -0.6], zeroline=False
+    )
 
 
 def _columns(cells: Sequence[Cell]) -> tuple[dict[tuple[str, int | None], float], dict[str, float]]:

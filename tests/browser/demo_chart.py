@@ -52,8 +52,7 @@ def workbench() -> None:
         else spectrum_chart(
             [spectrum(k) for k in range(COUNT)],
             key="demo",
-            y="score" if query.get("y") == "score" else "sigma",
-            log_y=log_y,
+            y="score" if query.get("y") == "score" else "log-sigma" if log_y else "sigma",
             interactive=query.get("mode") != "readonly",
             on_pick=None if RETURNED else record,
         )

@@ -343,7 +343,7 @@ def test_copied_python_prints_what_json_prints(common: tuple[str, ...], mask_fil
     for kind, words in (
         (Score, (*common, "--kinds", "Q", "--mask", str(mask_file))),
         (ListMatrices, ("--model", common[1])),
-        (ShowSpectra, ("--model", common[1], "--kinds", "Q", "--layers", "0")),
+        (ShowSpectra, ("--model", common[1], "--matrix", "L0.Q.H0")),
         (ShowCheckpoint, ("--checkpoint", common[1])),
     ):
         request = read(kind, words)

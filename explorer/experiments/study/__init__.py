@@ -28,10 +28,33 @@ from explorer.models import View
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["ALL", "JointPoint", "JointTrust", "Measured", "Study", "Trust", "study_scorers"]
+__all__ = ["ALL", "JointPoint", "JointTrust", "Measured", "Study", "StudyOptions", "Trust", "study_scorers"]
 
 ALL = "all"
 JOINT_COUNTS = tuple(2**power for power in range(1, 10))
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a study samples values and measures them.
+
+    Attributes:
+        mode: how values are removed.
+        split, limit: the examples: the first `limit` of a split.
+        per_kind: values per kind, 2 or more, in strata of the first scorer's scores.
+        extremes: besides, this many of the lowest and of the highest scores.
+        seed: of the sample, and of scorers that draw.
+    """
+
+    mode: Mode = "freeze"
+    split: str = "train"
+    limit: int | None = 64
+    per_kind: int = 200
+    extremes: int = 10
+    seed: int = 0
+
+
+USUAL = StudyOptions()
 
 
 @dataclass(frozen=True)
@@ -79,12 +102,7 @@ def study_scorers(
     keys: Sequence[MatrixKey],
     *,
     scorers: Sequence[str] = ("gradient", "hybrid"),
-    mode: Mode = "freeze",
-    split: str = "train",
-    limit: int | None = 64,
-    per_kind: int = 200,
-    extremes: int = 10,
-    seed: int = 0,
+    options: StudyOptions = USUAL,
     store: EffectStore | None = None,
     progress: Progress | None = None,
 ) -> Study:
@@ -97,19 +115,20 @@ def study_scorers(
         SettingsError: no scorer, an unknown one, or fewer than 2 values per kind.
         TaskError, MatrixError, ModelError: as `score`.
     """
-    if not scorers or per_kind < 2 or extremes < 0:
+    if not scorers or options.per_kind < 2 or options.extremes < 0:
         raise SettingsError("a study needs a scorer, 2 or more values per kind, and extremes of 0 or more.")
     scored = {}
     for done, name in enumerate(scorers):
         bar = part(progress, 0.3 * done / len(scorers), 0.3 * (done + 1) / len(scorers))
         scored[name] = score(
-            view, task, svds, keys, scorer=name, mode=mode, split=split, limit=limit, seed=seed, progress=bar
-        )
+            view, task, svds, keys, scorer=name, mode=options.mode, split=options.split, limit=options.limit,
+            seed=options.seed, progress=bar,
+        )  # fmt: skip
     first = scored[scorers[0]]
-    groups = sample(first, per_kind, extremes, seed)
-    examples = batches(view, task, task.split(split, limit))
+    groups = sample(first, per_kind=options.per_kind, extremes=options.extremes, seed=options.seed)
+    examples = batches(view, task, task.split(options.split, options.limit))
     exact = exact_effects(
-        view, examples, svds, groups, mode=mode, store=store, progress=part(progress, 0.3, 0.8)
+        view, examples, svds, groups, mode=options.mode, store=store, progress=part(progress, 0.3, 0.8)
     ).values
     measured = tuple(
         Measured(
@@ -120,10 +139,11 @@ def study_scorers(
     )  # fmt: skip
     in_nats = {name: scored[name] for name in scorers if SCORERS[name].in_nats}
     return Study(
-        model=view.model.source.name, digest=view.model.digest, basis=view.model.basis, task=task.name, split=split,
-        n=first.n, mode=mode, seed=seed, loss=first.loss, scorers=tuple(scorers), sample=measured,
+        model=view.model.source.name, digest=view.model.digest, basis=view.model.basis, task=task.name,
+        split=options.split, n=first.n, mode=options.mode, seed=options.seed, loss=first.loss,
+        scorers=tuple(scorers), sample=measured,
         trust=_trusts(measured, scorers),
-        joint=_joint(view, examples, svds, in_nats, part(progress, 0.8, 1.0)),
+        joint=_joint(view, examples, svds, scored=in_nats, progress=part(progress, 0.8, 1.0)),
     )  # fmt: skip
 
 
@@ -140,7 +160,7 @@ def _trusts(measured: Sequence[Measured], scorers: Sequence[str]) -> dict[tuple[
 
 
 def _joint(
-    view: View, examples: Sequence[Batch], svds: SvdCache, scored: Mapping[str, Scores], progress: Progress | None
+    view: View, examples: Sequence[Batch], svds: SvdCache, *, scored: Mapping[str, Scores], progress: Progress | None
 ) -> dict[tuple[str, str], JointTrust]:
     """Growing masks of every scorer, of each kind and of all kinds together."""
     chosen: dict[tuple[str, str], list[list[Value]]] = {}

@@ -18,7 +18,7 @@ Value = tuple[MatrixKey, int]
 Group = Literal["stratified", "extremes"]
 
 
-def sample(scores: Scores, per_kind: int, extremes: int, seed: int) -> dict[Value, Group]:
+def sample(scores: Scores, *, per_kind: int, extremes: int, seed: int) -> dict[Value, Group]:
     """Sampled values with their group, in order of matrix and index; see the module docstring.
 
     A value that is both drawn and extreme counts as extreme. A kind with fewer values than places gives all it has.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Literal
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -14,7 +13,7 @@ from explorer.masks.mask import Mask, Removed
 from explorer.models.matrices import matrices
 from explorer.spectra.circuits import circuits
 from explorer.spectra.measures import blocks, null_from, summarise
-from explorer.ui.components.spectrum_chart import Series
+from explorer.ui.components.spectrum_chart import Axis, Series
 from explorer.ui.session import links, work
 from explorer.ui.session.session import Bench
 
@@ -117,8 +116,8 @@ def _sort(key: AnyKey) -> Kind | Circuit:
     return key.circuit if isinstance(key, CircuitKey) else key.kind
 
 
-def choose_axis(keys: tuple[str, str], *, scored: bool) -> tuple[Literal["sigma", "score"], bool]:
-    """What the plot's height shows, and whether it is logarithmic; `keys` name the two widgets."""
+def choose_axis(keys: tuple[str, str], *, scored: bool) -> Axis:
+    """What the plot's height shows; `keys` name the two widgets, for what it is and for whether it is logarithmic."""
     heights = ["singular value", "score"]
     links.restore(keys[0], keys[0], heights[0], links.one_of(heights))
     links.restore(keys[1], keys[1], True, links.one_of([False]))
@@ -137,7 +136,9 @@ def choose_axis(keys: tuple[str, str], *, scored: bool) -> tuple[Literal["sigma"
     )  # fmt: skip
     links.keep(keys[0], height, heights[0])
     links.keep(keys[1], log_y, True)
-    return "score" if by_score and scored else "sigma", log_y
+    if by_score and scored:
+        return "score"
+    return "log-sigma" if log_y else "sigma"
 
 
 def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges: bool = False) -> list[Series] | None:

@@ -38,7 +38,7 @@ _COLUMNS = {
 def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
     """The clickable plot with its controls."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        y, log_y = chart_data.choose_axis(("y", "log_y"), scored=scores is not None)
+        y = chart_data.choose_axis(("y", "log_y"), scored=scores is not None)
         by_block = st.toggle(
             "By block",
             value=True,
@@ -59,7 +59,6 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
         key="prune-chart",
         state=bench.mask.state,
         y=y,
-        log_y=log_y,
         interactive=scores is not None,
         by_block=by_block,
         on_pick=on_pick,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -14,7 +13,7 @@ from explorer.spectra.measures import QUANTILES, cumulative_energy
 from explorer.spectra.svd import Decomposition
 from explorer.ui.bench import chart_data, second_model
 from explorer.ui.components import figures, matrix_steps
-from explorer.ui.components.spectrum_chart import Series, spectrum_chart
+from explorer.ui.components.spectrum_chart import Axis, Series, spectrum_chart
 from explorer.ui.session import links, session, work
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import pages, recipes, share
@@ -48,7 +47,7 @@ def draw() -> None:
     first = selected[0]
     if other is not None and common is not None and first in common.shared:
         _insert_second(other, first, status, shown, found)
-    _plots(bench, shown, found, *axis)
+    _plots(bench, shown, found, y=axis)
     measure_tables.draw(shown, found)
     if isinstance(first, MatrixKey) and (note := readouts.product_note(selected)):
         st.caption(note)
@@ -100,12 +99,12 @@ def _plots(
     bench: Bench,
     shown: Sequence[Series],
     found: Sequence[Decomposition],
-    y: Literal["sigma", "score"],
-    log_y: bool,
+    *,
+    y: Axis,
 ) -> None:
     left, right = st.columns([3, 2])
     with left:
-        spectrum_chart(shown, key="spectra-chart", state=bench.mask.state, y=y, log_y=log_y, interactive=False)
+        spectrum_chart(shown, key="spectra-chart", state=bench.mask.state, y=y, interactive=False)
     with right:
         curves = {one.matrix: cumulative_energy(svd.s).numpy() for one, svd in zip(shown, found, strict=True)}
         figures.draw(spectrum_plots.energy(curves, QUANTILES), "energy")

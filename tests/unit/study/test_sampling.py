@@ -53,8 +53,8 @@ def test_a_small_model_gives_what_it_has(per_kind: int) -> None:
 
 def test_equal_seeds_draw_equal_samples_and_others_do_not() -> None:
     given = scores()
-    assert sample(given, 20, 2, seed=1) == sample(given, 20, 2, seed=1)
-    assert sample(given, 20, 2, seed=1) != sample(given, 20, 2, seed=2)
+    assert sample(given, per_kind=20, extremes=2, seed=1) == sample(given, per_kind=20, extremes=2, seed=1)
+    assert sample(given, per_kind=20, extremes=2, seed=1) != sample(given, per_kind=20, extremes=2, seed=2)
 
 
 def test_what_a_small_layer_cannot_take_goes_to_the_others() -> None:
@@ -62,4 +62,4 @@ def test_what_a_small_layer_cannot_take_goes_to_the_others() -> None:
     first, second = given.matrices
     small = MatrixScores(*(getattr(given.matrices[first], name)[:3] for name in ("s", "score", "c")))
     uneven = Scores("gradient", "freeze", "task", "train", 8, 0, 1.0, {first: small, second: given.matrices[second]})
-    assert Counter(key.layer for key, _ in sample(uneven, 20, 0, seed=0)) == {0: 3, 1: 17}
+    assert Counter(key.layer for key, _ in sample(uneven, per_kind=20, extremes=0, seed=0)) == {0: 3, 1: 17}

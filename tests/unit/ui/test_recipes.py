@@ -21,7 +21,7 @@ from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects
 from explorer.core.config import settings
 from explorer.core.keys import CircuitKey, Kind, MatrixKey, parse_key
-from explorer.experiments.study import study_scorers
+from explorer.experiments.study import StudyOptions, study_scorers
 from explorer.experiments.transfer import refreeze, transfer
 from explorer.masks.activations import Contrast, answer_lens, read_prompt, written
 from explorer.masks.apply import apply
@@ -382,7 +382,8 @@ def test_exact_effects(engine: Engine, printed: dict[str, str], commanded: Any) 
 @pytest.mark.slow
 def test_the_study(engine: Engine, printed: dict[str, str], commanded: Any) -> None:
     keys = matrices(engine.view, (Kind.Q,))
-    study = study_scorers(engine.view, engine.task, engine.svds, keys, scorers=["gradient"], limit=8)
+    options = StudyOptions(limit=8)
+    study = study_scorers(engine.view, engine.task, engine.svds, keys, scorers=["gradient"], options=options)
     (report,) = commanded("study")
     assert [one["spearman"] for one in report["trust"]] == [one.spearman for one in study.trust.values()]
     assert numbers(printed["study"], r"Spearman ([-\d.e]+)") == [one.spearman for one in study.trust.values()]

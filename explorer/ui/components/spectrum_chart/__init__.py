@@ -18,13 +18,13 @@ Example:
 
 from __future__ import annotations
 
-from explorer.ui.components.spectrum_chart.chart import spectrum_chart
+from explorer.ui.components.spectrum_chart.chart import Axis, spectrum_chart
 from explorer.ui.components.spectrum_chart.picks import Pick, PickKind, PickLog, apply_picks
 from explorer.ui.components.spectrum_chart.plotly_js import ensure_plotly_js
 from explorer.ui.components.spectrum_chart.scripts import LOAD_PLOTLY, SAVE_TEXT
 from explorer.ui.components.spectrum_chart.series import Series
 
 __all__ = [
-    "LOAD_PLOTLY", "SAVE_TEXT", "Pick", "PickKind", "PickLog", "Series", "apply_picks", "ensure_plotly_js",
+    "LOAD_PLOTLY", "SAVE_TEXT", "Axis", "Pick", "PickKind", "PickLog", "Series", "apply_picks", "ensure_plotly_js",
     "spectrum_chart",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from explorer.ui.components.spectrum_chart.plotly_js import ensure_plotly_js
 from explorer.ui.components.spectrum_chart.scripts import CHART
 from explorer.ui.components.spectrum_chart.series import Series
 
+Axis = Literal["sigma", "log-sigma", "score"]
 OnPick = Callable[[tuple[Pick, ...]], None]
 
 # plotly.js puts its style sheet into the document's head, out of reach of a shadow root.
@@ -30,8 +31,7 @@ def spectrum_chart(
     series: Sequence[Series],
     *,
     key: str,
-    y: Literal["sigma", "score"] = "sigma",
-    log_y: bool = True,
+    y: Axis = "log-sigma",
     state: str = "removed",
     height: int = 420,
     interactive: bool = True,
@@ -42,34 +42,29 @@ def spectrum_chart(
 
     Filled = kept, hollow = removed, hollow with a dot = scaled (see ``state``); colour = score in nats (vermilion:
     removing helps, blue: the task needs it). Zoom, pan and tool outlast clicks and changed data; the axes reset when
-    the matrices, ``y`` or ``log_y`` change. Above 3,000 points WebGL draws. Works inside a fragment: then a pick reruns
-    only the fragment.
+    the matrices or ``y`` change. Above 3,000 points WebGL draws. Works inside a fragment: then a pick reruns only the
+    fragment.
 
     Args:
         series: one entry per matrix, with distinct keys.
         key: Streamlit key; also names the pick log in ``st.session_state``.
-        y: vertical axis: the singular value, or its score in nats per example.
-        log_y: logarithmic axis for singular values; scores are always linear.
-        state: what ``Series.removed`` are: anything but ``"removed"``, such as ``"scaled to 50 %"``, gives them a
-            marker of its own and stands in the legend and the tip.
+        y: vertical axis: the singular value, linear or logarithmic, or its score in nats per example.
+        state: what ``Series.removed`` are; ``"scaled to 50 %"`` and the like get a marker and a legend of their own.
         height: height in pixels.
         interactive: ``False`` shows the plot without picking.
         by_block: what the browser draws at once for a pick; give ``apply_picks`` the same value.
-        on_pick: called with the new picks before the script body runs, so that ``series`` can be built from
-            the changed mask: one rerun per pick. Preferred over the return value. If it raises, it gets the same
-            picks again with the next ones, so it should apply all of them or none.
+        on_pick: called with the new picks before the script body runs, so that ``series`` can be built from the
+            changed mask: one rerun per pick. If it raises, it gets the same picks again with the next ones.
 
     Returns:
-        The picks not handed out before; always empty if ``on_pick`` is given. Apply them and call
-        ``st.rerun()``, since the plot has been drawn with the old state.
+        The picks not handed out before, none if ``on_pick`` is given; apply them and call ``st.rerun()``.
 
     Raises:
         ValueError: if two series have the same matrix key.
     """
     if len({one.matrix for one in series}) != len(series):
         raise ValueError("Each series needs its own matrix key.")
-    log = _log(key)
-    raw = _raw(key)
+    log, raw = _log(key), _raw(key)
     with log.lock:
         handled = log.handled  # what `series` already contains
         picks = log.take(raw) if interactive and on_pick is None else ()
@@ -81,8 +76,8 @@ def spectrum_chart(
             "plotly": ensure_plotly_js(),
             "epoch": log.epoch,
             "handled": handled,
-            "y": y,
-            "log_y": log_y and y == "sigma",
+            "y": "score" if y == "score" else "sigma",
+            "log_y": y == "log-sigma",
             "state": state,
             "height": height,
             "interactive": interactive,

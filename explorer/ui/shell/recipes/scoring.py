@@ -81,9 +81,9 @@ def study(given: Setting) -> Recipe:
     words = given.matrices_words(), ["--scorer", given.scorer, "--mode", given.mode, "--limit", str(given.train)]
     seed = f", seed={given.task.seed}" if given.task.seed else ""
     python = code(
-        given.opening("Kind matrices", "from explorer.experiments.study import study_scorers"),
-        f"study = study_scorers(view, task, svds, {given.keys_call()}, scorers=[{given.scorer!r}], "
-        f"mode={given.mode!r}, limit={given.train}{seed})",
+        given.opening("Kind matrices", "from explorer.experiments.study import StudyOptions, study_scorers"),
+        f"options = StudyOptions(mode={given.mode!r}, limit={given.train}{seed})",
+        f"study = study_scorers(view, task, svds, {given.keys_call()}, scorers=[{given.scorer!r}], options=options)",
         "",
         "for (scorer, kind, group), one in study.trust.items():",
         '    print(f"{scorer}, {kind}, {group}: n = {one.n}, Spearman {one.spearman}")',
