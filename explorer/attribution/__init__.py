@@ -127,7 +127,7 @@ def score(
     """
     scorer, mode, split = how.get("scorer", "gradient"), how.get("mode", "freeze"), how.get("split", "train")
     seed, mask, options = how.get("seed", 0), how.get("mask"), how.get("options") or Options()
-    _check(scorer, keys, mode, mask, options)
+    _check(scorer, keys, mode, mask=mask, options=options)
     examples = task.split(split, how.get("limit"))
     spec = SCORERS[scorer]
     with view.lock:
@@ -136,14 +136,28 @@ def score(
         if missing := svds.missing(view, keys):  # together they take a few files, one by one as many as matrices
             svds.get_many(view, missing, part(progress, 0.0, 0.5))
             progress = part(progress, 0.5, 1.0)
-        request = Request(view, svds, tuple(keys), given, mode, seed, progress, mask, options)
+        request = Request(
+            view, svds, tuple(keys), batches=given, mode=mode, seed=seed, progress=progress, mask=mask, options=options
+        )
         loss, matrices = spec.run(request)
         if not math.isfinite(loss):
-            check_batches(view, task, examples, given, split)
+            check_batches(view, task, examples, given=given, what=split)
         if spec.linear:
             matrices = marked(request, matrices)
     cost = request.meter.forwards
-    return Scores(scorer, mode, task.name, split, len(examples), seed, loss, matrices, spec.unit, mask, cost)
+    return Scores(
+        scorer,
+        mode,
+        task.name,
+        split=split,
+        n=len(examples),
+        seed=seed,
+        loss=loss,
+        matrices=matrices,
+        unit=spec.unit,
+        mask=mask,
+        forwards=cost,
+    )
 
 
 def _check(scorer: str, keys: Sequence[MatrixKey], mode: Mode, mask: Mask | None, options: Options) -> None:

@@ -64,7 +64,7 @@ def curvature(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
 
     for batch in track(request.batches, part(request.progress, 0.05, 1.0)):
         share = counts[:, batch.places.cpu()].to(request.view.device, bases.dtype) / request.n
-        with watching(request, bases, batch, observe):
+        with watching(request, bases, batch, observe=observe):
             logits, drawn = answer_logits(request.view, batch), False
             losses(logits, batch).sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
             drawn = True

@@ -41,7 +41,7 @@ def displacement(
     tokens = sum(int(batch.real.sum()) for batch in batches)
     request.meter.forwards += sum(map(len, batches))
     for batch in batches:
-        squares = _squares(request, batch, tuple(found), values)
+        squares = _squares(request, batch, tuple(found), values=values)
         found = {key: total + squares[key] for key, total in found.items()}
     return {key: (total / tokens).sqrt() for key, total in found.items()}
 

@@ -52,7 +52,7 @@ class EffectStore:
     def __init__(self, path: Path, notify: Notify, limit: int | None = None) -> None:
         self.path = path
         self.limit = limit
-        self._file = SqliteFile(path, TABLES, "Exact effects", notify)
+        self._file = SqliteFile(path, TABLES, "Exact effects", notify=notify)
 
     def load(self, name: str) -> dict[int, Entry]:
         """All entries under a name, by index."""

@@ -118,16 +118,18 @@ def exact_effects(
         )
     wanted = tuple(dict.fromkeys(values))
     with view.lock:
-        _check(view, mask, svds, wanted)
+        _check(view, mask, svds, values=wanted)
         apply(view, mask, svds)
         keys = tuple(dict.fromkeys(key for key, _ in wanted))
         sites = () if means is not None else tuple(dict.fromkeys(key.stacked for key in keys))
         kept = keep(view, batches, inputs=sites, progress=part(progress, 0.0, 0.05))
-        context = _context(view, batches, mask, means)
-        job = _Job(view, kept, svds, mask, kept.means if means is None else means, store, context)
+        context = _context(view, batches, mask, means=means)
+        job = _Job(
+            view, kept, svds, mask=mask, inputs=kept.means if means is None else means, store=store, context=context
+        )
         measured = job.run(wanted, part(progress, 0.05, 1.0))
         c = {key: job.means(key) for key in keys}
-    return Effects(kept.loss, kept.n, {value: measured[value] for value in wanted}, c)
+    return Effects(kept.loss, kept.n, {value: measured[value] for value in wanted}, c=c)
 
 
 def known_effects(
@@ -184,7 +186,7 @@ def joint_effects(
     with view.lock:
         apply(view, empty_mask(view.model), svds)
         kept = keep(view, batches, progress=part(progress, 0.0, 0.05))
-        rows = mask_losses(view, kept, svds, masks, part(progress, 0.05, 1.0))
+        rows = mask_losses(view, kept, svds, masks=masks, progress=part(progress, 0.05, 1.0))
     before = torch.cat([found.loss for found in kept.outcomes]).tolist()
     return tuple(paired_difference(row, before) for row in rows.tolist())
 
@@ -198,7 +200,7 @@ def exact(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
         request.view,
         request.batches,
         request.svds,
-        values,
+        values=values,
         mode=request.mode,
         mask=request.mask,
         store=default_effects(warnings.warn),
@@ -269,7 +271,7 @@ class _Job:
             svd, c, removed = self.svds.get(self.view, key), self.means(key), self.mask.indices(key)
             for _, i in group:
                 weight = svd.s[i].to(svd.vh.dtype) * (taken if i in removed else -taken)
-                yield Change(key, svd.u[:, i], weight * svd.vh[i], float(c[i]) if self.mask.mode == "freeze" else 0.0)
+                yield Change(key, svd.u[:, i], weight * svd.vh[i], c=float(c[i]) if self.mask.mode == "freeze" else 0.0)
 
 
 def _name(context: str, key: MatrixKey) -> str:

@@ -29,5 +29,5 @@ def gradient(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     found = {}
     for key, one in sums.items():
         c = request.frozen(key, one.means)
-        found[key] = scored(request, key, one.slopes(request.mode, c), c[0])
+        found[key] = scored(request, key, one.slopes(request.mode, c), c=c[0])
     return loss, found

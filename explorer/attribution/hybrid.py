@@ -41,7 +41,7 @@ def hybrid(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
         request.view,
         first.batches,
         request.svds,
-        values,
+        values=values,
         mode=request.mode,
         mask=request.mask,
         progress=part(request.progress, 0.25, 1.0),

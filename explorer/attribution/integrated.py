@@ -69,7 +69,7 @@ def _along(request: Request, values: Mapping[MatrixKey, MatrixScores]) -> dict[M
         for key, one in sums.items():
             added = weight * one.slopes(request.mode, values[key].c)
             slopes[key] = slopes[key] + added if key in slopes else added
-    return {key: scored(request, key, slopes[key], values[key].c) for key in request.keys}
+    return {key: scored(request, key, slopes[key], c=values[key].c) for key in request.keys}
 
 
 def _nodes(steps: int) -> Iterator[tuple[float, float]]:

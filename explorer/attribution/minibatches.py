@@ -151,7 +151,7 @@ def mini_batches(request: Request) -> tuple[MiniBatch, ...]:
     real = torch.tensor([len(prompt) for prompt in prompts], device=answers.device)
     cuts = [slice(start, start + options.batch_size) for start in range(0, len(prompts), options.batch_size)]
     beyond = options.padded_to - width if options.padded_to else 0
-    return tuple(MiniBatch(tokens[cut], real[cut], answers[cut], beyond) for cut in cuts)
+    return tuple(MiniBatch(tokens[cut], real[cut], answers[cut], beyond=beyond) for cut in cuts)
 
 
 def check_lengths(lengths: list[int], options: Options) -> None:

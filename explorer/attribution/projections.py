@@ -114,7 +114,7 @@ def watching(
             written = g[..., columns].to(bases.dtype) @ v
             observe(key, ((x[..., rows].to(bases.dtype) @ u) * written).sum(dim=1), written.sum(dim=1))
 
-    with gradients(request.view, bases.sites, contract, project):
+    with gradients(request.view, bases.sites, contract, reads=project):
         yield
 
 

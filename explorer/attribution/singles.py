@@ -92,7 +92,7 @@ def _changing(view: View, changes: Sequence[Change]) -> Iterator[None]:
     start = 0
     for key, group in groupby(changes, key=lambda change: change.key):
         same = list(group)
-        parts.setdefault(key.stacked, []).append(_part(view, key, same, start))
+        parts.setdefault(key.stacked, []).append(_part(view, key, same, start=start))
         start += len(same)
     inputs: dict[MatrixKey, Tensor] = {}
 
@@ -120,4 +120,4 @@ def _part(view: View, key: MatrixKey, changes: Sequence[Change], start: int) -> 
     rows, columns = parts_of(view, key)
     u, write = (torch.stack([getattr(change, name) for change in changes]).to(view.device) for name in ("u", "write"))
     c = torch.tensor([change.c for change in changes], dtype=u.dtype, device=view.device)
-    return _Part(slice(start, start + len(changes)), rows, columns, u.T, write, c)
+    return _Part(slice(start, start + len(changes)), rows, columns, u=u.T, write=write, c=c)

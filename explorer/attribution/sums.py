@@ -56,7 +56,7 @@ def scored(request: Request, key: MatrixKey, slopes: Float[Tensor, "sample r"], 
     """Scores from slopes, with their spread over the resamples if there are some."""
     s = request.svds.get(request.view, key).s
     samples = (request.steps(key).to(slopes.dtype) * s.to(slopes.dtype) / request.n) * slopes
-    return MatrixScores(s, samples[0], c, samples[1:].std(dim=0) if len(samples) > 1 else None)
+    return MatrixScores(s, samples[0], c, stderr=samples[1:].std(dim=0) if len(samples) > 1 else None)
 
 
 def first_order(
@@ -114,7 +114,7 @@ def _per_example(request: Request, progress: Progress | None, weights: Weights) 
         for batch in track(request.batches, progress):
             share = counts[:, batch.places.cpu()].to(bases.dtype).to(request.view.device)
             tokens = tokens + (share @ batch.real.sum(dim=1).to(share)).cpu()
-            with watching(request, bases, batch, observe, partial(add, "x")):
+            with watching(request, bases, batch, observe=observe, reads=partial(add, "x")):
                 total = run(request.view, batch).loss.sum()
                 total.backward()  # type: ignore[no-untyped-call]
             loss += float(total.detach())

@@ -148,16 +148,18 @@ def finetune(
         )
     examples = task.split("train", limit)
     view = model.view()
-    before = _measure(view, task, limit, part(progress, 0.0, 0.1))
+    before = _measure(view, task, limit, progress=part(progress, 0.0, 0.1))
     trained, tokenizer = read_again(model)
-    found = _train(trained, view, task, examples, training, part(progress, 0.1, 0.85))
+    found = _train(trained, view, task, examples=examples, training=training, progress=part(progress, 0.1, 0.85))
     with _new_folder(out) as folder:
         trained.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         del trained
         opened = load(str(folder), dtype=str(shared.dtype).removeprefix("torch."), device=str(shared.device))
-        after = _measure(opened.view(), task, limit, part(progress, 0.9, 1.0))
-        result = FineTuned(out, opened.digest, model.digest, task, training, found, before, after)
+        after = _measure(opened.view(), task, limit, progress=part(progress, 0.9, 1.0))
+        result = FineTuned(
+            out, opened.digest, model.digest, task=task, training=training, losses=found, before=before, after=after
+        )
         origin = {"source": model.source.origin, "revision": model.source.revision, "model_digest": model.digest}
         write_json(folder / RECORD, {**origin, **result.as_dict()})
     return result
@@ -179,7 +181,7 @@ def _train(
     chosen = list(islice(_groups(examples, training), training.count(len(examples))))
     for group in track(chosen, progress):
         total = 0.0
-        for batch in batches(view, task, group, len(group)):
+        for batch in batches(view, task, group, batch_size=len(group)):
             with torch.enable_grad():
                 loss = _losses(trained, batch).sum() / len(group)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -79,9 +79,9 @@ def transfer(
         TaskError: train examples that cannot be used.
     """
     if belongs(view, mask, svds):
-        check_mask(view, mask, svds, progress)
+        check_mask(view, mask, svds, progress=progress)
         return adopted(view, mask, svds)
-    return _made_anew(view, mask, svds, task, limit, progress)
+    return _made_anew(view, mask, svds, task=task, limit=limit, progress=progress)
 
 
 def refreeze(
@@ -103,11 +103,11 @@ def refreeze(
         MaskError: a mask of another model.
         TaskError: train examples that cannot be used.
     """
-    check_mask(view, mask, svds, part(progress, 0.0, 0.5))
+    check_mask(view, mask, svds, progress=part(progress, 0.0, 0.5))
     mask = adopted(view, mask, svds)
     if mask.mode != "freeze" or not len(mask):
         return mask
-    return _made_anew(view, mask, svds, task, limit, part(progress, 0.5, 1.0))
+    return _made_anew(view, mask, svds, task=task, limit=limit, progress=part(progress, 0.5, 1.0))
 
 
 def _made_anew(
@@ -115,11 +115,18 @@ def _made_anew(
 ) -> Mask:
     """The mask's values with the sigmas of the view's model and, where there is a task, with means over its tokens."""
     own = identity(view.model)
-    found = _decompositions(view, mask, svds, part(progress, 0.0, 0.5))
+    found = _decompositions(view, mask, svds, progress=part(progress, 0.0, 0.5))
     scores = None
     if task is not None and mask.mode == "freeze" and len(mask):
         scores = score(
-            view, task, svds, tuple(found), scorer=MEANS, mode="freeze", limit=limit, progress=part(progress, 0.5, 1.0)
+            view,
+            task,
+            svds,
+            keys=tuple(found),
+            scorer=MEANS,
+            mode="freeze",
+            limit=limit,
+            progress=part(progress, 0.5, 1.0),
         )
     derived = Derived(
         how="transfer",
@@ -131,7 +138,9 @@ def _made_anew(
         model=own,
         mode=mask.mode,
         gain=mask.gain,
-        removed=tuple(_carried(found, scores, key, one) for key, values in mask.by_matrix.items() for one in values),
+        removed=tuple(
+            _carried(found, scores, key, one=one) for key, values in mask.by_matrix.items() for one in values
+        ),
         provenance=mask.provenance.model_copy(update={"derived": derived}),
     )
 
@@ -156,7 +165,7 @@ def matches(view: View, base: View, mask: Mask, svds: SvdCache) -> tuple[Match, 
         products = _cosines(there[key].u.T[chosen], here[key].u.T) * _cosines(there[key].vh[chosen], here[key].vh)
         for row, index in zip(products, chosen, strict=True):
             nearest = int(row.argmax())
-            found.append(Match(key, index, float(row[index]), nearest, float(row[nearest])))
+            found.append(Match(key, index, float(row[index]), nearest=nearest, nearest_match=float(row[nearest])))
     return tuple(found)
 
 

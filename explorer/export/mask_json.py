@@ -23,4 +23,4 @@ def schema_text() -> str:
     return json.dumps(schema(), indent=2) + "\n"
 
 
-MASK_JSON = Export("Mask (JSON)", ".mask.json", "application/json", lambda mask: mask.to_json().encode())
+MASK_JSON = Export("Mask (JSON)", ".mask.json", "application/json", encode=lambda mask: mask.to_json().encode())

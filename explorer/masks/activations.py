@@ -146,7 +146,7 @@ def written(view: View, mask: Mask, svds: SvdCache, prompt: Prompt, framing: Fra
         hooks = {input_hook(key): str(key.stacked) for key in mask.by_matrix}
         with view.bridge.hooks(fwd_hooks=[(hook, _keep(kept, name)) for hook, name in hooks.items()]):
             view.logits(torch.tensor([ids], device=view.device), keep=torch.tensor([len(ids) - 1], device=view.device))
-    wrote = [_wrote(view, key, mask, svds, kept[str(key.stacked)]) for key in mask.by_matrix]
+    wrote = [_wrote(view, key, mask, svds=svds, x=kept[str(key.stacked)]) for key in mask.by_matrix]
     before = torch.cat(wrote) if wrote else torch.zeros(0, len(ids))
     frozen = torch.tensor([one.sigma * one.c if mask.mode == "freeze" else 0.0 for one in mask.removed])
     return Written(
@@ -160,7 +160,7 @@ def written(view: View, mask: Mask, svds: SvdCache, prompt: Prompt, framing: Fra
 def _wrote(view: View, key: MatrixKey, mask: Mask, svds: SvdCache, x: Tensor) -> Float[Tensor, "value position"]:
     """`s_i (x_n . u_i)` of a mask's values of one matrix, from what its stacked matrix read."""
     decomposition = svds.get(view, key)
-    check_values(view, decomposition, key, mask)
+    check_values(view, decomposition, key, mask=mask)
     indices = [one.index for one in mask.by_matrix[key]]
     read = x.flatten(1)[:, parts_of(view, key)[0]].double().cpu()
     return ((read @ decomposition.u[:, indices].double()) * decomposition.s[indices].double()).T.float()

@@ -70,15 +70,15 @@ def apply(view: View, mask: Mask, svds: SvdCache) -> Change:
         stale = [site for site, state in states.items() if view.applied.get(site) != state]
         svds.get_many(view, [key for site in stale for key in wanted[site]])  # missing ones are computed together
         # Every part is computed and checked before the first weight changes, so a refused mask changes nothing.
-        edits = {site: _edit(view, wanted[site], mask, svds) for site in stale}
+        edits = {site: _edit(view, wanted[site], mask, svds=svds) for site in stale}
         restored = [site for site in view.applied if site not in wanted]
         for site in (*restored, *stale):
             restore(view, site)
             view.applied.pop(site, None)
         for site, (W, b) in edits.items():
-            replace(view, site, W, b)
+            replace(view, site, W, b=b)
             view.applied[site] = states[site]
-    return Change(len(mask), tuple(mask.by_matrix), tuple(stale), tuple(restored))
+    return Change(len(mask), tuple(mask.by_matrix), tuple(stale), restored=tuple(restored))
 
 
 def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None = None) -> None:
@@ -88,9 +88,9 @@ def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None
         check(view, key)
     bounded = is_bounded(mask)
     for key, decomposition in svds.get_many(view, tuple(mask.by_matrix), progress).items():
-        check_values(view, decomposition, key, mask)
+        check_values(view, decomposition, key, mask=mask)
         if bounded:
-            check_means(view, key, mask.by_matrix[key], decomposition.u)
+            check_means(view, key, mask.by_matrix[key], u=decomposition.u)
 
 
 def check_values(view: View, decomposition: Decomposition, key: MatrixKey, mask: Mask) -> None:
@@ -122,9 +122,9 @@ def _edit(
     frozen = torch.zeros(W.shape[1], dtype=compute)
     for key, removed in parts.items():
         decomposition = svds.get(view, key)
-        check_values(view, decomposition, key, mask)
+        check_values(view, decomposition, key, mask=mask)
         if bounded:
-            check_means(view, key, removed, decomposition.u)
+            check_means(view, key, removed, u=decomposition.u)
         indices = [one.index for one in removed]
         where = parts_of(view, key)
         W[where] -= taken * decomposition.part(indices).to(compute)

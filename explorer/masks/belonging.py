@@ -135,7 +135,7 @@ def _adoption(view: View, mask: Mask, svds: SvdCache) -> Judgement:
         return MaskError(mask.misfit(own) or ""), None
     found = mask.of_model(own.model_copy(update={"dtype": dtype}))
     try:
-        agrees = _means_agree(model, mask, dtype, svds)
+        agrees = _means_agree(model, mask, dtype, svds=svds)
     except ExplorerError:  # the task, a matrix or a value is not there, which others say better
         agrees = None
     if agrees is False:
@@ -194,7 +194,7 @@ def _means_agree(model: Model, mask: Mask, dtype: str, svds: SvdCache) -> bool |
     task = _task(mask)
     if task is None:
         return None
-    off = _off(_in_type(model, dtype).view(), mask, task, svds)
+    off = _off(_in_type(model, dtype).view(), mask, task, svds=svds)
     rounding = torch.finfo(getattr(torch, dtype)).eps
     agree, differ = max(MEANS_AGREE, 2 * rounding), max(MEANS_DIFFER, 4 * rounding)
     deepest = max((key.layer, _PLACES[key.kind]) for key in mask.by_matrix)

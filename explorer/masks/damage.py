@@ -139,7 +139,7 @@ def damage(
         for number, one in enumerate((mask, empty_mask(view.model))):
             apply(view, one, svds)
             stage = part(progress, number / 2, (number + 1) / 2)
-            found.append(_measure(view, tasks, text, how_much, stage))
+            found.append(_measure(view, tasks, text, how_much=how_much, progress=stage))
     finally:
         apply(view, empty_mask(view.model), svds)
     (masked, masked_text), (baseline, baseline_text) = found
@@ -147,7 +147,9 @@ def damage(
     return Damage(
         mask,
         tuple(
-            TaskDamage(task, how_much.get("split", "test"), Comparison(now[0], then[0]), now[1], then[1])
+            TaskDamage(
+                task, how_much.get("split", "test"), Comparison(now[0], then[0]), masked=now[1], baseline=then[1]
+            )
             for task, now, then in pairs
         ),
         None if masked_text is None or baseline_text is None else TextDamage(masked_text, baseline_text),

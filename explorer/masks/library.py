@@ -138,7 +138,7 @@ class Library:
                 raise MaskError(f"this mask is in the library already, as {_name(path)!r}: open or rename that one.")
             _write(path, mask.to_json())
             _write(_beside(path), about.model_dump_json(indent=1) + "\n")
-        return Entry(id, about, mask, path)
+        return Entry(id, about, mask, path=path)
 
     def change(self, id: str, *, name: str | None = None, notes: str | None = None) -> Entry:
         """Give an entry another name or other notes."""
@@ -147,7 +147,7 @@ class Library:
             new = {key: value for key, value in (("name", name), ("notes", notes)) if value is not None}
             about = _about(**{**entry.about.model_dump(), **new})
             _write(_beside(entry.path), about.model_dump_json(indent=1) + "\n")
-        return Entry(id, about, entry.mask, entry.path)
+        return Entry(id, about, entry.mask, path=entry.path)
 
     def delete(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Move entries into the trash, also those that cannot be read; returns the ids of those that were there."""
@@ -243,11 +243,11 @@ def _read(path: Path) -> Entry:
     about = _beside(path)
     if not about.is_file():
         made = datetime.fromtimestamp(_age(path), UTC).isoformat(timespec="seconds")
-        return Entry(id, About(name=id, created=made), mask, path)
+        return Entry(id, About(name=id, created=made), mask, path=path)
     try:
         if ordinary(about).stat().st_size > MAX_ABOUT:
             raise MaskError(f"{about} is larger than {MAX_ABOUT:,} bytes: delete it, the mask itself is beside it.")
-        return Entry(id, About.model_validate_json(about.read_bytes()), mask, path)
+        return Entry(id, About.model_validate_json(about.read_bytes()), mask, path=path)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise MaskError(f"{about} is not usable ({first['msg']}): delete it, the mask itself is beside it.") from None

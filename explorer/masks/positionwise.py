@@ -70,7 +70,7 @@ def frozen_by_position(view: View, mask: Mask, means: PositionMeans, svds: SvdCa
         try:
             placed = (one for one in mask.removed if one.key in means.of)
             apply(view, mask.with_removed(one.model_copy(update={"c": 0.0}) for one in placed), svds)
-            tables = _tables(view, mask, means, svds)
+            tables = _tables(view, mask, means, svds=svds)
             hooks = [(output_hook(site), partial(positions.add, table=table)) for site, table in tables.items()]
             with view.bridge.hooks(fwd_hooks=hooks):
                 yield positions

@@ -108,11 +108,13 @@ def alternatives(
         raise TaskError(f"the {split} split of {task.name} has neither choices nor distractors: measure exact match.")
     texts = tuple(_texts(example) for example in examples)
     with view.lock, torch.inference_mode():
-        prepared = measured_batches(view, task, examples, texts)
-        found = collect(view, prepared, run_all(view, prepared), texts, progress)
+        prepared = measured_batches(view, task, examples, texts=texts)
+        found = collect(view, prepared, run_all(view, prepared), texts=texts, progress=progress)
     exact = evaluation(examples, found, task.metric_of(split))
     logprobs = tuple(tuple(-one.loss for one in mine) for mine in found)
-    return Alternatives(examples, texts, logprobs, tuple(tuple(one.tokens for one in mine) for mine in found), exact)
+    return Alternatives(
+        examples, texts, logprobs, tokens=tuple(tuple(one.tokens for one in mine) for mine in found), exact=exact
+    )
 
 
 def measure(

@@ -128,10 +128,10 @@ class Evaluation:
             tuple(self.examples[i] for i in places),
             tuple(self.loss[i] for i in places),
             tuple(self.exact[i] for i in places),
-            tuple(self.answers[i] for i in places),
-            self.metric,
-            tuple(self.picked[i] for i in places if self.picked),
-            tuple(self.picked_mean[i] for i in places if self.picked_mean),
+            answers=tuple(self.answers[i] for i in places),
+            metric=self.metric,
+            picked=tuple(self.picked[i] for i in places if self.picked),
+            picked_mean=tuple(self.picked_mean[i] for i in places if self.picked_mean),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def evaluate(
         if kept is not None:
             _check_kept(kept, prepared)
         results = run_all(view, prepared) if kept is None else run_kept(view, kept)
-        return gather(view, examples, prepared, results, progress, metric=metric)
+        return gather(view, examples, prepared, results=results, progress=progress, metric=metric)
 
 
 def evaluate_kept(
@@ -271,7 +271,9 @@ def evaluate_kept(
         what = "examples" if wanted == len(examples) else "answers and choices"
         raise SettingsError(f"the kept residual streams are of {texts:,} {what}, not of {wanted:,}.")
     with view.lock, torch.inference_mode():
-        return gather(view, examples, kept.batches, run_kept(view, kept), progress, so_far, metric=metric)
+        return gather(
+            view, examples, kept.batches, results=run_kept(view, kept), progress=progress, so_far=so_far, metric=metric
+        )
 
 
 def gather(
@@ -289,7 +291,7 @@ def gather(
     Choices are part of it if the batches measure them.
     """
     tell = None if so_far is None else (lambda found: so_far(evaluation(examples[: len(found)], found, metric)))
-    found = collect(view, prepared, results, _texts(examples, prepared), progress, tell)
+    found = collect(view, prepared, results, texts=_texts(examples, prepared), progress=progress, so_far=tell)
     return evaluation(examples, found, metric)
 
 
@@ -331,7 +333,7 @@ def collect(
     found: dict[int, TextFound] = {}
     done: list[list[TextFound]] = []  # the first examples whose texts have all been found
     for batch, result in zip(track(prepared, progress), results, strict=True):
-        found |= _texts_found(view.model.tokenizer, batch.measured, result, answers)
+        found |= _texts_found(view.model.tokenizer, batch.measured, result, answers=answers)
         before = len(done)
         while len(done) < len(bounds) and all(place in found for place in range(*bounds[len(done)])):
             done.append([found[place] for place in range(*bounds[len(done)])])
@@ -354,7 +356,7 @@ def _texts_found(
         return place in answers and not math.isnan(loss)
 
     return {
-        place: TextFound(loss, exact, len(said), decoded(tokenizer, said) if told(place, loss) else "")
+        place: TextFound(loss, exact, len(said), said=decoded(tokenizer, said) if told(place, loss) else "")
         for place, loss, exact, said in each
     }
 

@@ -70,7 +70,7 @@ def sentence(view: View, task: Task, examples: Sequence[Example], losses: Sequen
 
 def check_losses(view: View, task: Task, examples: Sequence[Example], losses: Sequence[float], what: str) -> None:
     """Raise NotFiniteError, with `sentence`, unless every loss is finite."""
-    said = sentence(view, task, examples, losses, what)
+    said = sentence(view, task, examples, losses=losses, what=what)
     if said is not None:
         raise NotFiniteError(
             f"{said}; nothing can be scored or searched with them: load the model in float32 (or float64), give "
@@ -85,7 +85,7 @@ def check_batches(view: View, task: Task, examples: Sequence[Example], given: Se
         for batch, found in zip(given, run_all(view, given), strict=True):
             for place, loss in zip(batch.places.tolist(), found.loss.tolist(), strict=True):
                 losses[place] = loss
-    check_losses(view, task, examples, losses, what)
+    check_losses(view, task, examples, losses=losses, what=what)
 
 
 def _all_finite(tensor: Tensor) -> bool:

@@ -157,14 +157,14 @@ def perplexity(
     nll: list[float] = []
     counts: list[int] = []
     with view.lock, torch.inference_mode():
-        for done, group in enumerate(groups := list(_groups(view, ids, front, room, stride))):
+        for done, group in enumerate(groups := list(_groups(view, ids, front, room=room, stride=stride))):
             if progress is not None:
                 progress(done, len(groups))
             nll += _losses(view, group).tolist()
             counts += [group.counted] * len(group.windows)
     if progress is not None:
         progress(len(groups), len(groups))
-    return Perplexity(tuple(nll), tuple(counts), window, stride, digest([repr(ids).encode()]))
+    return Perplexity(tuple(nll), tuple(counts), window, stride=stride, text=digest([repr(ids).encode()]))
 
 
 @dataclass(frozen=True)

@@ -96,4 +96,4 @@ def _with_readers(batch: Batch, served: Sequence[Sequence[int]], encoded: Sequen
     ]
     sources, rows, targets = torch.tensor(tokens, device=batch.rows.device).unbind(1)
     places = torch.tensor([text for _, text in texts], device=batch.rows.device)
-    return replace(batch, readers=Readers(sources, rows, targets, places))
+    return replace(batch, readers=Readers(sources, rows, targets, places=places))

@@ -189,12 +189,12 @@ def logits_from(
     for batch, streams, prefix in zip(kept.batches, kept.streams, kept.prefixes, strict=True):
         many = batch if copies == 1 else batch.repeated(copies)
         if prefix is not None and id(prefix) not in caches:
-            with _starting_at(view, start, prefix.streams, copies, tuples=kept.tuples):
+            with _starting_at(view, start, prefix.streams, copies=copies, tuples=kept.tuples):
                 cache = read_prefix(view, prefix.tokens.repeat(copies, 1))
             # The blocks that were skipped left no keys and values: they are what they were.
             cache.layers[:start] = expanded(prefix.cache, copies).layers[:start]
             caches[id(prefix)] = cache
-        with _starting_at(view, start, streams, copies, tuples=kept.tuples):
+        with _starting_at(view, start, streams, copies=copies, tuples=kept.tuples):
             logits = answer_logits(view, many) if prefix is None else rest_logits(view, many, caches[id(prefix)])
         yield logits
 

@@ -56,7 +56,9 @@ class Sample:
             SettingsError: a view of another model.
         """
         metric = self.baseline.metric
-        return Comparison(evaluate_kept(view, self.examples, self.kept, progress, metric=metric), self.baseline)
+        return Comparison(
+            evaluate_kept(view, self.examples, self.kept, progress=progress, metric=metric), self.baseline
+        )
 
 
 def draw_sample(
@@ -95,7 +97,9 @@ def draw_sample(
             progress(count, bound)
         if count == bound or took * min(2 * count, bound) / count > seconds:
             examples = every[:count]
-            return Sample(examples, len(every), kept, evaluate_kept(view, examples, kept, metric=metric), took)
+            return Sample(
+                examples, len(every), kept, baseline=evaluate_kept(view, examples, kept, metric=metric), seconds=took
+            )
         count = min(2 * count, bound)
 
 

@@ -76,35 +76,39 @@ def _modules(qkv: str, o: str, mlp_in: str, mlp_out: str, gate: str | None = Non
 
 _LLAMA = Architecture(
     "model.layers",
-    _modules("self_attn.?_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj", gate="mlp.gate_proj"),
+    _modules("self_attn.?_proj", "self_attn.o_proj", "mlp.up_proj", mlp_out="mlp.down_proj", gate="mlp.gate_proj"),
 )
 _HALVES = ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
 
 # By the name of the Hugging Face class: every one is tested against plain transformers.
 ARCHITECTURES: dict[str, Architecture] = {
     "GPT2LMHeadModel": Architecture(
-        "transformer.h", _modules("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"), conv1d=True
+        "transformer.h", _modules("attn.c_attn", "attn.c_proj", "mlp.c_fc", mlp_out="mlp.c_proj"), conv1d=True
     ),
     "GPTNeoForCausalLM": Architecture(
         "transformer.h",
-        _modules("attn.attention.?_proj", "attn.attention.out_proj", "mlp.c_fc", "mlp.c_proj"),
+        _modules("attn.attention.?_proj", "attn.attention.out_proj", "mlp.c_fc", mlp_out="mlp.c_proj"),
     ),
     "GPTJForCausalLM": Architecture(
-        "transformer.h", _modules("attn.?_proj", "attn.out_proj", "mlp.fc_in", "mlp.fc_out")
+        "transformer.h", _modules("attn.?_proj", "attn.out_proj", "mlp.fc_in", mlp_out="mlp.fc_out")
     ),
     "GPTNeoXForCausalLM": Architecture(
         "gpt_neox.layers", _modules("attention.query_key_value", "attention.dense", *_HALVES), grouped=True
     ),
     "OPTForCausalLM": Architecture(
-        "model.decoder.layers", _modules("self_attn.?_proj", "self_attn.out_proj", "fc1", "fc2")
+        "model.decoder.layers", _modules("self_attn.?_proj", "self_attn.out_proj", "fc1", mlp_out="fc2")
     ),
     "PhiForCausalLM": Architecture(
-        "model.layers", _modules("self_attn.?_proj", "self_attn.dense", "mlp.fc1", "mlp.fc2")
+        "model.layers", _modules("self_attn.?_proj", "self_attn.dense", "mlp.fc1", mlp_out="mlp.fc2")
     ),
     "Phi3ForCausalLM": Architecture(
         "model.layers",
         _modules(
-            "self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj", gate="mlp.gate_up_proj"
+            "self_attn.qkv_proj",
+            "self_attn.o_proj",
+            "mlp.gate_up_proj",
+            mlp_out="mlp.down_proj",
+            gate="mlp.gate_up_proj",
         ),
     ),
     "LlamaForCausalLM": _LLAMA,

@@ -68,7 +68,7 @@ def convert_bin(folder: Path, out: Path, progress: Progress | None = None) -> in
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
         try:
-            count = _convert(name, shards, listed, staging, progress)
+            count = _convert(name, shards, listed, staging=staging, progress=progress)
             _copy(folder, staging)
             model_files(Source(name, staging, name))
             staging.chmod(0o755)

@@ -42,24 +42,24 @@ def check_fields(name: str, files: ModelFiles) -> None:
     fields = files.fields
     for path, value in _numbers(fields, ""):
         if isinstance(value, float) and not math.isfinite(value):
-            _refuse(name, path, value, "a finite number")
+            _refuse(name, path, value, expected="a finite number")
     for field in _COUNTS:
         value = fields.get(field)
         if value is not None and (type(value) is not int or not 1 <= value <= _MOST):
-            _refuse(name, field, value, "a whole number of 1 or more")
+            _refuse(name, field, value, expected="a whole number of 1 or more")
         if field in _LAYERS and value is not None:
-            check_layers(name, files, field, value)
+            check_layers(name, files, field, layers=value)
     for field in _POSITIVE:
         value = fields.get(field)
         if value is not None and (type(value) not in (int, float) or value < 0):
-            _refuse(name, field, value, "a number of 0 or more")
+            _refuse(name, field, value, expected="a number of 0 or more")
     for field in _ATTENTION:
         value = fields.get(field)
         if value is not None and value not in _OWN_ATTENTION:
-            _refuse(name, field, value, f"{' or '.join(_OWN_ATTENTION)}, or that it is left out")
+            _refuse(name, field, value, expected=f"{' or '.join(_OWN_ATTENTION)}, or that it is left out")
     for field in _ELSEWHERE:
         if fields.get(field) is not None:
-            _refuse(name, field, fields[field], "that it is left out: all of a model stands in its own folder")
+            _refuse(name, field, fields[field], expected="that it is left out: all of a model stands in its own folder")
     _check_repeats(name, files)
     _check_labels(name, files)
 
@@ -86,14 +86,14 @@ def _check_repeats(name: str, files: ModelFiles) -> None:
     except (TypeError, ValueError):
         total = -1
     if type(total) is not int or not 1 <= total <= (len(files.tensors) or _MOST_LAYERS):
-        _refuse(name, "attention_types", value, "one pattern or several, of as many layers as there are")
+        _refuse(name, "attention_types", value, expected="one pattern or several, of as many layers as there are")
 
 
 def _check_labels(name: str, files: ModelFiles) -> None:
     """The library makes up a name for each label, though a language model has none."""
     labels = files.fields.get(_LABELS)
     if labels is not None and (type(labels) is not int or not 0 <= labels <= _MOST_LABELS):
-        _refuse(name, _LABELS, labels, f"a whole number of at most {_MOST_LABELS:,}")
+        _refuse(name, _LABELS, labels, expected=f"a whole number of at most {_MOST_LABELS:,}")
 
 
 def _numbers(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -108,7 +108,7 @@ def model_files(source: Source) -> ModelFiles:
                 f"{source.name} lacks the weight {name[:120]}, which its index says is in {path.name}: "
                 "check that it is complete."
             )
-    return ModelFiles(folder, fields, weights, tensors)
+    return ModelFiles(folder, fields, weights, tensors=tensors)
 
 
 def read_object(name: str, path: Path) -> dict[str, Any]:

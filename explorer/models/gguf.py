@@ -55,7 +55,7 @@ def converted(path: Path, models_dir: Path, progress: Progress | None = None) ->
 
     name = file_digest(path, count).removeprefix("sha256:")
     folder = models_dir / f"gguf-{name[:16]}"
-    convert(path, folder, {"origin": path.name, "revision": f"sha256:{name}"}, part(progress, 0.1, 1.0))
+    convert(path, folder, {"origin": path.name, "revision": f"sha256:{name}"}, progress=part(progress, 0.1, 1.0))
     return folder
 
 
@@ -72,7 +72,7 @@ def convert(path: Path, folder: Path, record: dict[str, Any], progress: Progress
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not (folder / "config.json").is_file():
-                _convert(path, folder, record, progress)
+                _convert(path, folder, record, progress=progress)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise ModelError(f"{folder.parent} cannot be written ({why}): set EIGENPRUNE_CACHE elsewhere.") from None
@@ -111,7 +111,7 @@ def _write(path: Path, folder: Path, progress: Progress | None) -> None:
         ) from None
     finally:
         alone.unlink()
-    _check_used(path, sizes, model, found)
+    _check_used(path, sizes, model, report=found)
     if progress is not None:
         progress(60, 100)
     # transformers refuses to save a model that it believes quantised, so its tensors move to one that is not.

@@ -227,7 +227,7 @@ def read_config(source: Source) -> tuple[str, Any, ModelFiles]:
     try:
         files = model_files(source)
     except NoWeightsError as error:
-        missing, files = error, ModelFiles(source.folder, error.fields, (), {})
+        missing, files = error, ModelFiles(source.folder, error.fields, (), tensors={})
     check_fields(source.name, files)
     try:
         config = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False, local_files_only=True)
@@ -245,13 +245,13 @@ def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Pa
     class_name, config, files = read_config(source)
     configured, usual = config.to_dict(), _usual(config)
     tokenizer = read_tokenizer(source)
-    model = read_weights(source, files, config, class_name, dtype)
+    model = read_weights(source, files, config, class_name=class_name, dtype=dtype)
     with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter to others
         hashed = beside.submit(stored_weights, files.weights, _distinct(model), str(model.base_model_prefix))
-        config_said = config_digest(configured, usual, class_name, model.config._attn_implementation)
+        config_said = config_digest(configured, usual, class_name, attention=model.config._attn_implementation)
         tokenizer_said = tokenizer_digest(tokenizer)
         weights, stored = hashed.result()
-    parts = Parts(weights, config_said, tokenizer_said, stored)
+    parts = Parts(weights, config_said, tokenizer_said, stored=stored)
     try:
         return model.to(device).eval().requires_grad_(False), tokenizer, parts
     except (RuntimeError, AssertionError) as error:

@@ -246,9 +246,9 @@ def hf_weights(view: View) -> dict[str, Tensor]:
         site, base = _module(view, key), _module(view, key, base=True)
         name = _architecture(view).module(key.layer, key.kind)
         if not _same(site.weight, base.weight):
-            _put(view, key, weights, owned, f"{name}.weight", site.weight)
+            _put(view, key, weights, owned=owned, name=f"{name}.weight", value=site.weight)
         if site.bias is not None and not _same(site.bias, base.bias):
-            _put(view, key, weights, owned, f"{name}.bias", site.bias)
+            _put(view, key, weights, owned=owned, name=f"{name}.bias", value=site.bias)
     return weights
 
 

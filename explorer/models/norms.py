@@ -54,7 +54,7 @@ _SANDWICH = Norms(
     "input_layernorm",
     "pre_feedforward_layernorm",
     "post_attention_layernorm",
-    "post_feedforward_layernorm",
+    after_mlp="post_feedforward_layernorm",
     centred=False,
     offset=1.0,
 )
@@ -72,7 +72,9 @@ _NORMS: dict[str, Norms] = {
     "GemmaForCausalLM": Norms(*_USUAL, centred=False, offset=1.0),
     "Gemma2ForCausalLM": _SANDWICH,
     "Gemma3ForCausalLM": _SANDWICH,
-    "Olmo2ForCausalLM": Norms(None, None, "post_attention_layernorm", "post_feedforward_layernorm", centred=False),
+    "Olmo2ForCausalLM": Norms(
+        None, None, "post_attention_layernorm", after_mlp="post_feedforward_layernorm", centred=False
+    ),
 }
 
 

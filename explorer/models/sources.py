@@ -99,7 +99,7 @@ def locate(name: str, progress: Progress | None = None) -> Source:
             raise ModelError(_no_config(path))
         return Source(text, path.resolve(), str(path.resolve()))
     if gguf.is_gguf(path):
-        return Source(text, gguf.converted(path, settings().cache_dir / "models", progress), str(path), None)
+        return Source(text, gguf.converted(path, settings().cache_dir / "models", progress), str(path), revision=None)
     if path.exists():
         raise ModelError(f"{path} is neither a model folder nor a .gguf file: give one of these, or a hub id.")
     if text.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(text):
@@ -129,7 +129,7 @@ def _named(name: str) -> Source:
         raise ModelError(f"{name} is not on this machine yet: run `eigenprune models fetch {name}`.")
     record = folder / SOURCE_FILE
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    return Source(name, folder, known.get("origin", name), known.get("revision"))
+    return Source(name, folder, known.get("origin", name), revision=known.get("revision"))
 
 
 def _hub(text: str, progress: Progress | None) -> Source:
@@ -159,4 +159,4 @@ def _hub(text: str, progress: Progress | None) -> Source:
         ) from None
     except Exception as error:  # the hub's client fails with its own types, those of its HTTP library among them
         raise ModelError(f"{repo!r} could not be downloaded ({hub.reason(error)}): try again, it resumes.") from None
-    return Source(text, folder, repo, folder.name)
+    return Source(text, folder, repo, revision=folder.name)

@@ -34,7 +34,7 @@ def read_tokenizer(source: Source) -> Any:
     options = {"trust_remote_code": False, "local_files_only": True}
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(str(source.folder), **options)
-        tokenizer = _as_declared(source, tokenizer, said, options)
+        tokenizer = _as_declared(source, tokenizer, said, options=options)
         special, size = set(tokenizer.all_special_ids), len(tokenizer)
         made_up = _made_up(said, tokenizer)
     except ModelError:

@@ -53,9 +53,14 @@ def read_weights(source: Source, files: ModelFiles, config: Any, class_name: str
 
     model_class: Any = getattr(transformers, class_name)
     _check_types(source, files)
-    check_layers(source.name, files, "num_hidden_layers", int(config.num_hidden_layers))
+    check_layers(source.name, files, "num_hidden_layers", layers=int(config.num_hidden_layers))
     _check_twice(source, files, model_class.base_model_prefix)
-    _check_tied(source, files, _check_fit(source, files, config, model_class, dtype), model_class.base_model_prefix)
+    _check_tied(
+        source,
+        files,
+        _check_fit(source, files, config, model_class=model_class, dtype=dtype),
+        prefix=model_class.base_model_prefix,
+    )
     opened: list[Any] = [safe_open(path, framework="pt") for path in files.weights]
     stored = {name: one.get_slice(name) for one in opened for name in tensor_names(one)}
     model, _ = _built(

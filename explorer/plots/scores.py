@@ -191,7 +191,8 @@ class Pairs:
         """Some of the values."""
         return Pairs(
             [self.names[i] for i in places], [self.kinds[i] for i in places], self.predicted[places],
-            self.exact[places], self.predicted_stderr[places], self.exact_stderr[places],
+            exact=self.exact[places], predicted_stderr=self.predicted_stderr[places],
+            exact_stderr=self.exact_stderr[places],
         )  # fmt: skip
 
 

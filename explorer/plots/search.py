@@ -73,7 +73,7 @@ def search_curve(
     """
     figure = go.Figure()
     if on_test is not None:
-        _draw_test(figure, chosen.removed, on_test, measure)
+        _draw_test(figure, chosen.removed, on_test, measure=measure)
     best = _frontier(points, measure)
     symbols = ["circle" if point.within else "triangle-up-open" for point in points]
     for name, colour, symbol, size in (("train", SKY, "circle-open", 11), ("validation", ORANGE, symbols, 7)):

@@ -121,11 +121,11 @@ def _curve(report: SearchFile, measure: str) -> tuple[list[Measured], Measured]:
 
     def measured(removed: int, train: Figures | None, validation: Figures, growth: float | None = None) -> Measured:
         seen = None if train is None else getattr(train, measure)
-        return Measured(removed, seen, getattr(validation, measure), budget.allows(removed, growth))
+        return Measured(removed, seen, getattr(validation, measure), within=budget.allows(removed, growth))
 
     points: tuple[Point, ...] = report.curve
     chosen = measured(report.removed, report.train, report.validation)
-    return [measured(point.removed, point.train, point.validation, point.growth) for point in points], chosen
+    return [measured(point.removed, point.train, point.validation, growth=point.growth) for point in points], chosen
 
 
 def _controls(report: SearchFile) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _controls(report: SearchFile) -> Iterator[str]:
     yield _figures(
         search_controls(
             {name: getattr(one, measure) for name, one in report.controls.items()},
-            getattr(report.test, measure), getattr(report.baseline, measure), measure,
+            getattr(report.test, measure), getattr(report.baseline, measure), measure=measure,
             accuracy=report.test.accuracy_name,
         )
         for measure in ("accuracy", "loss")

@@ -80,7 +80,7 @@ class SvdCache:
                 self._memory.move_to_end((owner, key))
         missing = [key for key in keys if key not in found]
         if missing:
-            fresh = self._from_disk_or_new(view, owner, missing, progress)
+            fresh = self._from_disk_or_new(view, owner, missing, progress=progress)
             self._remember(owner, fresh)  # neighbours on disk among them
             found |= fresh
         return {key: found[key] for key in keys}

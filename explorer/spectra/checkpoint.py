@@ -122,7 +122,7 @@ class Checkpoint:
         except ValueError:
             raise ModelError(f"{key} of {self.source.name} holds NaN or infinite weights: check its files.") from None
         d_in, d_out = part.shape if self._stored.conv1d else part.shape[::-1]
-        return CheckpointSpectrum(key, d_in, d_out, torch.from_numpy(s))
+        return CheckpointSpectrum(key, d_in, d_out, s=torch.from_numpy(s))
 
     def _part(self, key: MatrixKey) -> _Part:
         """Where a matrix is stored."""

@@ -87,7 +87,19 @@ def summarise(s: Float[Tensor, " r"], d_in: int, d_out: int) -> SpectrumSummary:
     top = float(values[0])
     if top == 0:
         nothing = tuple(0 for _ in QUANTILES)
-        return SpectrumSummary(0.0, 0.0, 0.0, 0.0, 0.0, math.inf, len(values), nothing, None, None, None)
+        return SpectrumSummary(
+            0.0,
+            0.0,
+            0.0,
+            effective_rank=0.0,
+            participation_ratio=0.0,
+            condition_number=math.inf,
+            null_count=len(values),
+            energy_counts=nothing,
+            power_law=None,
+            bulk_edge=None,
+            above_bulk=None,
+        )
     share, weight = values / values.sum(), (values / top).square()  # relative: squares of tiny weights underflow
     first_null = null_from(values, d_in, d_out)
     edge = bulk_edge(values, d_in, d_out) if len(values) == min(d_in, d_out) else None
@@ -145,10 +157,10 @@ def power_law(s: Float[Tensor, " r"]) -> PowerLaw | None:
         alpha = 1.0 + n / float(tail.sum())
         distance = float(np.abs(1.0 - np.exp((1.0 - alpha) * tail) - np.arange(n) / n).max())
         if best is None or distance < best.distance:
-            best = PowerLaw(alpha, (alpha - 1.0) / math.sqrt(n), float(values[start]), n, distance)
+            best = PowerLaw(alpha, (alpha - 1.0) / math.sqrt(n), float(values[start]), tail=n, distance=distance)
     assert best is not None
     scale = float(positive.max()) ** 2
-    return PowerLaw(best.alpha, best.stderr, best.xmin * scale, best.tail, best.distance)
+    return PowerLaw(best.alpha, best.stderr, best.xmin * scale, tail=best.tail, distance=best.distance)
 
 
 def bulk_edge(s: Float[Tensor, " r"], d_in: int, d_out: int) -> float | None:

@@ -96,7 +96,7 @@ def read(path: Path) -> tuple[Part, ...]:
             raise Damaged(path.name)
         owner, parts = metadata["owner"], json.loads(metadata["parts"])
         return tuple(
-            Part(path, i, owner, tuple(part["names"]), part["checksum"], _stack(stored, i))
+            Part(path, i, owner, names=tuple(part["names"]), checksum=part["checksum"], _mapped=_stack(stored, i))
             for i, part in enumerate(parts)
         )
 

@@ -112,7 +112,7 @@ class SvdStore:
         """Number of decompositions, and size of the files."""
         files = self._files()
         count = sum(len(svd_pack.names(path)) for path, _, _ in files)
-        return StoreInfo(self.folder, count, sum(size for _, size, _ in files), self.limit)
+        return StoreInfo(self.folder, count, sum(size for _, size, _ in files), limit=self.limit)
 
     def clear(self) -> StoreInfo:
         """Remove all decompositions; what they were."""

@@ -101,7 +101,7 @@ def decompose_stack(matrices: Sequence[Float[Tensor, "d_in d_out"]]) -> Stack:
     together = max(1, budget // (8 * d_in * d_out))
     for start in range(0, n, together):
         part = slice(start, start + together)
-        _into(stack.u[part], stack.s[part], stack.vh[part], matrices[part])
+        _into(stack.u[part], stack.s[part], stack.vh[part], matrices=matrices[part])
     return stack
 
 

@@ -77,7 +77,9 @@ def load_task(
         TaskError: neither a built-in task nor a readable, valid file; a template, a number of shots, a data folder or
             a metric that does not go with it.
     """
-    return with_metric(_asked(name, seed, shots, template, data, framing, progress), metric)
+    return with_metric(
+        _asked(name, seed, shots, template=template, data=data, framing=framing, progress=progress), metric
+    )
 
 
 def with_metric(task: Task, metric: str) -> Task:
@@ -113,7 +115,7 @@ def _asked(
     if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file()):
         if data is not None:
             raise TaskError(f"{path.name} holds its own examples: leave out the data folder {str(data)[:80]!r}.")
-        return with_shots(read_file(path, seed, template, progress).framed(framing), shots)
+        return with_shots(read_file(path, seed, template, progress=progress).framed(framing), shots)
     raise TaskError(
         f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl or .csv file."
     )

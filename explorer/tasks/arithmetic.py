@@ -24,20 +24,20 @@ INT_SUM = TaskSpec(
     "int-sum",
     f"Sums of two integers below {SUM_LIMIT}",
     "{i} + {j} =",
-    _PLACEHOLDERS,
-    _pairs(SUM_LIMIT, int.__add__),
+    placeholders=_PLACEHOLDERS,
+    read=_pairs(SUM_LIMIT, int.__add__),
 )
 INT_MULT = TaskSpec(
     "int-mult",
     f"Products of two integers below {MULT_LIMIT}",
     "{i} x {j} =",
-    _PLACEHOLDERS,
-    _pairs(MULT_LIMIT, int.__mul__),
+    placeholders=_PLACEHOLDERS,
+    read=_pairs(MULT_LIMIT, int.__mul__),
 )
 INT_MULT_12 = TaskSpec(
     "int-mult-12",
     f"Products of two integers below {SMALL_LIMIT}, with an asterisk",
     "{i} * {j} =",
-    _PLACEHOLDERS,
-    _pairs(SMALL_LIMIT, int.__mul__),
+    placeholders=_PLACEHOLDERS,
+    read=_pairs(SMALL_LIMIT, int.__mul__),
 )

@@ -126,4 +126,6 @@ def _read(seed: int, data: Path | None) -> Splits[Row]:
     return split_rows(rows, seed)
 
 
-COUNTRY_CAPITALS = TaskSpec("capitals", "Capitals of countries", "The capital of {country} is", ("country",), _read)
+COUNTRY_CAPITALS = TaskSpec(
+    "capitals", "Capitals of countries", "The capital of {country} is", placeholders=("country",), read=_read
+)

@@ -100,7 +100,7 @@ def _task(parts: Iterable[Part], name: str, seed: int) -> Task:
         if not named:
             return Task(name, description, *split_examples([example for example, _ in parsed], seed), seed)
         train, validation, test = (tuple(example for example, split in parsed if split == wanted) for wanted in SPLITS)
-        return Task(name, description, train, validation, test, seed)
+        return Task(name, description, train, validation=validation, test=test, seed=seed)
 
 
 def _examples(parts: Iterable[Part]) -> tuple[list[_Parsed], list[tuple[int, str]]]:
@@ -159,7 +159,7 @@ def _example(row: Fields | str) -> _Parsed:
     split = row.get("split")
     if split is not None and split not in SPLITS:
         raise TaskError(f"split {str(split)[:40]!r} is not known; use one of {', '.join(SPLITS)}.")
-    return Example(prompt, answer, choices or (), distractor), split
+    return Example(prompt, answer, choices or (), distractor=distractor), split
 
 
 def _text(value: Any, field: str) -> str:

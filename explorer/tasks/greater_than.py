@@ -33,7 +33,7 @@ def _read(seed: int, data: Path | None) -> Splits[Row]:
         later, earlier = f" {start + distance}", f" {start - distance}"
         choices = (later, earlier) if draw.random() < 0.5 else (earlier, later)
         values = {"noun": noun, "start": str(start)}
-        rows.setdefault((noun, start), Row(values, later, choices, earlier))
+        rows.setdefault((noun, start), Row(values, later, choices, distractor=earlier))
     return split_rows(list(rows.values()), seed)
 
 
@@ -41,7 +41,7 @@ GREATER_THAN = TaskSpec(
     "greater-than",
     "Which of two years can be the end of what began in a given year",
     "The {noun} lasted from the year {start} to the year",
-    ("noun", "start"),
-    _read,
+    placeholders=("noun", "start"),
+    read=_read,
     chosen=True,
 )

@@ -41,6 +41,6 @@ INDUCTION = TaskSpec(
     "induction",
     "The next word of a random sequence that repeats itself",
     "{sequence} {repeated}",
-    ("sequence", "repeated"),
-    _read,
+    placeholders=("sequence", "repeated"),
+    read=_read,
 )

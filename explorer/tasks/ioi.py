@@ -53,6 +53,6 @@ IOI = TaskSpec(
     "ioi",
     "Indirect object identification: the name that was said once",
     TEMPLATES[0],
-    ("first", "second", "giver", "place", "object"),
-    _read,
+    placeholders=("first", "second", "giver", "place", "object"),
+    read=_read,
 )

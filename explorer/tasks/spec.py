@@ -64,11 +64,20 @@ class TaskSpec:
         if template is not None:
             self._refuse_ambiguous([row for rows in splits for row in rows], template)
         train, validation, test = (tuple(self._example(row, template) for row in rows) for rows in splits)
-        return Task(self.name, self.description, train, validation, test, seed, bos=self.bos, template=template)
+        return Task(
+            self.name,
+            self.description,
+            train,
+            validation=validation,
+            test=test,
+            seed=seed,
+            bos=self.bos,
+            template=template,
+        )
 
     def _example(self, row: Row, template: str | None) -> Example:
         text = templates.fill(template or row.template or self.template, row.values)
-        return Example(text, row.answer, row.choices, row.distractor)
+        return Example(text, row.answer, row.choices, distractor=row.distractor)
 
     def _refuse_ambiguous(self, rows: Sequence[Row], template: str) -> None:
         """Raise TaskError if rows that the task tells apart become one prompt: the answer would not be determined."""

@@ -162,8 +162,8 @@ CB = TaskSpec(
     "CommitmentBank: does the premise entail the hypothesis, contradict it, or neither?",
     "Premise: {premise}\n\nHypothesis: {hypothesis}\n\nDoes the premise entail, contradict or is neutral to the "
     "hypothesis?\nAnswer (entails, contradicts, is neutral): The premise",
-    ("premise", "hypothesis"),
-    _reader("cb", CB_LABELS, _pair),
+    placeholders=("premise", "hypothesis"),
+    read=_reader("cb", CB_LABELS, _pair),
     bos=False,
     needs_data=True,
     chosen=True,
@@ -173,8 +173,8 @@ COPA = TaskSpec(
     "Choice of plausible alternatives: the cause or the result of the premise",
     "Premise: {premise}\n{question}\n\nAlternative 1: {choice_1}\nAlternative 2: {choice_2}\n\nWhat is the correct "
     "alternative?\nThe correct alternative is alternative",
-    ("premise", "question", "choice_1", "choice_2"),
-    _reader("copa", COPA_LABELS, _copa),
+    placeholders=("premise", "question", "choice_1", "choice_2"),
+    read=_reader("copa", COPA_LABELS, _copa),
     bos=False,
     needs_data=True,
     chosen=True,
@@ -184,8 +184,8 @@ RTE = TaskSpec(
     "Recognising textual entailment: does the premise entail the hypothesis?",
     "Premise: {premise}\n\nHypothesis: {hypothesis}\n\nDoes the premise entail or contradict to the hypothesis?\n"
     "Answer (entails or contradicts): The premise",
-    ("premise", "hypothesis"),
-    _reader("rte", RTE_LABELS, _pair),
+    placeholders=("premise", "hypothesis"),
+    read=_reader("rte", RTE_LABELS, _pair),
     bos=False,
     needs_data=True,
     chosen=True,

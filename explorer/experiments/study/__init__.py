@@ -121,14 +121,14 @@ def study_scorers(
     for done, name in enumerate(scorers):
         bar = part(progress, 0.3 * done / len(scorers), 0.3 * (done + 1) / len(scorers))
         scored[name] = score(
-            view, task, svds, keys, scorer=name, mode=options.mode, split=options.split, limit=options.limit,
+            view, task, svds, keys=keys, scorer=name, mode=options.mode, split=options.split, limit=options.limit,
             seed=options.seed, progress=bar,
         )  # fmt: skip
     first = scored[scorers[0]]
     groups = sample(first, per_kind=options.per_kind, extremes=options.extremes, seed=options.seed)
     examples = batches(view, task, task.split(options.split, options.limit))
     exact = exact_effects(
-        view, examples, svds, groups, mode=options.mode, store=store, progress=part(progress, 0.3, 0.8)
+        view, examples, svds, values=groups, mode=options.mode, store=store, progress=part(progress, 0.3, 0.8)
     ).values
     measured = tuple(
         Measured(
@@ -175,7 +175,7 @@ def _joint(
         for (name, _), growing in chosen.items()
         for values in growing
     ]
-    effects = iter(joint_effects(view, examples, svds, masks, progress))
+    effects = iter(joint_effects(view, examples, svds, masks=masks, progress=progress))
     return {
         (name, kind): joint_trust(
             [JointPoint(len(values), _total(scored[name], values), next(effects).value) for values in growing]

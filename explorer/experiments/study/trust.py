@@ -72,7 +72,7 @@ def trust(predicted: Sequence[float], exact: Sequence[float], *, nats: bool = Tr
         pearson=float(stats.pearsonr(x, y).statistic) if varied and nats else math.nan,
         sign_agreement=_share(right[clear]),
         reliable_range=_reliable_range(np.abs(x[clear]), right[clear]) if nats else math.nan,
-        errors=tuple(_error(x, y, low, high) for low, high in pairwise(SIZES)) if nats else (),
+        errors=tuple(_error(x, y, low, high=high) for low, high in pairwise(SIZES)) if nats else (),
     )
 
 
