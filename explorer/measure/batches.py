@@ -178,7 +178,7 @@ def batches(
     longest = int(view.config.n_ctx)
     encoded = encode_for(view.model, task, examples) if encoded is None else encoded
     for example, one in zip(examples, encoded, strict=True):
-        if not 0 < one.length <= longest:
+        if one.length > longest:
             raise TaskError(
                 f"the example {example.prompt[:40]!r} has {one.length} tokens: this model reads 1 to {longest}; "
                 "shorten it."

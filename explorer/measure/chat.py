@@ -14,7 +14,7 @@ from typing import Any
 from explorer.core.errors import TaskError
 from explorer.tasks import Example, Framing
 
-_PROBE = "a"
+_PROBE, _REPLY = "a", "b"  # contents of a user's and of an assistant's message; neither begins with the other
 _SHOWN = 160  # letters of what a template says that are repeated
 
 
@@ -54,12 +54,12 @@ def _front(tokenizer: Any, framing: Framing) -> str:
     asked = [{"role": "user", "content": _PROBE}]
     try:
         (begun,) = _render(tokenizer, [asked], framing)
-        (whole,) = _render(tokenizer, [[*asked, {"role": "assistant", "content": _PROBE}]], framing, begin=False)
+        (whole,) = _render(tokenizer, [[*asked, {"role": "assistant", "content": _REPLY}]], framing, begin=False)
     except TaskError:
         return ""  # a template that takes no such turns; that of the examples is another question
     rest = whole.removeprefix(begun + _turn(tokenizer, framing))
     front = rest[: len(rest) - len(rest.lstrip(" "))]
-    return front if rest != whole and rest.startswith(front + _PROBE) else ""
+    return front if rest != whole and rest.startswith(front + _REPLY) else ""
 
 
 def _turn(tokenizer: Any, framing: Framing) -> str:
@@ -67,16 +67,16 @@ def _turn(tokenizer: Any, framing: Framing) -> str:
 
     Without the blanks at its end, which belong to what is said.
     """
-    asked, marked = [{"role": "user", "content": _PROBE}], f"{_PROBE}0{_PROBE}"
+    asked, marked = [{"role": "user", "content": _PROBE}], f"{_REPLY}0{_REPLY}"
     try:
         (begun,) = _render(tokenizer, [asked], framing)
         (bare,) = _render(tokenizer, [asked], framing, begin=False)
         (whole,) = _render(tokenizer, [[*asked, {"role": "assistant", "content": marked}]], framing, begin=False)
     except TaskError:
         return ""
-    if begun != bare or not whole.startswith(begun) or marked not in whole:
+    turn, found, _ = whole.removeprefix(begun).partition(marked)
+    if begun != bare or not whole.startswith(begun) or not found:
         return ""
-    turn = whole.removeprefix(begun).partition(marked)[0]
     return turn.rstrip(" ") if turn.strip() else ""
 
 

@@ -46,8 +46,9 @@ def encode(tokenizer: Any, example: Example, framing: Framing = AS_USUAL) -> Enc
     """Tokenise a prompt and its answer together, in a framing.
 
     Raises:
-        TaskError: the tokenizer merges the end of the prompt with the start of the answer, does not know the answer, or
-            has no BOS token or chat template where one is asked for.
+        TaskError: the tokenizer merges the end of the prompt with the start of the answer, does not know the answer,
+            makes no token of the prompt where no BOS stands in front, or has no BOS token or chat template where one is
+            asked for.
     """
     return encode_all(tokenizer, [example], framing)[0]
 
@@ -68,6 +69,11 @@ def encode_all(tokenizer: Any, examples: Sequence[Example], framing: Framing = A
         if unknown is not None and unknown in one.answer:
             raise TaskError(_unknown_answer(example.answer))
         found.append(replace(one, prompt=tuple(_begun(tokenizer, ids[front], framing))))
+        if not found[-1].prompt:
+            raise TaskError(
+                f"the prompt {example.prompt[:40]!r} is no token for this tokenizer, and no BOS stands in front: "
+                "nothing predicts the first token of its answer; ask with BOS, or leave the example out."
+            )
     return found
 
 

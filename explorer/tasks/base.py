@@ -156,12 +156,16 @@ class Task:
         examples = [example for split in SPLITS for example in getattr(self, split)]
         answers = [answer for example in examples for answer in (example.choices or (example.answer,))]
         doubled = [one for one in examples if one.prompt[-1:].isspace() and one.answer[:1].isspace()]
+        trailing = [one for one in examples if one.answer[-1:].isspace()]
         returns = [one for one in examples if "\r" in one.prompt or "\r" in one.answer]
         return tuple(
             sentence
             for sentence in (
                 _uneven(answers),
                 _counted(doubled, examples, "end with a blank, and their answers begin with one: the model reads both"),
+                _counted(
+                    trailing, examples, "have an answer that ends with a blank or a line break, which has to be said"
+                ),
                 _counted(returns, examples, "hold carriage returns (\\r), as Windows ends lines: the model reads them"),
             )
             if sentence

@@ -3,7 +3,7 @@
 What cannot be read without a guess is not guessed at: a row that is wrong comes as the sentence that says so. CSV is as
 RFC 4180 has it (cells in double quotes may hold commas, line breaks and doubled quotes), and two of its common
 misspellings are settled here: blanks in front of a quoted cell are taken away, and cells in other quotes (single,
-curly, backticks) are refused, so that no quote becomes part of an answer.
+curly, angled, with backslashes, as a formula, ...) are refused, so that no quote becomes part of an answer.
 """
 
 from __future__ import annotations
@@ -46,23 +46,38 @@ _OTHER_QUOTES = "a cell in {} quotes: CSV has double quotes (put such a cell int
 # Objects come as their pairs, so that a key named twice shows.
 _scan: Any = json.JSONDecoder(object_pairs_hook=tuple).scan_once  # type: ignore[attr-defined]
 _scan_fast: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-_NAMES = {"'": "single", "`": "backtick"}
+# Signs that quote in pairs, with their name: each of a row may open or close, as usage differs between languages.
+_PAIRS = {
+    "'": "single",
+    "`\xb4": "backtick",
+    "\u201c\u201d\u201e\u201f": "curly",
+    "\u2018\u2019\u201a\u201b": "curly",
+    "\xab\xbb": "angled",
+    "\u2039\u203a": "angled",
+    "\u300c\u300d\u300e\u300f\ufe41\ufe42\ufe43\ufe44\uff62\uff63": "corner",
+    "\u2033\u2036\u301d\u301e\u301f": "prime",
+    "\u2032\u2035": "prime",
+    "\uff02": "full-width",
+    "\uff07": "full-width",
+}
+_SIGNS = "".join(_PAIRS)
+_NAMES = {sign: name for row, name in _PAIRS.items() for sign in row} | {"\\": "backslashed", "=": "formula"}
 _BLANK = r"(?:[^\S\r\n]|[\u200b-\u200d\u2060\ufeff])"  # those that no one sees, too
 _INSIDE = rf"""(?:(?!,{_BLANK}*")[^\r\n])*?"""  # up to the end of the line, but not over the start of a quoted cell
+_OTHER = "|".join(f"[{row}]{_INSIDE}[{row}]" for row in _PAIRS)
 # At the start of a cell: a quoted one, which is passed over, or blanks and a quote, or a cell in other quotes, which
 # may hold commas.
 _START = re.compile(
     rf"""(?:^|(?<=[,\r\n]))(?:
         "(?:[^"]|"")*"
         | (?P<blanks>{_BLANK}+)(?=")
-        | (?P<other>{_BLANK}*(?P<sign>'{_INSIDE}'|`{_INSIDE}`|[\u201c\u201e\u201d]{_INSIDE}[\u201c\u201d]
-            |[\u2018\u201a\u2019]{_INSIDE}[\u2018\u2019])){_BLANK}*(?=[,\r\n]|$)
+        | (?P<other>{_BLANK}*(?P<sign>{_OTHER}|\\"[^\r\n]*?\\"|="[^\r\n]*?")){_BLANK}*(?=[,\r\n]|$)
     )""",
     re.VERBOSE,
 )
 # Whether `_START` needs to look, and what can be seen before that quickly.
-_ODD_START = re.compile(rf"""(?:^|[,\r\n])(?:{_BLANK}+"|{_BLANK}*['`\u2018-\u201f])""")
-_BLANK_QUOTE, _SIGNS = re.compile(rf'{_BLANK}"'), "'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
+_ODD_START = re.compile(rf"""(?:^|[,\r\n])(?:{_BLANK}+"|{_BLANK}*(?:[{_SIGNS}]|\\"|="))""")
+_BLANK_QUOTE = re.compile(rf'{_BLANK}"|\\"|="')
 _MARKS = range(0xF0000, 0xFFFFE)  # letters that Unicode gives no meaning
 
 

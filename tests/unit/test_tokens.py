@@ -184,6 +184,20 @@ def test_a_template_that_cannot_be_used_is_refused_in_a_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("front", ["", "a", "b", "0", "a0", "[a]"])
+@pytest.mark.parametrize("end", ["", "\n", " ", "a", "b", "0", "b0", "]"])
+def test_a_template_of_the_last_message_alone_adds_nothing_to_it(front: str, end: str) -> None:
+    """Nothing that the template is tried with becomes part of a prompt."""
+    letters = " []uab012\n"
+    made: Any = PreTrainedTokenizerFast
+    reader = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, merges=[]))
+    template = "{{ %r }}{{ messages[-1].content }}{{ %r }}" % (front, end)  # noqa: UP031 (a template has braces itself)
+    tokenizer = made(tokenizer_object=reader, chat_template=template)
+    messages = [{"role": "user", "content": "u1"}]
+    wanted = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert list(encode(tokenizer, Example("u1", " 2"), Framing(chat=True)).prompt) == wanted
+
+
 def test_an_answer_has_the_blanks_that_the_template_writes() -> None:
     """Llama 2 writes a space before what the assistant says, ChatML none."""
     template = "{% for m in messages %}{{ '[' + m.content + ']' if m.role == 'user' else ' ' + m.content }}{% endfor %}"
@@ -326,6 +340,17 @@ def test_an_unknown_token_that_is_not_named_is_known_all_the_same() -> None:
     assert unknown_share(tokenizer, ["unheard w1"]) == 1 / 2
     with pytest.raises(TaskError, match="does not know all of the answer ' w1 unheard'"):
         encode(tokenizer, Example("w2", " w1 unheard"))
+
+
+def test_a_prompt_of_no_token_is_refused_where_nothing_stands_in_front() -> None:
+    """Else the answer's first token would be read off the padding of a longer neighbour."""
+    dropping = words()
+    dropping.backend_tokenizer.normalizer = normalizers.Replace("\u200b", "")
+    empty = Example("\u200b", "w1 w2")
+    with pytest.raises(TaskError, match="is no token for this tokenizer, and no BOS stands in front"):
+        encode(dropping, empty, Framing("never"))
+    found = encode(dropping, empty, Framing("always"))
+    assert (found.prompt, found.answer) == ((0,), (IDS["w1"], IDS["w2"]))
 
 
 def test_an_answer_of_which_letters_are_dropped_is_refused() -> None:

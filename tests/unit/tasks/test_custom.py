@@ -184,6 +184,20 @@ BAD_CSV = {
     "prompt,answer\n\u201c2 + 2 =\u201d,\u201c4\u201d\n": "line 2: a cell in curly quotes",
     "prompt,answer\n2 + 2 =,\u20184\u2019\n": "line 2: a cell in curly quotes",
     "prompt,answer\n`2 + 2 =`, 4\n": "line 2: a cell in backtick quotes",
+    **{
+        f"prompt,answer\n2 + 2 =,{cell}\n": f"line 2: a cell in {name} quotes: CSV has double quotes"
+        for name, cells in {
+            "backtick": "\xb44\xb4 `4\xb4",
+            "curly": "\u201f4\u201d \u201b4\u2019 \u201d4\u201d",
+            "angled": "\xab4\xbb \xbb4\xab \u20394\u203a",
+            "corner": "\u300c4\u300d \u300e4\u300f \uff624\uff63",
+            "prime": "\u20334\u2033 \u301d4\u301e",
+            "full-width": "\uff024\uff02",
+            "backslashed": '\\"4\\" \\"4,5\\"',
+            "formula": '="4"',
+        }.items()
+        for cell in cells.split()
+    },
     "prompt,answer,label\na, b,1\n": "line 2: unknown field 'label'",
     "prompt,answer\n": "holds no examples",
     "a\0b": "line 1: the header must name the columns",
@@ -302,11 +316,13 @@ def test_choices_that_begin_otherwise_than_the_others_are_noticed() -> None:
     assert said.startswith("2 of 8 answers begin without the leading space that the others have, such as 'maybe'")
 
 
-def test_doubled_blanks_and_carriage_returns_are_noticed() -> None:
+def test_blanks_that_are_probably_not_meant_are_noticed() -> None:
     (said,) = noticed(("2 + 2 = ", " 4"), ("2 + 3 =", " 5"))
     assert said.startswith("1 of 2 prompts end with a blank, and their answers begin with one")
     (said,) = noticed(("one\r\ntwo =", " 4"), ("2 + 3 =", " 5"))
     assert said.startswith("1 of 2 prompts hold carriage returns")
+    (said,) = noticed(("2 + 2 =", " 4\n"), ("2 + 3 =", " 5"))
+    assert said.startswith("1 of 2 prompts have an answer that ends with a blank or a line break, which has to be said")
 
 
 def test_reading_a_long_file_tells_its_progress() -> None:
