@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from explorer.core.config import HOME
 from explorer.core.errors import SettingsError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def open_app(
@@ -21,11 +19,11 @@ def open_app(
 
     Example: `eigenprune app --port 8600`
     """
-    script = ROOT / "app.py"
+    script = HOME / "app.py"
     if not script.is_file():
-        raise SettingsError(f"there is no {script}: run this from a checkout of the repository, which has the pages.")
-    # The server takes this process's place, so that signals reach it; it reads .streamlit/config.toml where it starts.
-    os.chdir(ROOT)
+        raise SettingsError(f"there is no {script}: install a wheel, or run this from a complete checkout.")
+    # The server takes this process's place, so that signals reach it, and stays in its folder, so that paths on pages
+    # mean what they mean here. Its settings lie beside the script; -P: no module of that folder hides a library's.
     options = ("--server.port", str(port), "--server.address", "127.0.0.1")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(script), *options])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "streamlit", "run", str(script), *options])

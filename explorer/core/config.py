@@ -14,7 +14,10 @@ from explorer.core.errors import SettingsError
 
 CLOSED_SECONDS = (0.1, 110.0)  # Streamlit itself has forgotten a closed tab after 120
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_PACKAGE = Path(__file__).resolve().parents[1]
+# Where app.py, pages and assets are: a wheel carries them inside the package, a checkout has them beside it.
+HOME = inside if (inside := _PACKAGE / "_files").is_dir() else _PACKAGE.parent
+ASSETS = HOME / "assets"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +154,16 @@ def test_readme_gives_the_two_commands() -> None:
         assert command in readme
 
 
-def test_the_changelog_tells_of_this_version() -> None:
-    version = read_toml("pyproject.toml")["project"]["version"]
+def test_the_changelog_is_cut_into_releases_and_begins_with_this_version() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(rf"^## \[{re.escape(version)}\] - ", changelog, flags=re.MULTILINE)
+    releases = [line for line in changelog.splitlines() if line.startswith("## ")]
+    found = [re.fullmatch(r"## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", line) for line in releases]
+    assert all(found), releases
+    versions, days = [Version(one[1]) for one in found if one], [date.fromisoformat(one[2]) for one in found if one]
+    assert str(versions[0]) == read_toml("pyproject.toml")["project"]["version"]
+    assert str(versions[-1]) == "0.1.0"
+    assert versions == sorted(set(versions), reverse=True)
+    assert days == sorted(days, reverse=True)
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
