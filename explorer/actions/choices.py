@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
+from explorer.actions import names
 from explorer.actions.request import ALONE, Arg, Result, Tools
 from explorer.core.config import DTYPES, settings
 from explorer.core.errors import MaskError, SettingsError
@@ -32,14 +33,19 @@ Split = Annotated[str, Arg("train, validation or test.")]
 MaskFile = Annotated[Path, Arg("Mask file to write; a file that is there is replaced.")]
 Mode = Annotated[str, Arg("What replaces a removed part: freeze (its mean over train tokens) or zero (nothing).")]
 Gain = Annotated[float, Arg("Share of each value that stays, from 0 (removed) to below 1 (scaled).")]
-Scorer = Annotated[
-    str,
-    Arg(
-        "gradient (first order), hybrid (the same, corrected by measured effects), curvature (with a second-order "
-        "term), integrated (share in removing all), exact (one pass per value: slow), as-released (the paper's code), "
-        "magnitude or energy (no gradients), random (control)."
-    ),
-]
+_ABOUT_SCORERS = {
+    "gradient": "first order",
+    "hybrid": "the same, corrected by measured effects",
+    "curvature": "with a second-order term",
+    "integrated": "share in removing all",
+    "exact": "one pass per value: slow",
+    "as-released": "the paper's code",
+    "magnitude": "no gradients",
+    "energy": "no gradients",
+    "random": "control",
+}
+_SCORERS = [f"{one} ({_ABOUT_SCORERS[one]})" if one in _ABOUT_SCORERS else one for one in get_args(names.Scorer)]
+Scorer = Annotated[str, Arg(f"{', '.join(_SCORERS)}.")]
 Metric = Annotated[
     str,
     Arg(

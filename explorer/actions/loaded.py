@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypedDict, TypeVar, Unpack
 
+from explorer.actions.names import Scorer, Split, Strategy
 from explorer.attribution import ScoreOptions, Scores
 from explorer.attribution import score as score_values
 from explorer.attribution.effect_store import default_effects
@@ -44,14 +45,6 @@ from explorer.spectra.model_diff import decomposed
 from explorer.spectra.svd import Decomposition
 from explorer.tasks import Task
 
-Split = Literal["train", "validation", "test"]
-Scorer = Literal[
-    "gradient", "hybrid", "curvature", "integrated", "exact", "as-released", "magnitude", "energy", "random"
-]
-Strategy = Literal[
-    "paper", "adaptive", "verified", "learned", "laser", "ensemble", "random-search", "random-energy", "smallest",
-    "largest",
-]  # fmt: skip
 Kinds = str | Iterable[Kind]
 Key = TypeVar("Key", bound=MatrixKey | str)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
+from explorer.actions import names
 from explorer.actions.choices import (
     Kinds,
     Limit,
@@ -106,10 +107,7 @@ class Search(Request):
     out: MaskFile
     strategy: Annotated[
         str,
-        Arg(
-            "paper, adaptive, verified, learned, laser, ensemble, or a control: random-search, random-energy, "
-            "smallest, largest."
-        ),
+        Arg(f"{', '.join(get_args(names.Method))}, or a control: {', '.join(get_args(names.Chance))}."),
     ] = "verified"
     as_released: Annotated[bool, Arg("paper as in its released code, in the folded basis (see below).")] = False
     fraction: Annotated[float, Arg("Share of the values that --as-released takes.")] = RELEASED[0]

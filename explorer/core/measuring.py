@@ -24,18 +24,19 @@ EFFECTS = (
 # Those that decide the result of a search beside.
 SEARCHES = (
     "attribution", "masks.sets", "measure.evaluate", "measure.paired", "measure.perplexity", "measure.readers",
-    "search.__init__", "search.adaptive", "search.anchor", "search.chance", "search.controls", "search.ensemble",
-    "search.gates", "search.journal", "search.laser", "search.learned", "search.lowest", "search.outcome",
-    "search.paper", "search.problem", "search.records", "search.verified",
+    "search",
 )  # fmt: skip
-# What these import and what decides no number: where things are kept and what they are called. Whatever is read through
-# them (a model, examples, a mask) is part of every name by its content.
+# What belongs to these or is imported by them and decides no number: where things are kept, what they are called, what
+# is made of a search. Whatever is read through them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
     "attribution.effect_store", "core.__init__", "core.config", "core.errors", "core.files", "core.measuring",
     "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "measure.overflow", "models.__init__",
     "models.convert", "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub",
-    "models.identity", "models.smollm2", "models.sources", "models.tokenizer_files", "search.provenance",
-    "spectra.__init__", "spectra.pack", "spectra.saver", "spectra.store", "tasks",
+    "models.identity", "models.smollm2", "models.sources", "models.tokenizer_files",
+    "search.conductor", "search.control_pool", "search.control_runs", "search.curve", "search.identity",
+    "search.options", "search.provenance", "search.released", "search.released_measures", "search.report",
+    "search.report_file", "search.request", "spectra.__init__", "spectra.pack", "spectra.saver", "spectra.store",
+    "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 

@@ -13,13 +13,15 @@ class Export:
     """A format: what it is called, what its files are called, and how a mask becomes one.
 
     Attributes:
-        label: shown on buttons.
+        label: shown on buttons, behind "Download" or "Export" where there are several formats.
+        about: what the file holds and who reads it, in a sentence or two.
         suffix: file suffix with its dot.
         mime: media type of a download.
         encode: the file's bytes.
     """
 
     label: str
+    about: str
     suffix: str
     mime: str
     encode: Callable[[Mask], bytes]

@@ -23,4 +23,10 @@ def schema_text() -> str:
     return json.dumps(schema(), indent=2) + "\n"
 
 
-MASK_JSON = Export("Mask (JSON)", ".mask.json", "application/json", encode=lambda mask: mask.to_json().encode())
+MASK_JSON = Export(
+    label="mask",
+    about="The mask as JSON, with what it was made from. The command line and Python read it.",
+    suffix=".mask.json",
+    mime="application/json",
+    encode=lambda mask: mask.to_json().encode(),
+)

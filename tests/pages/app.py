@@ -24,14 +24,12 @@ from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
+from explorer.ui.shell import pages
 from explorer.ui.shell.task_choice import UPLOADED
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 SECONDS = 120.0
-PAGES = {
-    name.title(): f"pages/{name}.py"
-    for name in ("overview", "prune", "scores", "search", "spectra", "activations", "masks")
-}
+PAGES = {page.title: page.script for page in pages.PAGES}
 
 
 def open_page(title: str = "Overview", **query: str) -> AppTest:

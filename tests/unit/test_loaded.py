@@ -10,7 +10,7 @@ import torch
 
 import explorer
 from explorer import Kind, LoadedModel, Mask, MatrixKey, Task, load_mask
-from explorer.actions import loaded
+from explorer.actions import names
 from explorer.actions.loaded import as_kinds, load
 from explorer.attribution import SCORERS, score
 from explorer.attribution.exact import exact_effects
@@ -118,9 +118,9 @@ def test_kinds_may_be_letters_words_or_kinds(own: LoadedModel) -> None:
 
 
 def test_closed_choices_are_those_of_the_tables() -> None:
-    assert set(get_args(loaded.Scorer)) == set(SCORERS)
-    assert set(get_args(loaded.Strategy)) == set(SEARCHES)
-    assert get_args(loaded.Split) == SPLITS
+    assert set(get_args(names.Scorer)) == set(SCORERS)
+    assert set(get_args(names.Strategy)) == set(SEARCHES)
+    assert get_args(names.Split) == SPLITS
 
 
 def test_the_package_says_its_version_and_gives_such_a_model() -> None:

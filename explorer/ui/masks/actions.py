@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
@@ -51,16 +52,16 @@ def one(bench: Bench, library: Library, entry: Entry) -> None:
 
 
 def _export(entry: Entry) -> None:
-    export = EXPORTS["mask"]
-    st.download_button(
-        "Export",
-        data=lambda: export.encode(entry.mask),
-        file_name=mask_panel.file_name(entry.name, entry.mask, export.suffix),
-        mime=export.mime,
-        icon=":material/download:",
-        on_click="ignore",
-        key="entry-export",
-    )
+    for name, export in EXPORTS.items():
+        st.download_button(
+            "Export" if name == "mask" else f"Export {export.label}",
+            data=partial(export.encode, entry.mask),
+            file_name=mask_panel.file_name(entry.name, entry.mask, export.suffix),
+            mime=export.mime,
+            icon=":material/download:",
+            on_click="ignore",
+            key="entry-export" if name == "mask" else f"entry-export-{name}",
+        )
 
 
 def _describe(library: Library, entry: Entry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import streamlit as st
 
@@ -94,18 +95,18 @@ def _steps(model: Model) -> None:
 
 
 def _download(model: Model, mask: Mask) -> None:
-    export = EXPORTS["mask"]
-    st.download_button(
-        "Download mask",
-        data=lambda: export.encode(mask),  # made when asked for: a file per rerun would be gone too soon
-        file_name=file_name(model.source.name, mask, export.suffix),
-        mime=export.mime,
-        icon=":material/download:",
-        on_click="ignore",
-        width="stretch",
-        key="download",
-        help="The mask as JSON, with what it was made from. The command line and Python read it.",
-    )
+    for name, export in EXPORTS.items():
+        st.download_button(
+            f"Download {export.label}",
+            data=partial(export.encode, mask),  # made when asked for: a file per rerun would be gone too soon
+            file_name=file_name(model.source.name, mask, export.suffix),
+            mime=export.mime,
+            icon=":material/download:",
+            on_click="ignore",
+            width="stretch",
+            key="download" if name == "mask" else f"download-{name}",
+            help=export.about,
+        )
 
 
 def file_name(model: str, mask: Mask, suffix: str) -> str:

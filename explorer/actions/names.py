@@ -1,0 +1,28 @@
+"""Names of what can be chosen, for type checkers and help, without loading torch; a test holds them to the tables."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+Scorer = Literal[
+    "gradient",
+    "hybrid",
+    "curvature",
+    "integrated",
+    "exact",
+    "as-released",
+    "magnitude",
+    "energy",
+    "random",
+]
+Method = Literal[
+    "paper",
+    "adaptive",
+    "verified",
+    "learned",
+    "laser",
+    "ensemble",
+]
+Chance = Literal["random-search", "random-energy", "smallest", "largest"]
+Strategy = Literal[Method, Chance]
