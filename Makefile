@@ -11,13 +11,14 @@ TORCH_INDEX    ?=
 
 BIN     := .venv/bin
 INSTALL  = $(BIN)/python -m pip install -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %)
+MKDOCS   = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 CHROMIUM_THEN = chromium="$$(scripts/find-chromium.sh)" && CHROMIUM="$$chromium"
 
 # Settings that would make Python or pip look outside .venv.
 unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
 
-.PHONY: help app test test-all setup lint typecheck unit browser screenshots bench bench-scaling clean
+.PHONY: help app test test-all setup lint typecheck unit browser docs screenshots bench bench-scaling clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +29,8 @@ app: .venv/.app  ## Set up and open the explorer on localhost (PORT=8501)
 test: .venv/.test lint typecheck  ## Set up, then run every check and the fast tests, one way through each page among them
 	$(CHROMIUM_THEN) $(PYTEST) -m "not slow"
 
-test-all: .venv/.test lint typecheck  ## Set up, then run every check and every test
+test-all: .venv/.test .venv/.docs lint typecheck  ## Set up, then run every check and every test, and build the docs
+	$(MKDOCS)
 	$(CHROMIUM_THEN) $(PYTEST)
 
 setup: .venv/.test  ## Set up for development: the explorer and its test tools
@@ -47,6 +49,10 @@ unit: .venv/.test  ## Run the unit tests only
 browser: .venv/.test  ## Run the tests in a real Chromium only
 	$(CHROMIUM_THEN) $(PYTEST) tests/browser
 
+docs: .venv/.docs  ## Write the generated parts of docs/ anew, and build the documentation into build/docs
+	$(BIN)/python -m scripts.docs
+	$(MKDOCS)
+
 screenshots: .venv/.test  ## Write pictures of every page to build/screenshots
 	$(CHROMIUM_THEN) OMP_NUM_THREADS=1 $(BIN)/python -m scripts.screenshots $(ARGS)
 
@@ -61,7 +67,8 @@ clean:  ## Remove .venv and everything that is made again
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.test: EXTRA := [dev]
-.venv/.app .venv/.test: pyproject.toml constraints.txt
+.venv/.docs: EXTRA := [dev,docs]
+.venv/.app .venv/.test .venv/.docs: pyproject.toml constraints.txt
 	@scripts/make-venv.sh "$(PYTHON)" .venv
 	$(INSTALL) -e '.$(EXTRA)'
 	@touch .venv/.app $@

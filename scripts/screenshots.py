@@ -19,7 +19,7 @@ from tests.browser import app
 from tests.browser.conftest import ROOT, StartServer, launch
 
 FOLDER = ROOT / "build" / "screenshots"
-README = ROOT / "assets" / "screenshots"
+README = ROOT / "docs" / "images"
 SIZES = ((1280, 800), (1920, 1080))
 SCHEMES = ("light", "dark")
 SEARCH_MS = 300_000
@@ -28,7 +28,7 @@ SEARCH_MS = 300_000
 def main() -> None:
     """Start the app on the bundled model and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--readme", action="store_true", help="also write assets/screenshots")
+    parser.add_argument("--readme", action="store_true", help="also write docs/images")
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:

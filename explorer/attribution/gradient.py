@@ -1,8 +1,8 @@
 """The linear score of every singular value of every chosen matrix, from one forward and backward pass.
 
 For a matrix `W = sum_i s_i u_i v_i^T` with input x_n, mean input m over real
-tokens, and gradient g_n of the summed loss with respect to its output (paper, section 3, with the corrections of the
-README's method section):
+tokens, and gradient g_n of the summed loss with respect to its output (paper, section 3, with the corrections of
+docs/method.md):
 
     freeze:  score_i = -(s_i / E) sum_n ((x_n - m) . u_i) (v_i . g_n)
     zero:    score_i = -(s_i / E) sum_n ( x_n      . u_i) (v_i . g_n)

@@ -1,4 +1,4 @@
-"""The score of the released implementation, as it is (METHOD in the README names what differs from the paper's text).
+"""The score of the released implementation, as it is (docs/method.md names what differs from the paper's text).
 
 With mini-batches of `batch_size` examples, loss l = mean over a mini-batch of -log p(answer token) at the prompts' last
 position, and g its gradient at a matrix's output,

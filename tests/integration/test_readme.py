@@ -1,4 +1,4 @@
-"""What README shows runs as it stands there."""
+"""What README and the page of commands show runs as it stands there."""
 
 import re
 import subprocess
@@ -9,14 +9,15 @@ import pytest
 
 from tests.commands import run
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README, COMMANDS = ROOT / "README.md", ROOT / "docs" / "commands.md"
 
 
-def block(language: str, number: int = 0) -> str:
-    found = re.findall(
-        rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
-    )
-    return found[number]
+def block(language: str, page: Path = README) -> str:
+    """The first block in a language on a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)[
+        0
+    ]
 
 
 def test_the_python_example_runs_and_finds_the_hidden_ability(tmp_path: Path) -> None:
@@ -31,10 +32,19 @@ def test_the_python_example_runs_and_finds_the_hidden_ability(tmp_path: Path) ->
 
 def test_the_shell_examples_on_the_bundled_model_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    commands = [line for line in block("sh", 2).splitlines() if "bundled" in line]
+    commands = [line for line in block("sh", COMMANDS).splitlines() if "bundled" in line]
     assert len(commands) == 7
     for command in commands:
         words = command.split()
         assert words[0] == "eigenprune"
         done = run(*words[1:])
         assert done.exit_code == 0, done.stderr
+
+
+def test_the_python_example_of_the_page_of_commands_runs(tmp_path: Path) -> None:
+    code = block("python", COMMANDS)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    command, accuracy = done.stdout.splitlines()
+    assert command == "eigenprune eval --model bundled --task int-mult --limit 20"
+    assert 0 <= float(accuracy) <= 0.2

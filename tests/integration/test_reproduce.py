@@ -1,4 +1,4 @@
-"""`reproduce` as a user runs it on the bundled model: a real kill, a real restart, and README's own figures."""
+"""`reproduce` as a user runs it on the bundled model: a real kill, a real restart, and the figures in the docs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.commands import report, run
 from tests.unit.reproduce.recipes import write
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results.md"
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def test_a_killed_suite_goes_on_where_it_was(environment: dict[str, str], tmp_pa
 
 
 @pytest.mark.usefixtures("isolated_folders")
-def test_readme_shows_what_runs_here(tmp_path: Path) -> None:
+def test_the_page_of_results_shows_what_runs_here(tmp_path: Path) -> None:
     """Strategy, number removed, accuracies, precision and recall; losses may differ in the last digit elsewhere."""
     result = run("reproduce", "bundled", "--out", tmp_path, "--strategy", "paper", "--markdown")
     assert result.exit_code == 0, result.stderr
-    shown = {row["strategy"]: row for row in table(README.read_text(encoding="utf-8"))}
+    shown = {row["strategy"]: row for row in table(RESULTS.read_text(encoding="utf-8"))}
     found = table(result.stdout)
     assert [row["strategy"] for row in found] == ["paper, Q,K", "paper, all"]
     for row in found:
@@ -69,17 +69,17 @@ def test_readme_shows_what_runs_here(tmp_path: Path) -> None:
         }
 
 
-def test_readme_has_a_row_for_every_recipe_of_the_bundled_suite() -> None:
+def test_the_page_of_results_has_a_row_for_every_recipe_of_the_bundled_suite() -> None:
     wanted = [f"{one.strategy.name}, {one.strategy.kinds}" for one in find_suite("bundled").recipes]
-    assert [row["strategy"] for row in table(README.read_text(encoding="utf-8"))] == wanted
+    assert [row["strategy"] for row in table(RESULTS.read_text(encoding="utf-8"))] == wanted
 
 
-def test_readme_shows_the_results_of_smollm2_that_come_along() -> None:
+def test_the_page_shows_the_results_of_smollm2_that_come_along() -> None:
     shown = run("reproduce", "smollm2", "--show", "--out", ROOT / "assets" / "results" / "smollm2", "--markdown")
     assert shown.exit_code == 0, shown.stderr
     rows = [line for line in shown.stdout.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(find_suite("smollm2").recipes)
-    assert "\n".join(rows) in README.read_text(encoding="utf-8")
+    assert "\n".join(rows) in RESULTS.read_text(encoding="utf-8")
 
 
 def table(text: str) -> list[dict[str, str]]:

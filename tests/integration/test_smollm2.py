@@ -204,7 +204,7 @@ def test_examples_with_answers_of_other_lengths_share_a_batch(view: View) -> Non
 
 
 def test_the_mask_that_comes_along_recovers_multiplication(view: View, svds: SvdCache) -> None:
-    """README, "What a search finds": zero-shot, more right than with three shots; accuracies to within two examples."""
+    """docs/searching.md: zero-shot, more right than with three shots; accuracies to within two examples."""
     task = load_task("int-mult-12")
     shown = evaluate(view, load_task("int-mult-12", shots=3), "test")
     before = evaluate(view, task, "test")

@@ -26,7 +26,7 @@ def read_toml(path: str) -> dict[str, Any]:
 
 def direct_requirements() -> list[Requirement]:
     project = read_toml("pyproject.toml")["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
     return [Requirement(line) for line in lines]
 
 
@@ -80,7 +80,8 @@ def make(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "target", ["app", "bench", "browser", "clean", "help", "lint", "screenshots", "setup", "test", "typecheck", "unit"]
+    "target",
+    ["app", "bench", "browser", "clean", "docs", "help", "lint", "screenshots", "setup", "test", "typecheck", "unit"],
 )
 def test_make_help_names_every_target(target: str) -> None:
     assert re.search(rf"^ +make {target} +\S", make("help"), flags=re.MULTILINE)

@@ -1,0 +1,1 @@
+"""What the documentation takes from elsewhere: results, requests, imports and the notebook."""
