@@ -25,7 +25,9 @@ def test_the_python_example_runs_and_finds_the_hidden_ability(tmp_path: Path) ->
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    before, after = re.match(r"([\d.]+)% -> ([\d.]+)% of 80", done.stdout).groups()
+    worst, said = done.stdout.splitlines()
+    assert re.fullmatch(r"-1\.03\d+ L0\.[QK]\.H3 0", worst)
+    before, after = re.match(r"([\d.]+)% -> ([\d.]+)% of 80", said).groups()
     assert float(after) - float(before) > 50
     assert (tmp_path / "mult.mask.json").is_file()
 
