@@ -35,7 +35,7 @@ from explorer.models import load as load_model
 from explorer.models.load import Basis
 from explorer.models.matrices import matrices
 from explorer.search import STRATEGIES, check_strategy, mask_of
-from explorer.search.conductor import Watcher, conduct
+from explorer.search.conductor import Elsewhere, Recording, Watcher, conduct
 from explorer.search.journal import default_journals
 from explorer.search.options import USUAL, StrategyOptions
 from explorer.search.report import Report
@@ -234,8 +234,8 @@ class LoadedModel(Model):
         )  # fmt: skip
         with self.views.borrow() as view:
             return conduct(
-                request, view, task, self.svds, journals=default_journals(warn), fresh=given["fresh"],
-                others=given["others"], text=own_text(self.tokenizer) if text is None else text,
+                request, view, task, self.svds, recording=Recording(default_journals(warn), given["fresh"]),
+                elsewhere=Elsewhere(given["others"], own_text(self.tokenizer) if text is None else text),
                 watcher=Watcher(progress),
             )  # fmt: skip
 

@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 
 
+@dataclass(frozen=True)
 class ReportResult(Result):
     """A report as it is in its file."""
 
-    def __init__(self, file: SearchFile) -> None:
-        self.file = file
+    file: SearchFile
 
     def as_dict(self) -> dict[str, Any]:
         """What the file holds."""
-        found: dict[str, Any] = self.file.model_dump(mode="json")
-        return found
+        return self.file.as_dict()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from explorer.search.options import StrategyOptions
     from explorer.search.released import ReleasedReport
     from explorer.search.report import Report
-    from explorer.search.report_file import SearchFile
     from explorer.search.request import SearchRequest
     from explorer.tasks import Task
 
@@ -45,18 +44,17 @@ SHARE = "0.02"  # of all values that may be removed, if --max-removed does not s
 
 @dataclass(frozen=True, eq=False)
 class SearchResult(Result):
-    """A mask and its report; `file` is what is written down of it."""
+    """A mask and its report; `about` says which model that is by the name that it goes by here."""
 
     about: Mapping[str, Any]
     report: Report
-    file: SearchFile
     out: Path
     folder: Path | None
 
     def as_dict(self) -> dict[str, Any]:
         """The report, with where it was written."""
         folder = None if self.folder is None else str(self.folder)
-        return {**self.about, **self.report.as_dict(), "out": str(self.out), "report": folder}
+        return {**self.report.as_dict(), **self.about, "out": str(self.out), "report": folder}
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,27 +213,25 @@ class Search(Request):
         task.split("test", self.test_limit)
         others = self.others(tools)
         view = self.model.open_for(task, "train", self.limit, tools)
-        from explorer.search.conductor import Watcher, conduct
+        from explorer.search.conductor import Elsewhere, Recording, Watcher, conduct
         from explorer.search.journal import default_journals
-        from explorer.search.report_file import as_file
         from explorer.spectra.cache import default_cache
 
         text, request = plain_text(view, self.text), self.engine_request(view)
         with tools.searching(f"Searching ({self.strategy})") as bar:
             found = conduct(
                 request, view, task, default_cache(tools.notice), chosen=chosen,
-                journals=default_journals(tools.notice), fresh=self.fresh, others=others, text=text,
+                recording=Recording(default_journals(tools.notice), self.fresh), elsewhere=Elsewhere(others, text),
                 watcher=Watcher(
                     bar.progress, lambda _, status: bar.watch(status), lambda one: _say_resumed(one, tools),
                     after=bar.after,
                 ),
             )  # fmt: skip
         found.mask.save(self.out)
-        file = as_file(found.document())
         if self.report is not None:
-            file.save(self.report)
-            write_page(file, self.report / PAGE)
-        return SearchResult({**identity(view), **wording(task)}, found, file, self.out, self.report)
+            found.file.save(self.report)
+            write_page(found.file, self.report / PAGE)
+        return SearchResult({**identity(view), **wording(task)}, found, self.out, folder=self.report)
 
     def _check_places(self) -> None:
         refuse_unwritable(self.out)
@@ -251,20 +247,20 @@ class Search(Request):
         kinds = kinds_or_all(self.kinds)
         task = replace(self.task, metric="auto").open("train", self.limit, tools)
         from explorer.attribution.minibatches import adds_bos
-        from explorer.search.released import ReleasedSettings, run_released
+        from explorer.search.released import ReleasedRequest, ReleasedSettings, run_released
         from explorer.spectra.cache import default_cache
 
         settings = ReleasedSettings(self.fraction, self.batch_size, self.answer_token)
         view = replace(self.model, basis="folded").open_for(task, "train", self.limit, tools)
+        request = ReleasedRequest(
+            kinds or (), settings, self.limit, test_limit=self.test_limit, seed=self.task.seed_number,
+            control_draws=self.controls,
+        )  # fmt: skip
         with tools.working("Pruning as released") as progress:
-            found = run_released(
-                view, task, default_cache(tools.notice), kinds or (), settings, limit=self.limit,
-                test_limit=self.test_limit, seed=self.task.seed_number, control_draws=self.controls,
-                progress=progress,
-            )  # fmt: skip
+            found = run_released(view, task, default_cache(tools.notice), request, progress=progress)
         found.mask.save(self.out)
         about, bos = {**identity(view), **wording(task)}, found.means.padded and adds_bos(view)
-        return ReleasedResult(about, found, self.out, view.model.source.name, bool(bos))
+        return ReleasedResult(about, found, self.out, model=view.model.source.name, bos_in_answers=bool(bos))
 
     def _check_alone(self) -> None:
         """Refuse options that the released code has no counterpart of."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from explorer.actions.activations import ActivationsResult, ReadActivations
-from explorer.cli.console import percent, say, show_table
+from explorer.cli.console import say, show_table
+from explorer.core.texts import percent
 from explorer.masks.gain import state_of
 
 ACROSS = 8  # columns of numbers that fit into a terminal
@@ -91,7 +92,7 @@ def _show_pattern(one: Mapping[str, Any], tokens: Sequence[str], *, masked: bool
 def _show_written(values: Sequence[Mapping[str, Any]], tokens: Sequence[str]) -> None:
     for one in values:
         rows = list(zip(tokens, one["baseline"], one["masked"], strict=True))
-        title = f"Written by {one['matrix']} value {one['index']}"
+        title = f"JsonRecord by {one['matrix']} value {one['index']}"
         show_table(title, ("token", "(x · u) s, unpruned", "with the mask"), rows)
 
 

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from explorer.core.finite import perplexity_text
 from explorer.core.progress import Progress
+from explorer.core.texts import accuracy_text, loss_text, percent, spread_text
 from explorer.tasks.metric import METRIC_NAMES, RULE_OF, accuracy_name
 
 
@@ -59,29 +60,6 @@ def working(what: str) -> Iterator[Progress]:
     ):
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def percent(share: float) -> str:
-    """A share such as `12.5 %`."""
-    return f"{100 * share:.1f} %"
-
-
-def accuracy_text(accuracy: float, interval: Sequence[float], n: int) -> str:
-    """An accuracy with its interval, such as `12.5 % [6.0, 20.0] (n = 80)`."""
-    low, high = (f"{100 * bound:.1f}" for bound in interval)
-    return f"{percent(accuracy)} [{low}, {high}] (n = {n:,})"
-
-
-def loss_text(value: float, stderr: float, *, signed: bool = False) -> str:
-    """A loss with its standard error, such as `5.548 ± 0.297 nats`, or `not finite`."""
-    if not math.isfinite(value):
-        return "not finite"
-    return f"{value:{'+' if signed else ''}.3f} ± {_spread(stderr, 3)} nats"
-
-
-def range_text(shares: Sequence[float]) -> str:
-    """The median of some shares and their range, such as `12.5 % (0.0 % to 20.0 %)`."""
-    return f"{percent(median(shares))} ({percent(min(shares))} to {percent(max(shares))})"
 
 
 def losses_text(losses: Sequence[float]) -> str:
@@ -139,8 +117,4 @@ def perplexity_line(before: Mapping[str, Any], after: Mapping[str, Any], growth:
 
 def points_text(value: float, stderr: float) -> str:
     """A change of a share, such as `+12.5 ± 3.1 percentage points`."""
-    return f"{100 * value:+.1f} ± {_spread(100 * stderr, 1)} percentage points"
-
-
-def _spread(stderr: float, digits: int) -> str:
-    return f"{stderr:.{digits}f}" if math.isfinite(stderr) else "unknown"
+    return f"{100 * value:+.1f} ± {spread_text(100 * stderr, 1)} percentage points"

@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from explorer.actions.evaluate import Evaluate, EvaluateResult
-from explorer.cli.console import (
-    accuracy_text,
-    loss_text,
-    losses_text,
-    points_text,
-    range_text,
-    say,
-    show_figures,
-)
+from explorer.cli.console import losses_text, points_text, say, show_figures
+from explorer.core.texts import accuracy_text, loss_text, range_text
 from explorer.masks.gain import state_of
 
 _RULES = {"sum": "summed log-probability", "mean": "log-probability per token"}

@@ -18,7 +18,8 @@ from explorer.actions.mask_files import (
 )
 from explorer.actions.masks import DamageResult, MeasureDamage, RenewMask, RenewResult, TransferMask, TransferResult
 from explorer.actions.request import Request
-from explorer.cli.console import accuracy_text, loss_text, percent, perplexity_line, say, show_table
+from explorer.cli.console import perplexity_line, say, show_table
+from explorer.core.texts import accuracy_text, loss_text, percent
 from explorer.masks.gain import state_of
 from explorer.tasks.metric import METRIC_NAMES
 

@@ -8,7 +8,8 @@ from typing import Any
 from explorer.actions.effects import EffectsResult, MeasureEffects
 from explorer.actions.readout import ReadOut, ReadoutResult
 from explorer.actions.study import StudyResult, StudyScorers
-from explorer.cli.console import loss_text, say, show_table
+from explorer.cli.console import say, show_table
+from explorer.core.texts import loss_text
 
 
 def show_effects(request: MeasureEffects, result: EffectsResult) -> None:

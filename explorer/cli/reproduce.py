@@ -11,14 +11,15 @@ def show(request: Reproduce, result: SuitesResult | ReproduceResult) -> None:
     if isinstance(result, SuitesResult):
         return _show_suites(result)
     from explorer.cli import reproduce_tables as tables  # reads what needs torch
+    from explorer.experiments.reproduce.columns import suite_rows
 
-    entries = result.entries
+    entries, rows = result.entries, suite_rows(result.entries)
     if request.markdown:
         for line in tables.reasons(entries):
             notice(line)
-        return say("\n\n".join([tables.markdown(tables.rows(entries)), *tables.places(entries)]))
+        return say("\n\n".join([tables.markdown(rows), *tables.places(entries)]))
     if result.missing < len(entries):
-        for title, found in tables.sections(tables.rows(entries), result.suite):
+        for title, found in tables.sections(rows, result.suite):
             show_table(title, tuple(found[0]), [tuple(row.values()) for row in found])
     for line in (*tables.places(entries), *tables.reasons(entries)):
         say(line)

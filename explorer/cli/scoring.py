@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from explorer.actions.scoring import Curve, CurveResult, Prune, PruneResult, Score, ScoreResult
-from explorer.cli.console import accuracy_text, figures_row, loss_text, say, show_table
+from explorer.cli.console import figures_row, say, show_table
+from explorer.core.texts import accuracy_text, loss_text
 from explorer.masks.gain import state_of
 from explorer.tasks.metric import accuracy_name
 

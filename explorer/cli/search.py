@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from explorer.actions.report import PAGE
 from explorer.actions.search import ReleasedResult, Search, SearchResult
-from explorer.cli.console import figures_row, range_text, say, show_table
-from explorer.cli.search_report import show_report
+from explorer.cli.console import say
+from explorer.cli.search_report import show_columns, show_report
 
 if TYPE_CHECKING:
-    from explorer.measure.evaluate import Evaluation
-    from explorer.search.control_runs import ControlRuns
+    from collections.abc import Iterator
+
+    from explorer.measure.figures import Figures
     from explorer.search.released import ReleasedReport
+
+_EXACT = {"baseline": "before", "released": "as released", "averaged": "with averaged means in O"}
 
 
 def show(request: Search, result: SearchResult | ReleasedResult) -> None:
@@ -20,37 +23,24 @@ def show(request: Search, result: SearchResult | ReleasedResult) -> None:
     if isinstance(result, ReleasedResult):
         _show_released(result)
         return say(f"Mask: {request.out}{', with averaged means in O' if result.report.averaged else ''}")
-    show_report(result.file)
+    show_report(result.report.file)
     say(f"Mask: {request.out}")
     if request.report is not None:
         say(f"Report: {request.report / PAGE}")
 
 
 def _show_released(result: ReleasedResult) -> None:
-    found = result.report
-    settings, name = found.settings, f"{len(found.mask):,} removed"
-    show_table(
+    from explorer.search.columns import control_columns, measured_columns
+
+    found, settings = result.report, result.report.settings
+    rows = list(_released_rows(found))
+    show_columns(
         f"{result.model} on {found.task}: paper, as released, in mini-batches of {settings.batch_size}",
-        ("", "accuracy [95 % interval]", "loss per example"),
-        [
-            figures_row("before, test", found.baseline.as_dict()),
-            figures_row(f"as released ({name}), test", found.test.as_dict()),
-            *(figures_row(f"with averaged means in O ({name}), test", one.as_dict()) for one in _averaged(found)),
-            *_exact_rows(found),
-            *(
-                figures_row(f"{what}, {split}", evaluations[split].as_dict())
-                for split in ("validation", "train")
-                for what, evaluations in (("before", found.before), ("as released", found.released))
-                if split in evaluations
-            ),
-        ],
-    )
+        measured_columns(rows[0][1]), rows,
+    )  # fmt: skip
     if found.controls:
-        show_table(
-            "Controls of the same size, frozen alike, test",
-            ("control", "draws", "accuracy: median (range)", "beaten in accuracy", "beaten in loss"),
-            [_control_row(name, runs) for name, runs in found.controls.items()],
-        )
+        controls = [(name, runs.figures) for name, runs in found.controls.items()]
+        show_columns("Controls of the same size, frozen alike, test", control_columns(), controls)
     padded = (
         f", padded on the left, read {'with' if found.reads_bos else 'without'} a BOS" if found.means.padded else ""
     )
@@ -65,18 +55,19 @@ def _show_released(result: ReleasedResult) -> None:
         say("With mini-batches of one every score is 0: values went in the order of their places.")
 
 
-def _averaged(found: ReleasedReport) -> list[Evaluation]:
-    return [] if found.averaged_test is None else [found.averaged_test]
+def _released_rows(found: ReleasedReport) -> Iterator[tuple[str, Figures]]:
+    """Every evaluation by what was measured on what."""
+    from explorer.measure.figures import Figures
 
-
-def _exact_rows(found: ReleasedReport) -> list[tuple[str, str, str]]:
-    if found.exact["baseline"] is found.baseline:
-        return []
-    names = {"baseline": "before", "released": "as released", "averaged": "with averaged means in O"}
-    return [figures_row(f"{names[name]}, all answer tokens, test", one.as_dict()) for name, one in found.exact.items()]
-
-
-def _control_row(name: str, runs: ControlRuns) -> tuple[object, ...]:
-    accuracy = [run.accuracy for run in runs.runs]
-    beaten = f"{runs.accuracy_percentile:.0f} %", f"{runs.loss_percentile:.0f} %"
-    return name, len(accuracy), range_text(accuracy), *beaten
+    removed = f"({len(found.mask):,} removed)"
+    yield "before, test", Figures.of(found.baseline)
+    yield f"as released {removed}, test", Figures.of(found.test)
+    if found.averaged_test is not None:
+        yield f"with averaged means in O {removed}, test", Figures.of(found.averaged_test)
+    if found.exact["baseline"] is not found.baseline:
+        for name, one in found.exact.items():
+            yield f"{_EXACT[name]}, all answer tokens, test", Figures.of(one)
+    for split in ("validation", "train"):
+        for what, evaluations in (("before", found.before), ("as released", found.released)):
+            if split in evaluations:
+                yield f"{what}, {split}", Figures.of(evaluations[split])

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from explorer.cli.console import percent
+from explorer.core.texts import percent
 
 if TYPE_CHECKING:
     from explorer.search.outcome import Status

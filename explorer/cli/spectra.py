@@ -18,7 +18,8 @@ from explorer.actions.spectra import (
     SpectraResult,
     Spectrum,
 )
-from explorer.cli.console import percent, say, show_table
+from explorer.cli.console import say, show_table
+from explorer.core.texts import percent
 
 _COLUMNS = "{:<13} {:>13} {:>10} {:>8} {:>9} {:>10} {:>14} {:>12} {:>8} {:>5} {:>4} {:>6}"
 _TITLES = ("matrix", "shape", "spectral", "stable", "effective", "condition", "50/90/99 %", "exponent", "edge", "above")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from explorer.actions.tasks import ListTasks, ShowTask, TaskResult, TasksResult, ValidateResult, ValidateTask
-from explorer.cli.console import notice, percent, say, show_table
+from explorer.cli.console import notice, say, show_table
+from explorer.core.texts import percent
 from explorer.tasks import SPLITS
 
 _PROBLEMS = 5

@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from explorer.core.progress import Progress, part
+from explorer.core.written import Count, JsonRecord
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import Mask
 from explorer.measure.choices import Alternatives, measure
 from explorer.measure.evaluate import Comparison, Evaluation
+from explorer.measure.figures import ComparisonFigures, Figures, Flips, GrowthFigures, TaskFigures, TextFigures
 from explorer.measure.paired import McNemar
 from explorer.measure.perplexity import TOKENS, Perplexity, growth, perplexity
 from explorer.models import View
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from explorer.tasks.metric import RULES, Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskDamageFigures(ComparisonFigures):
+    """What a mask does to another task, as reports hold it; `choice_test` by rule, None without choices."""
+
+    task: str
+    task_digest: str
+    shots: Count
+    bos: str = "auto"
+    chat: bool = False
+    system: str | None = None
+    split: str
+    masked: TaskFigures
+    baseline: TaskFigures
+    choice_test: Mapping[Rule, Flips] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDamageFigures(JsonRecord):
+    """What a mask does to plain text, as reports hold it."""
+
+    masked: TextFigures
+    baseline: TextFigures
+    growth: GrowthFigures
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamageFigures(JsonRecord):
+    """What a mask costs elsewhere, as reports hold it."""
+
+    mask_digest: str
+    removed: Count
+    gain: float = 0.0
+    tasks: tuple[TaskDamageFigures, ...]
+    text: TextDamageFigures | None
 
 
 @dataclass(frozen=True)
@@ -42,22 +80,20 @@ class TaskDamage:
         """Exact McNemar test of the change of choice accuracy; None without choices."""
         return self.comparison.choice_test(rule)
 
-    def as_dict(self) -> dict[str, Any]:
+    @property
+    def figures(self) -> TaskDamageFigures:
         """The figures for a report."""
-        change, test = self.comparison.loss_change, self.accuracy_test
-        return {
-            "task": self.task.name,
-            "task_digest": self.task.digest,
-            "shots": self.task.shots,
-            **self.task.framing.as_dict(),
-            "split": self.split,
-            "masked": _figures(self.comparison.masked, self.masked),
-            "baseline": _figures(self.comparison.baseline, self.baseline),
-            "loss_change": {"value": change.value, "stderr": change.stderr, "interval": list(self.loss_interval())},
-            "accuracy_test": vars(test),
-            "choice_test": {rule: vars(found) for rule in RULES if (found := self.choice_test(rule)) is not None}
-            or None,
-        }
+        tests = {rule: test for rule in RULES if (test := self.choice_test(rule)) is not None}
+        return TaskDamageFigures(
+            task=self.task.name, task_digest=self.task.digest, shots=self.task.shots, **self.task.framing.as_dict(),
+            split=self.split, masked=_figures(self.comparison.masked, self.masked),
+            baseline=_figures(self.comparison.baseline, self.baseline), **vars(ComparisonFigures.of(self.comparison)),
+            choice_test=tests or None,
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain values."""
+        return self.figures.as_dict()
 
 
 @dataclass(frozen=True)
@@ -72,14 +108,18 @@ class TextDamage:
         """Growth of the perplexity (0.1 = up by 10 %) and its paired 95 % bootstrap interval."""
         return growth(self.masked, self.baseline)
 
-    def as_dict(self) -> dict[str, Any]:
+    @property
+    def figures(self) -> TextDamageFigures:
         """The figures for a report."""
         value, interval = self.growth
-        return {
-            "masked": self.masked.as_dict(),
-            "baseline": self.baseline.as_dict(),
-            "growth": {"value": value, "interval": list(interval)},
-        }
+        return TextDamageFigures(
+            masked=TextFigures.of(self.masked), baseline=TextFigures.of(self.baseline),
+            growth=GrowthFigures(value=value, interval=interval),
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain values."""
+        return self.figures.as_dict()
 
 
 @dataclass(frozen=True)
@@ -90,15 +130,17 @@ class Damage:
     tasks: tuple[TaskDamage, ...]
     text: TextDamage | None
 
-    def as_dict(self) -> dict[str, Any]:
+    @property
+    def figures(self) -> DamageFigures:
         """The figures for a report."""
-        return {
-            "mask_digest": self.mask.digest,
-            "removed": len(self.mask),
-            "gain": self.mask.gain,
-            "tasks": [one.as_dict() for one in self.tasks],
-            "text": None if self.text is None else self.text.as_dict(),
-        }
+        return DamageFigures(
+            mask_digest=self.mask.digest, removed=len(self.mask), gain=self.mask.gain,
+            tasks=tuple(one.figures for one in self.tasks), text=None if self.text is None else self.text.figures,
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain values."""
+        return self.figures.as_dict()
 
 
 class HowMuch(TypedDict, total=False):
@@ -180,5 +222,5 @@ def _measure(
     )
 
 
-def _figures(evaluation: Evaluation, others: Alternatives | None) -> dict[str, Any]:
-    return {**evaluation.as_dict(), "lead": None if others is None else others.as_dict()["lead"]}
+def _figures(evaluation: Evaluation, others: Alternatives | None) -> TaskFigures:
+    return TaskFigures(**vars(Figures.of(evaluation)), lead=None if others is None else others.lead_figures)

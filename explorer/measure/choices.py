@@ -18,6 +18,7 @@ import torch
 from explorer.core.errors import TaskError
 from explorer.core.progress import Progress
 from explorer.measure.evaluate import Evaluation, collect, evaluate, evaluation
+from explorer.measure.figures import LeadFigures, ShareFigures
 from explorer.measure.metrics import Mean, mean, pick, run_all, share
 from explorer.measure.readers import measured_batches
 from explorer.models import View
@@ -72,13 +73,16 @@ class Alternatives:
         """The figures for a report: `choice` per rule, and `lead`; each null if no example has what it needs."""
         return {
             "choice": {rule: share(self.correct(rule)) for rule in RULES} if self.picked() else None,
-            "lead": self._lead_figures() if self.leads else None,
+            "lead": None if (found := self.lead_figures) is None else found.as_dict(),
         }
 
-    def _lead_figures(self) -> dict[str, Any]:
-        ahead = share([math.isfinite(lead) and lead > 0 for lead in self.leads])
-        found = self.mean_lead
-        return {"n": found.n, "value": found.value, "stderr": found.stderr, "ahead": ahead}
+    @property
+    def lead_figures(self) -> LeadFigures | None:
+        """How far the answer leads, and how often; None if no example has a distractor."""
+        if not self.leads:
+            return None
+        ahead = ShareFigures.of([math.isfinite(lead) and lead > 0 for lead in self.leads])
+        return LeadFigures(n=self.mean_lead.n, value=self.mean_lead.value, stderr=self.mean_lead.stderr, ahead=ahead)
 
     def _scores(self, rule: Rule) -> list[dict[str, float]]:
         found = []

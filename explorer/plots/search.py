@@ -22,7 +22,7 @@ LOSS = "loss, nats per example"
 
 
 @dataclass(frozen=True)
-class Measured:
+class TriedMask:
     """One mask on the way: how many values it removes, and one measure on both splits (None if it was not taken).
 
     Attributes:
@@ -58,8 +58,8 @@ def held_out(report: SearchFile, measure: str) -> HeldOut:
 
 
 def search_curve(
-    points: Sequence[Measured],
-    chosen: Measured,
+    points: Sequence[TriedMask],
+    chosen: TriedMask,
     measure: str,
     on_test: HeldOut | None = None,
     *,
@@ -113,7 +113,7 @@ def search_curve(
     return figure
 
 
-def explain_curve(points: Sequence[Measured], on_test: HeldOut | None) -> str:
+def explain_curve(points: Sequence[TriedMask], on_test: HeldOut | None) -> str:
     """What the markers of `search_curve` mean, as sentences."""
     said = ["The diamond is the mask with the lowest validation loss within the budget."]
     if any(not point.within for point in points):
@@ -201,9 +201,9 @@ def _axis(measure: str, accuracy: str) -> dict[str, object]:
     return {"title": title, "tickformat": form, "automargin": True}
 
 
-def _frontier(points: Sequence[Measured], measure: str) -> list[Measured]:
+def _frontier(points: Sequence[TriedMask], measure: str) -> list[TriedMask]:
     """The best mask within the budget, on validation, for each number of removed values, in order."""
-    found: dict[int, tuple[float, Measured]] = {}
+    found: dict[int, tuple[float, TriedMask]] = {}
     for point in points:
         if point.validation is not None and point.within:
             cost = point.validation if measure == "loss" else -point.validation

@@ -6,17 +6,30 @@ What came from a file is data: all of it is escaped. The page forbids itself eve
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
-from explorer.core.finite import perplexity_text
-from explorer.plots.search import Measured, explain_curve, held_out, plotly_script, search_controls, search_curve
+from explorer.core.columns import Column, cells, names
+from explorer.core.keys import MatrixKey
+from explorer.masks.damage import DamageFigures
+from explorer.masks.mask import Removed
+from explorer.measure.figures import Figures
+from explorer.plots.search import TriedMask, explain_curve, held_out, plotly_script, search_controls, search_curve
 from explorer.plots.style import CONFIG
+from explorer.search.columns import (
+    DAMAGE_COLUMNS,
+    change_text,
+    control_columns,
+    figures_sentences,
+    measured_columns,
+    measured_rows,
+    text_sentence,
+)
 from explorer.search.outcome import Budget
-from explorer.search.report_file import Compared, Damage, Figures, Interval, Point, SearchFile
+from explorer.search.report_file import SearchFile
+
+RowT = TypeVar("RowT")
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 STYLE = """
@@ -48,6 +61,15 @@ function paint() {
 }
 dark.addEventListener("change", paint); addEventListener("load", paint);
 """
+_REMOVED: tuple[Column[tuple[MatrixKey, tuple[Removed, ...]]], ...] = (
+    Column("matrix", lambda row: row[0]),
+    Column("values", lambda row: len(row[1])),
+    Column("indices", lambda row: ", ".join(str(one.index) for one in row[1])),
+)
+_FACTS: tuple[Column[tuple[str, object]], ...] = (
+    Column("", lambda row: row[0]),
+    Column("", lambda row: row[1]),
+)
 STOPPED = {"": "ran to its end", "time": "time was up", "stopped": "stopped by hand"}
 
 
@@ -77,27 +99,11 @@ accuracies come with 95 % Wilson intervals. The search saw the train and the val
 
 
 def _sections(report: SearchFile) -> Iterator[str]:
-    limited = "" if report.test_limit is None else f" (at most {report.test_limit:,} examples of it)"
-    beside = report.test.metric != "exact"
     yield "<h2>Result</h2>"
-    yield _table(
-        ("", report.test.accuracy_name, *(("exact match",) if beside else ()), "loss per example"),
-        [
-            (
-                name,
-                _accuracy(one),
-                *((f"{100 * one.exact.accuracy:.1f} %" if one.exact else "unknown",) if beside else ()),
-                _with_stderr(one.loss, one.loss_stderr),
-            )
-            for name, one in (
-                (f"unpruned, test{limited}", report.baseline),
-                (f"mask, test{limited}", report.test),
-                ("mask, validation", report.validation),
-                ("mask, train", report.train),
-            )
-        ],
-    )
-    yield f"<p>{escape(_change(report.comparison))}</p>"
+    yield _table(measured_columns(report.baseline), measured_rows(report))
+    for sentence in figures_sentences(report):
+        yield f"<p>{sentence}</p>"
+    yield f"<p>{escape(change_text(report.comparison))}</p>"
     yield "<h2>On the way</h2>"
     explained = explain_curve(_curve(report, "loss")[0], held_out(report, "loss"))
     yield f"<p>{len(report.curve):,} masks were measured. {explained}</p>"
@@ -108,24 +114,20 @@ def _sections(report: SearchFile) -> Iterator[str]:
     yield from _controls(report)
     yield from _damage(report.damage)
     yield "<h2>What is removed</h2>"
-    yield _table(
-        ("matrix", "values", "indices"),
-        [(str(key), len(of), ", ".join(str(one.index) for one in of)) for key, of in report.mask.by_matrix.items()],
-    )
+    yield _table(_REMOVED, report.mask.by_matrix.items())
     yield "<h2>How it was found</h2>"
-    yield _table(("", ""), _facts(report))
+    yield _table(_FACTS, _facts(report))
 
 
-def _curve(report: SearchFile, measure: str) -> tuple[list[Measured], Measured]:
+def _curve(report: SearchFile, measure: str) -> tuple[list[TriedMask], TriedMask]:
     budget = Budget(report.settings.max_removed, growth=report.settings.max_growth)
 
-    def measured(removed: int, train: Figures | None, validation: Figures, growth: float | None = None) -> Measured:
+    def measured(removed: int, train: Figures | None, validation: Figures, growth: float | None = None) -> TriedMask:
         seen = None if train is None else getattr(train, measure)
-        return Measured(removed, seen, getattr(validation, measure), within=budget.allows(removed, growth))
+        return TriedMask(removed, seen, getattr(validation, measure), budget.allows(removed, growth))
 
-    points: tuple[Point, ...] = report.curve
     chosen = measured(report.removed, report.train, report.validation)
-    return [measured(point.removed, point.train, point.validation, growth=point.growth) for point in points], chosen
+    return [measured(point.removed, point.train, point.validation, point.growth) for point in report.curve], chosen
 
 
 def _controls(report: SearchFile) -> Iterator[str]:
@@ -141,41 +143,18 @@ def _controls(report: SearchFile) -> Iterator[str]:
         )
         for measure in ("accuracy", "loss")
     )  # fmt: skip
-    yield _table(
-        ("control", "draws", f"{report.test.accuracy_name}: median (range)", "beaten in accuracy", "beaten in loss"),
-        [
-            (name, one.draws, _range(one.accuracy), f"{one.percentile.accuracy:.0f} %", f"{one.percentile.loss:.0f} %")
-            for name, one in report.controls.items()
-        ],
-    )
+    yield _table(control_columns(report.test.accuracy_name), report.controls.items())
 
 
-def _damage(damage: Damage | None) -> Iterator[str]:
+def _damage(damage: DamageFigures | None) -> Iterator[str]:
     yield "<h2>Damage elsewhere</h2>"
     if damage is None:
         yield "<p>It was not measured.</p>"
         return
     if damage.tasks:
-        yield _table(
-            ("task", "unpruned", "with the mask", "change"),
-            [
-                (
-                    f"{one.task}, {one.split}: {one.masked.accuracy_name}",
-                    _accuracy(one.baseline),
-                    _accuracy(one.masked),
-                    _change(one),
-                )
-                for one in damage.tasks
-            ],
-        )
+        yield _table(DAMAGE_COLUMNS, damage.tasks)
     if damage.text is not None:
-        before, after, growth = damage.text.baseline, damage.text.masked, damage.text.growth
-        low, high = (_number(bound, "+.1%") for bound in growth.interval)
-        then, now = (perplexity_text(one.perplexity, one.loss) for one in (before, after))
-        yield (
-            f"<p>Perplexity of {before.tokens:,} tokens of plain text: {then} unpruned, "
-            f"{now} with the mask, {_number(growth.value, '+.1%')} [{low}, {high}].</p>"
-        )
+        yield f"<p>{text_sentence(damage.text)}.</p>"
 
 
 def _facts(report: SearchFile) -> list[tuple[str, object]]:
@@ -224,34 +203,9 @@ def _name(figure: Any) -> str:
     return "".join(character for character in figure.layout.title.text.lower() if character.isalpha())
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _accuracy(figures: Figures) -> str:
-    low, high = (_number(None if bound is None else 100 * bound, ".1f") for bound in figures.accuracy_interval)
-    return f"{100 * figures.accuracy:.1f} % [{low}, {high}] (n = {figures.n:,})"
-
-
-def _with_stderr(value: float | None, stderr: float | None) -> str:
-    return f"{_number(value, '.3f')} ± {_number(stderr, '.3f')}"
-
-
-def _change(compared: Compared) -> str:
-    test, change = compared.accuracy_test, compared.loss_change
-    interval: Interval = change.interval
-    low, high = (_number(bound, "+.3f") for bound in interval)
-    return (
-        f"wrong to right {test.repaired:,}, right to wrong {test.broken:,}, McNemar p = {test.p:.2g}; "
-        f"loss {_number(change.value, '+.3f')} nats, 95 % bootstrap interval [{low}, {high}]"
+def _table(columns: Sequence[Column[RowT]], rows: Iterable[RowT]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names(columns))
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells(columns, rows)
     )
-
-
-def _range(shares: Sequence[float]) -> str:
-    return f"{100 * median(shares):.1f} % ({100 * min(shares):.1f} to {100 * max(shares):.1f})"
-
-
-def _number(value: float | None, style: str) -> str:
-    return "unknown" if value is None or not math.isfinite(value) else format(value, style)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

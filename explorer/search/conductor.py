@@ -25,7 +25,7 @@ from explorer.search.journal import Journal, JournalFile
 from explorer.search.options import Chosen
 from explorer.search.outcome import Point, Status
 from explorer.search.problem import Problem
-from explorer.search.report import Report, search
+from explorer.search.report import Evidence, Report, search
 from explorer.search.request import SearchRequest
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
@@ -53,7 +53,23 @@ class Watcher:
 
 
 @dataclass(frozen=True)
-class Result:
+class Recording:
+    """Where a search is recorded and found again; `fresh` to forget what an earlier run has recorded."""
+
+    journals: JournalFile
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a search's mask is measured on beside its own task, to know the damage; nothing by default."""
+
+    others: Sequence[Task] = ()
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordedResult:
     """What a search came to on the test split."""
 
     accuracy: float
@@ -72,14 +88,14 @@ class Earlier:
     """
 
     asked: SearchRequest
-    result: Result | None
+    result: RecordedResult | None
     seconds: float
     used: float
     answers: int
 
 
 _REQUEST: TypeAdapter[SearchRequest] = TypeAdapter(SearchRequest)
-_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+_RESULT: TypeAdapter[RecordedResult] = TypeAdapter(RecordedResult)
 
 
 def conduct(
@@ -89,10 +105,8 @@ def conduct(
     svds: SvdCache,
     *,
     chosen: Chosen | None = None,
-    journals: JournalFile | None = None,
-    fresh: bool = False,
-    others: Sequence[Task] = (),
-    text: str | None = None,
+    recording: Recording | None = None,
+    elsewhere: Elsewhere | None = None,
     watcher: Watcher | None = None,
 ) -> Report:
     """Run a search and report its mask beside its controls; the view is left unpruned.
@@ -103,16 +117,44 @@ def conduct(
         task: whose train and validation split the search sees, and whose test split its mask is measured on.
         svds: decompositions.
         chosen: the strategy with its options, if the request's other tasks are opened in a way of one's own.
-        journals: where it is recorded and found again; None to keep nothing.
-        fresh: forget what an earlier run has recorded.
-        others: tasks to measure the damage on.
-        text: plain text to measure the damage on.
+        recording: where it is recorded and found again; None to keep nothing.
+        elsewhere: what the damage is measured on.
         watcher: who is told.
 
     Raises:
         MatrixError, SettingsError, TaskError: the request does not fit the model or the task.
     """
-    told = watcher or Watcher()
+    told, damaged = watcher or Watcher(), elsewhere or Elsewhere()
+    problem = _problem(request, view, task, svds, told)
+    chosen = request.chosen(task) if chosen is None else chosen
+    made_of = search_digest(problem, request.strategy, chosen.options or None)
+    if recording is not None:
+        problem.journal = recording.journals.open(made_of, fresh=recording.fresh)
+        if told.resumed is not None and problem.journal.recorded:
+            told.resumed(problem.journal)
+        recording.journals.describe(made_of, _subject(view.model, task), _REQUEST.dump_json(request).decode())
+
+    def strategy(posed: Problem) -> None:
+        try:
+            chosen.run(posed)
+        finally:
+            if told.ended is not None:
+                told.ended()
+
+    report = search(
+        problem, task, request.strategy, strategy, options=chosen.options, progress=told.after,
+        evidence=Evidence(
+            request.controls, request.control_names, request.test_limit, others=damaged.others, text=damaged.text
+        ),
+    )  # fmt: skip
+    if recording is not None and report.found.stopped != "stopped":
+        result = RecordedResult(report.test.accuracy, report.test.n, len(report.mask))
+        recording.journals.finish(made_of, _RESULT.dump_json(result).decode())
+    return report
+
+
+def _problem(request: SearchRequest, view: View, task: Task, svds: SvdCache, told: Watcher) -> Problem:
+    """What is asked of the strategy, once everything is decomposed."""
     keys = matrices(view, request.kinds, request.layers, per_head=request.per_head)
     if missing := svds.missing(view, keys):
         svds.get_many(view, missing, part(told.progress, 0.0, DECOMPOSED))
@@ -123,30 +165,7 @@ def conduct(
     if told.measured is not None:
         tell = told.measured
         problem.watch = lambda status: tell(tuple(problem.curve), status)
-    chosen = request.chosen(task) if chosen is None else chosen
-    made_of = search_digest(problem, request.strategy, chosen.options or None)
-    if journals is not None:
-        problem.journal = journals.open(made_of, fresh=fresh)
-        if told.resumed is not None and problem.journal.recorded:
-            told.resumed(problem.journal)
-        journals.describe(made_of, _subject(view.model, task), _REQUEST.dump_json(request).decode())
-
-    def strategy(posed: Problem) -> None:
-        try:
-            chosen.run(posed)
-        finally:
-            if told.ended is not None:
-                told.ended()
-
-    report = search(
-        problem, task, request.strategy, strategy, options=chosen.options, control_draws=request.controls,
-        control_names=request.control_names, test_limit=request.test_limit, others=others, text=text,
-        progress=told.after,
-    )  # fmt: skip
-    if journals is not None and report.found.stopped != "stopped":
-        result = Result(report.test.accuracy, report.test.n, len(report.mask))
-        journals.finish(made_of, _RESULT.dump_json(result).decode())
-    return report
+    return problem
 
 
 def earlier(journals: JournalFile, model: Model, task: Task) -> tuple[Earlier, ...]:

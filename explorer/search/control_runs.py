@@ -3,10 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from statistics import median
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from explorer.core.written import JsonRecord, Number, Share
 from explorer.measure.evaluate import Evaluation
 from explorer.search.controls import beaten
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentile(JsonRecord):
+    """Percent of the draws that the mask beats, ties counted half."""
+
+    accuracy: Percent
+    loss: Percent
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlFigures(JsonRecord):
+    """One control of a mask, as reports and cells hold it: one accuracy and one loss per draw."""
+
+    draws: Annotated[int, Field(ge=1)]
+    accuracy: tuple[Share, ...]
+    loss: tuple[Number, ...]
+    percentile: Percentile
+
+    def __post_init__(self) -> None:
+        if not self.draws == len(self.accuracy) == len(self.loss):
+            raise ValueError(f"{self.draws} draws have {len(self.accuracy)} accuracies and {len(self.loss)} losses")
+
+    @property
+    def median(self) -> float:
+        """Median accuracy."""
+        return median(self.accuracy)
 
 
 @dataclass(frozen=True)
@@ -31,11 +64,15 @@ class ControlRuns:
             loss_percentile=beaten(-masked.mean_loss.value, [-run.mean_loss.value for run in runs]),
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    @property
+    def figures(self) -> ControlFigures:
         """Draws, accuracies, losses and the mask's percentiles."""
-        return {
-            "draws": len(self.runs),
-            "accuracy": [run.accuracy for run in self.runs],
-            "loss": [run.mean_loss.value for run in self.runs],
-            "percentile": {"accuracy": self.accuracy_percentile, "loss": self.loss_percentile},
-        }
+        return ControlFigures(
+            draws=len(self.runs), accuracy=tuple(run.accuracy for run in self.runs),
+            loss=tuple(run.mean_loss.value for run in self.runs),
+            percentile=Percentile(accuracy=self.accuracy_percentile, loss=self.loss_percentile),
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain values."""
+        return self.figures.as_dict()

@@ -43,7 +43,7 @@ from explorer.measure.evaluate import Evaluation
 from explorer.models import View
 from explorer.models.matrices import matrices
 from explorer.search.control_runs import ControlRuns
-from explorer.search.controls import OF_THE_MASK
+from explorer.search.controls import DRAWS, OF_THE_MASK
 from explorer.search.provenance import provenance
 from explorer.search.released_measures import Evaluations, Measures
 from explorer.spectra.cache import SvdCache
@@ -84,6 +84,31 @@ class ReleasedSettings:
     def options(self, padded_to: int) -> Options:
         """As the scorer takes them; 0 for prompts that are not padded."""
         return Options(batch_size=self.batch_size, answer_token=self.answer_token, padded_to=padded_to)
+
+
+@dataclass(frozen=True)
+class ReleasedRequest:
+    """What is asked of the released code, but for model and task.
+
+    Attributes:
+        kinds: of the matrices whose values may go; empty for all kinds of the model.
+        settings: of the released code.
+        limit: examples used of the train split; None for all.
+        test_limit: examples used of the validation and of the test split; None for all.
+        seed: of the controls.
+        control_draws: draws of each random control; 0 for no controls.
+        control_names: which controls.
+        allow_raw: take a model in the raw basis, too: for those whose norms cannot be folded.
+    """
+
+    kinds: Collection[Kind] = ()
+    settings: ReleasedSettings = ReleasedSettings()
+    limit: int | None = None
+    test_limit: int | None = None
+    seed: int = 0
+    control_draws: int = DRAWS
+    control_names: Sequence[str] = OF_THE_MASK
+    allow_raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,19 +197,7 @@ class ReleasedReport:
 
 
 def run_released(
-    view: View,
-    task: Task,
-    svds: SvdCache,
-    kinds: Collection[Kind],
-    settings: ReleasedSettings,
-    *,
-    limit: int | None = None,
-    test_limit: int | None = None,
-    seed: int = 0,
-    control_draws: int = 20,
-    control_names: Sequence[str] = OF_THE_MASK,
-    allow_raw: bool = False,
-    progress: Progress | None = None,
+    view: View, task: Task, svds: SvdCache, request: ReleasedRequest, *, progress: Progress | None = None
 ) -> ReleasedReport:
     """Remove what the released code removes; measure that, the unpruned model and controls.
 
@@ -194,14 +207,7 @@ def run_released(
         view: of a model in the `folded` basis.
         task: the whole task; the test split is only measured on.
         svds: decompositions.
-        kinds: of the matrices whose values may go; empty for all kinds of the model.
-        settings: of the released code.
-        limit: examples used of the train split; None for all.
-        test_limit: examples used of the validation and of the test split; None for all.
-        seed: of the controls.
-        control_draws: draws of each random control; 0 for no controls.
-        control_names: which controls.
-        allow_raw: take a model in the raw basis, too: for those whose norms cannot be folded.
+        request: what is asked.
         progress: told (done, total).
 
     Raises:
@@ -210,13 +216,14 @@ def run_released(
             examples that this model cannot take.
         MatrixError: a kind that the model does not have.
     """
-    _check_basis(view, allow_raw=allow_raw)
-    keys, started = matrices(view, tuple(kinds) or None), time.monotonic()
+    _check_basis(view, allow_raw=request.allow_raw)
+    settings, limit, seed = request.settings, request.limit, request.seed
+    keys, started = matrices(view, tuple(request.kinds) or None), time.monotonic()
     options = settings.options(0 if task.bos else min(settings.padded_to, int(view.config.n_ctx)))
     read = task if task.bos else replace(task, bos=reads_bos(view))
     with view.lock:
         try:
-            measures = Measures(view, read, svds, options, limit, test_limit)
+            measures = Measures(view, read, svds, options, limit, request.test_limit)
             positions = measures.check()
             scores = score(
                 view, read, svds, keys,
@@ -226,16 +233,15 @@ def run_released(
             mask = _mask(view, task, scores, settings, seed)
             seconds = time.monotonic() - started
             before, released, averaged = measures.compared(mask, means, part(progress, 0.4, 0.6))
-            seeds = range(seed, seed + control_draws)
-            last = (scores.n - 1) % settings.batch_size + 1 if means.of else 0
+            seeds, last = range(seed, seed + request.control_draws), (scores.n - 1) % settings.batch_size + 1
             return ReleasedReport(
-                task.name, seed, settings, mask, means, before, released, averaged,
-                exact=measures.exact(mask, means, before, released, averaged),
+                task=task.name, seed=seed, settings=settings, mask=mask, means=means, before=before, released=released,
+                averaged=averaged, exact=measures.exact(mask, means, before, released, averaged),
                 controls=measures.controls(
-                    scores, mask, means, released["test"], seeds, control_names, part(progress, 0.6, 1.0)
+                    scores, mask, means, released["test"], seeds, request.control_names, part(progress, 0.6, 1.0)
                 ),
                 positions=positions, reads_bos=measures.reads_bos,
-                forwards=4 * scores.n + last,  # loss, scores, last mini-batch
+                forwards=4 * scores.n + (last if means.of else 0),  # loss, scores, last mini-batch
                 seconds=seconds,
             )  # fmt: skip
         finally:

@@ -55,7 +55,9 @@ def test_prune_eval_and_search_have_one_null(
     problem = Problem(engine.view, task, engine.svds, tuple(scores.matrices), Budget(4))
     control_names = ("random-per-matrix",)
     strategy = lambda given: given.measure(mask)  # noqa: E731
-    report = reports.search(problem, task, "by hand", strategy, control_draws=DRAWS, control_names=control_names)
+    report = reports.search(
+        problem, task, "by hand", strategy, evidence=reports.Evidence(control_draws=DRAWS, control_names=control_names)
+    )
     runs = report.controls["random-per-matrix"]
 
     assert {(one.matrix, one.index) for one in report.mask.removed} == {(o.matrix, o.index) for o in mask.removed}
@@ -76,9 +78,8 @@ def test_a_pool_is_one_pool_in_commands_and_in_searches(engine: Engine, scores: 
     found = json.loads(run(*words, "--controls", 5, "--control", "random-pool").stdout)["controls"]
     implied = json.loads(run(*words, "--controls", 5, "--control-kinds", "Q,K").stdout)["controls"]
     problem = Problem(engine.view, task, engine.svds, tuple(scores.matrices), Budget(4))
-    report = reports.search(
-        problem, task, "by hand", lambda given: given.measure(mask), control_draws=5, control_names=("random-pool",)
-    )  # fmt: skip
+    evidence = reports.Evidence(control_draws=5, control_names=("random-pool",))
+    report = reports.search(problem, task, "by hand", lambda given: given.measure(mask), evidence=evidence)
     runs = report.controls["random-pool"].runs
     kinds = {one.key.kind for one in mask.removed}
     if kinds == {key.kind for key in scores.matrices}:

@@ -25,7 +25,7 @@ from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
 from explorer.search.problem import Problem
-from explorer.search.report import Report, search
+from explorer.search.report import Evidence, Report, search
 from explorer.tasks import load_task
 from explorer.ui.components import words
 from explorer.ui.jobs import cached
@@ -65,7 +65,7 @@ def expected(engine: Engine) -> Report:
     """The same search by the engine alone."""
     keys = matrices(engine.view, (Kind.Q, Kind.K))
     problem = Problem(engine.view, TASK, engine.svds, keys, Budget(MOST))
-    return search(problem, TASK, "paper", paper, control_draws=DRAWS)
+    return search(problem, TASK, "paper", paper, evidence=Evidence(control_draws=DRAWS))
 
 
 class Held:
@@ -114,7 +114,7 @@ def test_the_options_of_a_strategy_decide_what_is_searched(engine: Engine) -> No
     assert "paper, per kind on Q, K" in started_one().asked.title
     keys = matrices(engine.view, (Kind.Q, Kind.K))
     problem = Problem(engine.view, TASK, engine.svds, keys, Budget(MOST))
-    wanted = search(problem, TASK, "paper", partial(paper, per_kind=True), control_draws=0)
+    wanted = search(problem, TASK, "paper", partial(paper, per_kind=True), evidence=Evidence(control_draws=0))
     outcome = finished_one()
     assert outcome.file.settings.options == {"per_kind": True}
     assert outcome.report.mask.removed == wanted.mask.removed

@@ -2,88 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import TypeAdapter
 
 from explorer.core.errors import SettingsError
 from explorer.core.files import write_text
-from explorer.core.finite import plain
-from explorer.experiments.reproduce.recipe import Recipe
+from explorer.core.written import JsonRecord
+from explorer.experiments.reproduce.recipe import SuiteRecipe
 from explorer.masks.mask import Mask
-from explorer.search.controls import by_today
-from explorer.tasks.metric import Metric, Rule
+from explorer.measure.figures import Figures
+from explorer.search.report_file import Controls
 
 SCHEMA_VERSION: Literal[1] = 1
-Share = Annotated[float, Field(ge=0, le=1)]
-_Pair = Annotated[tuple[Share, Share], Field(strict=False)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Accuracy(_Frozen):
-    """A share of examples with its 95 % Wilson interval."""
-
-    n: int = Field(ge=1)
-    accuracy: Share
-    accuracy_interval: _Pair
-
-
-class Figures(_Frozen):
-    """One evaluation: accuracy as a share with its 95 % Wilson interval, loss in nats per example.
-
-    A loss or a spread that is not a number is None. Cells of earlier versions have no metric: theirs is exact match.
-    `exact`, and by rule `choice`, are the accuracies whatever the metric is; `guessing` and `majority` are what blind
-    guessing and always the most frequent answer give. They are None without choices, and in earlier cells.
-    """
-
-    n: int = Field(ge=1)
-    metric: Metric = "exact"
-    accuracy: Share
-    accuracy_interval: _Pair
-    loss: float | None
-    loss_stderr: float | None
-    not_finite: int = Field(default=0, ge=0, exclude_if=lambda count: not count)
-    exact: Accuracy | None = None
-    choice: dict[Rule, Accuracy] | None = None
-    guessing: Share | None = None
-    majority: Share | None = None
-
-    @classmethod
-    def of(cls, figures: dict[str, Any]) -> Figures:
-        """From `Evaluation.as_dict`."""
-        return cls.model_validate(plain(figures))
-
-
-class Percentile(_Frozen):
-    """Percent of a control's draws that the mask beats."""
-
-    accuracy: float
-    loss: float
-
-
-class Control(_Frozen):
-    """One control of the mask on the same examples: accuracies and losses of its draws."""
-
-    draws: int
-    accuracy: list[Share]
-    loss: list[float | None]
-    percentile: Percentile
-
-    @property
-    def median(self) -> float:
-        """Median accuracy."""
-        return median(self.accuracy)
-
-
-class Found(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class HarmfulHits(JsonRecord):
     """How many of the values that are known to harm were removed."""
 
     hits: int
@@ -101,7 +40,8 @@ class Found(_Frozen):
         return self.hits / self.known
 
 
-class Cell(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class SuiteCell(JsonRecord):
     """The result of one recipe.
 
     Attributes:
@@ -132,18 +72,20 @@ class Cell(_Frozen):
     whole_before: Figures | None = None
     whole_after: Figures | None = None
     averaged: Figures | None = None
-    controls: dict[str, Control]
+    controls: Controls
     reference: Figures | None = None
-    found: Found | None = None
+    found: HarmfulHits | None = None
     stopped: str = ""
     forwards: int
     seconds: float
-    versions: dict[str, str]
+    versions: Mapping[str, str]
 
-    @field_validator("controls", mode="before")
-    @classmethod
-    def _renamed(cls, controls: Any) -> Any:
-        return by_today(controls)
+    def for_entry(self) -> dict[str, Any]:
+        """The fields beside a recipe's: without its name and the version of the file."""
+        return {name: value for name, value in self.as_dict().items() if name not in ("recipe", "schema_version")}
+
+
+_READ = TypeAdapter(SuiteCell)
 
 
 @dataclass(frozen=True)
@@ -152,7 +94,7 @@ class CellStore:
 
     folder: Path
 
-    def path(self, recipe: Recipe) -> Path:
+    def path(self, recipe: SuiteRecipe) -> Path:
         """Where a recipe's cell is kept."""
         return self.folder / f"{recipe.name}.json"
 
@@ -165,15 +107,15 @@ class CellStore:
         except OSError as error:
             raise SettingsError(f"{self.folder} cannot be written ({error.strerror}): choose another --out.") from None
 
-    def load(self, recipe: Recipe) -> Cell | None:
+    def load(self, recipe: SuiteRecipe) -> SuiteCell | None:
         """The cell of exactly this recipe; None if there is none, it cannot be read, or the recipe has changed."""
         try:
-            cell = Cell.model_validate(json.loads(self.path(recipe).read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError, RecursionError):
+            cell = _READ.validate_json(self.path(recipe).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
         return cell if cell.recipe_digest == recipe.digest else None
 
-    def save(self, recipe: Recipe, cell: Cell, mask: Mask) -> None:
+    def save(self, recipe: SuiteRecipe, cell: SuiteCell, mask: Mask) -> None:
         """Keep a finished cell; the cell comes last, so that where it is, the mask is."""
         mask.save(self.folder / f"{recipe.name}.mask.json")
-        write_text(self.path(recipe), json.dumps(plain(cell.model_dump(mode="json")), indent=2) + "\n")
+        write_text(self.path(recipe), cell.to_json(indent=2))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.experiments.reproduce.cells import Cell
-from explorer.experiments.reproduce.recipe import Recipe
+from explorer.experiments.reproduce.cells import SuiteCell
+from explorer.experiments.reproduce.recipe import SuiteRecipe
 from explorer.experiments.reproduce.verdict import recovered, verdict
 
 
@@ -14,8 +14,8 @@ from explorer.experiments.reproduce.verdict import recovered, verdict
 class SuiteEntry:
     """One recipe of a table with its cell, or why there is none; `kept` says that it was there already."""
 
-    recipe: Recipe
-    cell: Cell | None
+    recipe: SuiteRecipe
+    cell: SuiteCell | None
     reason: str | None = None
     kept: bool = False
 
@@ -38,5 +38,5 @@ class SuiteEntry:
             "recovered": None if cell is None else recovered(cell),
             "precision": None if found is None else found.precision,
             "recall": None if found is None else found.recall,
-            "cell": None if cell is None else cell.model_dump(mode="json", exclude={"recipe", "schema_version"}),
+            "cell": None if cell is None else cell.for_entry(),
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 from explorer.core.errors import ExplorerError, ModelError
 from explorer.core.files import digest
 from explorer.core.progress import Progress, part
-from explorer.experiments.reproduce.recipe import Recipe
+from explorer.experiments.reproduce.recipe import SuiteRecipe
 from explorer.models import NAMED, Model, load
 from explorer.tasks import Task
 
@@ -35,15 +35,15 @@ class Models:
     _missing: dict[str, str] = field(default_factory=dict)
     _held: tuple[tuple[str, str, str], Model] | None = None
 
-    def source(self, recipe: Recipe) -> str:
+    def source(self, recipe: SuiteRecipe) -> str:
         """What is loaded for a recipe, before any fine-tuning."""
         return self.given(recipe) or recipe.model.located
 
-    def given(self, recipe: Recipe) -> str | None:
+    def given(self, recipe: SuiteRecipe) -> str | None:
         """The local place that was given for a recipe's model."""
         return self.local.get(recipe.model.name) or self.local.get(recipe.model.source)
 
-    def get(self, recipe: Recipe, task: Task, progress: Progress | None = None) -> Model:
+    def get(self, recipe: SuiteRecipe, task: Task, progress: Progress | None = None) -> Model:
         """The recipe's model in its basis; fine-tuned on the task's train split if the recipe says so.
 
         Raises:
@@ -55,7 +55,7 @@ class Models:
             source = str(self._finetuned(recipe, task, part(progress, 0.0, 0.8)))
         return self._load(recipe, source, "folded" if recipe.released else "raw", part(progress, 0.8, 1.0))
 
-    def _load(self, recipe: Recipe, source: str, basis: str, progress: Progress | None) -> Model:
+    def _load(self, recipe: SuiteRecipe, source: str, basis: str, progress: Progress | None) -> Model:
         key = (source, recipe.model.dtype, basis)
         if self._held is not None and self._held[0] == key:
             return self._held[1]
@@ -70,7 +70,7 @@ class Models:
         self._held = key, model
         return model
 
-    def _finetuned(self, recipe: Recipe, task: Task, progress: Progress | None) -> Path:
+    def _finetuned(self, recipe: SuiteRecipe, task: Task, progress: Progress | None) -> Path:
         """The folder of the fine-tuned model; made once for all recipes that ask for the same."""
         from explorer.experiments.finetune import Training, finetune
 
@@ -89,7 +89,7 @@ class Models:
             finetune(self._load(recipe, source, "raw", None), task, training, out=folder, progress=progress)
         return folder
 
-    def _how(self, recipe: Recipe) -> str:
+    def _how(self, recipe: SuiteRecipe) -> str:
         model = recipe.model
         if self.given(recipe) is not None:
             return "Give --local another place, or leave it out."

@@ -160,7 +160,7 @@ def _which(value: Any) -> str:
 Strategy = Annotated[Annotated[Released, Tag("released")] | Annotated[Searched, Tag("searched")], Discriminator(_which)]
 
 
-class Finetune(_Frozen):
+class FinetunePart(_Frozen):
     """Training before pruning, on the train split; as released: one pass of Adam at 0.01."""
 
     epochs: Count = 1
@@ -199,7 +199,7 @@ class Truth(_Frozen):
     values: Annotated[tuple[Place, ...], Field(strict=False, min_length=1)]
 
 
-class Recipe(_Frozen):
+class SuiteRecipe(_Frozen):
     """One cell; see the module docstring for the file."""
 
     name: Slug
@@ -210,7 +210,7 @@ class Recipe(_Frozen):
     model: ModelPart
     task: TaskPart
     strategy: Strategy
-    finetune: Finetune | None = None
+    finetune: FinetunePart | None = None
     published: Published | None = None
     truth: Truth | None = None
 
@@ -253,7 +253,7 @@ class Recipe(_Frozen):
         return "exact" if like_published else task.metric_of("test")
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> SuiteRecipe:
     """Read one recipe.
 
     Raises:
@@ -262,7 +262,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         if ordinary(path).stat().st_size > MAX_BYTES:
             raise SettingsError(f"{path} has {path.stat().st_size:,} bytes: a recipe has at most {MAX_BYTES:,}.")
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return SuiteRecipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read ({error.strerror}): give a recipe or a folder of them.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -9,38 +9,38 @@ from typing import Any
 
 from explorer.attribution import SCORERS
 from explorer.core.errors import ExplorerError, SettingsError, TaskError
-from explorer.core.finite import plain
 from explorer.core.progress import Progress, part
-from explorer.experiments.reproduce.cells import Cell, CellStore, Control, Figures, Found
+from explorer.experiments.reproduce.cells import CellStore, HarmfulHits, SuiteCell
 from explorer.experiments.reproduce.models import Models, NotHadError
-from explorer.experiments.reproduce.recipe import Recipe, Released, Searched
+from explorer.experiments.reproduce.recipe import Released, Searched, SuiteRecipe
 from explorer.masks.mask import Mask
-from explorer.measure.evaluate import Evaluation, evaluate
+from explorer.measure.evaluate import evaluate
+from explorer.measure.figures import Figures
 from explorer.models import View
 from explorer.models.matrices import matrices, shape
 from explorer.search import SEARCHES
-from explorer.search.conductor import Watcher, conduct
-from explorer.search.control_runs import ControlRuns
+from explorer.search.conductor import Recording, Watcher, conduct
+from explorer.search.control_runs import ControlFigures, ControlRuns
 from explorer.search.controls import check_control, refuse_earlier
 from explorer.search.journal import JournalFile
-from explorer.search.released import ReleasedSettings, run_released
+from explorer.search.released import ReleasedRequest, ReleasedSettings, run_released
 from explorer.search.request import SearchRequest
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import TASKS, Task, with_metric
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecipeOutcome:
     """A recipe and its cell, or the reason why there is none; `kept` says that the cell was there already."""
 
-    recipe: Recipe
-    cell: Cell | None = None
+    recipe: SuiteRecipe
+    cell: SuiteCell | None = None
     reason: str | None = None
     kept: bool = False
 
 
 @dataclass(frozen=True)
-class Measured:
+class CellParts:
     """What a strategy gave: the mask, and the fields of the cell that are its own."""
 
     mask: Mask
@@ -73,18 +73,18 @@ class Runner:
         self._data, self._fresh = data, fresh
         self._no_task: dict[str, str] = {}
 
-    def run(self, recipe: Recipe, progress: Progress | None = None) -> Outcome:
+    def run(self, recipe: SuiteRecipe, progress: Progress | None = None) -> RecipeOutcome:
         """The recipe's outcome: kept from before, measured now, or the reason why it can be neither."""
         try:
             if not self._fresh and (cell := self._kept(recipe)) is not None:
-                return Outcome(recipe, cell, kept=True)
+                return RecipeOutcome(recipe, cell, kept=True)
             cell, mask = self._measure(recipe, progress)
         except ExplorerError as error:
-            return Outcome(recipe, reason=str(error))
+            return RecipeOutcome(recipe, reason=str(error))
         self._store.save(recipe, cell, mask)
-        return Outcome(recipe, cell)
+        return RecipeOutcome(recipe, cell)
 
-    def _kept(self, recipe: Recipe) -> Cell | None:
+    def _kept(self, recipe: SuiteRecipe) -> SuiteCell | None:
         """The stored cell, unless the recipe, the local model, the data, or what counts as right have changed."""
         cell = self._store.load(recipe)
         if cell is None or (self._models.given(recipe) or cell.source) != cell.source:
@@ -96,7 +96,7 @@ class Runner:
         except NotHadError:
             return cell
 
-    def _task(self, recipe: Recipe, shots: int = 0) -> Task:
+    def _task(self, recipe: SuiteRecipe, shots: int = 0) -> Task:
         name = recipe.task.name
         if name in self._no_task:
             raise NotHadError(self._no_task[name])
@@ -108,7 +108,7 @@ class Runner:
             self._no_task[name] = f"needs --data: {error}"
             raise NotHadError(self._no_task[name]) from None
 
-    def _measure(self, recipe: Recipe, progress: Progress | None) -> tuple[Cell, Mask]:
+    def _measure(self, recipe: SuiteRecipe, progress: Progress | None) -> tuple[SuiteCell, Mask]:
         whole = self._task(recipe)
         task = with_metric(_cut(whole, recipe.task.validation_limit), recipe.metric_of(whole))
         model = self._models.get(recipe, whole, part(progress, 0.0, 0.1))
@@ -120,7 +120,7 @@ class Runner:
             if isinstance(given, Released)
             else self._searched(recipe, given, view, task, bar)
         )
-        cell = Cell(
+        cell = SuiteCell(
             recipe=recipe.name, recipe_digest=recipe.digest, source=self._models.source(recipe),
             model_digest=model.digest, basis=model.basis, dtype=model.dtype, task_digest=whole.digest,
             removed=len(found.mask), mask_digest=found.mask.digest, reference=reference,
@@ -128,7 +128,9 @@ class Runner:
         )  # fmt: skip
         return cell, found.mask
 
-    def _searched(self, recipe: Recipe, given: Searched, view: View, task: Task, progress: Progress | None) -> Measured:
+    def _searched(
+        self, recipe: SuiteRecipe, given: Searched, view: View, task: Task, progress: Progress | None
+    ) -> CellParts:
         keys = matrices(view, given.chosen, per_head=not given.stacked)
         request = SearchRequest(
             given.name, given.chosen, None, per_head=not given.stacked, mode=given.mode, scorer=given.scorer,
@@ -137,14 +139,15 @@ class Runner:
             growth=given.max_growth, control_names=recipe.controls,
         )  # fmt: skip
         watcher = Watcher(part(progress, 0.0, 0.6), after=part(progress, 0.6, 1.0))
-        found = conduct(request, view, task, self._svds, journals=self._journals, fresh=self._fresh, watcher=watcher)
+        recording = None if self._journals is None else Recording(self._journals, self._fresh)
+        found = conduct(request, view, task, self._svds, recording=recording, watcher=watcher)
         if found.found.stopped == "stopped":  # by Ctrl-C: half a search is no cell
             raise KeyboardInterrupt
-        return Measured(
+        return CellParts(
             found.mask,
             {
-                "before": _figures(found.baseline),
-                "after": _figures(found.test),
+                "before": Figures.of(found.baseline),
+                "after": Figures.of(found.test),
                 "controls": _controls(found.controls),
                 "stopped": found.found.stopped,
                 "forwards": found.forwards,
@@ -152,16 +155,16 @@ class Runner:
             },
         )
 
-    def _reference(self, recipe: Recipe, view: View) -> Figures | None:
+    def _reference(self, recipe: SuiteRecipe, view: View) -> Figures | None:
         """The unpruned model with solved examples in front of the same test prompts."""
         if not recipe.task.reference_shots:
             return None
         task = self._task(recipe, shots=recipe.task.reference_shots)
         task = with_metric(task, recipe.metric_of(task))
-        return _figures(evaluate(view, task, "test", limit=recipe.task.test_limit))
+        return Figures.of(evaluate(view, task, "test", limit=recipe.task.test_limit))
 
 
-def check(recipes: Sequence[Recipe]) -> None:
+def check(recipes: Sequence[SuiteRecipe]) -> None:
     """Raise SettingsError if a recipe names a strategy, scorer or control that there is not, before anything runs."""
     for one in recipes:
         given = one.strategy
@@ -179,7 +182,7 @@ def check(recipes: Sequence[Recipe]) -> None:
                 )
 
 
-def _named(recipe: Recipe, field: str, name: str, checked: Callable[[str], None]) -> None:
+def _named(recipe: SuiteRecipe, field: str, name: str, checked: Callable[[str], None]) -> None:
     """Say which recipe and field a name stands in, if it is refused."""
     try:
         checked(name)
@@ -187,7 +190,7 @@ def _named(recipe: Recipe, field: str, name: str, checked: Callable[[str], None]
         raise SettingsError(f"{recipe.name}: {field}: {error}") from None
 
 
-def in_order(recipes: Sequence[Recipe]) -> list[Recipe]:
+def in_order(recipes: Sequence[SuiteRecipe]) -> list[SuiteRecipe]:
     """Recipes of one model in one basis one after the other, so that it is loaded once; otherwise as they come."""
     first: dict[tuple[Any, ...], int] = {}
     for place, one in enumerate(recipes):
@@ -195,7 +198,7 @@ def in_order(recipes: Sequence[Recipe]) -> list[Recipe]:
     return sorted(recipes, key=lambda one: first[_loaded(one)])
 
 
-def _loaded(recipe: Recipe) -> tuple[Any, ...]:
+def _loaded(recipe: SuiteRecipe) -> tuple[Any, ...]:
     tuned = None if recipe.finetune is None else (recipe.task.name, recipe.finetune.model_dump_json())
     return recipe.model.name, recipe.model.dtype, tuned, recipe.released
 
@@ -206,22 +209,22 @@ def _cut(task: Task, limit: int | None) -> Task:
 
 
 def _released(
-    recipe: Recipe, given: Released, view: View, task: Task, svds: SvdCache, progress: Progress | None
-) -> Measured:
+    recipe: SuiteRecipe, given: Released, view: View, task: Task, svds: SvdCache, progress: Progress | None
+) -> CellParts:
     settings = ReleasedSettings(given.fraction, given.batch_size, given.answer_token)
-    found = run_released(
-        view, task, svds, given.chosen or (), settings,
-        limit=recipe.task.limit, test_limit=recipe.task.test_limit, seed=recipe.seed,
-        control_draws=recipe.control_draws, control_names=recipe.controls, progress=progress,
+    request = ReleasedRequest(
+        given.chosen or (), settings, recipe.task.limit, test_limit=recipe.task.test_limit, seed=recipe.seed,
+        control_draws=recipe.control_draws, control_names=recipe.controls,
     )  # fmt: skip
-    return Measured(
+    found = run_released(view, task, svds, request, progress=progress)
+    return CellParts(
         found.mask,
         {
-            "before": _figures(found.baseline),
-            "after": _figures(found.test),
-            "whole_before": _figures(found.exact["baseline"]),
-            "whole_after": _figures(found.exact["released"]),
-            "averaged": None if found.averaged_test is None else _figures(found.averaged_test),
+            "before": Figures.of(found.baseline),
+            "after": Figures.of(found.test),
+            "whole_before": Figures.of(found.exact["baseline"]),
+            "whole_after": Figures.of(found.exact["released"]),
+            "averaged": None if found.averaged_test is None else Figures.of(found.averaged_test),
             "controls": _controls(found.controls),
             "forwards": found.forwards,
             "seconds": found.seconds,
@@ -229,17 +232,13 @@ def _released(
     )
 
 
-def _found(recipe: Recipe, mask: Mask) -> Found | None:
+def _found(recipe: SuiteRecipe, mask: Mask) -> HarmfulHits | None:
     if recipe.truth is None:
         return None
     known = {(one.matrix, one.index) for one in recipe.truth.values}
     hits = sum((one.matrix, one.index) in known for one in mask.removed)
-    return Found(hits=hits, removed=len(mask), known=len(known))
+    return HarmfulHits(hits=hits, removed=len(mask), known=len(known))
 
 
-def _figures(evaluation: Evaluation) -> Figures:
-    return Figures.of(evaluation.as_dict())
-
-
-def _controls(controls: Mapping[str, ControlRuns]) -> dict[str, Control]:
-    return {name: Control.model_validate(plain(one.as_dict())) for name, one in controls.items()}
+def _controls(controls: Mapping[str, ControlRuns]) -> dict[str, ControlFigures]:
+    return {name: one.figures for name, one in controls.items()}

@@ -11,7 +11,7 @@ from explorer.core.config import ASSETS, settings
 from explorer.core.errors import SettingsError
 from explorer.core.files import digest, typed_path
 from explorer.experiments.reproduce.cells import CellStore
-from explorer.experiments.reproduce.recipe import Recipe, read_recipe
+from explorer.experiments.reproduce.recipe import SuiteRecipe, read_recipe
 
 FOLDER = ASSETS / "recipes"
 
@@ -27,7 +27,7 @@ class Suite:
 
     name: str
     path: Path
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[SuiteRecipe, ...]
     built_in: bool = False
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from explorer.experiments.reproduce.cells import Cell, Figures
+from explorer.experiments.reproduce.cells import SuiteCell
 from explorer.experiments.reproduce.recipe import Published
+from explorer.measure.figures import Figures
 
 ROUNDING = 0.005  # published percentages have two digits
 
@@ -24,7 +25,7 @@ class Verdict:
         return dict(vars(self))
 
 
-def verdict(published: Published, cell: Cell) -> Verdict:
+def verdict(published: Published, cell: SuiteCell) -> Verdict:
     """Compare a cell with the published value."""
     return Verdict(
         inside(published.before, cell.before),
@@ -40,7 +41,7 @@ def inside(percent: float, figures: Figures) -> bool:
     return 100 * low - ROUNDING <= percent <= 100 * high + ROUNDING
 
 
-def recovered(cell: Cell) -> float | None:
+def recovered(cell: SuiteCell) -> float | None:
     """(pruned - unpruned) / (unpruned with shots - unpruned), accuracies by one metric, over all answer tokens.
 
     The share of what examples in the prompt bring that the mask brings without them; negative if the mask harms. None

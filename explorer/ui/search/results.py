@@ -7,12 +7,15 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
+from explorer.core.columns import cells, names
 from explorer.measure.evaluate import Evaluation
 from explorer.measure.metrics import wilson_interval
-from explorer.plots.search import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
+from explorer.plots.search import HeldOut, TriedMask, explain_curve, held_out, search_controls, search_curve
 from explorer.plots.search_page import search_page
+from explorer.search.columns import control_columns
 from explorer.search.conductor import Earlier
 from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
@@ -187,7 +190,7 @@ def _figures(outcome: Outcome) -> None:
         st.metric(
             f"{words.accuracy_title(found.masked)}, test", words.percent(found.masked.accuracy), change,
             delta_color="off" if same else "normal",
-            help="Of the mask with the lowest validation loss. Measured once; 95 % Wilson interval.",
+            help="Of the mask with the lowest validation loss. TriedMask once; 95 % Wilson interval.",
         )  # fmt: skip
         st.caption(
             f"{limited}[{100 * low:.1f}, {100 * high:.1f}], n = {found.masked.n:,}  \n"
@@ -280,7 +283,7 @@ def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -
 def _downloads(file: SearchFile) -> None:
     """The report as data and as a page; both are made when they are asked for."""
     makers: dict[str, tuple[Callable[[], str], str]] = {
-        "report.json": (lambda: file.model_dump_json(indent=1) + "\n", "application/json"),
+        "report.json": (file.to_json, "application/json"),
         "report.html": (lambda: search_page(file), "text/html"),
     }
     for name, (make, mime) in makers.items():
@@ -317,11 +320,10 @@ def _controls(file: SearchFile) -> None:
         own, unpruned = getattr(file.test, measure), getattr(file.baseline, measure)
         figure = search_controls(draws, own, unpruned, measure, accuracy=file.test.accuracy_name)
         figures.draw(_themed(figure), f"search-controls-{measure}", box=box)
-    lines = [
-        f"{name} {one.percentile.accuracy:.0f} % (accuracy), {one.percentile.loss:.0f} % (loss)"
-        for name, one in file.controls.items()
-    ]
-    st.caption(f"Draws that the mask beats, ties counted half: {'; '.join(lines)}.")
+    columns = control_columns(file.test.accuracy_name)
+    table = pd.DataFrame(cells(columns, file.controls.items()), columns=list(names(columns)))
+    st.dataframe(table, hide_index=True, key="search-controls-table")
+    st.caption("Beaten: draws that the mask beats, ties counted half.")
 
 
 def _told(point: Point) -> str:
@@ -336,14 +338,14 @@ def _curve(asked: SearchRequest, seen: Seen, measure: str, on_test: HeldOut | No
     return _themed(search_curve(points, chosen, measure, on_test, accuracy=seen.best.validation.accuracy_name))
 
 
-def _points(asked: SearchRequest, seen: Seen, measure: str) -> list[Measured]:
+def _points(asked: SearchRequest, seen: Seen, measure: str) -> list[TriedMask]:
     def of(evaluation: Evaluation | None) -> float | None:
         if evaluation is None:
             return None
         return float(evaluation.mean_loss.value if measure == "loss" else evaluation.accuracy)
 
     return [
-        Measured(
+        TriedMask(
             point.removed,
             of(point.train),
             of(point.validation),

@@ -22,12 +22,12 @@ from explorer.masks.mask import Mask
 from explorer.measure.perplexity import own_text
 from explorer.models.matrices import matrices
 from explorer.search import conductor
-from explorer.search.conductor import Earlier, Watcher, conduct
+from explorer.search.conductor import Earlier, Elsewhere, Recording, Watcher, conduct
 from explorer.search.journal import default_journals
 from explorer.search.outcome import Point, Status
 from explorer.search.provenance import provenance
 from explorer.search.report import Report
-from explorer.search.report_file import SearchFile, as_file
+from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
 from explorer.ui.jobs.cached import notices, runner
 from explorer.ui.jobs.runner import Job, Key, State
@@ -199,10 +199,11 @@ def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
     )  # fmt: skip
     with bench.views.borrow() as view:
         report = conduct(
-            started.asked, view, bench.task, bench.svds, journals=default_journals(notices().append_once),
-            text=own_text(bench.model.tokenizer), watcher=watcher,
+            started.asked, view, bench.task, bench.svds, watcher=watcher,
+            recording=Recording(default_journals(notices().append_once)),
+            elsewhere=Elsewhere(text=own_text(bench.model.tokenizer)),
         )  # fmt: skip
-    return Outcome(report, as_file(report.document()))
+    return Outcome(report, report.file)
 
 
 def earlier(bench: Bench) -> tuple[Earlier, ...]:

@@ -75,9 +75,9 @@ def test_a_search_cell_is_what_search_and_evaluate_give(
     mask = load_mask(tmp_path / "cells" / "quick.mask.json")
     assert (len(mask), mask.digest) == (cell.removed, cell.mask_digest)
     task, view = load_task("int-mult"), bundled.view()
-    assert cell.before.model_dump(mode="json") == evaluate(view, task, "test", limit=12).as_dict()
+    assert cell.before.as_dict() == evaluate(view, task, "test", limit=12).as_dict()
     apply(view, mask, svds)
-    assert cell.after.model_dump(mode="json") == evaluate(view, task, "test", limit=12).as_dict()
+    assert cell.after.as_dict() == evaluate(view, task, "test", limit=12).as_dict()
     assert set(cell.controls) == {"random-per-matrix", "smallest", "largest"}
     assert (cell.controls["random-per-matrix"].draws, cell.controls["largest"].draws) == (2, 1)
     assert cell.found is not None
@@ -86,23 +86,22 @@ def test_a_search_cell_is_what_search_and_evaluate_give(
 
 def test_a_released_cell_is_what_the_released_preset_gives(runner: Runner, tmp_path: Path, svds: SvdCache) -> None:
     from explorer.core.keys import Kind
-    from explorer.search.released import ReleasedSettings, run_released
+    from explorer.search.released import ReleasedRequest, ReleasedSettings, run_released
 
     outcome = runner.run(read_recipe(write(tmp_path, RELEASED)))
     cell = outcome.cell
     assert cell is not None
     view = load("bundled", basis="folded", dtype="float32").view()
-    wanted = run_released(
-        view, load_task("int-mult"), svds, [Kind.K], ReleasedSettings(0.05, 5), limit=24, test_limit=12, control_draws=2
-    )
+    request = ReleasedRequest([Kind.K], ReleasedSettings(0.05, 5), limit=24, test_limit=12, control_draws=2)
+    wanted = run_released(view, load_task("int-mult"), svds, request)
     assert (cell.basis, cell.model_digest) == ("folded", view.model.digest)
     assert cell.mask_digest == wanted.mask.digest
-    assert cell.before.model_dump(mode="json") == wanted.baseline.as_dict()
-    assert cell.after.model_dump(mode="json") == wanted.test.as_dict()
+    assert cell.before.as_dict() == wanted.baseline.as_dict()
+    assert cell.after.as_dict() == wanted.test.as_dict()
     assert cell.averaged is None  # no value of O: the mask is as released
     assert wanted.averaged_test is None
     runs = wanted.controls["random-per-matrix"].runs
-    assert cell.controls["random-per-matrix"].accuracy == [one.accuracy for one in runs]
+    assert cell.controls["random-per-matrix"].accuracy == tuple(one.accuracy for one in runs)
 
 
 def test_shots_are_measured_on_the_unpruned_model(runner: Runner, tmp_path: Path, bundled: Model) -> None:
@@ -110,7 +109,7 @@ def test_shots_are_measured_on_the_unpruned_model(runner: Runner, tmp_path: Path
     assert cell is not None
     assert cell.reference is not None
     wanted = evaluate(bundled.view(), load_task("int-mult", shots=2), "test", limit=12)
-    assert cell.reference.model_dump(mode="json") == wanted.as_dict()
+    assert cell.reference.as_dict() == wanted.as_dict()
 
 
 @pytest.mark.slow

@@ -10,28 +10,29 @@ from typing import Any
 import pytest
 
 from explorer.core.errors import SettingsError
-from explorer.experiments.reproduce.cells import Cell, CellStore, Figures, Found
+from explorer.experiments.reproduce.cells import CellStore, HarmfulHits, SuiteCell
 from explorer.experiments.reproduce.recipe import Published, read_recipe
 from explorer.experiments.reproduce.verdict import inside, recovered, verdict
 from explorer.masks.mask import Mask, ModelIdentity
+from explorer.measure.figures import Figures
 from tests.unit.reproduce.recipes import write
 
 MASK = Mask(model=ModelIdentity(source="x", digest=f"sha256:{'0' * 64}"))
 
 
-def figures(correct: int, n: int, low: float, high: float) -> dict[str, Any]:
-    return {"n": n, "accuracy": correct / n, "accuracy_interval": [low, high], "loss": 1.0, "loss_stderr": math.nan}
+def figures(correct: int, n: int, low: float, high: float) -> Figures:
+    return Figures(n=n, accuracy=correct / n, accuracy_interval=(low, high), loss=1.0, loss_stderr=math.nan)
 
 
-def cell(recipe_digest: str = "", **fields: Any) -> Cell:
+def cell(recipe_digest: str = "", **fields: Any) -> SuiteCell:
     # 11 and 12 of 80; the Wilson intervals are those of a table
     known = {
-        "before": Figures.of(figures(11, 80, 0.0786, 0.2296)),
-        "after": Figures.of(figures(12, 80, 0.0879, 0.2441)),
+        "before": figures(11, 80, 0.0786, 0.2296),
+        "after": figures(12, 80, 0.0879, 0.2441),
     }
     plain = {"recipe": "quick", "source": "x", "model_digest": "d", "basis": "raw", "task_digest": "t"}
     rest = {"removed": 0, "mask_digest": "m", "controls": {}, "forwards": 1, "seconds": 1.0, "versions": {}}
-    return Cell(recipe_digest=recipe_digest, **plain, **rest, **{**known, **fields})
+    return SuiteCell(recipe_digest=recipe_digest, **plain, **rest, **{**known, **fields})
 
 
 def published(before: float, after: float, tolerance: float = 1.0) -> Published:
@@ -51,7 +52,7 @@ def test_a_published_value_is_inside_the_interval_or_not() -> None:
 
 
 def test_rounding_of_published_values_is_forgiven_and_no_more() -> None:
-    ours = Figures.of(figures(1, 277, 0.00064, 0.02016))
+    ours = figures(1, 277, 0.00064, 0.02016)
     assert inside(2.02, ours)
     assert not inside(2.03, ours)
     assert inside(0.06, ours)
@@ -59,21 +60,21 @@ def test_rounding_of_published_values_is_forgiven_and_no_more() -> None:
 
 
 def test_the_recovered_share_is_of_what_shots_bring_over_all_answer_tokens() -> None:
-    reference = Figures.of(figures(51, 80, 0.5, 0.7))
+    reference = figures(51, 80, 0.5, 0.7)
     assert recovered(cell()) is None
     assert recovered(cell(reference=reference)) == pytest.approx(1 / 40)
     whole = {
-        "whole_before": Figures.of(figures(31, 80, 0.3, 0.5)),
-        "whole_after": Figures.of(figures(21, 80, 0.2, 0.4)),
+        "whole_before": figures(31, 80, 0.3, 0.5),
+        "whole_after": figures(21, 80, 0.2, 0.4),
     }
     assert recovered(cell(reference=reference, **whole)) == pytest.approx(-10 / 20)
-    assert recovered(cell(reference=Figures.of(figures(11, 80, 0.1, 0.2)))) is None
+    assert recovered(cell(reference=figures(11, 80, 0.1, 0.2))) is None
 
 
 def test_precision_and_recall() -> None:
-    assert Found(hits=1, removed=4, known=2).precision == 0.25
-    assert Found(hits=1, removed=4, known=2).recall == 0.5
-    assert Found(hits=0, removed=0, known=2).precision is None
+    assert HarmfulHits(hits=1, removed=4, known=2).precision == 0.25
+    assert HarmfulHits(hits=1, removed=4, known=2).recall == 0.5
+    assert HarmfulHits(hits=0, removed=0, known=2).precision is None
 
 
 def test_a_kept_cell_comes_back_as_it_was_and_only_for_its_recipe(tmp_path: Path) -> None:

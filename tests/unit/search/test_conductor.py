@@ -13,11 +13,11 @@ from explorer.core.keys import Kind
 from explorer.models import Model, load
 from explorer.models.matrices import matrices
 from explorer.search import SEARCHES
-from explorer.search.conductor import Watcher, conduct, earlier
+from explorer.search.conductor import Recording, Watcher, conduct, earlier
 from explorer.search.journal import JournalFile, default_journals
 from explorer.search.outcome import Point, Status
 from explorer.search.problem import Problem
-from explorer.search.report import search
+from explorer.search.report import Evidence, search
 from explorer.search.request import SearchRequest
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
@@ -39,7 +39,7 @@ def test_the_report_is_the_searchs_own(bundled: Model, svds: SvdCache) -> None:
     view = bundled.view()
     keys = matrices(view, (Kind.V, Kind.O), (2, 3), per_head=True)
     problem = Problem(view, TASK, svds, keys, REQUEST.budget, limit=12)
-    own = search(problem, TASK, "paper", SEARCHES["paper"], control_draws=1, test_limit=10)
+    own = search(problem, TASK, "paper", SEARCHES["paper"], evidence=Evidence(control_draws=1, test_limit=10))
     assert found.mask == own.mask
     assert found.test == own.test
     assert found.controls == own.controls
@@ -47,13 +47,13 @@ def test_the_report_is_the_searchs_own(bundled: Model, svds: SvdCache) -> None:
 
 def test_what_was_searched_is_listed_and_found_again(bundled: Model, svds: SvdCache, tmp_path: Path) -> None:
     kept = journals(tmp_path)
-    first = conduct(REQUEST, bundled.view(), TASK, svds, journals=kept)
+    first = conduct(REQUEST, bundled.view(), TASK, svds, recording=Recording(kept))
     (listed,) = earlier(kept, bundled, TASK)
     assert listed.asked == REQUEST
     assert listed.result is not None
     assert (listed.result.accuracy, listed.result.n) == (first.test.accuracy, 10)
     assert listed.result.removed == len(first.mask)
-    again = conduct(REQUEST, bundled.view(), TASK, svds, journals=kept)
+    again = conduct(REQUEST, bundled.view(), TASK, svds, recording=Recording(kept))
     assert again.mask == first.mask
     assert again.forwards == first.forwards
     assert [one.answers for one in earlier(kept, bundled, TASK)] == [listed.answers]
@@ -74,18 +74,18 @@ def test_one_that_was_stopped_is_listed_without_a_result_and_goes_on(
 
     ended = list[int]()
     watcher = Watcher(stop_soon, measured, ended=lambda: ended.append(len(seen)))
-    part = conduct(REQUEST, bundled.view(), TASK, svds, journals=kept, watcher=watcher)
+    part = conduct(REQUEST, bundled.view(), TASK, svds, recording=Recording(kept), watcher=watcher)
     assert part.found.stopped == "stopped"
     assert len(ended) == 1
     assert earlier(kept, bundled, TASK)[0].result is None
-    whole = conduct(REQUEST, bundled.view(), TASK, svds, journals=kept)
+    whole = conduct(REQUEST, bundled.view(), TASK, svds, recording=Recording(kept))
     assert whole.mask == conduct(REQUEST, bundled.view(), TASK, svds).mask
     assert earlier(kept, bundled, TASK)[0].result is not None
 
 
 def test_requests_of_the_first_version_are_listed(bundled: Model, svds: SvdCache, tmp_path: Path) -> None:
     kept = journals(tmp_path)
-    conduct(REQUEST, bundled.view(), TASK, svds, journals=kept)
+    conduct(REQUEST, bundled.view(), TASK, svds, recording=Recording(kept))
     with sqlite3.connect(kept.path) as db:
         db.execute("UPDATE requests SET request = replace(request, 'max_removed', 'most')")
     db.close()

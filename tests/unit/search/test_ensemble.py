@@ -17,7 +17,7 @@ from explorer.search.ensemble import BASES, EnsembleSettings, ensemble, halves
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
 from explorer.search.problem import Problem, solve
-from explorer.search.report import search
+from explorer.search.report import Evidence, search
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, load_task
 
@@ -135,7 +135,8 @@ def test_only_the_train_split_is_searched_and_all_work_is_counted(bundled: Model
 @pytest.mark.slow
 def test_seeds_decide_and_reports_take_it(bundled: Model, svds: SvdCache) -> None:
     first, again = (
-        search(problem(bundled, svds, seed=4), TASK, "ensemble", ensemble, control_draws=0) for _ in range(2)
+        search(problem(bundled, svds, seed=4), TASK, "ensemble", ensemble, evidence=Evidence(control_draws=0))
+        for _ in range(2)
     )
     assert first.mask == again.mask
     assert first.strategy == "ensemble"

@@ -23,7 +23,7 @@ from explorer.measure.evaluate import evaluate
 from explorer.models import Model, View, load
 from explorer.models.matrices import kinds as view_kinds
 from explorer.models.matrices import matrices
-from explorer.search.released import ReleasedReport, ReleasedSettings, run_released
+from explorer.search.released import ReleasedReport, ReleasedRequest, ReleasedSettings, run_released
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task, load_task
 from tests import commands, plain, tiny
@@ -89,7 +89,9 @@ def test_values_and_logits_are_those_of_the_description(
     view = folded.view()
     keys = matrices(view, kinds or None)
     found = released(plain_folded, keys, ids(level_task, "train"), fraction=fraction, size=SIZE)
-    report = run_released(view, level_task, svds, kinds, ReleasedSettings(fraction, SIZE), control_draws=0)
+    report = run_released(
+        view, level_task, svds, ReleasedRequest(kinds, ReleasedSettings(fraction, SIZE), control_draws=0)
+    )
     same_removed(report, found)
     test = ids(level_task, "test")
     logits = predicted(plain_folded, found, Prompts.of(test, None))
@@ -144,7 +146,7 @@ def test_prompts_without_bos_are_padded_and_measured_without_padding(
     )
     keys, length = matrices(view), tiny.POSITIONS
     found = released(plain_folded, keys, train, fraction=0.3, size=4, wanted=wanted, length=length, pad=pad)
-    report = run_released(view, task, svds, (), ReleasedSettings(0.3, 4, wanted), control_draws=0)
+    report = run_released(view, task, svds, ReleasedRequest((), ReleasedSettings(0.3, 4, wanted), control_draws=0))
     same_removed(report, found)
     assert report.means.padded
     assert (report.positions, report.reads_bos) == (length, adds or pad == BOS)
@@ -173,7 +175,9 @@ def test_what_follows_the_prompt_gets_its_last_positions_mean(
 ) -> None:
     view = folded.view()
     found = released(plain_folded, matrices(view, [Kind.O]), ids(level_task, "train"), fraction=0.5, size=SIZE)
-    report = run_released(view, level_task, svds, [Kind.O], ReleasedSettings(0.5, SIZE), control_draws=0)
+    report = run_released(
+        view, level_task, svds, ReleasedRequest([Kind.O], ReleasedSettings(0.5, SIZE), control_draws=0)
+    )
     with pruned(plain_folded, found) as edited, torch.no_grad():
         losses = [float(plain.example_loss(edited, one)) for one in ids(level_task, "test")]
     assert report.exact["released"].loss == pytest.approx(losses, abs=1e-5)
@@ -200,7 +204,7 @@ def test_the_bundled_model_agrees_on_a_few_prompts(svds: SvdCache) -> None:
 
     keys = matrices(view, [Kind.K])
     found = released(reference, keys, [encode(one) for one in task.train], fraction=0.2, size=5)
-    report = run_released(view, task, svds, [Kind.K], ReleasedSettings(0.2, 5), control_draws=0)
+    report = run_released(view, task, svds, ReleasedRequest([Kind.K], ReleasedSettings(0.2, 5), control_draws=0))
     same_removed(report, found)
     assert "validation" not in report.released
     test = [encode(one) for one in task.test]
@@ -216,7 +220,7 @@ def test_the_cut_of_every_kind_comes_from_the_list_of_all_kinds(
     """So the largest kind's share is how many go, whatever their kinds."""
     view = folded.view()
     kinds = [Kind.K, Kind.OUT]
-    report = run_released(view, level_task, svds, kinds, ReleasedSettings(0.37, SIZE), control_draws=0)
+    report = run_released(view, level_task, svds, ReleasedRequest(kinds, ReleasedSettings(0.37, SIZE), control_draws=0))
     sizes = [sum(svds.get(view, key).rank for key in matrices(view, [kind])) for kind in kinds]
     assert (sizes[0] != sizes[1]) == (view.model.architecture == "LlamaForCausalLM")
     assert len(report.mask) == max(int(0.37 * size) for size in sizes)
@@ -226,7 +230,9 @@ def test_mini_batches_of_one_go_in_the_order_of_places(folded: Model, level_task
     view = folded.view()
     keys = matrices(view, [Kind.Q, Kind.K])
     every = [(key, index) for key in keys for index in range(svds.get(view, key).rank)]
-    report = run_released(view, level_task, svds, [Kind.Q, Kind.K], ReleasedSettings(0.3, 1), control_draws=0)
+    report = run_released(
+        view, level_task, svds, ReleasedRequest([Kind.Q, Kind.K], ReleasedSettings(0.3, 1), control_draws=0)
+    )
     assert [(one.key, one.index) for one in report.mask.removed] == every[: len(report.mask)]
     assert len(report.mask) > 3
 
@@ -236,7 +242,7 @@ def test_the_mask_is_what_was_measured_unless_it_removes_values_of_O(
 ) -> None:
     view = folded.view()
     kinds = [kind for kind in view_kinds(view) if kind is not Kind.O]
-    report = run_released(view, level_task, svds, kinds, ReleasedSettings(0.9, SIZE), control_draws=0)
+    report = run_released(view, level_task, svds, ReleasedRequest(kinds, ReleasedSettings(0.9, SIZE), control_draws=0))
     check_mask(view, report.mask, svds)
     assert (report.averaged, report.averaged_test, dict(report.means.of)) == ({}, None, {})
     assert set(report.exact) == {"baseline", "released"}
@@ -251,7 +257,9 @@ def test_the_mask_is_what_was_measured_unless_it_removes_values_of_O(
 
 def test_means_of_O_are_averaged_in_the_mask_and_it_says_so(folded: Model, level_task: Task, svds: SvdCache) -> None:
     view = folded.view()
-    report = run_released(view, level_task, svds, [Kind.O], ReleasedSettings(0.3, SIZE), control_draws=0)
+    report = run_released(
+        view, level_task, svds, ReleasedRequest([Kind.O], ReleasedSettings(0.3, SIZE), control_draws=0)
+    )
     for one in report.mask.removed:
         assert one.c == pytest.approx(float(report.means.of[one.key][:, one.index].mean()), abs=1e-9)
     assert "of O averaged over its real tokens" in report.mask.metrics["frozen_means"]
@@ -260,21 +268,26 @@ def test_means_of_O_are_averaged_in_the_mask_and_it_says_so(folded: Model, level
 def test_controls_are_frozen_alike(folded: Model, level_task: Task, svds: SvdCache) -> None:
     view = folded.view()
     settings = ReleasedSettings(0.99, SIZE)
-    first = run_released(view, level_task, svds, [Kind.K], settings, control_draws=3, seed=4)
-    again = run_released(view, level_task, svds, [Kind.K], settings, control_draws=3, seed=4)
+    first = run_released(view, level_task, svds, ReleasedRequest([Kind.K], settings, control_draws=3, seed=4))
+    again = run_released(view, level_task, svds, ReleasedRequest([Kind.K], settings, control_draws=3, seed=4))
     assert {name: len(runs.runs) for name, runs in first.controls.items()} == {
         "random-per-matrix": 3, "random-energy": 3, "smallest": 1, "largest": 1
     }  # fmt: skip
     assert first.controls == again.controls
     assert first.mask == again.mask
-    whole = run_released(view, level_task, svds, [Kind.K], replace(settings, fraction=1.0), control_draws=1)
+    whole = run_released(
+        view, level_task, svds, ReleasedRequest([Kind.K], replace(settings, fraction=1.0), control_draws=1)
+    )
     for name in ("random-per-matrix", "smallest", "largest"):  # all values of every matrix: nothing is left to choose
         assert whole.controls[name].runs[0].loss == pytest.approx(whole.test.loss, abs=1e-9)
 
 
 def test_limits_hold_and_the_report_is_plain(folded: Model, level_task: Task, svds: SvdCache) -> None:
     report = run_released(
-        folded.view(), level_task, svds, [Kind.K], ReleasedSettings(0.3, SIZE), limit=3, test_limit=1, control_draws=2
+        folded.view(),
+        level_task,
+        svds,
+        ReleasedRequest([Kind.K], ReleasedSettings(0.3, SIZE), limit=3, test_limit=1, control_draws=2),
     )
     assert (report.train.n, report.test.n, report.released["validation"].n) == (3, 1, 1)
     assert report.test.examples == level_task.test[:1]
@@ -292,7 +305,7 @@ def test_the_shared_model_and_the_view_are_left_as_they_were(folded: Model, tiny
     tokens = torch.tensor([[0, 3, 5, 8]])
     with torch.no_grad():
         before = view.logits(tokens)
-    run_released(view, uneven(tiny_task), svds, (), ReleasedSettings(0.5, 3), control_draws=1)
+    run_released(view, uneven(tiny_task), svds, ReleasedRequest((), ReleasedSettings(0.5, 3), control_draws=1))
     assert folded.current_digest() == folded.digest
     assert view.applied == {}
     with torch.no_grad():
@@ -303,7 +316,9 @@ def test_the_shared_model_and_the_view_are_left_as_they_were(folded: Model, tiny
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_released(view, uneven(tiny_task), svds, (), ReleasedSettings(0.5, 3), control_draws=1, progress=stop)
+        run_released(
+            view, uneven(tiny_task), svds, ReleasedRequest((), ReleasedSettings(0.5, 3), control_draws=1), progress=stop
+        )
     with torch.no_grad():
         assert torch.equal(view.logits(tokens), before)
 
@@ -313,21 +328,24 @@ def test_what_the_released_code_could_not_do_is_refused(
 ) -> None:
     view = folded.view()
     with pytest.raises(TaskError, match=r"the prompts have 2 to 6 tokens: .* all prompts need one length"):
-        run_released(view, tiny_task, svds, [Kind.K], ReleasedSettings())
+        run_released(view, tiny_task, svds, ReleasedRequest([Kind.K], ReleasedSettings()))
     with pytest.raises(SettingsError, match=r"loaded in the raw basis, .* load it in the folded basis"):
-        run_released(model.view(), level_task, svds, [Kind.K], ReleasedSettings())
+        run_released(model.view(), level_task, svds, ReleasedRequest([Kind.K], ReleasedSettings()))
     with pytest.raises(SettingsError, match="an answer has 1 tokens, answer_token is 1"):
-        run_released(view, level_task, svds, [Kind.K], ReleasedSettings(answer_token=1))
+        run_released(view, level_task, svds, ReleasedRequest([Kind.K], ReleasedSettings(answer_token=1)))
     with pytest.raises(SettingsError, match="less than one value: give a larger one"):
-        run_released(view, level_task, svds, [Kind.K], ReleasedSettings(fraction=0.001))
+        run_released(view, level_task, svds, ReleasedRequest([Kind.K], ReleasedSettings(fraction=0.001)))
     for wrong in ({"fraction": 0.0}, {"fraction": 1.5}, {"batch_size": 0}, {"answer_token": -1}):
         with pytest.raises(SettingsError, match="give"):
             ReleasedSettings(**wrong)  # type: ignore[arg-type]
     if view.model.architecture == "GPT2LMHeadModel":
         with pytest.raises(MatrixError, match="has no GATE matrices"):
-            run_released(view, level_task, svds, [Kind.GATE], ReleasedSettings())
+            run_released(view, level_task, svds, ReleasedRequest([Kind.GATE], ReleasedSettings()))
     raw = run_released(
-        model.view(), level_task, svds, [Kind.K], ReleasedSettings(0.3, 2), control_draws=0, allow_raw=True
+        model.view(),
+        level_task,
+        svds,
+        ReleasedRequest([Kind.K], ReleasedSettings(0.3, 2), control_draws=0, allow_raw=True),
     )
     assert raw.mask.model.basis == "raw"
 
@@ -339,7 +357,7 @@ def test_another_answer_token_is_asked_for_where_the_first_one_is_predicted(
     task = replace(level_task, train=rows, validation=(), test=rows)
     view = folded.view()
     found = released(plain_folded, matrices(view, [Kind.K]), ids(task, "train"), fraction=0.3, size=3, wanted=1)
-    report = run_released(view, task, svds, [Kind.K], ReleasedSettings(0.3, 3, 1), control_draws=0)
+    report = run_released(view, task, svds, ReleasedRequest([Kind.K], ReleasedSettings(0.3, 3, 1), control_draws=0))
     same_removed(report, found)
     logits = predicted(plain_folded, found, Prompts.of(ids(task, "test"), None))
     losses = [-float(row.log_softmax(-1)[one.answer[1]]) for row, one in zip(logits, ids(task, "test"), strict=True)]

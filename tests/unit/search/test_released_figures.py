@@ -23,7 +23,7 @@ from explorer.masks.apply import apply
 from explorer.measure.batches import answer_logits, batches
 from explorer.models import Model, load
 from explorer.models.matrices import matrices
-from explorer.search.released import ReleasedSettings, run_released
+from explorer.search.released import ReleasedRequest, ReleasedSettings, run_released
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 
@@ -63,7 +63,7 @@ def test_scores_chosen_values_and_predictions_are_those_of_the_released_code(kin
     for key in keys:
         wanted = np.array(expected["scores"][str(key)])
         np.testing.assert_allclose(scores.matrices[key].score, wanted, rtol=0, atol=1e-10, err_msg=str(key))
-    report = run_released(view, task, svds, [Kind(kind)], settings, control_draws=0)
+    report = run_released(view, task, svds, ReleasedRequest([Kind(kind)], settings, control_draws=0))
     assert {f"{one.key}:{one.index}" for one in report.mask.removed} == set(expected["chosen"])
     assert report.test.mean_loss.value == pytest.approx(expected["loss_after"], abs=1e-12)
     assert report.baseline.mean_loss.value == pytest.approx(FIGURES["setting"]["unpruned_loss"], abs=5e-4)
@@ -96,7 +96,7 @@ def test_padded_prompts_are_scored_and_predicted_as_by_the_library_of_the_releas
     view, kinds = replace(model, tokenizer=tokenizer).view(), [Kind(name) for name in case["kinds"].split(",")]
     task = Task("uneven", "", texts(PADDED["train"]), (), texts(PADDED["test"]), seed=0, bos=False)
     settings = ReleasedSettings(PADDED["setting"]["fraction"], 3, case["answer_token"])
-    report = run_released(view, task, svds, kinds, settings, control_draws=0)
+    report = run_released(view, task, svds, ReleasedRequest(kinds, settings, control_draws=0))
     assert {f"{one.key}:{one.index}" for one in report.mask.removed} == set(case["chosen"].split())
     assert report.baseline.loss == pytest.approx(case["before"], abs=1e-9)
     assert report.test.loss == pytest.approx(case["after"], abs=1e-9)

@@ -5,6 +5,7 @@ and page say what it says.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,18 +21,19 @@ from explorer.masks.apply import apply
 from explorer.masks.damage import damage
 from explorer.masks.mask import load_mask
 from explorer.measure.evaluate import evaluate
+from explorer.measure.figures import ShareFigures
 from explorer.measure.paired import mcnemar
 from explorer.models import Model
 from explorer.models.matrices import matrices
-from explorer.plots.search import HeldOut, Measured, explain_curve, held_out, search_controls, search_curve
+from explorer.plots.search import HeldOut, TriedMask, explain_curve, held_out, search_controls, search_curve
 from explorer.plots.search_page import search_page
 from explorer.search import SEARCHES
 from explorer.search.ensemble import BASES
 from explorer.search.learned import LearnedSettings, learned
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
-from explorer.search.report import Report, search
-from explorer.search.report_file import Accuracy, SearchFile, as_file, load_report
+from explorer.search.report import Evidence, Report, search
+from explorer.search.report_file import SearchFile, load_report
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task, load_task
 from tests import commands
@@ -59,7 +61,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(model: Model, svds: SvdCache, name: str = "verified", task: Task = TASK, **given: Any) -> Report:
     view = model.view()
     problem = Problem(view, task, svds, matrices(view, (Kind.Q, Kind.K), [0]), Budget(8), limit=16)
-    found = search(problem, task, name, SEARCHES[name], **{"control_draws": 2, **given})
+    found = search(problem, task, name, SEARCHES[name], evidence=Evidence(**{"control_draws": 2, **given}))
     assert view.applied == {}
     return found
 
@@ -74,11 +76,11 @@ def whole(bundled: Model, svds: SvdCache) -> Report:
 
 @pytest.fixture(scope="module")
 def file(whole: Report) -> SearchFile:
-    return as_file(whole.document())
+    return whole.file
 
 
 def without_seconds(report: Report) -> dict[str, Any]:
-    return {name: value for name, value in as_file(report.document()).model_dump().items() if name != "seconds"}
+    return {name: value for name, value in json.loads(report.file.to_json()).items() if name != "seconds"}
 
 
 def test_the_same_inputs_give_the_same_report(bundled: Model, svds: SvdCache) -> None:
@@ -152,11 +154,12 @@ def test_a_mask_that_removes_nothing_has_no_controls_and_no_damage(bundled: Mode
 
     view = bundled.view()
     problem = Problem(view, TASK, svds, matrices(view, (Kind.Q,), [0]), Budget(1), limit=4)
-    found = search(problem, TASK, "nothing", nothing, test_limit=1, text="1 2 3 4")
+    found = search(problem, TASK, "nothing", nothing, evidence=Evidence(test_limit=1, text="1 2 3 4"))
     assert (found.controls, found.damage, len(found.mask)) == ({}, None, 0)
     assert found.comparison.loss_change.value == 0
-    file = as_file(found.document())
-    assert file.test.loss_stderr is None, "one example has no spread"
+    file = found.file
+    assert math.isnan(file.test.loss_stderr), "one example has no spread"
+    assert json.loads(file.to_json())["test"]["loss_stderr"] is None
     assert "None were drawn." in search_page(file)
     with pytest.raises(TaskError, match="empty"):
         search(problem, replace(TASK, test=()), "nothing", nothing)
@@ -190,7 +193,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
 
 @pytest.mark.parametrize("change", list(BROKEN))
 def test_a_file_that_was_changed_is_refused_with_the_place(file: SearchFile, tmp_path: Path, change: str) -> None:
-    content = json.loads(file.model_dump_json())
+    content = json.loads(file.to_json())
     alter, message = BROKEN[change]
     alter(content)
     (tmp_path / "report.json").write_text(json.dumps(content), encoding="utf-8")
@@ -265,30 +268,30 @@ def test_the_page_holds_everything_and_loads_nothing(file: SearchFile) -> None:
 
 def test_page_and_curve_name_what_accuracy_counts(file: SearchFile) -> None:
     told = search_page(file)
-    assert "<th>accuracy</th><th>loss per example</th>" in told
-    rules = {rule: Accuracy(n=20, accuracy=0.5, accuracy_interval=(0.1, 0.9)) for rule in ("sum", "mean")}
+    assert "<th>accuracy [95 % interval]</th><th>loss per example</th>" in told
+    rules = {rule: ShareFigures(n=20, accuracy=0.5, accuracy_interval=(0.1, 0.9)) for rule in ("sum", "mean")}
     changed = {
         "metric": "choice",
-        "exact": Accuracy(n=20, accuracy=0.25, accuracy_interval=(0.1, 0.4)),
+        "exact": ShareFigures(n=20, accuracy=0.25, accuracy_interval=(0.1, 0.4)),
         "choice": rules,
     }
-    chosen = search_page(file.model_copy(update={"test": file.test.model_copy(update=changed)}))
-    assert "<th>accuracy (choice)</th><th>exact match</th><th>loss per example</th>" in chosen
+    test = replace(file.test, **changed)
+    chosen = search_page(replace(file, test=test, baseline=test))
+    assert "<th>accuracy (choice) [95 % interval]</th><th>exact match</th><th>loss per example</th>" in chosen
     assert "<td>25.0 %</td>" in chosen
     assert '"Accuracy (choice) on the way"' in chosen
     assert '"Accuracy (choice) on test"' in chosen
 
 
 def test_the_page_escapes_what_a_file_says(file: SearchFile) -> None:
-    hostile = file.model_copy(
-        update={
-            "strategy": HOSTILE,
-            "task": HOSTILE,
-            "model": HOSTILE,
-            "template": HOSTILE,
-            "versions": {HOSTILE: HOSTILE},
-            "controls": {HOSTILE: file.controls["smallest"]},
-        }
+    hostile = replace(
+        file,
+        strategy=HOSTILE,
+        task=HOSTILE,
+        model=HOSTILE,
+        template=HOSTILE,
+        versions={HOSTILE: HOSTILE},
+        controls={HOSTILE: file.controls["smallest"]},
     )
     text = search_page(hostile)
     assert "<script>alert(1)" not in text
@@ -298,19 +301,19 @@ def test_the_page_escapes_what_a_file_says(file: SearchFile) -> None:
 
 
 def test_the_curve_joins_the_best_mask_of_every_size() -> None:
-    points = [Measured(0, 3.0, 3.0), Measured(2, 2.0, 2.5), Measured(2, 2.2, 2.0), Measured(5, None, 2.2)]
+    points = [TriedMask(0, 3.0, 3.0), TriedMask(2, 2.0, 2.5), TriedMask(2, 2.2, 2.0), TriedMask(5, None, 2.2)]
     figure = search_curve(points, points[2], "loss")
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert [list(line.x) for line in lines] == [[0, 2, 5]] * 2
     assert [list(line.y) for line in lines] == [[3.0, 2.2, None], [3.0, 2.0, 2.2]]
     chosen = next(trace for trace in figure.data if trace.name == "chosen")
     assert (list(chosen.x), list(chosen.y)) == ([2], [2.0])
-    shares = search_curve([Measured(1, 0.1, 0.2), Measured(1, 0.0, 0.6)], points[0], "accuracy")
+    shares = search_curve([TriedMask(1, 0.1, 0.2), TriedMask(1, 0.0, 0.6)], points[0], "accuracy")
     assert [list(trace.y) for trace in shares.data if trace.mode == "lines"] == [[0.0], [0.6]]
 
 
 def test_a_mask_beyond_the_budget_is_marked_and_not_joined() -> None:
-    points = [Measured(0, 3.0, 3.0), Measured(2, 2.0, 2.5), Measured(2, 1.0, 1.5, within=False)]
+    points = [TriedMask(0, 3.0, 3.0), TriedMask(2, 2.0, 2.5), TriedMask(2, 1.0, 1.5, within=False)]
     figure = search_curve(points, points[1], "loss")
     assert [list(trace.y) for trace in figure.data if trace.mode == "lines"] == [[3.0, 2.0], [3.0, 2.5]]
     validation = next(trace for trace in figure.data if trace.name == "validation")
@@ -320,10 +323,10 @@ def test_a_mask_beyond_the_budget_is_marked_and_not_joined() -> None:
 
 
 def test_the_chosen_mask_stands_among_its_random_controls() -> None:
-    points = [Measured(0, 3.0, 3.0), Measured(4, 2.0, 2.5)]
+    points = [TriedMask(0, 3.0, 3.0), TriedMask(4, 2.0, 2.5)]
     on_test = HeldOut(2.6, 3.1, (3.2, None, 2.9))
 
-    def on(chosen: Measured, drawn: HeldOut | None) -> dict[str, tuple[list[float], list[float | None]]]:
+    def on(chosen: TriedMask, drawn: HeldOut | None) -> dict[str, tuple[list[float], list[float | None]]]:
         figure = search_curve(points, chosen, "loss", drawn)
         return {one.name: (list(one.x), list(one.y)) for one in figure.data if (one.name or "").endswith("test")}
 
@@ -342,7 +345,7 @@ def test_what_was_measured_on_test_is_the_reports(file: SearchFile) -> None:
     control = file.controls["random-per-matrix"]
     assert held_out(file, "accuracy") == HeldOut(file.test.accuracy, file.baseline.accuracy, control.accuracy)
     assert held_out(file, "loss").random == control.loss
-    assert held_out(file.model_copy(update={"controls": {}}), "loss").random == ()
+    assert held_out(replace(file, controls={}), "loss").random == ()
 
 
 def test_controls_are_points_with_lines_at_the_mask_and_the_unpruned_model() -> None:

@@ -40,7 +40,7 @@ from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
 from explorer.search.problem import Problem
-from explorer.search.report import Report, search
+from explorer.search.report import Evidence, Report, search
 from explorer.search.request import SearchRequest
 from explorer.spectra.cache import SvdCache
 from explorer.spectra.circuits import decompose_circuit
@@ -430,7 +430,9 @@ def test_a_search(name: str, asked: SearchRequest, engine: Engine, printed: dict
         text=anchor_blocks(engine.view),
     )  # fmt: skip
     run = asked.chosen(engine.task).run
-    report = search(problem, engine.task, asked.strategy, run, control_draws=2, test_limit=20, text=None)
+    report = search(
+        problem, engine.task, asked.strategy, run, evidence=Evidence(control_draws=2, test_limit=20, text=None)
+    )
     found = report.comparison.masked
     (told,) = commanded(name)
     assert (told["removed"], told["test"]["loss"]) == (len(report.mask), found.mean_loss.value)
@@ -447,7 +449,7 @@ def test_a_search_that_limits_the_perplexity(engine: Engine, printed: dict[str, 
     def found(growth: float | None) -> Report:
         budget = Budget(LIMITED.max_removed, growth=growth)
         problem = Problem(view, task, engine.svds, keys, budget, limit=LIMIT, text=text)
-        return search(problem, task, "paper", paper, control_draws=2, test_limit=20)
+        return search(problem, task, "paper", paper, evidence=Evidence(control_draws=2, test_limit=20))
 
     report = found(LIMITED.growth)
     assert len(report.mask) < len(found(None).mask)

@@ -1,0 +1,122 @@
+"""What the tables of a search's report show, in the terminal, on the page and in the HTML file; and its sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from operator import itemgetter
+
+from explorer.core.columns import Column
+from explorer.core.finite import perplexity_text
+from explorer.core.texts import accuracy_text, loss_text, percent, range_text
+from explorer.masks.damage import TaskDamageFigures, TextDamageFigures
+from explorer.measure.figures import ComparisonFigures, Figures
+from explorer.search.control_runs import ControlFigures
+from explorer.search.report_file import SearchFile
+from explorer.tasks.metric import METRIC_NAMES, RULE_OF
+
+MeasuredRow = tuple[str, Figures]
+ControlRow = tuple[str, ControlFigures]
+
+
+def measured_rows(report: SearchFile) -> list[MeasuredRow]:
+    """The evaluations of a report by what was measured on what."""
+    mask = f"{report.removed:,} removed ({report.mode})"
+    return [
+        ("unpruned, test", report.baseline),
+        (f"{mask}, test", report.test),
+        (f"{mask}, validation", report.validation),
+        (f"{mask}, train", report.train),
+    ]
+
+
+def measured_columns(first: Figures) -> tuple[Column[MeasuredRow], ...]:
+    """Columns of evaluations that are all like the first one: where there are choices, a second accuracy is among them.
+
+    That is exact match, or the choice where exact match is the headline.
+    """
+    beside: tuple[Column[MeasuredRow], ...] = ()
+    if first.choice:
+        other = "choice" if first.metric == "exact" else "exact"
+        beside = (Column(METRIC_NAMES[other], lambda row: _accuracy_by(row[1], other), _percent),)
+    return (
+        Column("", itemgetter(0)),
+        Column(f"{first.accuracy_name} [95 % interval]", itemgetter(1), figures_text),
+        *beside,
+        Column("loss per example", lambda row: (row[1].loss, row[1].loss_stderr), lambda loss: loss_text(*loss)),
+    )
+
+
+def control_columns(accuracy: str = "accuracy") -> tuple[Column[ControlRow], ...]:
+    """Columns of controls by name; `accuracy` is what the task calls it."""
+    return (
+        Column("control", itemgetter(0)),
+        Column("draws", lambda row: row[1].draws),
+        Column(f"{accuracy}: median (range)", lambda row: row[1].accuracy, range_text),
+        Column("beaten in accuracy", lambda row: row[1].percentile.accuracy, _whole_percent),
+        Column("beaten in loss", lambda row: row[1].percentile.loss, _whole_percent),
+    )
+
+
+def figures_text(figures: Figures) -> str:
+    """An accuracy with its interval and n."""
+    return accuracy_text(figures.accuracy, figures.accuracy_interval, figures.n)
+
+
+def change_text(compared: ComparisonFigures) -> str:
+    """What the mask changes on some examples, as one clause."""
+    test, change = compared.accuracy_test, compared.loss_change
+    low, high = change.interval
+    return (
+        f"wrong to right {test.repaired:,}, right to wrong {test.broken:,}, McNemar p = {test.p:.2g}; "
+        f"loss {_known(change.value, '+.3f')} nats, 95 % bootstrap interval "
+        f"[{_known(low, '+.3f')}, {_known(high, '+.3f')}]"
+    )
+
+
+def text_sentence(text: TextDamageFigures) -> str:
+    """What the mask does to the perplexity."""
+    before, after = (perplexity_text(one.perplexity, one.loss) for one in (text.baseline, text.masked))
+    low, high = (_known(100 * bound, "+.1f") for bound in text.growth.interval)
+    return (
+        f"Perplexity of {text.baseline.tokens:,} tokens of text: {before} unpruned, {after} with the mask: "
+        f"{_known(100 * text.growth.value, '+.1f')} % [{low}, {high}]"
+    )
+
+
+def figures_sentences(report: SearchFile) -> Iterator[str]:
+    """What is to be known of the evaluations: on how many examples, and what comes of answering without reading."""
+    first = report.baseline
+    if report.test_limit is not None:
+        yield f"Test figures are those of at most {report.test_limit:,} examples."
+    if first.guessing is not None and first.majority is not None:
+        yield (
+            f"Guessing among the choices gives {percent(first.guessing)}, always the most frequent answer "
+            f"{percent(first.majority)}."
+        )
+
+
+DAMAGE_COLUMNS: tuple[Column[TaskDamageFigures], ...] = (
+    Column("task", lambda row: f"{row.task}, {row.split}: {row.masked.accuracy_name}"),
+    Column("unpruned", lambda row: row.baseline, figures_text),
+    Column("with the mask", lambda row: row.masked, figures_text),
+    Column("change", lambda row: row, change_text),
+)
+
+
+def _accuracy_by(figures: Figures, metric: str) -> float | None:
+    """None where a file of an earlier version does not say it."""
+    found = figures.exact if metric == "exact" else (figures.choice or {}).get(RULE_OF[metric])
+    return None if found is None else found.accuracy
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else percent(share)
+
+
+def _whole_percent(value: float) -> str:
+    return f"{value:.0f} %"
+
+
+def _known(value: float, style: str) -> str:
+    return format(value, style) if math.isfinite(value) else "unknown"
