@@ -5,6 +5,7 @@ Colours are those of `explorer.plots.style`. Backgrounds are clear, so that a pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -37,7 +38,7 @@ class TriedMask:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The same measure on the test split, which no search sees; None where JSON could not hold it.
+    """The same measure on the test split, which no search sees; not a number, or None, where it is not finite.
 
     Attributes:
         masked, unpruned: of the chosen mask, and of the model as loaded.
@@ -178,7 +179,7 @@ def search_controls(
     )
     lines = (("this mask", masked, AFTER, "solid"), ("unpruned", baseline, BEFORE, "dash"))
     for position, (name, value, colour, dash) in enumerate(lines):
-        if value is not None:
+        if _known(value):
             figure.add_vline(
                 x=value,
                 line={"color": colour, "dash": dash, "width": 2},
@@ -189,6 +190,10 @@ def search_controls(
     figure.update_xaxes(**_axis(measure, accuracy))
     figure.update_yaxes(type="category", automargin=True)
     return figure
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _name(measure: str, accuracy: str) -> str:
@@ -205,7 +210,7 @@ def _frontier(points: Sequence[TriedMask], measure: str) -> list[TriedMask]:
     """The best mask within the budget, on validation, for each number of removed values, in order."""
     found: dict[int, tuple[float, TriedMask]] = {}
     for point in points:
-        if point.validation is not None and point.within:
+        if point.within and point.validation is not None and _known(point.validation):
             cost = point.validation if measure == "loss" else -point.validation
             if point.removed not in found or cost < found[point.removed][0]:
                 found[point.removed] = cost, point

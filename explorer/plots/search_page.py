@@ -102,7 +102,7 @@ def _sections(report: SearchFile) -> Iterator[str]:
     yield "<h2>Result</h2>"
     yield _table(measured_columns(report.baseline), measured_rows(report))
     for sentence in figures_sentences(report):
-        yield f"<p>{sentence}</p>"
+        yield f"<p>{escape(sentence)}</p>"
     yield f"<p>{escape(change_text(report.comparison))}</p>"
     yield "<h2>On the way</h2>"
     explained = explain_curve(_curve(report, "loss")[0], held_out(report, "loss"))
@@ -154,7 +154,7 @@ def _damage(damage: DamageFigures | None) -> Iterator[str]:
     if damage.tasks:
         yield _table(DAMAGE_COLUMNS, damage.tasks)
     if damage.text is not None:
-        yield f"<p>{text_sentence(damage.text)}.</p>"
+        yield f"<p>{escape(text_sentence(damage.text))}.</p>"
 
 
 def _facts(report: SearchFile) -> list[tuple[str, object]]:

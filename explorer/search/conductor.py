@@ -125,7 +125,7 @@ def conduct(
         MatrixError, SettingsError, TaskError: the request does not fit the model or the task.
     """
     told, damaged = watcher or Watcher(), elsewhere or Elsewhere()
-    problem = _problem(request, view, task, svds, told)
+    problem = _problem(request, view, task, svds=svds, told=told)
     chosen = request.chosen(task) if chosen is None else chosen
     made_of = search_digest(problem, request.strategy, chosen.options or None)
     if recording is not None:
@@ -153,7 +153,7 @@ def conduct(
     return report
 
 
-def _problem(request: SearchRequest, view: View, task: Task, svds: SvdCache, told: Watcher) -> Problem:
+def _problem(request: SearchRequest, view: View, task: Task, *, svds: SvdCache, told: Watcher) -> Problem:
     """What is asked of the strategy, once everything is decomposed."""
     keys = matrices(view, request.kinds, request.layers, per_head=request.per_head)
     if missing := svds.missing(view, keys):

@@ -64,7 +64,7 @@ def _pair(group: dict[bool, SuiteEntry]) -> CellPair:
     recipe = group[max(group)].recipe
     assert recipe.published is not None
     released, corrected = (group[which].cell if which in group else None for which in (True, False))
-    return CellPair(recipe, recipe.published, released, corrected)
+    return CellPair(recipe, recipe.published, released=released, corrected=corrected)
 
 
 # ---- one row per model and task

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from explorer.core.config import ASSETS
 from explorer.core.errors import SettingsError
 from explorer.experiments.reproduce.cells import CellStore, HarmfulHits, SuiteCell
 from explorer.experiments.reproduce.recipe import Published, read_recipe
+from explorer.experiments.reproduce.suites import find_suite
 from explorer.experiments.reproduce.verdict import inside, recovered, verdict
 from explorer.masks.mask import Mask, ModelIdentity
 from explorer.measure.figures import Figures
@@ -89,6 +91,25 @@ def test_a_kept_cell_comes_back_as_it_was_and_only_for_its_recipe(tmp_path: Path
     stored = json.loads(store.path(recipe).read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))
     assert stored["before"]["loss_stderr"] is None
     assert store.load(read_recipe(write(tmp_path, max_removed="max_removed = 3"))) is None
+
+
+def test_cells_of_earlier_versions_are_read_with_every_value() -> None:
+    store, recipes = CellStore(ASSETS / "results" / "smollm2"), find_suite("smollm2").recipes
+    for recipe in recipes:
+        found = store.load(recipe)
+        assert found is not None, recipe.name
+        stored = json.loads(store.path(recipe).read_text(encoding="utf-8").replace("random-count", "random-per-matrix"))
+        assert_holds(json.loads(found.to_json()), stored)
+    assert len(recipes) > 20
+
+
+def assert_holds(found: Any, stored: Any) -> None:
+    """Everything that is stored is there; what was not written yet has its default."""
+    if isinstance(stored, dict):
+        for name, value in stored.items():
+            assert_holds(found[name], value)
+    else:
+        assert found == stored
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"recipe": "quick"}', "\ufeff{}"])

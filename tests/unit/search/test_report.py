@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from explorer.core.columns import cells
 from explorer.core.errors import SettingsError, TaskError
 from explorer.core.keys import Kind
+from explorer.core.texts import range_text
 from explorer.masks.apply import apply
 from explorer.masks.damage import damage
 from explorer.masks.mask import load_mask
@@ -28,6 +30,7 @@ from explorer.models.matrices import matrices
 from explorer.plots.search import HeldOut, TriedMask, explain_curve, held_out, search_controls, search_curve
 from explorer.plots.search_page import search_page
 from explorer.search import SEARCHES
+from explorer.search.columns import change_text, measured_columns, measured_rows
 from explorer.search.ensemble import BASES
 from explorer.search.learned import LearnedSettings, learned
 from explorer.search.outcome import Budget
@@ -171,6 +174,31 @@ def test_a_file_comes_back_as_it_was(file: SearchFile, tmp_path: Path) -> None:
     assert load_report(path) == load_report(path.parent) == file
     assert file.curve[0].removed == 0
     assert {(one.removed, one.validation.loss) for one in file.curve} >= {(file.removed, file.validation.loss)}
+
+
+def test_a_file_of_an_earlier_version_is_read_with_every_value() -> None:
+    path = Path(__file__).parents[2] / "data" / "search-report.json"
+    found = load_report(path)
+    assert json.loads(found.to_json()) == json.loads(path.read_text(encoding="utf-8"))
+    assert found.damage is not None
+    assert found.controls["random-per-matrix"].draws == len(found.controls["random-per-matrix"].accuracy) == 3
+
+
+def test_terminal_and_page_show_the_same_tables(file: SearchFile, tmp_path: Path) -> None:
+    file.save(tmp_path)
+    shown = "".join(commands.run("report", tmp_path).stdout.split())
+    page = " ".join(Page(search_page(file)).texts)
+    said = (
+        *(one for row in cells(measured_columns(file.baseline), measured_rows(file)) for one in row[1:]),
+        change_text(file.comparison),
+    )
+    assert len(said) == 4 * 2 + 1
+    for text in said:
+        assert text in page
+    assert "".join(said[-1].split()) in shown
+    for name, control in file.controls.items():
+        assert name in page
+        assert range_text(control.accuracy) in page
 
 
 Break = Callable[[dict[str, Any]], Any]
