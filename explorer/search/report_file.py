@@ -133,5 +133,6 @@ def load_report(path: Path) -> SearchFile:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(one) for one in first["loc"])[:80] or "its beginning"
-        what = first["msg"].removeprefix("Value error, ")
+        extra = first["type"] == "unexpected_keyword_argument"
+        what = "Extra inputs are not permitted" if extra else first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{file} is not a usable search report: {what} (at {where}); make it again.") from None
