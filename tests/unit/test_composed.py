@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from explorer.core.errors import MaskError, MatrixError, ModelError
 from explorer.core.keys import Circuit, CircuitKey, Kind, MatrixKey, parse_key
@@ -54,22 +57,28 @@ def test_circuits_are_numpys_of_the_dense_product(any_view: View) -> None:
         assert bool((found.u.gather(0, found.u.abs().argmax(dim=0, keepdim=True)) > 0).all())
 
 
-def test_the_product_is_never_formed(monkeypatch: pytest.MonkeyPatch) -> None:
-    largest = 0
-    multiply = torch.Tensor.__matmul__
+class Watched(TorchFunctionMode):
+    """The sizes of all tensors that torch makes."""
 
-    def watched(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        nonlocal largest
-        product = multiply(a, b)
-        largest = max(largest, product.numel())
-        return product
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        self.sizes += [one.numel() for one in tree_leaves(made) if isinstance(one, torch.Tensor)]
+        return made
+
+
+def test_the_product_is_never_formed() -> None:
     A, B = torch.randn(300, 5, dtype=torch.float64), torch.randn(5, 400, dtype=torch.float64)
-    found = factored(A, B)
-    assert largest <= 400 * 5
-    monkeypatch.undo()
+    with Watched() as watched:
+        found = factored(A, B)
+    assert max(watched.sizes) == 400 * 5
     torch.testing.assert_close(found.recompose(), A @ B)
+    with watched:
+        found.recompose()
+    assert max(watched.sizes) == 300 * 400, "the watch sees products"
 
 
 @pytest.mark.parametrize("shape", [(6, 9, 4), (3, 3, 3), (7, 1, 5)])
