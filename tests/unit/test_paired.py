@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -68,13 +69,20 @@ def test_weights_count_what_an_entry_stands_for() -> None:
     assert bootstrap_interval(values, seed=7) == ones
 
 
-def test_the_seed_makes_the_interval_and_pieces_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seed_makes_the_interval_and_pieces_do_not() -> None:
     values = [0.5, -1.0, 2.0, 0.25, 3.0]
     whole = bootstrap_interval(values, seed=3)
     assert whole == bootstrap_interval(values, seed=3)
     assert whole != bootstrap_interval(values, seed=4)
-    monkeypatch.setattr("explorer.measure.paired._AT_ONCE", 1000)
-    assert bootstrap_interval(values, seed=3) == whole
+    many = np.random.default_rng(5).gamma(2.0, size=333) - 1.5  # drawn in four pieces: 10,000 times 333 is too much
+    drawn = np.random.default_rng(3).integers(len(many), size=(10_000, len(many)))
+    expected = np.quantile(many[drawn].mean(axis=1), [0.025, 0.975])
+    tracemalloc.start()
+    found = bootstrap_interval(many.tolist(), seed=3)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == pytest.approx(tuple(expected), rel=1e-12)
+    assert most < drawn.nbytes, "no piece is the whole"
 
 
 def test_one_difference_says_nothing_of_its_spread_and_equal_ones_have_none() -> None:
