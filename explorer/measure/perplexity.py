@@ -33,7 +33,7 @@ from explorer.models import View
 TEXT = ASSETS / "text" / "opticks.txt"
 WINDOW, TOKENS = 512, 4096
 MAX_BYTES = 10_000_000
-_LOGITS_AT_ONCE = 1 << 25  # floats held at a time
+LOGITS_AT_ONCE = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,14 @@ def perplexity(
     window: int | None = None,
     stride: int | None = None,
     tokens: int | None = TOKENS,
+    logits_at_once: int = LOGITS_AT_ONCE,
     progress: Progress | None = None,
 ) -> Perplexity:
     """Measure the view, as it is now, on the first `tokens` tokens of a text (None: on all of it).
 
     `window` is how many tokens the model sees at a time, by default 512, or as many as it reads if these are fewer;
-    `stride` how far apart windows start, by default half a window.
+    `stride` how far apart windows start, by default half a window. Windows are read together as long as their logits
+    are at most `logits_at_once` numbers; on a small device, lower it.
 
     Raises:
         SettingsError: a window or stride that the model or the window cannot hold.
@@ -154,10 +156,11 @@ def perplexity(
         )
     ids = tokens_of(view.model.tokenizer, text, tokens)
     check_rows(view.model, [*front, *ids], text)
+    most = logits_at_once // int(view.config.d_vocab)
     nll: list[float] = []
     counts: list[int] = []
     with view.lock, torch.inference_mode():
-        for done, group in enumerate(groups := list(_groups(view, ids, front, room=room, stride=stride))):
+        for done, group in enumerate(groups := list(_groups(ids, front, room=room, stride=stride, most=most))):
             if progress is not None:
                 progress(done, len(groups))
             nll += _losses(view, group).tolist()
@@ -199,16 +202,15 @@ def tokens_of(tokenizer: Any, text: str, limit: int | None) -> list[int]:
     return ids
 
 
-def _groups(view: View, ids: Sequence[int], front: list[int], room: int, stride: int) -> Iterator[_Group]:
-    """The windows in order, neighbours of one shape together, as many at a time as fit into memory."""
+def _groups(ids: Sequence[int], front: list[int], *, room: int, stride: int, most: int) -> Iterator[_Group]:
+    """The windows in order, neighbours of one shape together; they predict at most `most` tokens, or are alone."""
     group, done = _Group([], 0), 0
     for start in range(0, len(ids), stride):
         piece = [*front, *ids[start : start + room]]
         end = min(start + room, len(ids))
         counted = end - done if done or front else end - 1
-        most = max(1, _LOGITS_AT_ONCE // (counted * int(view.config.d_vocab)))
         if group.windows and (
-            counted != group.counted or len(piece) != len(group.windows[0]) or len(group.windows) >= most
+            counted != group.counted or len(piece) != len(group.windows[0]) or (len(group.windows) + 1) * counted > most
         ):
             yield group
             group = _Group([], counted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +55,9 @@ def test_it_agrees_with_plain_transformers(
     assert (found.window, found.stride) == (window or 16, stride or 8)
 
 
-def test_batches_of_windows_change_nothing(view64: View, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_windows_change_nothing(view64: View) -> None:
     together = perplexity(view64, TEXT, window=6, stride=2)
-    monkeypatch.setattr(import_module("explorer.measure.perplexity"), "_LOGITS_AT_ONCE", 1)
-    alone = perplexity(view64, TEXT, window=6, stride=2)
+    alone = perplexity(view64, TEXT, window=6, stride=2, logits_at_once=1)
     assert alone.counts == together.counts
     np.testing.assert_allclose(alone.nll, together.nll, rtol=1e-9)
 
