@@ -25,7 +25,7 @@ from explorer.spectra.svd import Decomposition, decompose_stack
 
 Notify = Callable[[str], None]
 
-_JOB_BYTES = 16 << 20  # weights decomposed between two reports of progress, and checked together when read again
+JOB_BYTES = 16 << 20
 _RESOLUTION = 1000  # of progress
 
 
@@ -41,13 +41,17 @@ class SvdCache:
         folder: where they are kept; None keeps them in memory only.
         notify: told in one sentence, once each, that a file was damaged or that the folder cannot be used.
         memory_bytes: bound on the decompositions kept in memory.
+        job_bytes: weights decomposed between two reports of progress, and checked together when read again.
     """
 
-    def __init__(self, folder: Path | None, notify: Notify = warn, memory_bytes: int = 1 << 30) -> None:
+    def __init__(
+        self, folder: Path | None, notify: Notify = warn, memory_bytes: int = 1 << 30, *, job_bytes: int = JOB_BYTES
+    ) -> None:
         self._store = None if folder is None else SvdStore(folder, settings().cache_bytes)
         self._notify = notify
         self._told: set[str] = set()
         self._memory_bytes = memory_bytes
+        self._job_bytes = job_bytes
         self._memory: OrderedDict[tuple[str, MatrixKey], Decomposition] = OrderedDict()
         self._memory_used = 0
         self._lock = threading.Lock()
@@ -109,7 +113,7 @@ class SvdCache:
             return found
         saver = Saver(store, owner, self._give_up)
         try:
-            for stack in _computed(weights, progress):
+            for stack in _computed(weights, self._job_bytes, progress):
                 saver.add(stack)
         finally:
             saver.close()
@@ -156,9 +160,9 @@ def default_cache(notify: Notify = warn) -> SvdCache:
     return SvdCache(default_store().folder, notify)
 
 
-def _computed(weights: dict[MatrixKey, Tensor], progress: Progress | None) -> Iterator[Named]:
+def _computed(weights: dict[MatrixKey, Tensor], job_bytes: int, progress: Progress | None) -> Iterator[Named]:
     """Decompose matrices of one shape and type together, telling progress by the arithmetic done."""
-    jobs = _jobs(weights)
+    jobs = _jobs(weights, job_bytes)
     costs = [len(job) * max(shape) * min(shape) ** 2 for job in jobs for shape in [weights[job[0]].shape]]
     for i, job in enumerate(jobs):
         if progress is not None:
@@ -173,14 +177,14 @@ def _computed(weights: dict[MatrixKey, Tensor], progress: Progress | None) -> It
         progress(_RESOLUTION, _RESOLUTION)
 
 
-def _jobs(weights: dict[MatrixKey, Tensor]) -> list[list[MatrixKey]]:
-    """The matrices in groups of one shape and type, of at most `_JOB_BYTES` unless a single one is larger."""
+def _jobs(weights: dict[MatrixKey, Tensor], job_bytes: int) -> list[list[MatrixKey]]:
+    """The matrices in groups of one shape and type, of at most `job_bytes` unless a single one is larger."""
     alike: dict[object, list[MatrixKey]] = {}
     for key, W in weights.items():
         alike.setdefault((W.shape, W.dtype), []).append(key)
     jobs = []
     for keys in alike.values():
-        size = max(1, _JOB_BYTES // weights[keys[0]].nbytes)
+        size = max(1, job_bytes // weights[keys[0]].nbytes)
         jobs += [keys[start : start + size] for start in range(0, len(keys), size)]
     return jobs
 

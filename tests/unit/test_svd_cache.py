@@ -161,10 +161,7 @@ def test_scoring_keeps_all_it_decomposes_in_few_files(view: View, tiny_task: Tas
     assert len(entries(tmp_path)) == 1
 
 
-def test_what_was_computed_before_a_stop_is_kept(
-    view: View, tmp_path: Path, computed: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_JOB_BYTES", 1)  # one matrix at a time
+def test_what_was_computed_before_a_stop_is_kept(view: View, tmp_path: Path, computed: list[tuple[int, ...]]) -> None:
     keys = matrices(view, [Kind.K])
 
     def stop(done: int, total: int) -> None:
@@ -172,7 +169,7 @@ def test_what_was_computed_before_a_stop_is_kept(
             raise Stopped
 
     with pytest.raises(Stopped):
-        SvdCache(tmp_path, no_notice).get_many(view, keys, stop)
+        SvdCache(tmp_path, no_notice, job_bytes=1).get_many(view, keys, stop)  # one matrix at a time
     assert len(computed) == 3
     SvdCache(tmp_path, no_notice).get_many(view, keys)
     assert len(computed) == len(keys)
@@ -181,10 +178,9 @@ def test_what_was_computed_before_a_stop_is_kept(
 def test_large_work_is_saved_as_it_goes(
     view: View, tmp_path: Path, computed: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_JOB_BYTES", 1)
     monkeypatch.setattr(saver_module, "FILE_BYTES", 1)
     keys = matrices(view, [Kind.K])
-    found = SvdCache(tmp_path, no_notice).get_many(view, keys)
+    found = SvdCache(tmp_path, no_notice, job_bytes=1).get_many(view, keys)
     assert len(entries(tmp_path)) == len(keys)
     again = SvdCache(tmp_path, no_notice).get_many(view, keys)
     assert all(same(again[key], found[key]) for key in keys)
