@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from explorer.core.errors import Stopped, TaskError
 from explorer.core.keys import Kind
@@ -39,26 +40,24 @@ def test_the_sample_doubles_until_twice_its_time_is_too_long(
     model: Model, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Clock:
-        """A second per example, told by how many were kept."""
+        """A second per example that went through the first block."""
 
         now = 0.0
 
         def perf_counter(self) -> float:
             return self.now
 
-    clock, original = Clock(), sampling._keep
+        def tick(self, block: object, args: tuple[torch.Tensor, ...]) -> None:
+            self.now += len(args[0])
 
-    def keep(view: object, task: object, examples: tuple[object, ...]) -> object:
-        clock.now += len(examples)
-        return original(view, task, examples)  # type: ignore[arg-type]
-
+    clock, view = Clock(), model.view()
+    view.bridge.blocks[0].register_forward_pre_hook(clock.tick)
     monkeypatch.setattr(sampling, "time", clock)
-    monkeypatch.setattr(sampling, "_keep", keep)
     monkeypatch.setattr(sampling, "START", 1)
     total = len(tiny_task.train)
     assert total == 6
     for budget, count in ((0.1, 1), (1.9, 1), (2.0, 2), (3.9, 2), (4.0, 4), (5.9, 4), (6.0, 6), (1e9, 6)):
-        found = draw_sample(model.view(), tiny_task, "train", seconds=budget)
+        found = draw_sample(view, tiny_task, "train", seconds=budget)
         assert len(found.examples) == count
         assert found.seconds == count
         assert found.whole == (count == total)
