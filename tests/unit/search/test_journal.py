@@ -8,12 +8,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from explorer.core.config import settings
 from explorer.core.errors import Stopped
@@ -141,13 +141,19 @@ def test_a_finished_search_is_there_at_once(model: Model, svds: SvdCache, tmp_pa
     assert (fresh.recorded, fresh.seconds) == (0, pytest.approx(0, abs=0.5))
 
 
+@pytest.fixture
+def steps() -> Iterator[list[int]]:
+    """One entry per step that an optimizer of torch's took."""
+    taken: list[int] = []
+    hook = register_optimizer_step_post_hook(lambda *_: taken.append(1))
+    yield taken
+    hook.remove()
+
+
 def test_steps_between_measurements_are_not_taken_again(
-    model: Model, svds: SvdCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, svds: SvdCache, tmp_path: Path, steps: list[int]
 ) -> None:
     """`learned` goes on from the step of its last measurement: 23 steps, killed in step 13, go on after step 10."""
-    module = import_module("explorer.search.learned")
-    steps: list[int] = []
-    monkeypatch.setattr(module, "_backward", counted(module._backward, steps))
     expected = solve(problem(model, svds), QUICK["learned"])
     assert len(steps) == 23
     file = JournalFile(tmp_path / "searches.sqlite", silent)
@@ -162,14 +168,6 @@ def test_steps_between_measurements_are_not_taken_again(
     found = solve(problem(model, svds, file.open("one")), QUICK["learned"])
     assert len(steps) == 13 + 13
     assert same(found, expected)
-
-
-def counted(function: Callable[..., Any], into: list[int]) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
-        into.append(1)
-        return function(*args)
-
-    return call
 
 
 def test_time_spent_before_counts_and_a_search_out_of_time_stays_so(
