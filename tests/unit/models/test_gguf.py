@@ -13,49 +13,49 @@ import pytest
 from explorer.core.errors import ModelError
 from explorer.core.files import file_digest
 from explorer.models import gguf, load
-from tests import gguf_file, tiny
+from tests import gguf_file
 
 HEADER = b"GGUF\x03\x00\x00\x00"
 
 
-@pytest.fixture
-def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that were really converted; the conversion itself writes a tiny model."""
-    seen: list[Path] = []
-
-    def write(path: Path, folder: Path, progress: object) -> None:
-        seen.append(path)
-        tiny.save("llama", folder)
-
-    monkeypatch.setattr(gguf, "_write", write)
-    return seen
+def made(models: Path) -> dict[str, tuple[int, int]]:
+    """The files of all converted models, each with what changes when it is written again."""
+    files = (path for path in models.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(models)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
-def test_a_file_is_converted_once_and_found_by_content(
-    tmp_path: Path, own_folders: Path, conversions: list[Path]
-) -> None:
+def test_a_file_is_converted_once_and_found_by_content(tmp_path: Path) -> None:
     first, copy = tmp_path / "a.gguf", tmp_path / "b.gguf"
-    first.write_bytes(HEADER + b"one")
+    gguf_file.write(first)
     shutil.copy(first, copy)
     told: list[float] = []
     folder = gguf.converted(first, tmp_path / "models", lambda done, total: told.append(done / total))
+    before = made(tmp_path / "models")
+    assert {Path(name).parts[0] for name in before} == {folder.name}
     assert gguf.converted(copy, tmp_path / "models") == folder
-    assert conversions == [first]
+    assert made(tmp_path / "models") == before
     record = json.loads((folder / "source.json").read_text())
     assert record == {"origin": "a.gguf", "revision": file_digest(first)}
     assert told == sorted(told)
-    copy.write_bytes(HEADER + b"two")
-    assert gguf.converted(copy, tmp_path / "models") != folder
-    assert conversions == [first, copy]
+    copy.write_bytes(first.read_bytes() + bytes(32))
+    other = gguf.converted(copy, tmp_path / "models")
+    assert other != folder
+    assert json.loads((other / "source.json").read_text())["origin"] == "b.gguf"
+    after = made(tmp_path / "models")
+    assert {name: after.get(name) for name in before} == before
+    assert {Path(name).parts[0] for name in after} == {folder.name, other.name}
 
 
-def test_a_converted_file_loads_like_a_folder(tmp_path: Path, conversions: list[Path]) -> None:
-    path = tmp_path / "model.gguf"
-    path.write_bytes(HEADER + b"to load")
+def test_a_converted_file_loads_like_a_folder(tmp_path: Path, own_folders: Path) -> None:
+    path = gguf_file.write(tmp_path / "model.gguf")
+    path.write_bytes(path.read_bytes() + b"to load")  # no other test has converted it
+    before = made(own_folders / "cache" / "models")
     model = load(str(path))
     assert (model.architecture, model.source.name, model.source.origin) == ("LlamaForCausalLM", str(path), str(path))
+    once = made(own_folders / "cache" / "models")
+    assert len({Path(name).parts[0] for name in once.keys() - before.keys()}) == 1
     assert load(str(path)).digest == model.digest
-    assert len(conversions) == 1
+    assert made(own_folders / "cache" / "models") == once
 
 
 @pytest.mark.parametrize("content", [b"", b"GGU", b"PK\x03\x04 a zip", b"version https://git-lfs"])
