@@ -95,13 +95,12 @@ def test_what_the_hooks_cannot_do_is_refused_by_name(family: Family, reason: str
 
 def test_the_net_catches_what_no_list_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same configuration, found by comparing alone."""
-    monkeypatch.setattr("explorer.models.architectures._REFUSED", ())
+    monkeypatch.setattr(sys.modules["explorer.models.load"], "check_config", lambda *arguments: None)
     folder = variant("gpt2", scale_attn_weights=False).save(tmp_path)
     with pytest.raises(
         ModelError, match=r"differ from plain transformers' by 0\.\d+ nats \(0.0001 is allowed in float32"
     ):
         load(str(folder), device="cpu")
-    monkeypatch.setattr(sys.modules["explorer.models.load"], "check_config", lambda *arguments: None)
     with pytest.raises(ModelError, match="differ from plain transformers"):
         load(str(variant("llama", is_causal=False).save(tmp_path / "other")), device="cpu")
 
@@ -210,12 +209,24 @@ def test_a_folded_model_is_compared_with_the_unfolded_one(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_some_of_the_blocks_can_run_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a model that is too large to run whole: the first of two blocks, and a window."""
-    monkeypatch.setattr(fidelity, "_representatives", lambda config, blocks: (0,))
-    model = load(str(FAMILIES[name].save(tmp_path)), dtype="float32", device="cpu")
-    assert (model.fidelity.layers, model.fidelity.prefixes) == (1, True)
+    """As with a model that is too large to run whole: the first, middle and last of six blocks, and windows."""
+    monkeypatch.setattr(fidelity, "WHOLE", 0)
+    model = load(str(deeper(name, 6).save(tmp_path)), dtype="float32", device="cpu")
+    mixed = {"gpt-neo": 5, "gemma2": 5, "gemma3": 5, "qwen2": 4}  # the first and last of each type of layer, too
+    assert (model.fidelity.layers, model.fidelity.prefixes) == (mixed.get(name, 3), True)
     assert 0 < model.fidelity.largest < 1e-5 or name in ("gemma2",)
-    assert check_whole(model).layers == 2
+    assert check_whole(model).layers == 6
+
+
+def deeper(name: str, layers: int) -> Family:
+    """A family with more layers, whose types go on as they began."""
+    options = FAMILIES[name].options
+    (count,) = {"num_hidden_layers", "n_layer", "num_layers"} & options.keys()
+    more = {
+        "attention_types": [[["global", "local"], layers // 2]],
+        "layer_types": ["sliding_attention", "full_attention"] * (layers // 2),
+    }
+    return variant(name, **{count: layers}, **{key: value for key, value in more.items() if key in options})
 
 
 def test_large_models_run_the_ends_and_the_middle_of_every_type_of_layer(monkeypatch: pytest.MonkeyPatch) -> None:
