@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from explorer.core.errors import MatrixError
 from explorer.core.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
@@ -154,13 +156,39 @@ def test_sides(key: AnyKey, expected_sides: object) -> None:
     assert sides(key) == expected_sides
 
 
-def test_a_long_vocabulary_is_read_in_pieces(loaded: tuple[str, Model, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    _, model, _ = loaded
-    view, key = model.view(), MatrixKey(0, Kind.IN)
+@pytest.mark.parametrize("name", ["llama", "bloom", "opt-post-norm"])  # embeddings as they are, normed, projected
+def test_a_long_vocabulary_is_read_in_pieces(name: str, tmp_path: Path) -> None:
+    long = dataclasses.replace(FAMILIES[name], options={**FAMILIES[name].options, "vocab_size": LONG})
+    plain = long.build().eval().double()
+    plain.save_pretrained(tmp_path)
+    long_tokenizer().save_pretrained(tmp_path)
+    view, key = load(str(tmp_path), dtype="float64").view(), MatrixKey(1, Kind.IN)
+    rows: list[int] = []
+    embedding = view.bridge.original_model.get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda _, args, __: rows.append(args[0].numel()))
     found = decompose(registry.read(view, key))
-    whole = readouts(view, key, found, [0])
-    monkeypatch.setattr("explorer.measure.readout._CHUNK", 5)
-    assert readouts(view, key, found, [0]) == whole
+    (told,) = readouts(view, key, found, [0], k=LONG)
+    hook.remove()
+    assert sum(rows) == LONG
+    assert max(rows) < LONG, "embeddings are not copied whole"
+    by_id = sorted(told.plus, key=lambda one: one.id)
+    values = np.array([one.value for one in by_id])
+    real = expected(name, plain, Kind.IN, found.u[:, 0]).detach().numpy()
+    np.testing.assert_allclose(values - values[0], real - real[0], atol=2e-4)
+    assert [one.value for one in told.plus] == sorted(values, reverse=True)
+    assert [one.value for one in told.minus] == sorted(values)
+    assert sorted(told.minus, key=lambda one: one.id) == by_id
+
+
+LONG = 9_000
+
+
+def long_tokenizer() -> PreTrainedTokenizerFast:
+    """The tiny tokenizer with as many words as a real one."""
+    words = {**tiny.IDS, **{f"v{place}": place for place in range(len(tiny.IDS), LONG)}}
+    made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<bos>", unk_token="<unk>", model_max_length=16)
 
 
 def test_indices_and_counts_beyond_what_there_is(folder: Path) -> None:
