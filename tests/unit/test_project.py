@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -183,3 +185,74 @@ def test_the_server_settings_are_known_to_streamlit_and_stay_local() -> None:
     assert settings["server.allowedHosts"] == ["localhost", "127.0.0.1"]
     assert settings["browser.gatherUsageStats"] is False
     assert not [name for name in settings if name in ("server.enableCORS", "server.enableXsrfProtection")]
+
+
+PATCHES = ("setattr", "delattr", "setitem", "delitem")
+
+
+def words_of(node: ast.AST) -> Iterator[str]:
+    """All names in an expression, those in its texts among them."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Constant) and isinstance(one.value, str):
+            yield from one.value.split(".")
+        elif isinstance(one, (ast.Name, ast.Attribute)):
+            yield one.id if isinstance(one, ast.Name) else one.attr
+
+
+def private_patches(source: str) -> list[str]:
+    """The calls of pytest's `monkeypatch` (or of `setattr`) that change a name which begins with an underscore.
+
+    The underscore may stand anywhere on the way: in the module's path, in the object, in the name itself. Where the
+    name is a variable, whatever text or keyword of the file begins with an underscore may be meant.
+    """
+    if not any(f"{name}(" in source for name in PATCHES):
+        return []
+    nodes = list(ast.walk(ast.parse(source)))
+    texts = {one.value for one in nodes if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    keywords = {one.arg for one in nodes if isinstance(one, ast.keyword) and one.arg}
+    variable = {one for one in texts | keywords if one.isidentifier()}
+    found = []
+    for call in (one for one in nodes if isinstance(one, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        given = {**dict(enumerate(call.args)), **{one.arg: one.value for one in call.keywords}}
+        target = given.get(0, given.get("target", given.get("dic")))
+        if name not in PATCHES or target is None:
+            continue
+        words = set(words_of(target))
+        if not isinstance(target, ast.Constant) and (what := given.get(1, given.get("name"))) is not None:
+            words |= set(words_of(what)) if isinstance(what, ast.Constant) else variable
+        if any(word.startswith("_") for word in words):
+            found.append(f"line {call.lineno}: {ast.unparse(call)}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ('monkeypatch.setattr(module, "_name", 1)', 1),
+        ('monkeypatch.setattr("package.module._name", 1)', 1),
+        ('patch.setattr("package._module.name", 1)', 1),
+        ('patch.setattr(package._module, "name", 1)', 1),
+        ('patch.setattr(import_module("package._module"), "name", 1)', 1),
+        ('patch.setattr(module.function, "__defaults__", ())', 1),
+        ('patch.delattr(target=module, name="_name")', 1),
+        ('patch.setitem(module._TABLE, "key", 1)', 1),
+        ('patch.setitem(sys.modules, "package._module", None)', 1),
+        ('for name in ("public", "_private"):\n    patch.setattr(module, name, 1)', 1),
+        ("change(_NAME=1)\npatch.setattr(module, name, 1)", 1),
+        ('setattr(module, "_name", 1)', 1),
+        ('monkeypatch.setattr(module, "name", module._other)', 0),
+        ('monkeypatch.setattr("package.module.name", _own)', 0),
+        ('for name in ("public", "other"):\n    patch.setattr(module, name, 1)', 0),
+        ('monkeypatch.setitem(TABLE, "key", 1)\nmonkeypatch.setenv("_NAME", "1")', 0),
+    ],
+)
+def test_patches_of_private_names_are_recognised(source: str, count: int) -> None:
+    assert len(private_patches(source)) == count
+
+
+def test_tests_patch_hardly_any_private_name() -> None:
+    """Two of other packages: what AppTest's selectbox sends, and how TransformerLens scales attention."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    found = [f"{path.relative_to(ROOT)}, {one}" for path in files for one in private_patches(path.read_text("utf-8"))]
+    assert len(found) <= 2, "\n".join(found)
