@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from explorer.attribution import Scores
 from explorer.masks.mask import Mask
+from explorer.measure.evaluate import Evaluation, evaluate
+from explorer.models import View
 from explorer.search import report as reports
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
@@ -30,6 +33,12 @@ def drawn_by_hand(scores: Scores, mask: Mask, seed: int) -> set[tuple[str, int]]
     }
 
 
+def in_force(view: View) -> set[tuple[str, int]]:
+    """The values that the view's weights lack."""
+    parts = [part for _, _, parts in view.applied.values() for part in parts]
+    return {(str(key), one.index) for key, removed in parts for one in removed}
+
+
 def test_prune_eval_and_search_have_one_null(
     engine: Engine, scores: Scores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,14 +52,13 @@ def test_prune_eval_and_search_have_one_null(
     found = json.loads(run(*words, "--controls", DRAWS).stdout)["controls"]
     assert (found["strategy"], found["draws"]) == ("random-per-matrix", DRAWS)
 
-    measured: list[Mask] = []
-    plain = reports._measure
+    measured: list[set[tuple[str, int]]] = []
 
-    def watched(problem: Problem, one: Mask, *rest: object) -> object:
-        measured.append(one)
-        return plain(problem, one, *rest)  # type: ignore[arg-type]
+    def watched(view: View, *rest: Any, **options: Any) -> Evaluation:
+        measured.append(in_force(view))
+        return evaluate(view, *rest, **options)
 
-    monkeypatch.setattr(reports, "_measure", watched)
+    monkeypatch.setattr(reports, "evaluate", watched)
     task = load_task("int-mult")
     problem = Problem(engine.view, task, engine.svds, tuple(scores.matrices), Budget(4))
     control_names = ("random-per-matrix",)
@@ -61,8 +69,7 @@ def test_prune_eval_and_search_have_one_null(
     runs = report.controls["random-per-matrix"]
 
     assert {(one.matrix, one.index) for one in report.mask.removed} == {(o.matrix, o.index) for o in mask.removed}
-    places = [{(one.matrix, one.index) for one in drawn.removed} for drawn in measured[-DRAWS:]]
-    assert places == [drawn_by_hand(scores, mask, seed) for seed in range(DRAWS)]
+    assert measured[-DRAWS:] == [drawn_by_hand(scores, mask, seed) for seed in range(DRAWS)]
     assert [one.accuracy for one in runs.runs] == found["accuracy"]
     assert [one.mean_loss.value for one in runs.runs] == pytest.approx(found["loss"], rel=1e-6)
     assert found["percentile"] == {"accuracy": runs.accuracy_percentile, "loss": runs.loss_percentile}
