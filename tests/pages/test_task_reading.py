@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer import tasks
-from explorer.core.errors import TaskError
-from explorer.tasks import superglue
 from explorer.ui.jobs import cached
 from explorer.ui.shell import task_reading
 from explorer.ui.shell.task_choice import READING_HINT
@@ -56,13 +56,30 @@ def write(folder: Path, sizes: dict[str, int]) -> None:
         (folder / "rte" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows(split, count))))
 
 
-def hub(name: str) -> dict[str, list[tuple[dict[str, Any], str]]]:
-    """What the hub gives, with the place of each line."""
-    return {split: [(row, f"{split} {i}") for i, row in enumerate(rows(split, n))] for split, n in SIZES.items()}
+def hub(repository: str, name: str) -> dict[str, list[dict[str, Any]]]:
+    """What the hub gives."""
+    return {split: rows(split, n) for split, n in SIZES.items()}
 
 
-def refuse_hub(name: str) -> Any:
-    raise TaskError(f"{name} could not be had: ![x](http://e.example/x.png)")
+def refuse_hub(repository: str, name: str) -> Any:
+    raise ConnectionError("no route: ![x](http://e.example/x.png)\nand a long story")
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, str], Any]], None]:
+    """Put a function in the place of the hub's data sets."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def put(load_dataset: Callable[[str, str], Any]) -> None:
+        monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+
+    return put
+
+
+REFUSED = (
+    "rte could not be had from the hub's aps/super_glue (no route: ![x](http://e.example/x.png)): give the folder of "
+    "SuperGLUE's JSON lines (--data DIR with rte/train.jsonl and rte/validation.jsonl)."
+)
 
 
 def app_on_rte() -> AppTest:
@@ -93,31 +110,38 @@ def test_a_task_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_superglue_folder_is_read_again_when_its_files_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = Counted(superglue._records)
-    monkeypatch.setattr(superglue, "_records", records)
-    monkeypatch.setattr(superglue, "_from_hub", refuse_hub)
+    read: list[Path] = []
+    original = Path.read_text
+
+    def counted(path: Path, *args: Any, **options: Any) -> str:
+        if path.is_relative_to(tmp_path):
+            read.append(path)
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    serve(refuse_hub)
     write(tmp_path, SIZES)
     app = settled(app_on_rte().text_input(key="superglue").set_value(str(tmp_path)).run())
     assert TOLD in captions(app)
-    assert records.calls == 2
+    assert sorted(path.name for path in read) == ["train.jsonl", "validation.jsonl"]
     app = settled(settled(app.run()).run())
-    assert records.calls == 2
+    assert len(read) == 2
     write(tmp_path, {"train": 20, "validation": 4})
     assert "16 train, 4 validation, 4 test" in captions(settled(app.run()))
 
 
-def test_the_hub_fails_with_a_sentence_and_can_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_fails_with_a_sentence_and_can_be_asked_again(serve: Any) -> None:
     asked = Counted(refuse_hub)
-    monkeypatch.setattr(superglue, "_from_hub", asked)
+    serve(asked)
     app = settled(app_on_rte())
-    assert sentences(app) == ["rte could not be had: ![x](http://e.example/x.png)"]
+    assert sentences(app) == [REFUSED]
     assert "![x](" not in app.error[0].value
     assert any("Give a folder of SuperGLUE's JSON lines" in info.value for info in app.info)
     app = settled(app.run())
     assert asked.calls == 1, "no rerun asks the hub again"
-    monkeypatch.setattr(superglue, "_from_hub", hub)
+    serve(hub)
     (again,) = (button for button in app.button if button.label == "Start again")
     app = settled(again.click().run())
     assert not any("could not be had" in sentence for sentence in sentences(app))
@@ -125,16 +149,14 @@ def test_the_hub_fails_with_a_sentence_and_can_be_asked_again(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("end", ["done", "stopped"])
-def test_while_the_hub_is_asked_the_page_says_so_and_other_tasks_can_be_chosen(
-    end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_the_hub_is_asked_the_page_says_so_and_other_tasks_can_be_chosen(end: str, serve: Any) -> None:
     gate = threading.Event()
 
-    def slow(name: str) -> Any:
+    def slow(repository: str, name: str) -> Any:
         assert gate.wait(SECONDS)
-        return hub(name)
+        return hub(repository, name)
 
-    monkeypatch.setattr(superglue, "_from_hub", slow)
+    serve(slow)
     app = app_on_rte()
     assert [bar.proto.text for bar in app.sidebar.get("progress")] == ["Reading rte from the hub (running)"]
     assert [info.value for info in app.info] == [READING_HINT]
@@ -155,8 +177,8 @@ def test_while_the_hub_is_asked_the_page_says_so_and_other_tasks_can_be_chosen(
 
 
 @pytest.mark.parametrize("typed", ["x" * 400, "a\0b", "/no/such/folder"])
-def test_a_folder_that_cannot_be_is_a_sentence(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(superglue, "_from_hub", refuse_hub)
+def test_a_folder_that_cannot_be_is_a_sentence(typed: str, serve: Any) -> None:
+    serve(refuse_hub)
     app = settled(app_on_rte().text_input(key="superglue").set_value(typed).run())
     (sentence,) = sentences(app)
     assert "has no rte/train.jsonl: give the folder of SuperGLUE's JSON lines" in sentence
