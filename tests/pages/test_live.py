@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,12 +13,13 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.masks.damage import damage
-from explorer.measure import sampling
 from explorer.measure.evaluate import evaluate_kept
 from explorer.measure.metrics import paired_difference, wilson_interval
 from explorer.measure.paired import mcnemar
+from explorer.measure.sampling import draw_sample
 from explorer.search.curve import stops
 from explorer.tasks import load_task, parse
+from explorer.ui.bench import live
 from explorer.ui.components import words
 from explorer.ui.jobs import cached
 from explorer.ui.session import work
@@ -40,7 +42,7 @@ from tests.pages.slow import SOON, Slow
 def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A sample of 8 examples, as on a large model."""
     cached.runner.clear()
-    monkeypatch.setattr(sampling.draw_sample, "__kwdefaults__", {**sampling.draw_sample.__kwdefaults__, "most": 8})
+    monkeypatch.setattr(live, "draw_sample", partial(draw_sample, most=8))
     yield 8
     cached.runner.clear()
 
