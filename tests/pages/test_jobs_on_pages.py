@@ -24,7 +24,7 @@ from tests.pages.test_masks import select
 def _fresh_runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No results from earlier tests, and pages that show a progress bar soon."""
     cached.runner.clear()
-    monkeypatch.setattr(cached.compute, "__defaults__", (cached.Wait(0.3),))
+    monkeypatch.setattr(cached, "USUAL", cached.Wait(0.3))
     yield
     cached.runner.clear()
 

@@ -110,7 +110,7 @@ def compute(
     key: Key,
     label: str,
     work: Callable[[Progress], Any],
-    wait: Wait = USUAL,
+    wait: Wait | None = None,
 ) -> Any | None:
     """The result of some work; None while it runs, was stopped or failed, which the page then shows in this place.
 
@@ -118,8 +118,9 @@ def compute(
         key: what the work is; equal keys are equal work.
         label: what the user reads meanwhile.
         work: called once, in a worker thread; must not call Streamlit.
-        wait: for how long, and what then.
+        wait: for how long, and what then; None for the usual.
     """
+    wait = USUAL if wait is None else wait
     job = runner().submit(key, label, work, urgent=wait.urgent)
     if job.wait(wait.seconds) and job.state is State.DONE:
         return job.result
