@@ -57,7 +57,11 @@ def test_it_agrees_with_plain_transformers(
 
 def test_batches_of_windows_change_nothing(view64: View) -> None:
     together = perplexity(view64, TEXT, window=6, stride=2)
-    alone = perplexity(view64, TEXT, window=6, stride=2, logits_at_once=1)
+    told: list[tuple[int, int]] = []
+    alone = perplexity(
+        view64, TEXT, window=6, stride=2, logits_at_once=1, progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(done, len(alone.nll)) for done in range(len(alone.nll) + 1)], "one window at a time"
     assert alone.counts == together.counts
     np.testing.assert_allclose(alone.nll, together.nll, rtol=1e-9)
 
