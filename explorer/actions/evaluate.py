@@ -45,7 +45,7 @@ class EvaluateResult(OfTask):
         accuracy: by the `metric` (exact, choice, choice-mean); `exact` is exact match whatever the metric.
         guessing: the accuracy of guessing blindly among the choices; null without choices.
         majority: that of always giving the most frequent answer; null without choices.
-        baseline: the same figures of the unpruned model.
+        baseline: the same figures of the unpruned model, or of `--against`, with its mask_digest.
         loss_change, accuracy_change: paired, with the mask less without.
         accuracy_test: McNemar's exact test.
         repaired, broken: examples that went from wrong to right, and from right to wrong.
@@ -101,6 +101,7 @@ class Evaluate(Request):
     model: ModelChoice
     task: TaskChoice
     mask: Annotated[Path | None, Arg("Mask file; without it the unpruned model.")] = None
+    against: Annotated[Path | None, Arg("Mask file to compare with, instead of the unpruned model.")] = None
     split: Split = "test"
     limit: Limit = None
     controls: Annotated[int, Arg("Also measure N control masks of the same size; draw i uses seed + i.", least=0)] = 0
@@ -129,7 +130,7 @@ class Evaluate(Request):
         from explorer.search.control_pool import ControlPool
 
         task = self.task.open(self.split, self.limit, tools)
-        mask = None if self.mask is None else read_mask(self.mask)
+        mask, against = (None if path is None else read_mask(path) for path in (self.mask, self.against))
         if mask is not None:
             _say_other_splits(mask, task, tools)
         if self.controls and not mask:
@@ -139,10 +140,13 @@ class Evaluate(Request):
         some = None if self.control_kinds is None else kinds_or_all(self.control_kinds) or ()
         pool = ControlPool.asked(self.control, some, self.control_limit, stacked=self.control_stacked)
         view = self.model.open_for(task, self.split, self.limit, tools)
-        measuring = _Measuring(view, task, self.split, self.limit, tools)
-        mask = None if mask is None else own_mask(view, mask, tools)
+        mask, against = (None if one is None else own_mask(view, one, tools) for one in (mask, against))
+        measuring = _Measuring(view, task, self.split, self.limit, tools, against)
         comparison, answers = measuring.compare(mask)
         not_finite = measuring.not_finite(mask, comparison)
+        figures = _figures(comparison, 0 if mask is None else len(mask), task.seed)
+        if against is not None:
+            figures["baseline"] |= {"removed": len(against), "mask_digest": against.digest}
         drawn = measuring.controls(mask, self.controls, comparison, pool) if mask and self.controls else None
         return EvaluateResult(
             **asked(view, task),
@@ -153,19 +157,20 @@ class Evaluate(Request):
             mask_digest=None if mask is None else mask.digest,
             controls=drawn,
             lead=None if answers is None else _lead(*answers, task.seed),
-            **_figures(comparison, 0 if mask is None else len(mask), task.seed) | {"not_finite": not_finite},
+            **figures | {"not_finite": not_finite},
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Measuring:
-    """One view, one set of examples, any number of masks."""
+    """One view, one set of examples, any number of masks; `against` is what they are compared with, if not unpruned."""
 
     view: View
     task: Task
     split: str
     limit: int | None
     tools: Tools
+    against: Mask | None = None
 
     @cached_property
     def svds(self) -> SvdCache:
@@ -183,15 +188,18 @@ class _Measuring:
             return measure(self.view, self.task, self.split, limit=self.limit, progress=progress)
 
     def compare(self, mask: Mask | None) -> tuple[Comparison, tuple[Alternatives, Alternatives] | None]:
-        """The mask beside the unpruned model; without a mask the unpruned model is measured once.
+        """The mask beside the baseline; where both are the unpruned model, it is measured once.
 
         With them, where the examples have choices or distractors, these.
         """
         from explorer.masks.apply import empty_mask
         from explorer.measure.evaluate import Comparison
 
-        masked = None if mask is None else self.measure(mask, "Measuring the mask")
-        baseline = self.measure(empty_mask(self.view.model), "Measuring the unpruned model")
+        unpruned = empty_mask(self.view.model)
+        same = mask is None and self.against is None
+        masked = None if same else self.measure(mask or unpruned, "Measuring the mask")
+        what = "Measuring the unpruned model" if self.against is None else "Measuring the mask to compare with"
+        baseline = self.measure(self.against or unpruned, what)
         exact, others = baseline if masked is None else masked
         answers = None if others is None or baseline[1] is None else (others, baseline[1])
         return Comparison(exact, baseline[0]), answers
@@ -205,8 +213,11 @@ class _Measuring:
         from explorer.masks.apply import apply, empty_mask
         from explorer.measure.overflow import check_losses, sentence
 
-        sides = [("unpruned", empty_mask(self.view.model), comparison.baseline)]
-        sides += [] if mask is None else [("with the mask", mask, comparison.masked)]
+        unpruned = empty_mask(self.view.model)
+        first = "unpruned" if self.against is None else "with the mask to compare with"
+        sides = [(first, self.against or unpruned, comparison.baseline)]
+        if mask is not None or self.against is not None:
+            sides.append(("unpruned" if mask is None else "with the mask", mask or unpruned, comparison.masked))
         told: list[Mapping[str, Any]] = []
         for side, state, found in sides:
             if not found.not_finite:

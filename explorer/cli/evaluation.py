@@ -15,16 +15,18 @@ _RULES = {"sum": "summed log-probability", "mean": "log-probability per token"}
 
 def show(request: Evaluate, result: EvaluateResult) -> None:
     """Print a result."""
-    found, pruned = result.as_dict(), request.mask is not None
-    rows: list[tuple[str, Mapping[str, Any]]] = [("unpruned", result.baseline)]
+    found, pruned = result.as_dict(), request.mask is not None or request.against is not None
+    before = "unpruned" if request.against is None else f"with {request.against.name}"
+    rows: list[tuple[str, Mapping[str, Any]]] = [(before, result.baseline)]
     if pruned:
         picked = {rule: one["masked"] for rule, one in (result.choice or {}).items()}
         state = state_of(result.gain or 0.0)
-        rows.append((f"{result.removed:,} {state} ({result.mode})", {**found, "choice": picked or None}))
+        name = "unpruned" if request.mask is None else f"{result.removed:,} {state} ({result.mode})"
+        rows.append((name, {**found, "choice": picked or None}))
     show_figures(f"{result.model} ({result.dtype}) on {result.task}, {result.split} split", rows)
-    _show_choice(result.choice or {}, pruned=pruned)
+    _show_choice(result.choice or {}, before, pruned=pruned)
     if result.lead is not None:
-        _show_lead(result.lead, pruned=pruned)
+        _show_lead(result.lead, before, pruned=pruned)
     if pruned:
         _show_change(result)
     if result.controls is not None:
@@ -43,18 +45,18 @@ def _show_change(result: EvaluateResult) -> None:
     say(f"Wrong to right: {result.repaired:,}; right to wrong: {result.broken:,}")
 
 
-def _show_choice(choice: Mapping[str, Any], *, pruned: bool) -> None:
+def _show_choice(choice: Mapping[str, Any], before: str, *, pruned: bool) -> None:
     """One line per rule."""
     for rule, one in choice.items():
-        line = f"Choice by {_RULES[rule]}: {_share_text(one['baseline'])} unpruned"
+        line = f"Choice by {_RULES[rule]}: {_share_text(one['baseline'])} {before}"
         if pruned:
             line += f", {_share_text(one['masked'])} with the mask, McNemar p = {one['test']['p']:.2g}"
         say(line)
 
 
-def _show_lead(lead: Mapping[str, Any], *, pruned: bool) -> None:
+def _show_lead(lead: Mapping[str, Any], before: str, *, pruned: bool) -> None:
     """One line: the mean lead of the answer over the distractor, and how often it is ahead."""
-    line = f"Answer leads distractor by {_lead_text(lead['baseline'])} unpruned"
+    line = f"Answer leads distractor by {_lead_text(lead['baseline'])} {before}"
     if pruned:
         low, high = lead["change_interval"]
         line += f", {_lead_text(lead['masked'])} with the mask, change in [{low:+.3f}, {high:+.3f}]"
