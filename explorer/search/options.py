@@ -61,11 +61,6 @@ class StrategyOptions:
         """Names of the tasks that `over` names; none over splits or seeds."""
         return () if self.over in (None, *OVER) else tuple(one.strip() for one in str(self.over).split(","))
 
-    def words(self) -> list[str]:
-        """These options on a command line."""
-        flags = {f"--{name.replace('_', '-')}": value for name, value in self.given.items()}
-        return [word for flag, value in flags.items() for word in ([flag] if value is True else [flag, str(value)])]
-
     def choose(self, strategy: str, open_task: Callable[[str], Task]) -> Chosen:
         """The strategy with these options; other tasks that it asks for are opened by name.
 

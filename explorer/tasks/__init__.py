@@ -13,7 +13,7 @@ from explorer.tasks.arithmetic import INT_MULT, INT_MULT_12, INT_SUM
 from explorer.tasks.base import SPLITS, Example, Task
 from explorer.tasks.capitals import COUNTRY_CAPITALS
 from explorer.tasks.custom import SUFFIXES, parse, parse_jsonl, read_file
-from explorer.tasks.framing import AS_USUAL, BOS_RULES, Framing, as_framing, framing_words
+from explorer.tasks.framing import AS_USUAL, BOS_RULES, Framing, as_framing
 from explorer.tasks.greater_than import GREATER_THAN
 from explorer.tasks.induction import INDUCTION
 from explorer.tasks.ioi import IOI
@@ -37,7 +37,6 @@ __all__ = [
     "Task",
     "TaskSpec",
     "as_framing",
-    "framing_words",
     "load_task",
     "parse",
     "parse_jsonl",

@@ -43,20 +43,8 @@ class Framing:
         """The same where a task that wants BOS or not has its say: outside of a chat, with `auto`."""
         return self if bos or self.chat or self.bos != "auto" else replace(self, bos="never")
 
-    @property
-    def given(self) -> dict[str, Any]:
-        """What is not as usual."""
-        return {name: value for name, value in self.as_dict().items() if value != getattr(AS_USUAL, name)}
-
 
 AS_USUAL = Framing()
-
-
-def framing_words(framing: Framing) -> list[str]:
-    """The options of a command that ask in a framing."""
-    words = [] if framing.bos == "auto" else ["--bos", framing.bos]
-    words += ["--chat"] if framing.chat else []
-    return [*words, *(["--system", framing.system] if framing.system is not None else [])]
 
 
 def as_framing(bos: str = "auto", *, chat: bool = False, system: str | None = None) -> Framing:

@@ -164,6 +164,6 @@ def test_the_limit_holds_for_means_and_figures(engine: Engine, scores: Scores) -
     assert list(figures(app)["n"]) == [32] * 3
     given = copied(app, "transfer")
     assert "--limit 32" in given.commands[0]
-    assert "task, limit=32)" in given.python[0]
+    assert "limit=32)" in given.python[0]
     click(app, "transfer-save")
     assert Library.default().get(id_of(made)).mask == made

@@ -50,7 +50,7 @@ def test_superglue_is_offered_from_its_folder_only(engine: Engine, superglue: Pa
     code = copied(app, "damage")
     words = shlex.split(code.commands[0])
     assert words[words.index("--data") + 1] == str(superglue)
-    assert f"load_task('copa', data=Path('{superglue}')), load_task('int-sum')" in code.python[0]
+    assert f"TasksChoice(data=Path('{superglue}'), task=('copa', 'int-sum',))" in code.python[0]
     (frame,) = (one.value for one in click(app, "damage").dataframe if "task" in one.value.columns)
     copa, int_sum = (load_task("copa", data=superglue), load_task("int-sum"))
     found = damage(engine.view, mask_in(app), engine.svds, [copa, int_sum], split="validation", limit=128).tasks

@@ -10,12 +10,12 @@ from explorer.masks.activations import Contrast, answer_lens
 from explorer.measure.tokens import encode_for, token_texts, words_notice
 from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
-from explorer.ui.bench.inside import TOP, choose_example, choose_head, heads, wrote
+from explorer.ui.bench.inside import TOP, choose_example, choose_head, heads, request, wrote
 from explorer.ui.components import figures, words
 from explorer.ui.session import links, session, work
 from explorer.ui.session.session import Bench
 from explorer.ui.session.tabs import tabs
-from explorer.ui.shell import pages, recipes, share
+from explorer.ui.shell import pages, share
 
 SHOWN_TOKENS, MOST_LETTERS = 80, 20_000
 _PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)
@@ -90,7 +90,7 @@ def _attention(bench: Bench, asked: Example, contrast: Contrast, place: tuple[in
     looked_at = (layer, None if every.open else head)
     answer = None if own is None else own.answer
     with copied:
-        share.copy("prompt", bench, lambda: [recipes.activations(share.setting(bench), asked, looked_at, TOP, answer)])
+        share.copy("prompt", bench, lambda given: [request(given, asked, looked_at, answer)])
     if every.open:
         with every:
             heads(contrast, layer)

@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 import streamlit as st
 
+from explorer.actions import ReadActivations
 from explorer.core.keys import Kind
 from explorer.core.progress import Progress
 from explorer.masks.activations import Contrast, Written, answer_lens, written
@@ -17,9 +18,10 @@ from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
 from explorer.ui.components import figures, words
 from explorer.ui.jobs.cached import compute
-from explorer.ui.session import links, session, work
+from explorer.ui.session import links, requests, session, work
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share
+from explorer.ui.shell import share
 
 T = TypeVar("T", int, tuple[int, int])
 TOP = 10  # most likely next tokens
@@ -46,11 +48,20 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     (text,) = token_texts(bench.model.tokenizer, answer[:1])
     figure = activation_plots.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
     figures.draw(figure, "inside-lens", box=lens)
+    share.copy("inside", bench, lambda given: [request(given, example, (layer, head), example.answer)])
 
-    def code() -> share.Recipes:
-        return [recipes.activations(share.setting(bench), example, (layer, head), TOP, example.answer)]
 
-    share.copy("inside", bench, code)
+def request(given: Setting, prompt: Example, place: tuple[int, int | None], answer: str | None) -> ReadActivations:
+    """A prompt with the current mask.
+
+    Args:
+        given: what it is about.
+        prompt: of an example, with what is shown before it.
+        place: layer and query head whose attention is looked at; no head for all of the layer's.
+        answer: what should follow, whose first token comes first in the logit lens.
+    """
+    head = f"L{place[0]}" + ("" if place[1] is None else f".H{place[1]}")
+    return requests.read_prompt(given, prompt, given.bench.mask, head=(head,), top=TOP, answer=answer)
 
 
 def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Example]:
@@ -158,7 +169,7 @@ def _written(bench: Bench, prompt: Example) -> Written | None:
         with bench.views.borrow() as view:
             return written(view, bench.mask, bench.svds, prompt, bench.task.around)
 
-    key = ("written", bench.model.as_loaded, bench.mask.digest, bench.task.around, prompt.prompt, prompt.shown)
+    key = ("written", requests.read_prompt(requests.by_contents(bench), prompt, bench.mask))
     return cast("Written | None", compute(key, f"Reading what the {words.past(bench.mask)} values wrote", work))
 
 

@@ -16,7 +16,7 @@ from explorer.measure.sampling import Sample, draw_sample
 from explorer.ui.components import words
 from explorer.ui.jobs.cached import Wait, compute, only
 from explorer.ui.jobs.runner import Key
-from explorer.ui.session import session
+from explorer.ui.session import requests, session
 from explorer.ui.session.session import Bench
 
 SOON = Wait(1.5, urgent=True)  # then the page draws the rest
@@ -40,7 +40,7 @@ def sample(bench: Bench, wait: Wait = SOON) -> Sample | None:
 
 def sample_key(bench: Bench) -> Key:
     """The job that draws the sample."""
-    return "sample", bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit
+    return "sample", requests.evaluate(requests.by_contents(bench), None)
 
 
 def comparison(bench: Bench, drawn: Sample, wait: Wait = SOON) -> Comparison | None:
@@ -53,8 +53,7 @@ def comparison(bench: Bench, drawn: Sample, wait: Wait = SOON) -> Comparison | N
             apply(view, bench.mask, bench.svds)
             return drawn.measure(view, progress)
 
-    setting = (bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit)
-    key = ("live", bench.mask.digest, setting, session.token())
+    key = ("live", requests.evaluate(requests.by_contents(bench), bench.mask), session.token())
     only("live-measuring", key)
     label = f"Measuring {words.chosen(bench.mask)} on {words.count(len(drawn.examples), 'example')}"
     return cast("Comparison | None", compute(key, label, work, wait))

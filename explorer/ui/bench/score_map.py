@@ -16,9 +16,9 @@ from explorer.ui.bench import opening
 from explorer.ui.bench.score_cells import cells
 from explorer.ui.components import figures
 from explorer.ui.components.selection import selected_id
-from explorer.ui.session import guide, links, work
+from explorer.ui.session import guide, links, requests, work
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share
+from explorer.ui.shell import share
 
 EVERY = "every-kind"
 
@@ -46,7 +46,7 @@ def draw(bench: Bench) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Map", anchor=False, width="content")
         every = choose_every(bench)
-        share.copy("map", bench, lambda: [recipes.ranking(share.setting(bench, unpruned=True), every=every)])
+        share.copy("map", bench, lambda given: [requests.score(given, every=every)])
     scores = work.ranked(bench, every=every)
     if scores is None:
         st.caption("Scoring." if work.scores_failure(bench) is None else "There are no scores.")

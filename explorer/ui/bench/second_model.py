@@ -23,7 +23,7 @@ from explorer.ui.bench import chart_data
 from explorer.ui.components import words
 from explorer.ui.components.spectrum_chart import Series
 from explorer.ui.jobs.cached import compute
-from explorer.ui.session import links, used_models, work
+from explorer.ui.session import links, requests, used_models, work
 from explorer.ui.session.session import Bench
 from explorer.ui.shell.model_choice import agree, agreed, fetch
 
@@ -114,9 +114,9 @@ def changes(bench: Bench, other: Bench, keys: tuple[AnyKey, ...]) -> dict[AnyKey
         with bench.views.borrow() as base, other.views.borrow() as second:
             return {key: compare_matrix(base, second, key, bench.svds) for key in track(keys, progress)}
 
-    key = ("changes", bench.model.as_loaded, other.model.as_loaded, keys)
+    request = requests.spectra(requests.by_contents(bench), keys, against=other.model.as_loaded)
     label = f"Comparing {words.count(len(keys), 'matrix', 'matrices')}"
-    return cast("dict[AnyKey, SpectrumDiff] | None", compute(key, label, compare))
+    return cast("dict[AnyKey, SpectrumDiff] | None", compute(("changes", request), label, compare))
 
 
 def series(other: Bench, key: AnyKey) -> Series | None:

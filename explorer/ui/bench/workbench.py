@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
+from explorer.actions import Prune
 from explorer.attribution import Scores
 from explorer.core.keys import MatrixKey
 from explorer.masks.mask import Mask
@@ -16,8 +18,9 @@ from explorer.ui.bench import chart_data
 from explorer.ui.components import words
 from explorer.ui.components.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 from explorer.ui.session import guide, session
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share
+from explorer.ui.shell import share
 
 TABLE_ROWS = 200
 START_COUNT = 4
@@ -205,7 +208,12 @@ def actions(bench: Bench, scores: Scores) -> None:
 def copy(bench: Bench) -> None:
     """The removal of the lowest-scored values as code."""
     count = int(st.session_state["k"])
-    share.copy("lowest", bench, lambda: [recipes.lowest(share.setting(bench, unpruned=True), count)])
+    share.copy("lowest", bench, lambda given: [request(given, count)])
+
+
+def request(given: Setting, count: int) -> Prune:
+    """The mask of the `count` lowest-scored values, as a file."""
+    return Prune(**given.scored, count=count, gain=given.bench.mask.gain, out=Path(f"lowest-{count}.mask.json"))
 
 
 def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:

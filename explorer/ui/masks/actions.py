@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
+from explorer.actions import IntersectMasks, Request, SubtractMasks, UniteMasks, VoteMasks
 from explorer.export import EXPORTS
 from explorer.masks.library import MAX_NAME, MAX_NOTES, Entry, Library, id_of
 from explorer.masks.mask import Mask
@@ -14,7 +16,7 @@ from explorer.masks.sets import vote
 from explorer.ui.components.words import literal
 from explorer.ui.masks.saved import attempt, delete
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import mask_panel, recipes, share
+from explorer.ui.shell import mask_panel, share
 
 Combine = Callable[[tuple[Mask, ...]], Mask]
 _TWO: dict[str, Combine] = {
@@ -99,12 +101,24 @@ def several(bench: Bench, library: Library, entries: tuple[Entry, ...]) -> None:
         )  # fmt: skip
         st.text_input("Name", placeholder=_proposed(how, entries), key="combine-name", max_chars=MAX_NAME, width=320)
         st.button("Combine", key="combine-go", type="primary", on_click=combine)
-        files = [entry.mask for entry in entries]
-        share.copy("combine", bench, lambda: [recipes.combine(how, [library.keep(mask) for mask in files])])
+        share.copy("combine", bench, lambda given: [request(how, [given.file(entry.mask) for entry in entries])])
         st.button(
             f"Delete {len(entries):,}", key="delete-many", icon=":material/delete:", on_click=delete,
             args=(library, entries),
         )  # fmt: skip
+
+
+def request(how: str, files: Sequence[Path]) -> Request:
+    """Masks combined in one of the page's ways."""
+    every, out = tuple(files), Path("combined.mask.json")
+    if how == "union":
+        return UniteMasks(files=every, out=out)
+    if how == "intersection":
+        return IntersectMasks(files=every, out=out)
+    if how == "majority":
+        return VoteMasks(files=every, at_least=len(every) // 2 + 1, out=out)
+    first, second = every if how == "first without second" else every[::-1]
+    return SubtractMasks(first=first, second=second, out=out)
 
 
 def _proposed(how: str, entries: tuple[Entry, ...]) -> str:

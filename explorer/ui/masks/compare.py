@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import streamlit as st
 
+from explorer.actions import DiffMasks, MeasureDamage, Request
 from explorer.core.errors import MaskError
 from explorer.core.keys import MatrixKey
 from explorer.masks.belonging import names
-from explorer.masks.library import Library
 from explorer.masks.mask import Mask
 from explorer.masks.sets import Overlap, overlaps
 from explorer.measure.evaluate import Comparison, Evaluation
@@ -16,8 +18,10 @@ from explorer.plots import masks as mask_plots
 from explorer.ui.components import comparisons, figures, words
 from explorer.ui.components.words import literal
 from explorer.ui.masks import outcomes
+from explorer.ui.session import requests
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share, tasks_at_hand
+from explorer.ui.shell import share, tasks_at_hand
 
 MANY = 200
 _LOSS = st.column_config.NumberColumn("loss change (nats)", format="%+.3f")
@@ -38,16 +42,18 @@ def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None
         if first[1].model.digest not in names(bench.model):
             st.info("These masks belong to another model: load it to measure them.")
             return
-        share.copy("pair", bench, lambda: [_pair(bench, first[1], second[1])])
+        share.copy("pair", bench, lambda given: pair(given, first[1], second[1]))
         found = outcomes.pair(bench, first[1], second[1])
         if found is not None:
             _figures(found, bench, first[0], second[0])
             _differing(found, first[0], second[0])
 
 
-def _pair(bench: Bench, first: Mask, second: Mask) -> recipes.Recipe:
-    files = [Library.default().keep(mask) if len(mask) else None for mask in (first, second)]
-    return recipes.pair(share.setting(bench, unpruned=True), *files)
+def pair(given: Setting, first: Mask, second: Mask) -> list[Request]:
+    """What two masks share, where both remove something, and how the second does beside the first."""
+    one, other = given.mask(first), given.mask(second)
+    beside = replace(requests.evaluate(given, second), against=one)
+    return [DiffMasks(first=one, second=other), beside] if one and other else [beside]
 
 
 def beside(bench: Bench, mask: Mask) -> tuple[str, Mask]:
@@ -123,12 +129,12 @@ def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
         f"{tasks_at_hand.HELP}",
     )
 
-    def code() -> share.Recipes:
-        given, path = share.setting(bench, unpruned=True), Library.default().keep(mask)
-        return [recipes.damage(given, path, chosen, bench.eval_limit, text=False, data=tasks_at_hand.folder())]
+    readings = [offered[one] for one in chosen]
 
-    files = tasks_at_hand.files(offered[one] for one in chosen)
-    share.copy("elsewhere", bench, code, disabled=not chosen, files=files)
+    def request(given: Setting) -> list[MeasureDamage | None]:
+        return [requests.damage(given, mask, tasks_at_hand.choice(readings), bench.eval_limit, text=False)]
+
+    share.copy("elsewhere", bench, request, disabled=not chosen, files=tasks_at_hand.files(readings))
     rows = []
     for one in chosen:
         task = offered[one].task()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
+from explorer.actions import TransferMask
 from explorer.core.progress import Progress
 from explorer.experiments.transfer import refreeze, transfer
 from explorer.masks.apply import apply
@@ -13,6 +16,8 @@ from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.tasks import Task
 from explorer.ui.components import words
 from explorer.ui.jobs.cached import compute, notices
+from explorer.ui.session import requests
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
 
 
@@ -35,8 +40,16 @@ def transferred(bench: Bench, mask: Mask, task: Task, *, sibling: bool) -> Mask 
                 adopted(view, mask, bench.svds, notices().append_once)
             return carry(view, mask, bench.svds, task, limit=bench.eval_limit, progress=progress)
 
-    key = ("transfer", bench.model.as_loaded, mask.digest, task.digest, bench.eval_limit, sibling)
+    key = ("transfer", transfer_request(requests.by_contents(replace(bench, task=task)), mask, sibling=sibling))
     return cast("Mask | None", compute(key, f"Carrying {words.count(len(mask), 'value')} over to {task.name}", work))
+
+
+def transfer_request(given: Setting, mask: Mask, *, sibling: bool) -> TransferMask:
+    """A mask carried over to the setting's task and, if that is a sibling of its own, model."""
+    return TransferMask(
+        model=given.model, mask=given.file(mask), tasks=given.tasks, to_sibling=sibling, new_means=not sibling,
+        out=Path("transferred.mask.json"), split=given.bench.split, limit=given.bench.eval_limit,
+    )  # fmt: skip
 
 
 def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
@@ -45,5 +58,5 @@ def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
             apply(view, adopted(view, mask, bench.svds, notices().append_once), bench.svds)
             return evaluate(view, task, bench.split, limit=bench.eval_limit, progress=progress)
 
-    key = ("evaluation", bench.model.as_loaded, mask.digest, task.digest, bench.split, bench.eval_limit)
+    key = ("evaluation", requests.evaluate(requests.by_contents(replace(bench, task=task)), mask))
     return cast("Evaluation | None", compute(key, f"Measuring {words.chosen(mask)} on {task.name}", work))

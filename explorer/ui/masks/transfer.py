@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from explorer.actions import TransferMask
 from explorer.masks.belonging import names
 from explorer.masks.library import MAX_NAME, Entry, Library, Listing, id_of
 from explorer.masks.mask import Mask
@@ -17,9 +18,10 @@ from explorer.ui.components import comparisons
 from explorer.ui.components.words import literal
 from explorer.ui.masks import outcomes
 from explorer.ui.masks.saved import attempt
-from explorer.ui.session import guide
+from explorer.ui.session import guide, requests
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share, tasks_at_hand
+from explorer.ui.shell import share, tasks_at_hand
 from explorer.ui.shell.model_choice import agree
 
 
@@ -62,12 +64,10 @@ def draw(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
             help=f"Makes the mask and measures it on the {bench.split} split. Means and figures come from as many "
             "examples as the settings measure on.",
         )
-
-        def code() -> share.Recipes:
-            return [recipes.transfer(_setting(bench, target), library.keep(entry.mask), sibling=target.sibling)]
-
-        files = [target.task.name] if recipes.is_file_task(target.task) else []
-        share.copy("transfer", bench, code, disabled=needless, files=files)
+        files = [target.task.name] if share.is_file_task(target.task) else []
+        share.copy(
+            "transfer", bench, lambda given: [_request(given, entry.mask, target)], disabled=needless, files=files
+        )
     if needless:
         st.caption("Its values are set to zero, not frozen: it is the same mask on every task of this model.")
     elif st.session_state.get("transfer-asked") == asked:
@@ -91,7 +91,7 @@ def _choose(bench: Bench, mask: Mask) -> Target | None:
     model = str(model or "").strip()
     sibling = bool(model) or mask.model.digest not in names(bench.model)
     if name == bench.task.name:
-        return Target(bench.task, share.setting(bench, unpruned=True).data, model, sibling)
+        return Target(bench.task, share.data_folder(bench), model, sibling)
     task = offered[name].task()
     return None if task is None else Target(task, offered[name].folder, model, sibling)
 
@@ -101,9 +101,10 @@ def _agree() -> None:
     agree(str(st.session_state["transfer-model"] or "").strip())
 
 
-def _setting(bench: Bench, target: Target) -> recipes.Setting:
-    given = share.setting(bench, unpruned=True)
-    return replace(given, model=target.model or given.model, task=target.task, data=target.data)
+def _request(given: Setting, mask: Mask, target: Target) -> TransferMask:
+    model = replace(given.model, model=target.model or given.model.model)
+    task = requests.task_choice(target.task, target.data)
+    return outcomes.transfer_request(replace(given, model=model, task=task), mask, sibling=target.sibling)
 
 
 def _made(bench: Bench, library: Library, known: Listing, entry: Entry, target: Target) -> None:

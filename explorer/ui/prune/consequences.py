@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import cast
 
 import streamlit as st
 
+from explorer.actions import MeasureDamage, TasksChoice
 from explorer.core.finite import perplexity_text
 from explorer.core.progress import Progress
 from explorer.masks.damage import Damage, damage
@@ -16,11 +16,11 @@ from explorer.measure.perplexity import read_text
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.components import comparisons
 from explorer.ui.jobs.cached import compute
+from explorer.ui.session import requests
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import share, tasks_at_hand
 from explorer.ui.shell.plain_text import reads
-from explorer.ui.shell.recipes import Recipe
-from explorer.ui.shell.recipes import damage as damage_recipe
 from explorer.ui.shell.task_reading import Reading
 
 CLASSES, REPEATS = 12, 2  # most answers, and fewest examples of each on average, that are classes to speak of
@@ -71,11 +71,13 @@ def elsewhere(bench: Bench) -> None:
         on_click=lambda: st.session_state.update({"damage-asked": asked}),
         help=f"With the mask and without it, on up to {LIMIT} examples of each task and on the text.",
     )
-
-    def code() -> share.Recipes:
-        return [_recipe(bench, names, text=text and readable)]
-
-    share.copy("damage", bench, code, disabled=not possible, files=tasks_at_hand.files(chosen))
+    share.copy(
+        "damage",
+        bench,
+        lambda given: [_request(given, tasks_at_hand.choice(chosen), text=text and readable)],
+        disabled=not possible,
+        files=tasks_at_hand.files(chosen),
+    )
     if st.session_state.get("damage-asked") != asked:
         st.caption("With the mask and without it, on the same examples." if len(bench.mask) else "Nothing is removed.")
         return
@@ -85,37 +87,29 @@ def elsewhere(bench: Bench) -> None:
         _text(found)
 
 
-def _recipe(bench: Bench, tasks: Sequence[str], *, text: bool) -> Recipe:
-    given = share.setting(bench)
-    assert given.mask is not None
-    return damage_recipe(given, given.mask, tasks, _limit(bench), text=text, data=tasks_at_hand.folder())
-
-
-def _limit(bench: Bench) -> int:
-    return LIMIT if bench.eval_limit is None else min(LIMIT, bench.eval_limit)
+def _request(given: Setting, tasks: TasksChoice, *, text: bool) -> MeasureDamage | None:
+    bench = given.bench
+    limit = LIMIT if bench.eval_limit is None else min(LIMIT, bench.eval_limit)
+    return requests.damage(given, bench.mask, tasks, limit, text=text)
 
 
 def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage | None:
-    limit = _limit(bench)
     tasks = [task for one in chosen if (task := one.task()) is not None]
     if len(tasks) < len(chosen):
         return None
+    by_contents = TasksChoice(task=tuple(task.digest for task in tasks))
+    request = _request(requests.by_contents(bench), by_contents, text=text)
+    assert request is not None
 
     def work(progress: Progress) -> Damage:
         with bench.views.borrow() as view:
-            plain = read_text() if text else None
-            return damage(view, bench.mask, bench.svds, tasks, plain, split=bench.split, limit=limit, progress=progress)
+            return damage(
+                view, bench.mask, bench.svds, tasks, read_text() if text else None, split=request.split,
+                limit=request.limit, progress=progress,
+            )  # fmt: skip
 
-    key = (
-        "damage",
-        bench.model.as_loaded,
-        bench.mask.digest,
-        bench.split,
-        limit,
-        tuple(one.key for one in chosen),
-        text,
-    )
-    return cast("Damage | None", compute(key, "Measuring the damage elsewhere", work))
+    names = tuple(task.name for task in tasks)  # the table says them
+    return cast("Damage | None", compute(("damage", request, names), "Measuring the damage elsewhere", work))
 
 
 def _tasks(found: Damage) -> None:

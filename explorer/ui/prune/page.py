@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import streamlit as st
 
+from explorer.actions import Evaluate
 from explorer.attribution import Scores
 from explorer.core.keys import MatrixKey
 from explorer.ui.bench import chart_data, measured, painting, workbench
 from explorer.ui.bench.inside import inside
 from explorer.ui.components import matrix_steps, words
 from explorer.ui.prune import consequences, measures, removing
-from explorer.ui.session import links, session, work
+from explorer.ui.session import links, requests, session, work
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
 from explorer.ui.session.tabs import tabs
-from explorer.ui.shell import pages, recipes, share
+from explorer.ui.shell import pages, share
 
 
 def draw() -> None:
@@ -97,11 +99,12 @@ def _of_measured(bench: Bench, scores: Scores | None, *, changed: bool, hidden: 
     elif changed:
         measures.changes(found.best, found.controls)
         consequences.by_answer(found.best)
-        share.copy("changes", bench, lambda: _recipes(bench))
+        share.copy("changes", bench, _measured)
     else:
         inside(bench, found.best)
 
 
-def _recipes(bench: Bench) -> share.Recipes:
-    given = share.setting(bench)
-    return [recipes.evaluate(given), recipes.controls(given, work.CONTROL_DRAWS) if given.mask else None]
+def _measured(given: Setting) -> list[Evaluate]:
+    """The mask on the bench's examples, alone and beside random masks of its size."""
+    mask = given.bench.mask
+    return [requests.evaluate(given, mask, draws) for draws in ((0, work.CONTROL_DRAWS) if len(mask) else (0,))]

@@ -7,6 +7,7 @@ from typing import cast
 
 import streamlit as st
 
+from explorer.actions import Curve
 from explorer.attribution import Scores
 from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
@@ -19,9 +20,10 @@ from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.bench import live, workbench
 from explorer.ui.components import figures, words
 from explorer.ui.jobs.cached import compute
-from explorer.ui.session import session
+from explorer.ui.session import requests, session
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share
+from explorer.ui.shell import share
 
 GAINS = tuple(round(0.05 * step, 2) for step in range(20))
 
@@ -57,7 +59,7 @@ def along(bench: Bench, scores: Scores) -> None:
     what, n = "all" if drawn.whole else "the live sample:", len(drawn.examples)
     by = f" Right is {METRIC_NAMES[drawn.baseline.metric]}." if drawn.baseline.chosen_among else ""
     st.caption(f"On {what} {n:,} {bench.split} examples; bars are standard errors.{by}")
-    share.copy("curve", bench, lambda: [recipes.curve(share.setting(bench, unpruned=True), counts, n)])
+    share.copy("curve", bench, lambda given: [request(given, counts, n)])
 
 
 def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tuple[CurvePoint, ...] | None:
@@ -66,9 +68,14 @@ def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tu
             found = curve(view, bench.svds, scores, drawn, counts, gain=bench.mask.gain, progress=progress)
         return tuple(_point(one) for one in found)
 
-    scored = (bench.kinds, bench.per_head, bench.scorer, bench.mode, bench.score_limit)
-    key = ("curve", bench.model.as_loaded, bench.task.digest, bench.split, len(drawn.examples), scored, bench.mask.gain)
+    key = ("curve", request(requests.by_contents(bench), counts, len(drawn.examples)))
     return cast("tuple[CurvePoint, ...] | None", compute(key, "Measuring along the ranking", work))
+
+
+def request(given: Setting, counts: list[int], n: int) -> Curve:
+    """The curve on the first `n` examples of the bench's split."""
+    stops = ",".join(map(str, counts))
+    return Curve(**given.scored, counts=stops, gain=given.bench.mask.gain, split=given.bench.split, eval_limit=n)
 
 
 def _point(one: Stop) -> CurvePoint:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 import streamlit as st
 
+from explorer.actions import StudyScorers
 from explorer.attribution import Scores
 from explorer.attribution.exact import Value
 from explorer.experiments.study import Trust
@@ -16,9 +17,10 @@ from explorer.plots import scores as score_plots
 from explorer.ui.components import figures
 from explorer.ui.components.selection import selected_ids
 from explorer.ui.scores import value_rows
-from explorer.ui.session import guide, work
+from explorer.ui.session import guide, requests, work
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share
+from explorer.ui.shell import share
 
 START, MOST = 8, 500
 LOWEST, SPREAD = "the first", "spread out"
@@ -35,12 +37,8 @@ _AGREEMENT = {
 def measured(bench: Bench, scores: Scores, mask: Mask) -> Mapping[Value, Mean]:
     """Exact effects at `mask`: those on this machine, and those that this session asked for; draws their progress."""
     asked = st.session_state.get("effects-asked")
-    found = work.effects(bench, asked[1], mask) if asked is not None and asked[0] == _place(bench, mask) else None
+    found = work.effects(bench, asked[1], mask) if asked is not None and asked[0] == work.place(bench, mask) else None
     return (work.known(bench, tuple(scores.matrices), mask) or {}) | (found or {})
-
-
-def _place(bench: Bench, mask: Mask) -> Hashable:
-    return bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest
 
 
 def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask, examples: int) -> None:
@@ -59,7 +57,7 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
         else:
             picked = value_rows.spread(shown, int(count)) if which == SPREAD else shown.head(int(count))
             wanted = value_rows.values(picked)
-        place = _place(bench, mask)
+        place = work.place(bench, mask)
         st.button(
             f"Measure these {len(wanted):,} exactly",
             key="measure-these",
@@ -68,16 +66,18 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
             on_click=lambda: st.session_state.update({"effects-asked": (place, wanted)}),
             help="Each by itself; what was measured once is kept. Select rows or points to measure those.",
         )
-
-        def code() -> share.Recipes:
-            given = share.setting(bench, unpruned=not len(mask))
-            return [recipes.effects(given, wanted), recipes.study(given)]
-
-        share.copy("effects", bench, code, disabled=not wanted)
+        share.copy(
+            "effects", bench, lambda given: [requests.effects(given, wanted, mask), study(given)], disabled=not wanted
+        )
     guide.explain(
         f"Costs at most {len(wanted):,} forward passes over {examples:,} train examples; a value in the last layers "
         f"costs less than one in the first. At most {MOST:,} at a time."
     )
+
+
+def study(given: Setting) -> StudyScorers:
+    """How far the scorer can be trusted: a sample of values, on the examples that were scored."""
+    return StudyScorers(**given.scored | {"scorer": (given.bench.scorer,), "limit": given.train})
 
 
 def compare(shown: pd.DataFrame) -> tuple[Value, ...]:

@@ -15,9 +15,9 @@ from explorer.masks.mask import Mask
 from explorer.ui.bench import opening, workbench
 from explorer.ui.components import words
 from explorer.ui.scores.value_rows import DOUBT, DOUBTS, ROWS, SIGNS, Filters, values
-from explorer.ui.session import links, session
+from explorer.ui.session import links, requests, session
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share
+from explorer.ui.shell import share
 
 BOOTSTRAP = 100
 _NUMBER = st.column_config.NumberColumn
@@ -72,11 +72,8 @@ def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
 
 def code(bench: Bench, *, every: bool, resamples: int, at_mask: bool) -> None:
     """The ranking as command and as Python."""
-
-    def make() -> share.Recipes:
-        return [recipes.ranking(share.setting(bench, unpruned=not at_mask), every=every, bootstrap=resamples)]
-
-    share.copy("ranking", bench, make)
+    mask = bench.mask if at_mask else None
+    share.copy("ranking", bench, lambda given: [requests.score(given, every=every, bootstrap=resamples, mask=mask)])
 
 
 def choose_filters(table: pd.DataFrame) -> Filters:

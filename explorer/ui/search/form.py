@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import streamlit as st
 
+from explorer.actions import Search
 from explorer.core.config import settings
 from explorer.core.keys import Kind
 from explorer.models.matrices import kinds, shape
@@ -19,12 +21,14 @@ from explorer.ui.components.words import literal
 from explorer.ui.search import strategy_options
 from explorer.ui.search.cost import cost
 from explorer.ui.session import guide, links, searching
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import plain_text
 
 SHARE = 0.02  # of all values that may be removed, until the user says otherwise
 MOST_DRAWS, MOST_SEED, MOST_SECONDS, MOST_GROWTH = 200, 2**31 - 1, 7 * 24 * 3600, 1000.0
 START = "verified"
+OUT = "found.mask.json"
 _AGAIN = "search-again"
 
 
@@ -68,6 +72,19 @@ def choose(bench: Bench, before: SearchRequest | None) -> SearchRequest:
     )  # fmt: skip
     st.caption(cost(bench, asked, where.matrices, where.values))
     return asked
+
+
+def request(given: Setting, asked: SearchRequest) -> Search:
+    """The search as a command writes it down; its splits are the task's, whatever its own seed."""
+    splits = given.task.seed or 0
+    return Search(
+        model=given.model, task=replace(given.task, seed=asked.seed), out=Path(OUT), strategy=asked.strategy,
+        **vars(asked.options), kinds=",".join(asked.kinds or ()) or "all",
+        layers=None if asked.layers is None else ",".join(map(str, asked.layers)), max_removed=str(asked.max_removed),
+        time=asked.seconds, max_growth=asked.growth, controls=asked.controls, test_limit=asked.test_limit,
+        scorer=asked.scorer, mode=asked.mode, stacked=not asked.per_head, limit=asked.limit,
+        split_seed=None if asked.seed == splits else splits,
+    )  # fmt: skip
 
 
 def show(asked: SearchRequest) -> None:

@@ -29,7 +29,7 @@ from explorer.ui.search import form
 from explorer.ui.session import guide, searching, session
 from explorer.ui.session.searching import Outcome, Seen, Started
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import mask_panel, recipes, share
+from explorer.ui.shell import mask_panel, share
 
 MOST_EARLIER = 20
 EVERY = 1.0  # seconds between two looks at a running search
@@ -65,7 +65,7 @@ def controls(bench: Bench, asked: SearchRequest, started: Started | None) -> Non
         help=about,
     )
     with row:
-        share.copy("search", bench, lambda: [recipes.search(share.setting(bench, unpruned=True), asked)])
+        share.copy("search", bench, lambda given: [form.request(given, asked)])
 
 
 def earlier(bench: Bench, started: Started | None) -> bool:

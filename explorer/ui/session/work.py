@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from explorer.actions import MeasureEffects
 from explorer.attribution import Options, Scores, score
 from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import Value, exact_effects, known_effects
@@ -32,7 +33,7 @@ from explorer.ui.components import words
 from explorer.ui.jobs import cached
 from explorer.ui.jobs.cached import USUAL, Wait, compute, effects_seen, notices, only, runner, svds
 from explorer.ui.jobs.runner import Key, State, tell
-from explorer.ui.session import used_models
+from explorer.ui.session import requests, used_models
 from explorer.ui.session.session import Bench, token
 
 CONTROL_DRAWS = 20
@@ -99,8 +100,9 @@ def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
 def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | None:
     """Scores of some matrices: by default of the bench's whole set."""
     if keys is None:
-        return _scored(bench, (bench.kinds, bench.per_head), ", ".join(bench.kinds), _usual(bench))
-    return _scored(bench, keys, ", ".join(map(str, keys)), lambda view: keys)
+        return ranked(bench)
+    request = requests.score(requests.by_contents(bench), every=True)
+    return _scored(bench, ("scores", request, keys), ", ".join(map(str, keys)), lambda view: keys)
 
 
 def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Scores | None:
@@ -112,22 +114,20 @@ def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask 
         bootstrap: resamples for standard errors, 0 for none.
         mask: score what flipping each value does from here; None for the unpruned model.
     """
-    if not every and not bootstrap and mask is None:
-        return scores(bench)
-    chosen = ("every" if every else bench.kinds, bench.per_head, bootstrap, None if mask is None else mask.digest)
+    request = requests.score(requests.by_contents(bench), every=every, bootstrap=bootstrap, mask=mask)
     what = ("all kinds" if every else ", ".join(bench.kinds)) + ("" if mask is None else " at the mask")
-    wanted = (lambda view: matrices(view, per_head=bench.per_head)) if every else _usual(bench)
-    return _scored(bench, chosen, what, wanted, bootstrap, mask)
+    kinds = None if every else bench.kinds
 
+    def wanted(view: View) -> tuple[MatrixKey, ...]:
+        return matrices(view, kinds, per_head=bench.per_head)
 
-def _usual(bench: Bench) -> Wanted:
-    return lambda view: matrices(view, bench.kinds, per_head=bench.per_head)
+    return _scored(bench, ("scores", request), what, wanted, bootstrap, mask)
 
 
 def _scored(
-    bench: Bench, chosen: Hashable, what: str, wanted: Wanted, bootstrap: int = 0, mask: Mask | None = None
+    bench: Bench, key: Key, what: str, wanted: Wanted, bootstrap: int = 0, mask: Mask | None = None
 ) -> Scores | None:
-    """Scores of the `wanted` matrices, which `chosen` stands for in the job's key."""
+    """Scores of the `wanted` matrices, which the key says."""
 
     def work(progress: Progress) -> Scores:
         with bench.views.borrow() as view:
@@ -146,12 +146,7 @@ def _scored(
             )
 
     label = f"Scoring {what} on {bench.task.name}"
-    return cast("Scores | None", compute(_scores_key(bench, chosen), label, work))
-
-
-def _scores_key(bench: Bench, chosen: Hashable) -> Key:
-    setting = (bench.model.as_loaded, bench.task.digest, bench.scorer, bench.mode, bench.score_limit)
-    return "scores", setting, chosen
+    return cast("Scores | None", compute(key, label, work))
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +181,7 @@ def _baseline(bench: Bench, wait: Wait) -> Baseline | None:
 
 
 def _baseline_key(bench: Bench) -> Key:
-    return "baseline", bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit
+    return "baseline", requests.evaluate(requests.by_contents(bench), None)
 
 
 def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | None:
@@ -207,8 +202,7 @@ def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | No
 
 def _evaluation_key(bench: Bench) -> Key:
     """The session's own: it may stop its measurement when the mask changes again, but not another session's."""
-    setting = (bench.model.as_loaded, bench.task.digest, bench.split, bench.eval_limit)
-    return "evaluation", bench.mask.digest, setting, token()
+    return "evaluation", requests.evaluate(requests.by_contents(bench), bench.mask), token()
 
 
 def failure(bench: Bench) -> str | None:
@@ -218,7 +212,7 @@ def failure(bench: Bench) -> str | None:
 
 def scores_failure(bench: Bench) -> str | None:
     """Why there are no scores of the bench's own matrices; None while they may still be had."""
-    return cached.failure(_scores_key(bench, (bench.kinds, bench.per_head)))
+    return cached.failure(("scores", requests.score(requests.by_contents(bench))))
 
 
 def so_far(bench: Bench) -> Comparison | None:
@@ -233,8 +227,8 @@ def so_far(bench: Bench) -> Comparison | None:
 def controls(bench: Bench, wait: Wait = USUAL) -> Controls | None:
     """Masks of the default control of the bench's mask, measured as the mask is."""
     made = bench.mask.provenance
-    setting = (bench.split, bench.eval_limit, made.task, made.examples)
-    key = ("controls", bench.model.as_loaded, bench.task.digest, setting, bench.mask.digest)
+    request = requests.evaluate(requests.by_contents(bench), bench.mask, CONTROL_DRAWS)
+    key = ("controls", request, made.task, made.examples)  # which give the frozen means
 
     def work(progress: Progress) -> Controls:
         found = []
@@ -257,7 +251,8 @@ def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:
         with bench.views.borrow() as view:
             return decomposed(view, bench.svds, key)
 
-    return cast("Decomposition | None", compute(("svd", bench.model.as_loaded, key), f"Decomposing {key}", work))
+    request = requests.spectra(requests.by_contents(bench), (key,))
+    return cast("Decomposition | None", compute(("svd", request), f"Decomposing {key}", work))
 
 
 def prepared(bench: Bench, keys: Sequence[AnyKey]) -> bool:
@@ -269,8 +264,8 @@ def prepared(bench: Bench, keys: Sequence[AnyKey]) -> bool:
             bench.svds.get_many(view, wanted, progress)
         return True
 
-    names = f"{len(wanted):,} matrices"
-    return len(wanted) < 2 or bool(compute(("svds", bench.model.as_loaded, wanted), f"Decomposing {names}", work))
+    request, names = requests.spectra(requests.by_contents(bench), wanted), f"{len(wanted):,} matrices"
+    return len(wanted) < 2 or bool(compute(("svds", request), f"Decomposing {names}", work))
 
 
 def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int) -> list[Readout] | None:
@@ -300,7 +295,7 @@ def _reading(bench: Bench, mask: Mask, prompt: Example) -> Reading | None:
             apply(view, mask, bench.svds)
             return read_prompt(view, prompt, bench.task.around)
 
-    key = ("reading", bench.model.as_loaded, mask.digest, bench.task.around, prompt.prompt, prompt.shown)
+    key = ("reading", requests.read_prompt(requests.by_contents(bench), prompt, mask))
     return cast("Reading | None", compute(key, "Reading the prompt", work))
 
 
@@ -312,19 +307,19 @@ def known(bench: Bench, keys: tuple[MatrixKey, ...], mask: Mask) -> dict[Value, 
             cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
             return known_effects(view, cut, keys, mask, default_effects(notices().append))
 
-    place = _place(bench, mask)
+    at = place(bench, mask)
     on_disk = cast(
-        "dict[Value, Mean] | None", compute(("known", place, keys, token()), "Looking for measured effects", work)
+        "dict[Value, Mean] | None", compute(("known", at, keys, token()), "Looking for measured effects", work)
     )
     if on_disk is None:
         return None
     wanted = set(keys)
-    return on_disk | {value: mean for value, mean in effects_seen().at(place).items() if value[0] in wanted}
+    return on_disk | {value: mean for value, mean in effects_seen().at(at).items() if value[0] in wanted}
 
 
-def _place(bench: Bench, mask: Mask) -> Hashable:
-    """What exact effects depend on beside the values."""
-    return bench.model.as_loaded, bench.task.digest, bench.score_limit, mask.digest
+def place(bench: Bench, mask: Mask) -> MeasureEffects:
+    """What exact effects depend on beside the values: their request without any."""
+    return requests.effects(requests.by_contents(bench), (), mask)
 
 
 def effects_asked(bench: Bench, values: tuple[Value, ...], mask: Mask) -> bool:
@@ -333,7 +328,7 @@ def effects_asked(bench: Bench, values: tuple[Value, ...], mask: Mask) -> bool:
 
 
 def _effects_key(bench: Bench, values: tuple[Value, ...], mask: Mask) -> Key:
-    return "effects", _place(bench, mask), values
+    return "effects", requests.effects(requests.by_contents(bench), values, mask)
 
 
 def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, Mean] | None:
@@ -346,9 +341,9 @@ def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, 
             found = exact_effects(
                 view, cut, bench.svds, values, mode=mask.mode, mask=mask, store=store, progress=progress
             )
-        seen.add(place, found.values)
+        seen.add(at, found.values)
         return dict(found.values)
 
-    seen, place = effects_seen(), _place(bench, mask)
+    seen, at = effects_seen(), place(bench, mask)
     label = f"Measuring {words.count(len(values), 'value')} one by one"
     return cast("dict[Value, Mean] | None", compute(_effects_key(bench, values, mask), label, work))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import getdoc
 from pathlib import Path
 
 import streamlit as st
 
+from explorer.actions import Request
 from explorer.core.errors import ExplorerError
-from explorer.masks.library import Library
 from explorer.masks.links import INLINE
+from explorer.tasks import TASKS, Task
 from explorer.ui.components.words import literal
-from explorer.ui.session import links
+from explorer.ui.session import links, requests
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import task_choice, tasks_at_hand
-from explorer.ui.shell.plain_text import reads
-from explorer.ui.shell.recipes import Recipe, Setting, evaluate, is_file_task, needs_data, own_damage
 
-Recipes = Iterable[Recipe | None]
+Make = Callable[[Setting], Iterable[Request | None]]
 _LINK = "A link to this view, and the mask's figures as command and as Python."
 
 
@@ -28,18 +29,22 @@ def draw(bench: Bench) -> None:
     ) as popover:
         if popover.open:
             _link(bench)
-            _tabs(bench, lambda: [evaluate(setting(bench)), own_damage(setting(bench))])
+            _tabs(bench, _figures)
 
 
-def copy(
-    name: str, bench: Bench, make: Callable[[], Recipes], *, disabled: bool = False, files: Iterable[str] = ()
-) -> None:
+def _figures(given: Setting) -> list[Request | None]:
+    """The mask on the bench's examples, and what it does to them and to plain text."""
+    mask, limit = given.bench.mask, given.bench.eval_limit
+    return [requests.evaluate(given, mask), requests.damage(given, mask, given.tasks, limit)]
+
+
+def copy(name: str, bench: Bench, make: Make, *, disabled: bool = False, files: Iterable[str] = ()) -> None:
     """A popover beside an action: the action as command and as Python, made when it is open.
 
     Args:
         name: of the popover; unique on its page.
         bench: what the page works on.
-        make: the recipes; what it raises is said in their place.
+        make: the requests, from what they are about; what it raises is said in their place.
         disabled: while the action has nothing to work on.
         files: uploaded task files, beside the bench's, that what is copied needs beside it.
     """
@@ -66,9 +71,9 @@ def _link(bench: Bench) -> None:
         )
 
 
-def _tabs(bench: Bench, make: Callable[[], Recipes], files: Iterable[str] = ()) -> None:
+def _tabs(bench: Bench, make: Make, files: Iterable[str] = ()) -> None:
     try:
-        recipes = [recipe for recipe in make() if recipe is not None]
+        asked = [request for request in make(_named(bench)) if request is not None]
     except ExplorerError as error:
         st.error(literal(str(error)))
         return
@@ -76,43 +81,25 @@ def _tabs(bench: Bench, make: Callable[[], Recipes], files: Iterable[str] = ()) 
     if needed:
         st.caption(f"Run it in the folder of {literal(', '.join(needed))}.")
     command, python = st.tabs(["Copy as command", "Copy as Python"])
-    with command:
-        for recipe in recipes:
-            _block(recipe.title, recipe.command, "bash")
-        if any(recipe.command is None for recipe in recipes):
-            st.caption("Where there is no command, there is Python.")
-    with python:
-        for recipe in recipes:
-            _block(recipe.title, recipe.python, "python")
+    for request in asked:
+        for box, text, language in (
+            (command, request.as_command("--json"), "bash"),
+            (python, request.as_python(), "python"),
+        ):
+            box.caption(literal((getdoc(type(request)) or "").partition("\n")[0]))
+            box.code(text, language=language, wrap_lines=True)
 
 
-def setting(bench: Bench, mask: Path | None = None, *, unpruned: bool = False) -> Setting:
-    """What an action of the page works on, with the current mask, or another, in a file of the workspace.
-
-    Raises:
-        MaskError: the current mask cannot be written.
-    """
-    if mask is None and len(bench.mask) and not unpruned:
-        mask = Library.default().keep(bench.mask)
-    return Setting(
-        model=bench.model.source.name,
-        basis=bench.model.basis,
-        task=bench.task,
-        split=bench.split,
-        limit=bench.eval_limit,
-        mask=mask,
-        mode=bench.mode,
-        gain=bench.mask.gain,
-        kinds=bench.kinds,
-        per_head=bench.per_head,
-        scorer=bench.scorer,
-        score_limit=bench.score_limit,
-        data=tasks_at_hand.folder() if needs_data(bench.task.name) else None,
-        text=reads(bench.model),
-    )
+def _named(bench: Bench) -> Setting:
+    return requests.by_name(bench, data_folder(bench))
 
 
-def _block(title: str, text: str | None, language: str) -> None:
-    if text is not None:
-        st.caption(title)
-        st.code(text, language=language, wrap_lines=True)
+def data_folder(bench: Bench) -> Path | None:
+    """The folder of the bench's task's data, if it was given one."""
+    name = bench.task.name
+    return tasks_at_hand.folder() if name in TASKS and TASKS[name].needs_data else None
+
+
+def is_file_task(task: Task) -> bool:
+    """Whether the task came from a file, which a command needs beside it."""
+    return task.name not in TASKS

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
+from explorer.actions import TasksChoice
+from explorer.core.config import settings
 from explorer.core.files import typed_path
 from explorer.tasks import TASKS
 from explorer.tasks.superglue import in_folder
@@ -98,6 +100,13 @@ def folder() -> Path | None:
     """The folder of SuperGLUE's data that was typed in the sidebar; None if there is none."""
     typed = str(st.session_state.get("superglue") or "").strip()
     return typed_path(typed) if typed else None
+
+
+def choice(chosen: Iterable[Reading]) -> TasksChoice:
+    """Some tasks as a request names them."""
+    readings = tuple(chosen)
+    data = next((one.folder for one in readings if one.folder is not None), None)
+    return TasksChoice(task=tuple(one.name for one in readings), data=data, seed=settings().seed or None)
 
 
 def files(chosen: Iterable[Reading]) -> list[str]:

@@ -15,9 +15,9 @@ from explorer.ui.bench import second_model
 from explorer.ui.bench.second_model import Common
 from explorer.ui.components import figures
 from explorer.ui.components.words import literal, percent
-from explorer.ui.session import guide
+from explorer.ui.session import guide, requests
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share
+from explorer.ui.shell import share
 
 LEADING = 8
 _NUMBER = st.column_config.NumberColumn
@@ -66,10 +66,8 @@ def draw(bench: Bench, other: Bench, found: Common) -> None:
         "W is the matrix in the first model, W' in the second. Small changes of singular values can hide large "
         "rotations of their directions, which the overlap shows; chance is what random directions give."
     )
-    name = other.model.source.name
-    share.copy(
-        "against", bench, lambda: [recipes.against(share.setting(bench, unpruned=True), name, found.alike, int(k))]
-    )
+    second = {"against": other.model.source.name, "overlap": int(k)}
+    share.copy("against", bench, lambda given: [requests.spectra(given, found.alike, **second)])
 
 
 def _told(found: SpectrumDiff, key: AnyKey, overlap: Overlap) -> str:

@@ -14,9 +14,9 @@ from explorer.spectra.svd import Decomposition
 from explorer.ui.bench import chart_data, second_model
 from explorer.ui.components import figures, matrix_steps
 from explorer.ui.components.spectrum_chart import Axis, Series, spectrum_chart
-from explorer.ui.session import links, session, work
+from explorer.ui.session import links, requests, session, work
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import pages, recipes, share
+from explorer.ui.shell import pages, share
 from explorer.ui.spectra import measure_tables, model_changes, readouts
 
 
@@ -34,7 +34,7 @@ def draw() -> None:
             keys, lambda: chart_data.chosen_matrix(keys), chart_data.show_matrix, what="of the model, layer by layer"
         )
         axis = chart_data.choose_axis(("spectra-y", "spectra-log"), scored=scores is not None)
-        share.copy("spectra", bench, lambda: [recipes.spectra(share.setting(bench, unpruned=True), selected)])
+        share.copy("spectra", bench, lambda given: [requests.spectra(given, selected)])
         chart_data.choose_layers(keys, selected[0], links.compare_key(bench.model.digest))
         against = second_model.choose()
     other = second_model.bench_of(bench, against) if against else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import pandas as pd
 import streamlit as st
 
+from explorer.actions import ReadOut
 from explorer.attribution import Scores
 from explorer.core.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.masks.apply import empty_mask
@@ -15,8 +15,9 @@ from explorer.measure.readout import Readout, Token
 from explorer.spectra.svd import Decomposition
 from explorer.ui.components import words
 from explorer.ui.session import guide, links, work
+from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import recipes, share
+from explorer.ui.shell import share
 
 TOKENS = 10
 _VALUE = st.column_config.NumberColumn("value", format="%+.3g", width="small")
@@ -48,8 +49,7 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
             _effect(bench, key, index, scores)
         else:
             guide.explain(_PRODUCT)
-    make = partial(recipes.readout, key=key, index=index, tokens=TOKENS)
-    share.copy("readout", bench, lambda: [make(share.setting(bench, unpruned=True))])
+    share.copy("readout", bench, lambda given: [request(given, key, index)])
     told = work.readout(bench, key, found, index, TOKENS)
     if told is None:
         return
@@ -62,6 +62,14 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
     )
 
 
+def request(given: Setting, key: AnyKey, index: int) -> ReadOut:
+    """The tokens that one singular value reads and writes, and its exact effect if it can be removed."""
+    return ReadOut(
+        model=given.model, matrix=str(key), task=given.task, index=(index,), tokens=TOKENS, mode=given.bench.mode,
+        limit=given.train,
+    )  # fmt: skip
+
+
 def _effect(bench: Bench, key: MatrixKey, index: int, scores: Scores | None) -> None:
     """Score and exact effect of removing the value alone; the latter is measured when asked for."""
     matrix = scores.matrices.get(key) if scores is not None else None
@@ -71,7 +79,7 @@ def _effect(bench: Bench, key: MatrixKey, index: int, scores: Scores | None) -> 
     if known is None:
         return
     values = ((key, index),)
-    asked = f"asked-{hash((bench.model.as_loaded, bench.task.digest, bench.score_limit, state.digest, values))}"
+    asked = f"asked-{hash((work.place(bench, state), values))}"
     measured = known.get((key, index))
     if measured is None and not work.effects_asked(bench, values, state) and not st.session_state.get(asked):
         with st.container(horizontal=True, vertical_alignment="center"):
