@@ -550,6 +550,29 @@ def test_eval_of_a_softer_mask_and_its_controls(
     assert found["controls"]["loss"] == [evaluate(view, task).mean_loss.value]
 
 
+@pytest.mark.slow
+def test_eval_compares_a_mask_with_another_one(
+    model: Model, common: tuple[str, ...], tiny_file: Path, mask_file: Path, tmp_path: Path
+) -> None:
+    first, half = load_mask(mask_file), load_mask(mask_file).scaled(0.5)
+    half.save(tmp_path / "half.json")
+    before, after = (comparison(model, tiny_file, mask).masked for mask in (first, half))
+    wanted, words = Comparison(after, before), ("eval", *common, "--against", mask_file)
+    found = report(*words, "--mask", tmp_path / "half.json")
+    assert found["baseline"] == {**before.as_dict(), "removed": 3, "mask_digest": first.digest}
+    assert (found["loss"], found["mask_digest"]) == (after.mean_loss.value, half.digest)
+    assert found["loss_change"] == {"value": wanted.loss_change.value, "stderr": wanted.loss_change.stderr}
+    assert found["loss_change_interval"] == list(wanted.loss_interval())
+    assert found["accuracy_test"]["p"] == wanted.accuracy_test.p
+    back = report(*words)  # from the mask to the unpruned model
+    assert (back["removed"], back["mask_digest"], back["baseline"]) == (0, None, found["baseline"])
+    assert back["loss"] == comparison(model, tiny_file, first).baseline.mean_loss.value != found["loss"]
+    shown = run(*words, "--mask", tmp_path / "half.json").stdout
+    assert "with made.json" in shown
+    assert "unpruned" not in shown
+    assert "unpruned" in run(*words).stdout
+
+
 def test_eval_without_a_mask_measures_the_unpruned_model(common: tuple[str, ...]) -> None:
     found = report("eval", *common)
     assert {name: found[name] for name in found["baseline"]} == found["baseline"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import streamlit as st
 
@@ -14,10 +14,10 @@ from explorer.masks.activations import Contrast, Written, answer_lens, written
 from explorer.masks.mask import Removed
 from explorer.measure.evaluate import Comparison
 from explorer.measure.tokens import encode_for, token_texts
+from explorer.models import View
 from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
 from explorer.ui.components import figures, words
-from explorer.ui.jobs.cached import compute
 from explorer.ui.session import links, requests, session, work
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
@@ -165,12 +165,11 @@ def _instead(bench: Bench, after: float) -> str:
 
 
 def _written(bench: Bench, prompt: Example) -> Written | None:
-    def work(progress: Progress) -> Written:
-        with bench.views.borrow() as view:
-            return written(view, bench.mask, bench.svds, prompt, bench.task.around)
+    def read(view: View, progress: Progress) -> Written:
+        return written(view, bench.mask, bench.svds, prompt, bench.task.around)
 
     key = ("written", requests.read_prompt(requests.by_contents(bench), prompt, bench.mask))
-    return cast("Written | None", compute(key, f"Reading what the {words.past(bench.mask)} values wrote", work))
+    return work.on_view(bench, key, read, label=f"Reading what the {words.past(bench.mask)} values wrote")
 
 
 def _named(one: Removed) -> str:

@@ -7,17 +7,18 @@ The sample is drawn once for a model, a task and a split, and is the same for ev
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 from explorer.core.progress import Progress
 from explorer.masks.apply import apply
 from explorer.measure.evaluate import Comparison
 from explorer.measure.sampling import Sample, draw_sample
+from explorer.models import View
 from explorer.ui.components import words
-from explorer.ui.jobs.cached import Wait, compute, only
+from explorer.ui.jobs.cached import Wait, only
 from explorer.ui.jobs.runner import Key
 from explorer.ui.session import requests, session
 from explorer.ui.session.session import Bench
+from explorer.ui.session.work import on_view
 
 SOON = Wait(1.5, urgent=True)  # then the page draws the rest
 
@@ -30,12 +31,11 @@ def now(bench: Bench) -> Bench:
 def sample(bench: Bench, wait: Wait = SOON) -> Sample | None:
     """The sample; None while it is drawn."""
 
-    def work(progress: Progress) -> Sample:
-        with bench.views.borrow() as view:
-            apply(view, bench.mask.without_all(), bench.svds)
-            return draw_sample(view, bench.task, bench.split, limit=bench.eval_limit, progress=progress)
+    def work(view: View, progress: Progress) -> Sample:
+        apply(view, bench.mask.without_all(), bench.svds)
+        return draw_sample(view, bench.task, bench.split, limit=bench.eval_limit, progress=progress)
 
-    return cast("Sample | None", compute(sample_key(bench), "Choosing a live sample", work, wait))
+    return on_view(bench, sample_key(bench), work, label="Choosing a live sample", wait=wait)
 
 
 def sample_key(bench: Bench) -> Key:
@@ -48,12 +48,11 @@ def comparison(bench: Bench, drawn: Sample, wait: Wait = SOON) -> Comparison | N
     if not len(bench.mask):
         return Comparison(drawn.baseline, drawn.baseline)
 
-    def work(progress: Progress) -> Comparison:
-        with bench.views.borrow() as view:
-            apply(view, bench.mask, bench.svds)
-            return drawn.measure(view, progress)
+    def work(view: View, progress: Progress) -> Comparison:
+        apply(view, bench.mask, bench.svds)
+        return drawn.measure(view, progress)
 
     key = ("live", requests.evaluate(requests.by_contents(bench), bench.mask), session.token())
     only("live-measuring", key)
     label = f"Measuring {words.chosen(bench.mask)} on {words.count(len(drawn.examples), 'example')}"
-    return cast("Comparison | None", compute(key, label, work, wait))
+    return on_view(bench, key, work, label=label, wait=wait)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import streamlit as st
 
@@ -80,7 +79,7 @@ def _views(name: str, basis: str) -> ViewPool | None:
         used_models.note(name)
         return ViewPool(model)
 
-    return cast("ViewPool | None", compute(("second", name, basis), f"Loading {name}", load_it))
+    return compute(("second", name, basis), f"Loading {name}", load_it)
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def changes(bench: Bench, other: Bench, keys: tuple[AnyKey, ...]) -> dict[AnyKey
 
     request = requests.spectra(requests.by_contents(bench), keys, against=other.model.as_loaded)
     label = f"Comparing {words.count(len(keys), 'matrix', 'matrices')}"
-    return cast("dict[AnyKey, SpectrumDiff] | None", compute(("changes", request), label, compare))
+    return compute(("changes", request), label, compare)
 
 
 def series(other: Bench, key: AnyKey) -> Series | None:

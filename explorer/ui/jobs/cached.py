@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TypeVar, cast
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException, StreamlitDuplicateElementKey
@@ -21,6 +21,7 @@ from explorer.ui.jobs import pauses
 from explorer.ui.jobs.effects_seen import EffectsSeen
 from explorer.ui.jobs.runner import Job, JobRunner, Key, State
 
+T = TypeVar("T")
 PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
 WORTH = 1.0  # seconds left from which on it is worth while to show what has been found so far
 _KEEP = {
@@ -109,9 +110,9 @@ def views(_model: Model, digest: str) -> ViewPool:
 def compute(
     key: Key,
     label: str,
-    work: Callable[[Progress], Any],
+    work: Callable[[Progress], T],
     wait: Wait | None = None,
-) -> Any | None:
+) -> T | None:
     """The result of some work; None while it runs, was stopped or failed, which the page then shows in this place.
 
     Args:
@@ -123,7 +124,7 @@ def compute(
     wait = USUAL if wait is None else wait
     job = runner().submit(key, label, work, urgent=wait.urgent)
     if job.wait(wait.seconds) and job.state is State.DONE:
-        return job.result
+        return cast("T", job.result)
     if wait.shown:
         _show(job, wait)
     return None

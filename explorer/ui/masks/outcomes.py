@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from explorer.actions import TransferMask
 from explorer.core.progress import Progress
@@ -13,12 +12,14 @@ from explorer.masks.apply import apply
 from explorer.masks.belonging import adopted, belongs
 from explorer.masks.mask import Mask
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
+from explorer.models import View
 from explorer.tasks import Task
 from explorer.ui.components import words
-from explorer.ui.jobs.cached import compute, notices
+from explorer.ui.jobs.cached import notices
 from explorer.ui.session import requests
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.work import on_view
 
 
 def pair(bench: Bench, first: Mask, second: Mask, task: Task | None = None) -> Comparison | None:
@@ -33,15 +34,14 @@ def transferred(bench: Bench, mask: Mask, task: Task, *, sibling: bool) -> Mask 
     As `eigenprune mask transfer` does, it takes the means from as many train examples as are measured.
     """
 
-    def work(progress: Progress) -> Mask:
+    def work(view: View, progress: Progress) -> Mask:
         carry = transfer if sibling else refreeze
-        with bench.views.borrow() as view:
-            if belongs(view, mask, bench.svds):
-                adopted(view, mask, bench.svds, notices().append_once)
-            return carry(view, mask, bench.svds, task, limit=bench.eval_limit, progress=progress)
+        if belongs(view, mask, bench.svds):
+            adopted(view, mask, bench.svds, notices().append_once)
+        return carry(view, mask, bench.svds, task, limit=bench.eval_limit, progress=progress)
 
     key = ("transfer", transfer_request(requests.by_contents(replace(bench, task=task)), mask, sibling=sibling))
-    return cast("Mask | None", compute(key, f"Carrying {words.count(len(mask), 'value')} over to {task.name}", work))
+    return on_view(bench, key, work, label=f"Carrying {words.count(len(mask), 'value')} over to {task.name}")
 
 
 def transfer_request(given: Setting, mask: Mask, *, sibling: bool) -> TransferMask:
@@ -53,10 +53,9 @@ def transfer_request(given: Setting, mask: Mask, *, sibling: bool) -> TransferMa
 
 
 def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
-    def work(progress: Progress) -> Evaluation:
-        with bench.views.borrow() as view:
-            apply(view, adopted(view, mask, bench.svds, notices().append_once), bench.svds)
-            return evaluate(view, task, bench.split, limit=bench.eval_limit, progress=progress)
+    def work(view: View, progress: Progress) -> Evaluation:
+        apply(view, adopted(view, mask, bench.svds, notices().append_once), bench.svds)
+        return evaluate(view, task, bench.split, limit=bench.eval_limit, progress=progress)
 
     key = ("evaluation", requests.evaluate(requests.by_contents(replace(bench, task=task)), mask))
-    return cast("Evaluation | None", compute(key, f"Measuring {words.chosen(mask)} on {task.name}", work))
+    return on_view(bench, key, work, label=f"Measuring {words.chosen(mask)} on {task.name}")

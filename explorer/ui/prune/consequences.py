@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
 
 import streamlit as st
 
@@ -13,12 +12,13 @@ from explorer.core.progress import Progress
 from explorer.masks.damage import Damage, damage
 from explorer.measure.evaluate import Comparison
 from explorer.measure.perplexity import read_text
+from explorer.models import View
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.components import comparisons
-from explorer.ui.jobs.cached import compute
 from explorer.ui.session import requests
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.work import on_view
 from explorer.ui.shell import share, tasks_at_hand
 from explorer.ui.shell.plain_text import reads
 from explorer.ui.shell.task_reading import Reading
@@ -101,15 +101,14 @@ def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage 
     request = _request(requests.by_contents(bench), by_contents, text=text)
     assert request is not None
 
-    def work(progress: Progress) -> Damage:
-        with bench.views.borrow() as view:
-            return damage(
-                view, bench.mask, bench.svds, tasks, read_text() if text else None, split=request.split,
-                limit=request.limit, progress=progress,
-            )  # fmt: skip
+    def work(view: View, progress: Progress) -> Damage:
+        return damage(
+            view, bench.mask, bench.svds, tasks, read_text() if text else None, split=request.split,
+            limit=request.limit, progress=progress,
+        )  # fmt: skip
 
     names = tuple(task.name for task in tasks)  # the table says them
-    return cast("Damage | None", compute(("damage", request, names), "Measuring the damage elsewhere", work))
+    return on_view(bench, ("damage", request, names), work, label="Measuring the damage elsewhere")
 
 
 def _tasks(found: Damage) -> None:

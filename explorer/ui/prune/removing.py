@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import streamlit as st
 
@@ -13,16 +12,17 @@ from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
 from explorer.masks.mask import Mask
 from explorer.measure.sampling import Sample
+from explorer.models import View
 from explorer.plots import prune as prune_plots
 from explorer.plots.prune import CurvePoint
 from explorer.search.curve import Stop, curve, stops
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.bench import live, workbench
 from explorer.ui.components import figures, words
-from explorer.ui.jobs.cached import compute
 from explorer.ui.session import requests, session
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.work import on_view
 from explorer.ui.shell import share
 
 GAINS = tuple(round(0.05 * step, 2) for step in range(20))
@@ -63,13 +63,12 @@ def along(bench: Bench, scores: Scores) -> None:
 
 
 def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tuple[CurvePoint, ...] | None:
-    def work(progress: Progress) -> tuple[CurvePoint, ...]:
-        with bench.views.borrow() as view:
-            found = curve(view, bench.svds, scores, drawn, counts, gain=bench.mask.gain, progress=progress)
+    def work(view: View, progress: Progress) -> tuple[CurvePoint, ...]:
+        found = curve(view, bench.svds, scores, drawn, counts, gain=bench.mask.gain, progress=progress)
         return tuple(_point(one) for one in found)
 
     key = ("curve", request(requests.by_contents(bench), counts, len(drawn.examples)))
-    return cast("tuple[CurvePoint, ...] | None", compute(key, "Measuring along the ranking", work))
+    return on_view(bench, key, work, label="Measuring along the ranking")
 
 
 def request(given: Setting, counts: list[int], n: int) -> Curve:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from explorer.actions import MeasureEffects
 from explorer.attribution import Options, Scores, score
@@ -37,6 +37,7 @@ from explorer.ui.session import requests, used_models
 from explorer.ui.session.session import Bench, token
 
 CONTROL_DRAWS = 20
+T = TypeVar("T")
 Wanted = Callable[[View], tuple[MatrixKey, ...]]  # the matrices of a view that are to be scored
 KEPT_BYTES = 1 << 28  # residual streams of one split
 PORTION = 64  # a split is measured in portions of so many examples, each a random sample
@@ -58,6 +59,16 @@ class Controls:
     loss: tuple[float, ...]
 
 
+def on_view(bench: Bench, key: Key, work: Callable[[View, Progress], T], *, label: str, wait: Wait = USUAL) -> T | None:
+    """The result of some work on a view of the bench's model, as `compute` gives it."""
+
+    def borrowed(progress: Progress) -> T:
+        with bench.views.borrow() as view:
+            return work(view, progress)
+
+    return compute(key, label, borrowed, wait)
+
+
 def loaded(name: str, basis: str = "raw") -> Model | None:
     """The model called `name`, in a basis."""
 
@@ -67,7 +78,7 @@ def loaded(name: str, basis: str = "raw") -> Model | None:
         used_models.note(name)
         return cast("Model", model)
 
-    return cast("Model | None", compute(("model", name, basis), f"Loading {name}", work))
+    return compute(("model", name, basis), f"Loading {name}", work)
 
 
 def held(key: Key) -> Any | None:
@@ -94,7 +105,7 @@ def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
         return Check(own)
 
     key = ("check", views.model.as_loaded, mask.digest, repr(mask.provenance))
-    return cast("Check | None", compute(key, f"Checking {name}", work))
+    return compute(key, f"Checking {name}", work)
 
 
 def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | None:
@@ -129,24 +140,13 @@ def _scored(
 ) -> Scores | None:
     """Scores of the `wanted` matrices, which the key says."""
 
-    def work(progress: Progress) -> Scores:
-        with bench.views.borrow() as view:
-            return score(
-                view,
-                bench.task,
-                bench.svds,
-                wanted(view),
-                scorer=bench.scorer,
-                mode=bench.mode,
-                limit=bench.score_limit,
-                seed=bench.task.seed,
-                mask=mask,
-                options=Options(bootstrap=bootstrap),
-                progress=progress,
-            )
+    def work(view: View, progress: Progress) -> Scores:
+        return score(
+            view, bench.task, bench.svds, wanted(view), scorer=bench.scorer, mode=bench.mode, limit=bench.score_limit,
+            seed=bench.task.seed, mask=mask, options=Options(bootstrap=bootstrap), progress=progress,
+        )  # fmt: skip
 
-    label = f"Scoring {what} on {bench.task.name}"
-    return cast("Scores | None", compute(key, label, work))
+    return on_view(bench, key, work, label=f"Scoring {what} on {bench.task.name}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,15 +169,14 @@ def comparison(bench: Bench, wait: Wait = USUAL) -> Comparison | None:
 
 
 def _baseline(bench: Bench, wait: Wait) -> Baseline | None:
-    def work(progress: Progress) -> Baseline:
-        with bench.views.borrow() as view:
-            apply(view, bench.mask.without_all(), bench.svds)
-            examples = bench.task.split(bench.split, bench.eval_limit)
-            cut = measured_batches(view, bench.task, examples, portion=PORTION)
-            kept = keep(view, cut, memory_bytes=KEPT_BYTES, progress=progress)
-            return Baseline(evaluate_kept(view, examples, kept, metric=bench.task.metric_of(bench.split)), kept)
+    def work(view: View, progress: Progress) -> Baseline:
+        apply(view, bench.mask.without_all(), bench.svds)
+        examples = bench.task.split(bench.split, bench.eval_limit)
+        cut = measured_batches(view, bench.task, examples, portion=PORTION)
+        kept = keep(view, cut, memory_bytes=KEPT_BYTES, progress=progress)
+        return Baseline(evaluate_kept(view, examples, kept, metric=bench.task.metric_of(bench.split)), kept)
 
-    return cast("Baseline | None", compute(_baseline_key(bench), "Measuring the unpruned model", work, wait))
+    return on_view(bench, _baseline_key(bench), work, label="Measuring the unpruned model", wait=wait)
 
 
 def _baseline_key(bench: Bench) -> Key:
@@ -188,16 +187,12 @@ def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | No
     key = _evaluation_key(bench)
     only("measuring", key)
 
-    def work(progress: Progress) -> Evaluation:
-        with bench.views.borrow() as view:
-            apply(view, bench.mask, bench.svds)
-            before = baseline.evaluation
-            return evaluate_kept(
-                view, before.examples, baseline.kept, progress=progress, so_far=tell, metric=before.metric
-            )
+    def work(view: View, progress: Progress) -> Evaluation:
+        apply(view, bench.mask, bench.svds)
+        before = baseline.evaluation
+        return evaluate_kept(view, before.examples, baseline.kept, progress=progress, so_far=tell, metric=before.metric)
 
-    label = f"Measuring {words.chosen(bench.mask)}"
-    return cast("Evaluation | None", compute(key, label, work, wait))
+    return on_view(bench, key, work, label=f"Measuring {words.chosen(bench.mask)}", wait=wait)
 
 
 def _evaluation_key(bench: Bench) -> Key:
@@ -230,54 +225,43 @@ def controls(bench: Bench, wait: Wait = USUAL) -> Controls | None:
     request = requests.evaluate(requests.by_contents(bench), bench.mask, CONTROL_DRAWS)
     key = ("controls", request, made.task, made.examples)  # which give the frozen means
 
-    def work(progress: Progress) -> Controls:
+    def work(view: View, progress: Progress) -> Controls:
         found = []
         seeds = range(bench.task.seed, bench.task.seed + CONTROL_DRAWS)
-        with bench.views.borrow() as view:
-            scores = means_of(view, bench.task, bench.svds, bench.mask)
-            for mask in track(draws(scores, bench.mask, DEFAULT, seeds), progress):
-                apply(view, mask, bench.svds)
-                found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit))
+        scores = means_of(view, bench.task, bench.svds, bench.mask)
+        for mask in track(draws(scores, bench.mask, DEFAULT, seeds), progress):
+            apply(view, mask, bench.svds)
+            found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit))
         return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
 
     label = f"{CONTROL_DRAWS} {DEFAULT} masks of {words.count(len(bench.mask), 'value')}"
-    return cast("Controls | None", compute(key, label, work, replace(wait, urgent=False)))
+    return on_view(bench, key, work, label=label, wait=replace(wait, urgent=False))
 
 
 def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:
     """Singular values and vectors of one matrix, or of a head's product."""
-
-    def work(progress: Progress) -> Decomposition:
-        with bench.views.borrow() as view:
-            return decomposed(view, bench.svds, key)
-
     request = requests.spectra(requests.by_contents(bench), (key,))
-    return cast("Decomposition | None", compute(("svd", request), f"Decomposing {key}", work))
+    return on_view(
+        bench, ("svd", request), lambda view, _: decomposed(view, bench.svds, key), label=f"Decomposing {key}"
+    )
 
 
 def prepared(bench: Bench, keys: Sequence[AnyKey]) -> bool:
     """Whether the matrices among `keys` are decomposed; if not, they are, all in one job."""
     wanted = tuple(key for key in keys if isinstance(key, MatrixKey))
 
-    def work(progress: Progress) -> bool:
-        with bench.views.borrow() as view:
-            bench.svds.get_many(view, wanted, progress)
+    def work(view: View, progress: Progress) -> bool:
+        bench.svds.get_many(view, wanted, progress)
         return True
 
-    request, names = requests.spectra(requests.by_contents(bench), wanted), f"{len(wanted):,} matrices"
-    return len(wanted) < 2 or bool(compute(("svds", request), f"Decomposing {names}", work))
+    key = ("svds", requests.spectra(requests.by_contents(bench), wanted))
+    return len(wanted) < 2 or bool(on_view(bench, key, work, label=f"Decomposing {len(wanted):,} matrices"))
 
 
 def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int) -> list[Readout] | None:
     """The k tokens at both ends of the residual-stream vectors of one singular value."""
-
-    def work(progress: Progress) -> list[Readout]:
-        with bench.views.borrow() as view:
-            return readouts(view, key, found, [index], k)
-
-    return cast(
-        "list[Readout] | None", compute(("readout", bench.model.as_loaded, key, index, k), f"Reading {key} out", work)
-    )
+    job = ("readout", bench.model.as_loaded, key, index, k)
+    return on_view(bench, job, lambda view, _: readouts(view, key, found, [index], k), label=f"Reading {key} out")
 
 
 def contrast(bench: Bench, prompt: Example) -> Contrast | None:
@@ -290,27 +274,23 @@ def contrast(bench: Bench, prompt: Example) -> Contrast | None:
 
 
 def _reading(bench: Bench, mask: Mask, prompt: Example) -> Reading | None:
-    def work(progress: Progress) -> Reading:
-        with bench.views.borrow() as view:
-            apply(view, mask, bench.svds)
-            return read_prompt(view, prompt, bench.task.around)
+    def work(view: View, progress: Progress) -> Reading:
+        apply(view, mask, bench.svds)
+        return read_prompt(view, prompt, bench.task.around)
 
     key = ("reading", requests.read_prompt(requests.by_contents(bench), prompt, mask))
-    return cast("Reading | None", compute(key, "Reading the prompt", work))
+    return on_view(bench, key, work, label="Reading the prompt")
 
 
 def known(bench: Bench, keys: tuple[MatrixKey, ...], mask: Mask) -> dict[Value, Mean] | None:
     """Exact effects at a mask that are on this machine; what this process has measured since it looked is added."""
 
-    def work(progress: Progress) -> dict[Value, Mean]:
-        with bench.views.borrow() as view:
-            cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
-            return known_effects(view, cut, keys, mask, default_effects(notices().append))
+    def work(view: View, progress: Progress) -> dict[Value, Mean]:
+        cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
+        return dict(known_effects(view, cut, keys, mask, default_effects(notices().append)))
 
     at = place(bench, mask)
-    on_disk = cast(
-        "dict[Value, Mean] | None", compute(("known", at, keys, token()), "Looking for measured effects", work)
-    )
+    on_disk = on_view(bench, ("known", at, keys, token()), work, label="Looking for measured effects")
     if on_disk is None:
         return None
     wanted = set(keys)
@@ -334,16 +314,13 @@ def _effects_key(bench: Bench, values: tuple[Value, ...], mask: Mask) -> Key:
 def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, Mean] | None:
     """Measured change of the train loss if each value alone is flipped, from `mask` on."""
 
-    def work(progress: Progress) -> dict[Value, Mean]:
-        with bench.views.borrow() as view:
-            cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
-            store = default_effects(notices().append)
-            found = exact_effects(
-                view, cut, bench.svds, values, mode=mask.mode, mask=mask, store=store, progress=progress
-            )
+    def work(view: View, progress: Progress) -> dict[Value, Mean]:
+        cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
+        store = default_effects(notices().append)
+        found = exact_effects(view, cut, bench.svds, values, mode=mask.mode, mask=mask, store=store, progress=progress)
         seen.add(at, found.values)
         return dict(found.values)
 
     seen, at = effects_seen(), place(bench, mask)
     label = f"Measuring {words.count(len(values), 'value')} one by one"
-    return cast("dict[Value, Mean] | None", compute(_effects_key(bench, values, mask), label, work))
+    return on_view(bench, _effects_key(bench, values, mask), work, label=label)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 from explorer.core.config import settings
 from explorer.core.progress import Progress, part
@@ -56,7 +55,7 @@ class Reading:
         """The task; None while it is read, or if it cannot be, which is shown in this place of the sidebar."""
         where = " from the hub" if self.fetched else ""
         wait = Wait(urgent=not self.fetched, again=self.fetched, narrow=True)
-        return cast("Task | None", compute(self.key, f"Reading {self.name}{where}", self._work, wait))
+        return compute(self.key, f"Reading {self.name}{where}", self._work, wait)
 
     @property
     def under_way(self) -> bool:
