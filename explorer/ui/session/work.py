@@ -31,7 +31,7 @@ from explorer.spectra.svd import Decomposition
 from explorer.tasks import Example
 from explorer.ui.components import words
 from explorer.ui.jobs import cached
-from explorer.ui.jobs.cached import USUAL, Wait, compute, effects_seen, notices, only, runner, svds
+from explorer.ui.jobs.cached import Wait, compute, effects_seen, notices, only, runner, svds
 from explorer.ui.jobs.runner import Key, State, tell
 from explorer.ui.session import requests, used_models
 from explorer.ui.session.session import Bench, token
@@ -59,7 +59,7 @@ class Controls:
     loss: tuple[float, ...]
 
 
-def on_view(bench: Bench, key: Key, work: Callable[[View, Progress], T], *, label: str, wait: Wait = USUAL) -> T | None:
+def on_view(bench: Bench, key: Key, work: Callable[[View, Progress], T], *, label: str, wait: Wait | None = None) -> T | None:
     """The result of some work on a view of the bench's model, as `compute` gives it."""
 
     def borrowed(progress: Progress) -> T:
@@ -157,7 +157,7 @@ class Baseline:
     kept: Kept
 
 
-def comparison(bench: Bench, wait: Wait = USUAL) -> Comparison | None:
+def comparison(bench: Bench, wait: Wait | None = None) -> Comparison | None:
     """The mask's evaluation beside the unpruned model's, on the bench's split."""
     baseline = _baseline(bench, wait)
     if baseline is None:
@@ -168,7 +168,7 @@ def comparison(bench: Bench, wait: Wait = USUAL) -> Comparison | None:
     return None if masked is None else Comparison(masked, baseline.evaluation)
 
 
-def _baseline(bench: Bench, wait: Wait) -> Baseline | None:
+def _baseline(bench: Bench, wait: Wait | None) -> Baseline | None:
     def work(view: View, progress: Progress) -> Baseline:
         apply(view, bench.mask.without_all(), bench.svds)
         examples = bench.task.split(bench.split, bench.eval_limit)
@@ -183,7 +183,7 @@ def _baseline_key(bench: Bench) -> Key:
     return "baseline", requests.evaluate(requests.by_contents(bench), None)
 
 
-def _evaluation(bench: Bench, baseline: Baseline, wait: Wait) -> Evaluation | None:
+def _evaluation(bench: Bench, baseline: Baseline, wait: Wait | None) -> Evaluation | None:
     key = _evaluation_key(bench)
     only("measuring", key)
 
@@ -219,7 +219,7 @@ def so_far(bench: Bench) -> Comparison | None:
     return None if found is None else Comparison(found, baseline.evaluation.first(found.n))
 
 
-def controls(bench: Bench, wait: Wait = USUAL) -> Controls | None:
+def controls(bench: Bench, wait: Wait | None = None) -> Controls | None:
     """Masks of the default control of the bench's mask, measured as the mask is."""
     made = bench.mask.provenance
     request = requests.evaluate(requests.by_contents(bench), bench.mask, CONTROL_DRAWS)
