@@ -48,20 +48,20 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     (text,) = token_texts(bench.model.tokenizer, answer[:1])
     figure = activation_plots.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
     figures.draw(figure, "inside-lens", box=lens)
-    share.copy("inside", bench, lambda given: [request(given, example, (layer, head), example.answer)])
+    share.copy("inside", bench, lambda setting: [request(setting, example, (layer, head), example.answer)])
 
 
-def request(given: Setting, prompt: Example, place: tuple[int, int | None], answer: str | None) -> ReadActivations:
+def request(setting: Setting, prompt: Example, place: tuple[int, int | None], answer: str | None) -> ReadActivations:
     """A prompt with the current mask.
 
     Args:
-        given: what it is about.
+        setting: what it is about.
         prompt: of an example, with what is shown before it.
         place: layer and query head whose attention is looked at; no head for all of the layer's.
         answer: what should follow, whose first token comes first in the logit lens.
     """
     head = f"L{place[0]}" + ("" if place[1] is None else f".H{place[1]}")
-    return requests.read_prompt(given, prompt, given.bench.mask, head=(head,), top=TOP, answer=answer)
+    return requests.read_prompt(setting, prompt, setting.bench.mask, head=(head,), top=TOP, answer=answer)
 
 
 def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Example]:

@@ -46,7 +46,7 @@ def draw(bench: Bench) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Map", anchor=False, width="content")
         every = choose_every(bench)
-        share.copy("map", bench, lambda given: [requests.score(given, every=every)])
+        share.copy("map", bench, lambda setting: [requests.score(setting, every=every)])
     scores = work.ranked(bench, every=every)
     if scores is None:
         st.caption("Scoring." if work.scores_failure(bench) is None else "There are no scores.")

@@ -208,12 +208,12 @@ def actions(bench: Bench, scores: Scores) -> None:
 def copy(bench: Bench) -> None:
     """The removal of the lowest-scored values as code."""
     count = int(st.session_state["k"])
-    share.copy("lowest", bench, lambda given: [request(given, count)])
+    share.copy("lowest", bench, lambda setting: [request(setting, count)])
 
 
-def request(given: Setting, count: int) -> Prune:
+def request(setting: Setting, count: int) -> Prune:
     """The mask of the `count` lowest-scored values, as a file."""
-    return Prune(**given.scored, count=count, gain=given.bench.mask.gain, out=Path(f"lowest-{count}.mask.json"))
+    return Prune(**setting.scored, count=count, gain=setting.bench.mask.gain, out=Path(f"lowest-{count}.mask.json"))
 
 
 def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:

@@ -101,7 +101,7 @@ def several(bench: Bench, library: Library, entries: tuple[Entry, ...]) -> None:
         )  # fmt: skip
         st.text_input("Name", placeholder=_proposed(how, entries), key="combine-name", max_chars=MAX_NAME, width=320)
         st.button("Combine", key="combine-go", type="primary", on_click=combine)
-        share.copy("combine", bench, lambda given: [request(how, [given.file(entry.mask) for entry in entries])])
+        share.copy("combine", bench, lambda setting: [request(how, [setting.file(entry.mask) for entry in entries])])
         st.button(
             f"Delete {len(entries):,}", key="delete-many", icon=":material/delete:", on_click=delete,
             args=(library, entries),

@@ -42,17 +42,17 @@ def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None
         if first[1].model.digest not in names(bench.model):
             st.info("These masks belong to another model: load it to measure them.")
             return
-        share.copy("pair", bench, lambda given: pair(given, first[1], second[1]))
+        share.copy("pair", bench, lambda setting: pair(setting, first[1], second[1]))
         found = outcomes.pair(bench, first[1], second[1])
         if found is not None:
             _figures(found, bench, first[0], second[0])
             _differing(found, first[0], second[0])
 
 
-def pair(given: Setting, first: Mask, second: Mask) -> list[Request]:
+def pair(setting: Setting, first: Mask, second: Mask) -> list[Request]:
     """What two masks share, where both remove something, and how the second does beside the first."""
-    one, other = given.mask(first), given.mask(second)
-    beside = replace(requests.evaluate(given, second), against=one)
+    one, other = setting.mask(first), setting.mask(second)
+    beside = replace(requests.evaluate(setting, second), against=one)
     return [DiffMasks(first=one, second=other), beside] if one and other else [beside]
 
 
@@ -131,8 +131,8 @@ def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
 
     readings = [offered[one] for one in chosen]
 
-    def request(given: Setting) -> list[MeasureDamage | None]:
-        return [requests.damage(given, mask, tasks_at_hand.choice(readings), bench.eval_limit, text=False)]
+    def request(setting: Setting) -> list[MeasureDamage | None]:
+        return [requests.damage(setting, mask, tasks_at_hand.choice(readings), bench.eval_limit, text=False)]
 
     share.copy("elsewhere", bench, request, disabled=not chosen, files=tasks_at_hand.files(readings))
     rows = []

@@ -44,11 +44,11 @@ def transferred(bench: Bench, mask: Mask, task: Task, *, sibling: bool) -> Mask 
     return on_view(bench, key, work, label=f"Carrying {words.count(len(mask), 'value')} over to {task.name}")
 
 
-def transfer_request(given: Setting, mask: Mask, *, sibling: bool) -> TransferMask:
+def transfer_request(setting: Setting, mask: Mask, *, sibling: bool) -> TransferMask:
     """A mask carried over to the setting's task and, if that is a sibling of its own, model."""
     return TransferMask(
-        model=given.model, mask=given.file(mask), tasks=given.tasks, to_sibling=sibling, new_means=not sibling,
-        out=Path("transferred.mask.json"), split=given.bench.split, limit=given.bench.eval_limit,
+        model=setting.model, mask=setting.file(mask), tasks=setting.tasks, to_sibling=sibling, new_means=not sibling,
+        out=Path("transferred.mask.json"), split=setting.bench.split, limit=setting.bench.eval_limit,
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def draw(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
         )
         files = [target.task.name] if share.is_file_task(target.task) else []
         share.copy(
-            "transfer", bench, lambda given: [_request(given, entry.mask, target)], disabled=needless, files=files
+            "transfer", bench, lambda setting: [_request(setting, entry.mask, target)], disabled=needless, files=files
         )
     if needless:
         st.caption("Its values are set to zero, not frozen: it is the same mask on every task of this model.")
@@ -101,10 +101,10 @@ def _agree() -> None:
     agree(str(st.session_state["transfer-model"] or "").strip())
 
 
-def _request(given: Setting, mask: Mask, target: Target) -> TransferMask:
-    model = replace(given.model, model=target.model or given.model.model)
+def _request(setting: Setting, mask: Mask, target: Target) -> TransferMask:
+    model = replace(setting.model, model=target.model or setting.model.model)
     task = requests.task_choice(target.task, target.data)
-    return outcomes.transfer_request(replace(given, model=model, task=task), mask, sibling=target.sibling)
+    return outcomes.transfer_request(replace(setting, model=model, task=task), mask, sibling=target.sibling)
 
 
 def _made(bench: Bench, library: Library, known: Listing, entry: Entry, target: Target) -> None:

@@ -74,7 +74,7 @@ def elsewhere(bench: Bench) -> None:
     share.copy(
         "damage",
         bench,
-        lambda given: [_request(given, tasks_at_hand.choice(chosen), text=text and readable)],
+        lambda setting: [_request(setting, tasks_at_hand.choice(chosen), text=text and readable)],
         disabled=not possible,
         files=tasks_at_hand.files(chosen),
     )
@@ -87,18 +87,18 @@ def elsewhere(bench: Bench) -> None:
         _text(found)
 
 
-def _request(given: Setting, tasks: TasksChoice, *, text: bool) -> MeasureDamage | None:
-    bench = given.bench
+def _request(setting: Setting, tasks: TasksChoice, *, text: bool) -> MeasureDamage | None:
+    bench = setting.bench
     limit = LIMIT if bench.eval_limit is None else min(LIMIT, bench.eval_limit)
-    return requests.damage(given, bench.mask, tasks, limit, text=text)
+    return requests.damage(setting, bench.mask, tasks, limit, text=text)
 
 
 def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage | None:
     tasks = [task for one in chosen if (task := one.task()) is not None]
     if len(tasks) < len(chosen):
         return None
-    by_contents = TasksChoice(task=tuple(task.digest for task in tasks))
-    request = _request(requests.by_contents(bench), by_contents, text=text)
+    contents = TasksChoice(task=tuple(task.digest for task in tasks))
+    request = _request(requests.by_contents(bench), contents, text=text)
     assert request is not None
 
     def work(view: View, progress: Progress) -> Damage:

@@ -104,7 +104,7 @@ def _of_measured(bench: Bench, scores: Scores | None, *, changed: bool, hidden: 
         inside(bench, found.best)
 
 
-def _measured(given: Setting) -> list[Evaluate]:
+def _measured(setting: Setting) -> list[Evaluate]:
     """The mask on the bench's examples, alone and beside random masks of its size."""
-    mask = given.bench.mask
-    return [requests.evaluate(given, mask, draws) for draws in ((0, work.CONTROL_DRAWS) if len(mask) else (0,))]
+    mask = setting.bench.mask
+    return [requests.evaluate(setting, mask, draws) for draws in ((0, work.CONTROL_DRAWS) if len(mask) else (0,))]

@@ -59,7 +59,7 @@ def along(bench: Bench, scores: Scores) -> None:
     what, n = "all" if drawn.whole else "the live sample:", len(drawn.examples)
     by = f" Right is {METRIC_NAMES[drawn.baseline.metric]}." if drawn.baseline.chosen_among else ""
     st.caption(f"On {what} {n:,} {bench.split} examples; bars are standard errors.{by}")
-    share.copy("curve", bench, lambda given: [request(given, counts, n)])
+    share.copy("curve", bench, lambda setting: [request(setting, counts, n)])
 
 
 def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tuple[CurvePoint, ...] | None:
@@ -71,10 +71,10 @@ def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tu
     return on_view(bench, key, work, label="Measuring along the ranking")
 
 
-def request(given: Setting, counts: list[int], n: int) -> Curve:
+def request(setting: Setting, counts: list[int], n: int) -> Curve:
     """The curve on the first `n` examples of the bench's split."""
     stops = ",".join(map(str, counts))
-    return Curve(**given.scored, counts=stops, gain=given.bench.mask.gain, split=given.bench.split, eval_limit=n)
+    return Curve(**setting.scored, counts=stops, gain=setting.bench.mask.gain, split=setting.bench.split, eval_limit=n)
 
 
 def _point(one: Stop) -> CurvePoint:

@@ -67,7 +67,10 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
             help="Each by itself; what was measured once is kept. Select rows or points to measure those.",
         )
         share.copy(
-            "effects", bench, lambda given: [requests.effects(given, wanted, mask), study(given)], disabled=not wanted
+            "effects",
+            bench,
+            lambda setting: [requests.effects(setting, wanted, mask), study(setting)],
+            disabled=not wanted,
         )
     guide.explain(
         f"Costs at most {len(wanted):,} forward passes over {examples:,} train examples; a value in the last layers "
@@ -75,9 +78,9 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
     )
 
 
-def study(given: Setting) -> StudyScorers:
+def study(setting: Setting) -> StudyScorers:
     """How far the scorer can be trusted: a sample of values, on the examples that were scored."""
-    return StudyScorers(**given.scored | {"scorer": (given.bench.scorer,), "limit": given.train})
+    return StudyScorers(**setting.scored | {"scorer": (setting.bench.scorer,), "limit": setting.train})
 
 
 def compare(shown: pd.DataFrame) -> tuple[Value, ...]:

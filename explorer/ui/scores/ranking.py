@@ -73,7 +73,7 @@ def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
 def code(bench: Bench, *, every: bool, resamples: int, at_mask: bool) -> None:
     """The ranking as command and as Python."""
     mask = bench.mask if at_mask else None
-    share.copy("ranking", bench, lambda given: [requests.score(given, every=every, bootstrap=resamples, mask=mask)])
+    share.copy("ranking", bench, lambda setting: [requests.score(setting, every=every, bootstrap=resamples, mask=mask)])
 
 
 def choose_filters(table: pd.DataFrame) -> Filters:

@@ -74,11 +74,11 @@ def choose(bench: Bench, before: SearchRequest | None) -> SearchRequest:
     return asked
 
 
-def request(given: Setting, asked: SearchRequest) -> Search:
+def request(setting: Setting, asked: SearchRequest) -> Search:
     """The search as a command writes it down; its splits are the task's, whatever its own seed."""
-    splits = given.task.seed or 0
+    splits = setting.task.seed or 0
     return Search(
-        model=given.model, task=replace(given.task, seed=asked.seed), out=Path(OUT), strategy=asked.strategy,
+        model=setting.model, task=replace(setting.task, seed=asked.seed), out=Path(OUT), strategy=asked.strategy,
         **vars(asked.options), kinds=",".join(asked.kinds or ()) or "all",
         layers=None if asked.layers is None else ",".join(map(str, asked.layers)), max_removed=str(asked.max_removed),
         time=asked.seconds, max_growth=asked.growth, controls=asked.controls, test_limit=asked.test_limit,

@@ -65,7 +65,7 @@ def controls(bench: Bench, asked: SearchRequest, started: Started | None) -> Non
         help=about,
     )
     with row:
-        share.copy("search", bench, lambda given: [form.request(given, asked)])
+        share.copy("search", bench, lambda setting: [form.request(setting, asked)])
 
 
 def earlier(bench: Bench, started: Started | None) -> bool:

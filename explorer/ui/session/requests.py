@@ -101,51 +101,51 @@ def task_choice(task: Task, data: Path | None = None) -> TaskChoice:
     )  # fmt: skip
 
 
-def evaluate(given: Setting, mask: Mask | None, controls: int = 0) -> Evaluate:
+def evaluate(setting: Setting, mask: Mask | None, controls: int = 0) -> Evaluate:
     """A mask on the bench's examples, with as many draws of the default control."""
-    return Evaluate(model=given.model, **given.measured, mask=given.mask(mask), controls=controls)
+    return Evaluate(model=setting.model, **setting.measured, mask=setting.mask(mask), controls=controls)
 
 
-def score(given: Setting, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Score:
+def score(setting: Setting, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Score:
     """Scores of the bench's kinds, or of every kind; at a mask if there is one."""
-    fields = given.scored | ({"kinds": "all"} if every else {})
-    return Score(**fields, bootstrap=bootstrap, mask=given.mask(mask))
+    fields = setting.scored | ({"kinds": "all"} if every else {})
+    return Score(**fields, bootstrap=bootstrap, mask=setting.mask(mask))
 
 
-def effects(given: Setting, values: Iterable[Value], mask: Mask) -> MeasureEffects:
+def effects(setting: Setting, values: Iterable[Value], mask: Mask) -> MeasureEffects:
     """What flipping each value alone does to the train loss, from a mask on."""
     named = tuple(
         f"{key}:{','.join(str(index) for _, index in group)}" for key, group in groupby(values, lambda one: one[0])
     )
     return MeasureEffects(
-        model=given.model, task=given.task, value=named, mask=given.mask(mask), mode=mask.mode,
-        limit=given.bench.score_limit,
+        model=setting.model, task=setting.task, value=named, mask=setting.mask(mask), mode=mask.mode,
+        limit=setting.bench.score_limit,
     )  # fmt: skip
 
 
-def spectra(given: Setting, keys: Iterable[AnyKey], **second: Any) -> ShowSpectra:
+def spectra(setting: Setting, keys: Iterable[AnyKey], **second: Any) -> ShowSpectra:
     """Singular values of matrices and products; `second` says which model is beside them, and how it is compared."""
-    return ShowSpectra(model=given.model, matrix=tuple(map(str, keys)), **second)
+    return ShowSpectra(model=setting.model, matrix=tuple(map(str, keys)), **second)
 
 
-def read_prompt(given: Setting, prompt: Example, mask: Mask, **shown: Any) -> ReadActivations:
+def read_prompt(setting: Setting, prompt: Example, mask: Mask, **shown: Any) -> ReadActivations:
     """The prompt of an example, with what is shown before it; `shown` says what else than the usual is looked at."""
     turns = tuple(text for turn in prompt.shown for text in turn)
-    around = _framing(given.bench.task.around)
+    around = _framing(setting.bench.task.around)
     return ReadActivations(
-        model=given.model, prompt=prompt.prompt, mask=given.mask(mask), around=around, turn=turns, **shown
+        model=setting.model, prompt=prompt.prompt, mask=setting.mask(mask), around=around, turn=turns, **shown
     )
 
 
 def damage(
-    given: Setting, mask: Mask, tasks: TasksChoice, limit: int | None, *, text: bool = True
+    setting: Setting, mask: Mask, tasks: TasksChoice, limit: int | None, *, text: bool = True
 ) -> MeasureDamage | None:
     """What a mask does to tasks and, if the model reads it, to plain text; None where it removes nothing."""
     if not len(mask):
         return None
     return MeasureDamage(
-        model=given.model, mask=given.file(mask), tasks=tasks, text=None if text else "none", split=given.bench.split,
-        limit=limit,
+        model=setting.model, mask=setting.file(mask), tasks=tasks, text=None if text else "none",
+        split=setting.bench.split, limit=limit,
     )  # fmt: skip
 
 

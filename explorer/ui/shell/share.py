@@ -32,10 +32,10 @@ def draw(bench: Bench) -> None:
             _tabs(bench, _figures)
 
 
-def _figures(given: Setting) -> list[Request | None]:
+def _figures(setting: Setting) -> list[Request | None]:
     """The mask on the bench's examples, and what it does to them and to plain text."""
-    mask, limit = given.bench.mask, given.bench.eval_limit
-    return [requests.evaluate(given, mask), requests.damage(given, mask, given.tasks, limit)]
+    mask, limit = setting.bench.mask, setting.bench.eval_limit
+    return [requests.evaluate(setting, mask), requests.damage(setting, mask, setting.tasks, limit)]
 
 
 def copy(name: str, bench: Bench, make: Make, *, disabled: bool = False, files: Iterable[str] = ()) -> None:

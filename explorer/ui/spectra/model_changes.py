@@ -67,7 +67,7 @@ def draw(bench: Bench, other: Bench, found: Common) -> None:
         "rotations of their directions, which the overlap shows; chance is what random directions give."
     )
     second = {"against": other.model.source.name, "overlap": int(k)}
-    share.copy("against", bench, lambda given: [requests.spectra(given, found.alike, **second)])
+    share.copy("against", bench, lambda setting: [requests.spectra(setting, found.alike, **second)])
 
 
 def _told(found: SpectrumDiff, key: AnyKey, overlap: Overlap) -> str:

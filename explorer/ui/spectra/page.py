@@ -34,7 +34,7 @@ def draw() -> None:
             keys, lambda: chart_data.chosen_matrix(keys), chart_data.show_matrix, what="of the model, layer by layer"
         )
         axis = chart_data.choose_axis(("spectra-y", "spectra-log"), scored=scores is not None)
-        share.copy("spectra", bench, lambda given: [requests.spectra(given, selected)])
+        share.copy("spectra", bench, lambda setting: [requests.spectra(setting, selected)])
         chart_data.choose_layers(keys, selected[0], links.compare_key(bench.model.digest))
         against = second_model.choose()
     other = second_model.bench_of(bench, against) if against else None

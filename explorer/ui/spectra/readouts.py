@@ -49,7 +49,7 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
             _effect(bench, key, index, scores)
         else:
             guide.explain(_PRODUCT)
-    share.copy("readout", bench, lambda given: [request(given, key, index)])
+    share.copy("readout", bench, lambda setting: [request(setting, key, index)])
     told = work.readout(bench, key, found, index, TOKENS)
     if told is None:
         return
@@ -62,11 +62,11 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
     )
 
 
-def request(given: Setting, key: AnyKey, index: int) -> ReadOut:
+def request(setting: Setting, key: AnyKey, index: int) -> ReadOut:
     """The tokens that one singular value reads and writes, and its exact effect if it can be removed."""
     return ReadOut(
-        model=given.model, matrix=str(key), task=given.task, index=(index,), tokens=TOKENS, mode=given.bench.mode,
-        limit=given.train,
+        model=setting.model, matrix=str(key), task=setting.task, index=(index,), tokens=TOKENS, mode=setting.bench.mode,
+        limit=setting.train,
     )  # fmt: skip
 
 
