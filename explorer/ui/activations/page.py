@@ -90,7 +90,7 @@ def _attention(bench: Bench, asked: Example, contrast: Contrast, place: tuple[in
     looked_at = (layer, None if every.open else head)
     answer = None if own is None else own.answer
     with copied:
-        share.copy("prompt", bench, lambda setting: [request(setting, asked, looked_at, answer)])
+        share.copy("prompt", bench, lambda setting: [request(setting, asked, looked_at, answer=answer)])
     if every.open:
         with every:
             heads(contrast, layer)

@@ -48,10 +48,10 @@ def inside(bench: Bench, comparison: Comparison) -> None:
     (text,) = token_texts(bench.model.tokenizer, answer[:1])
     figure = activation_plots.lens(answer_lens(contrast.before, answer), answer_lens(contrast.after, answer), text)
     figures.draw(figure, "inside-lens", box=lens)
-    share.copy("inside", bench, lambda setting: [request(setting, example, (layer, head), example.answer)])
+    share.copy("inside", bench, lambda setting: [request(setting, example, (layer, head), answer=example.answer)])
 
 
-def request(setting: Setting, prompt: Example, place: tuple[int, int | None], answer: str | None) -> ReadActivations:
+def request(setting: Setting, prompt: Example, place: tuple[int, int | None], *, answer: str | None) -> ReadActivations:
     """A prompt with the current mask.
 
     Args:

@@ -132,7 +132,8 @@ def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
     readings = [offered[one] for one in chosen]
 
     def request(setting: Setting) -> list[MeasureDamage | None]:
-        return [requests.damage(setting, mask, tasks_at_hand.choice(readings), bench.eval_limit, text=False)]
+        tasks = tasks_at_hand.choice(readings)
+        return [requests.damage(setting, mask, tasks, limit=bench.eval_limit, text=False)]
 
     share.copy("elsewhere", bench, request, disabled=not chosen, files=tasks_at_hand.files(readings))
     rows = []

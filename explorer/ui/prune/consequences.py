@@ -90,7 +90,7 @@ def elsewhere(bench: Bench) -> None:
 def _request(setting: Setting, tasks: TasksChoice, *, text: bool) -> MeasureDamage | None:
     bench = setting.bench
     limit = LIMIT if bench.eval_limit is None else min(LIMIT, bench.eval_limit)
-    return requests.damage(setting, bench.mask, tasks, limit, text=text)
+    return requests.damage(setting, bench.mask, tasks, limit=limit, text=text)
 
 
 def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage | None:

@@ -77,7 +77,7 @@ class Setting:
 
 def by_contents(bench: Bench) -> Setting:
     """For keys of jobs: models, tasks and masks are called by what they are."""
-    return Setting(bench, ModelChoice(bench.model.as_loaded), TaskChoice(task=bench.task.digest), _digest)
+    return Setting(bench, ModelChoice(bench.model.as_loaded), TaskChoice(task=bench.task.digest), file=_digest)
 
 
 def by_name(bench: Bench, data: Path | None = None) -> Setting:
@@ -90,7 +90,7 @@ def by_name(bench: Bench, data: Path | None = None) -> Setting:
     own, usual = settings(), {"dtype": "float32", "device": "cpu"}
     loaded = {name: getattr(own, name) for name, value in usual.items() if getattr(own, name) != value}
     model = ModelChoice(bench.model.source.name, basis=bench.model.basis, **loaded)
-    return Setting(bench, model, task_choice(bench.task, data), Library.default().keep)
+    return Setting(bench, model, task_choice(bench.task, data), file=Library.default().keep)
 
 
 def task_choice(task: Task, data: Path | None = None) -> TaskChoice:
@@ -138,7 +138,7 @@ def read_prompt(setting: Setting, prompt: Example, mask: Mask, **shown: Any) -> 
 
 
 def damage(
-    setting: Setting, mask: Mask, tasks: TasksChoice, limit: int | None, *, text: bool = True
+    setting: Setting, mask: Mask, tasks: TasksChoice, *, limit: int | None, text: bool = True
 ) -> MeasureDamage | None:
     """What a mask does to tasks and, if the model reads it, to plain text; None where it removes nothing."""
     if not len(mask):

@@ -113,7 +113,7 @@ def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | 
     if keys is None:
         return ranked(bench)
     request = requests.score(requests.by_contents(bench), every=True)
-    return _scored(bench, ("scores", request, keys), ", ".join(map(str, keys)), lambda view: keys)
+    return _scored(bench, ("scores", request, keys), lambda view: keys, what=", ".join(map(str, keys)))
 
 
 def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Scores | None:
@@ -132,11 +132,11 @@ def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask 
     def wanted(view: View) -> tuple[MatrixKey, ...]:
         return matrices(view, kinds, per_head=bench.per_head)
 
-    return _scored(bench, ("scores", request), what, wanted, bootstrap, mask)
+    return _scored(bench, ("scores", request), wanted, what=what, bootstrap=bootstrap, mask=mask)
 
 
 def _scored(
-    bench: Bench, key: Key, what: str, wanted: Wanted, bootstrap: int = 0, mask: Mask | None = None
+    bench: Bench, key: Key, wanted: Wanted, *, what: str, bootstrap: int = 0, mask: Mask | None = None
 ) -> Scores | None:
     """Scores of the `wanted` matrices, which the key says."""
 

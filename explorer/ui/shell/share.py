@@ -35,7 +35,7 @@ def draw(bench: Bench) -> None:
 def _figures(setting: Setting) -> list[Request | None]:
     """The mask on the bench's examples, and what it does to them and to plain text."""
     mask, limit = setting.bench.mask, setting.bench.eval_limit
-    return [requests.evaluate(setting, mask), requests.damage(setting, mask, setting.tasks, limit)]
+    return [requests.evaluate(setting, mask), requests.damage(setting, mask, setting.tasks, limit=limit)]
 
 
 def copy(name: str, bench: Bench, make: Make, *, disabled: bool = False, files: Iterable[str] = ()) -> None:

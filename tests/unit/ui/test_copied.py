@@ -150,9 +150,9 @@ def every(engine: Engine) -> dict[str, list[Request]]:
     sums, copa = TasksChoice(task=("int-sum", "int-mult")), TasksChoice(task=("copa", "int-sum"), data=engine.superglue)
     letters = replace(bare, model=ModelChoice(engine.letters), task=requests.task_choice(load_task("int-mult")))
     found: dict[str, Request | list[Request] | None] = {
-        "activations": inside.request(given, prompt, (0, 3), ANSWER),
-        "activations, softer": inside.request(soft, prompt, (0, None), None),
-        "activations, unpruned": inside.request(bare, prompt, (0, 3), None),
+        "activations": inside.request(given, prompt, (0, 3), answer=ANSWER),
+        "activations, softer": inside.request(soft, prompt, (0, None), answer=None),
+        "activations, unpruned": inside.request(bare, prompt, (0, 3), answer=None),
         "against": requests.spectra(bare, KEYS, against=str(engine.tuned), overlap=5),
         "combine": actions.request("majority", [*files, files[0]]),
         "combine, any": actions.request("union", files),
@@ -162,8 +162,8 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "controls, softer": requests.evaluate(soft, engine.soft, DRAWS),
         "curve": removing.request(bare, COUNTS, EXAMPLES),
         "curve, softer": removing.request(soft, COUNTS, EXAMPLES),
-        "damage": requests.damage(given, first, sums, LIMIT, text=False),
-        "damage, from a folder": requests.damage(given, first, copa, LIMIT, text=False),
+        "damage": requests.damage(given, first, sums, limit=LIMIT, text=False),
+        "damage, from a folder": requests.damage(given, first, copa, limit=LIMIT, text=False),
         "effects": requests.effects(bare, VALUES, first.without_all()),
         "effects, at the mask": requests.effects(given, VALUES, first),
         "effects, at the mask, softer": requests.effects(soft, VALUES, engine.soft),
@@ -172,8 +172,8 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "evaluate, unpruned": requests.evaluate(bare, first.without_all()),
         "lowest": workbench.request(bare, 4),
         "lowest, softer": workbench.request(soft, 4),
-        "own damage": requests.damage(given, first, given.tasks, LIMIT),
-        "own damage, in other words": requests.damage(other, first, other.tasks, LIMIT),
+        "own damage": requests.damage(given, first, given.tasks, limit=LIMIT),
+        "own damage, in other words": requests.damage(other, first, other.tasks, limit=LIMIT),
         "pair": compare.pair(bare, *both),
         "pair, with the unpruned model": compare.pair(bare, first, first.without_all()),
         "ranking": requests.score(bare, bootstrap=20),
@@ -576,7 +576,7 @@ def test_everything_that_is_not_usual_is_said(bundled: Model, mask: Mask, monkey
         assert part in command
     assert "--data /d d" in command
     assert "--template {i}\\n* {j} =" in command
-    damaged = requests.damage(given, mask, given.tasks, 16)
+    damaged = requests.damage(given, mask, given.tasks, limit=16)
     assert damaged is not None
     assert "--template {i}\\n* {j} =" in " ".join(words(damaged))
     assert r"template='{i}\\n* {j} ='" in damaged.as_python()
@@ -595,7 +595,7 @@ def test_everything_that_is_not_usual_is_said(bundled: Model, mask: Mask, monkey
 def test_what_counts_as_right_is_said(bundled: Model, mask: Mask) -> None:
     given = requests.by_name(bench_of(bundled, load_task("greater-than", metric="exact")))
     given = replace(given, file=lambda mask: MASK)
-    damaged = requests.damage(given, mask, given.tasks, None)
+    damaged = requests.damage(given, mask, given.tasks, limit=None)
     for request in (requests.evaluate(given, mask), requests.score(given), damaged):
         assert request is not None
         copied = words(request)

@@ -53,7 +53,7 @@ def test_they_give_the_views_numbers(
 
     example = task.test[0]
     reading = read_prompt(view, example, task.around)
-    found = told(inside.request(given, example, (0, 1), example.answer), tmp_path, capsys)
+    found = told(inside.request(given, example, (0, 1), answer=example.answer), tmp_path, capsys)
     assert [one["id"] for one in found["tokens"]] == list(reading.ids)
     shown = [(one["text"], one["probability"]) for one in found["next"]["baseline"]]
     assert shown == [(view.model.tokenizer.decode([one]), p) for one, p in reading.top(inside.TOP)]
@@ -63,6 +63,6 @@ def test_the_usual_framing_is_not_said(bundled: Model) -> None:
     task = load_task("int-mult")
     given = requests.by_name(bench_of(bundled, task))
     prompt = Example(task.test[0].prompt, "")
-    for request in (requests.evaluate(given, None), inside.request(given, prompt, (0, 1), None)):
+    for request in (requests.evaluate(given, None), inside.request(given, prompt, (0, 1), answer=None)):
         assert "--bos" not in request.as_command()
         assert "raming" not in request.as_python()
