@@ -59,7 +59,9 @@ class Controls:
     loss: tuple[float, ...]
 
 
-def on_view(bench: Bench, key: Key, work: Callable[[View, Progress], T], *, label: str, wait: Wait | None = None) -> T | None:
+def on_view(
+    bench: Bench, key: Key, work: Callable[[View, Progress], T], *, label: str, wait: Wait | None = None
+) -> T | None:
     """The result of some work on a view of the bench's model, as `compute` gives it."""
 
     def borrowed(progress: Progress) -> T:
@@ -235,7 +237,7 @@ def controls(bench: Bench, wait: Wait | None = None) -> Controls | None:
         return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
 
     label = f"{CONTROL_DRAWS} {DEFAULT} masks of {words.count(len(bench.mask), 'value')}"
-    return on_view(bench, key, work, label=label, wait=replace(wait, urgent=False))
+    return on_view(bench, key, work, label=label, wait=replace(wait or cached.USUAL, urgent=False))
 
 
 def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:
