@@ -30,10 +30,10 @@ SEARCHES = (
 # is made of a search. Whatever is read through them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
     "attribution.effect_store", "core.__init__", "core.config", "core.errors", "core.files", "core.measuring",
-    "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "measure.overflow", "models.__init__",
-    "models.convert", "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub",
-    "models.identity", "models.smollm2", "models.sources", "models.tokenizer_files",
-    "search.conductor", "search.control_pool", "search.control_runs", "search.curve", "search.identity",
+    "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.overflow",
+    "models.__init__", "models.convert", "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub",
+    "models.identity", "models.smollm2", "models.sources", "models.tokenizer_files", "search.conductor",
+    "search.control_pool", "search.control_runs", "search.curve", "search.identity",
     "search.options", "search.provenance", "search.released", "search.released_measures", "search.report",
     "search.report_file", "search.request", "spectra.__init__", "spectra.pack", "spectra.saver", "spectra.store",
     "tasks",
