@@ -14,7 +14,7 @@ from explorer.core.errors import SettingsError
 from explorer.tasks import Example, Framing
 
 if TYPE_CHECKING:
-    from explorer.masks.activations import Contrast, Reading, Written
+    from explorer.masks.activations import Contrast, PromptReading, Written
     from explorer.masks.mask import Mask
     from explorer.models import View
 
@@ -171,7 +171,7 @@ def _places(view: View, heads: Sequence[tuple[int, int | None]]) -> Iterable[tup
     return dict.fromkeys((layer, one) for layer, head in heads for one in (range(n_heads) if head is None else (head,)))
 
 
-def _next(view: View, reading: Reading, k: int) -> list[dict[str, Any]]:
+def _next(view: View, reading: PromptReading, k: int) -> list[dict[str, Any]]:
     """The k most likely next tokens."""
     from explorer.measure.tokens import token_texts
 

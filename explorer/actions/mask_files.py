@@ -15,7 +15,7 @@ from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.masks.mask import Mask
-    from explorer.masks.sets import Overlap
+    from explorer.masks.sets import MaskOverlap
 
 OneFile = Annotated[Path, Arg("Mask file.", positional=True)]
 Files = Annotated[tuple[Path, ...], Arg("Two mask files or more, of one model, mode and gain.", positional=True)]
@@ -162,7 +162,7 @@ class DiffMasks(Request):
         Raises:
             MaskError: a file that is no mask, or masks of two models.
         """
-        from explorer.masks.sets import Overlap, overlaps
+        from explorer.masks.sets import MaskOverlap, overlaps
 
         a, b = read_mask(self.first), read_mask(self.second)
         found = overlaps(a, b)
@@ -171,7 +171,7 @@ class DiffMasks(Request):
         if a.gain != b.gain:
             tools.notice(f"The values of the first mask are {a.state}, those of the second {b.state}.")
         return DiffResult(
-            **_overlap(sum(found.values(), Overlap(0, 0, 0))),
+            **_overlap(sum(found.values(), MaskOverlap(0, 0, 0))),
             first=MaskEntry(**entry(self.first, a)),
             second=MaskEntry(**entry(self.second, b)),
             matrices=[{"matrix": str(key), **_overlap(one)} for key, one in found.items()],
@@ -348,7 +348,7 @@ def _differing(versions: Mapping[str, str]) -> list[dict[str, Any]]:
     return found
 
 
-def _overlap(one: Overlap) -> dict[str, Any]:
+def _overlap(one: MaskOverlap) -> dict[str, Any]:
     return {
         "only_first": one.only_first,
         "only_second": one.only_second,

@@ -13,7 +13,16 @@ import math
 from collections.abc import Sequence
 from typing import Unpack
 
-from explorer.attribution.base import NATS, MatrixScores, Options, Request, ScoreOptions, Scorer, ScorerSpec, Scores
+from explorer.attribution.base import (
+    NATS,
+    MatrixScores,
+    Options,
+    ScoreOptions,
+    Scorer,
+    ScorerSpec,
+    Scores,
+    ScoringRequest,
+)
 from explorer.attribution.curvature import curvature
 from explorer.attribution.doubt import marked
 from explorer.attribution.energy import energy
@@ -40,11 +49,11 @@ __all__ = [
     "SCORERS",
     "MatrixScores",
     "Options",
-    "Request",
     "ScoreOptions",
     "Scorer",
     "ScorerSpec",
     "Scores",
+    "ScoringRequest",
     "score",
 ]
 
@@ -136,7 +145,7 @@ def score(
         if missing := svds.missing(view, keys):  # together they take a few files, one by one as many as matrices
             svds.get_many(view, missing, part(progress, 0.0, 0.5))
             progress = part(progress, 0.5, 1.0)
-        request = Request(
+        request = ScoringRequest(
             view, svds, tuple(keys), batches=given, mode=mode, seed=seed, progress=progress, mask=mask, options=options
         )
         loss, matrices = spec.run(request)

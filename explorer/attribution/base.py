@@ -220,7 +220,7 @@ class Meter:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class ScoringRequest:
     """What a scorer is asked: which matrices of which view, on which examples, for which removal mode.
 
     Attributes:
@@ -281,7 +281,7 @@ class Request:
         return frozen
 
 
-Scorer = Callable[[Request], tuple[float, dict[MatrixKey, MatrixScores]]]
+Scorer = Callable[[ScoringRequest], tuple[float, dict[MatrixKey, MatrixScores]]]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.passes import unscored
 from explorer.attribution.projections import Bases, resamples, watching
 from explorer.core.keys import MatrixKey
@@ -48,7 +48,7 @@ from explorer.measure.batches import answer_logits
 from explorer.measure.metrics import losses
 
 
-def curvature(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def curvature(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """First-order score plus half the Gauss-Newton diagonal; see the module docstring."""
     loss, values = unscored(request, part(request.progress, 0.0, 0.05))
     bases, counts, generator = Bases(request), resamples(request), torch.Generator().manual_seed(request.seed)
@@ -81,7 +81,7 @@ def draw(logits: Float[Tensor, "answer_token vocabulary"], generator: torch.Gene
 
 
 def _effects(
-    request: Request, bases: Bases, values: dict[MatrixKey, MatrixScores]
+    request: ScoringRequest, bases: Bases, values: dict[MatrixKey, MatrixScores]
 ) -> Callable[[MatrixKey, Tensor, Tensor], Tensor]:
     """First-order effect of every value on every example of a batch, from a and b [batch, r]."""
     scale = {key: (request.steps(key).to(one.s) * one.s).to(bases.of[key][2]) for key, one in values.items()}

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.core.keys import Kind, MatrixKey
 from explorer.measure.batches import Batch
 from explorer.measure.metrics import run
@@ -32,7 +32,7 @@ WRITERS = (Kind.O, Kind.OUT)
 
 
 def displacement(
-    request: Request, batches: Sequence[Batch], values: Mapping[MatrixKey, MatrixScores]
+    request: ScoringRequest, batches: Sequence[Batch], values: Mapping[MatrixKey, MatrixScores]
 ) -> dict[MatrixKey, Float[Tensor, " r"]]:
     """Displacement of every value of the O and OUT matrices among `values`, over the real tokens of `batches`."""
     found = {key: torch.zeros(len(values[key].s)) for key in values if key.kind in WRITERS}
@@ -47,7 +47,7 @@ def displacement(
 
 
 def _squares(
-    request: Request, batch: Batch, keys: Sequence[MatrixKey], values: Mapping[MatrixKey, MatrixScores]
+    request: ScoringRequest, batch: Batch, keys: Sequence[MatrixKey], values: Mapping[MatrixKey, MatrixScores]
 ) -> dict[MatrixKey, Tensor]:
     """Per value, the sum over real tokens of its squared share of the stream."""
     sites: dict[MatrixKey, list[MatrixKey]] = {}

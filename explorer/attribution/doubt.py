@@ -17,7 +17,7 @@ from itertools import groupby
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.displacement import displacement
 from explorer.core.keys import MatrixKey
 from explorer.measure.batches import merged
@@ -27,7 +27,7 @@ UNCERTAIN = 0.1  # nats per example
 EXAMPLES = 8  # enough to see where the stream is moved
 
 
-def first_examples(request: Request, count: int) -> Request:
+def first_examples(request: ScoringRequest, count: int) -> ScoringRequest:
     """The same request on its first `count` examples, or on all if there are fewer."""
     parts = [batch.only(batch.places < count) for batch in request.batches if bool((batch.places < count).any())]
     alike = groupby(parts, key=lambda batch: (batch.shared, request.view.side(batch.tokens.shape[1])))
@@ -35,7 +35,9 @@ def first_examples(request: Request, count: int) -> Request:
     return replace(request, batches=whole, progress=None)
 
 
-def expected_errors(request: Request, values: Mapping[MatrixKey, MatrixScores]) -> dict[MatrixKey, Float[Tensor, " _"]]:
+def expected_errors(
+    request: ScoringRequest, values: Mapping[MatrixKey, MatrixScores]
+) -> dict[MatrixKey, Float[Tensor, " _"]]:
     """Expected error of the linear score of every value, nats per example; the stream is that of `request`."""
     moved = displacement(request, request.batches, values)
     return {
@@ -44,7 +46,7 @@ def expected_errors(request: Request, values: Mapping[MatrixKey, MatrixScores]) 
     }
 
 
-def marked(request: Request, values: Mapping[MatrixKey, MatrixScores]) -> dict[MatrixKey, MatrixScores]:
+def marked(request: ScoringRequest, values: Mapping[MatrixKey, MatrixScores]) -> dict[MatrixKey, MatrixScores]:
     """`values` with those marked whose expected error is above UNCERTAIN."""
     errors = expected_errors(first_examples(request, EXAMPLES), values)
     return {key: replace(matrix, uncertain=errors[key] > UNCERTAIN) for key, matrix in values.items()}

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.passes import unscored
 from explorer.attribution.projections import Bases
 from explorer.core.keys import MatrixKey
@@ -26,7 +26,7 @@ from explorer.measure.metrics import run
 from explorer.models.matrices import input_hook
 
 
-def energy(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def energy(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Mean squared output of every value, about its mean for freeze removal: two forward passes."""
     loss, values = unscored(request, part(request.progress, 0.0, 0.5))
     bases, squares = Bases(request), {key: torch.zeros_like(one.s) for key, one in values.items()}

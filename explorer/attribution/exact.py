@@ -24,9 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.effect_store import EffectStore, default_effects
-from explorer.attribution.singles import Change, changed_losses
+from explorer.attribution.singles import Flip, changed_losses
 from explorer.core.errors import MaskError, MatrixError, SettingsError
 from explorer.core.files import digest
 from explorer.core.keys import MatrixKey
@@ -191,7 +191,7 @@ def joint_effects(
     return tuple(paired_difference(row, before) for row in rows.tolist())
 
 
-def exact(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def exact(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Measured change of the loss for every value alone, resumed from the cache folder; see `exact_effects`."""
     s = {key: request.svds.get(request.view, key).s for key in request.keys}
     values = [(key, index) for key in request.keys for index in range(len(s[key]))]
@@ -265,13 +265,13 @@ class _Job:
             group[i : i + copies] for _, of in layers for group in (list(of),) for i in range(0, len(group), copies)
         ]
 
-    def _changes(self, values: Sequence[Value]) -> Iterator[Change]:
+    def _changes(self, values: Sequence[Value]) -> Iterator[Flip]:
         taken = 1.0 - self.mask.gain
         for key, group in groupby(values, key=lambda value: value[0]):
             svd, c, removed = self.svds.get(self.view, key), self.means(key), self.mask.indices(key)
             for _, i in group:
                 weight = svd.s[i].to(svd.vh.dtype) * (taken if i in removed else -taken)
-                yield Change(key, svd.u[:, i], weight * svd.vh[i], c=float(c[i]) if self.mask.mode == "freeze" else 0.0)
+                yield Flip(key, svd.u[:, i], weight * svd.vh[i], c=float(c[i]) if self.mask.mode == "freeze" else 0.0)
 
 
 def _name(context: str, key: MatrixKey) -> str:

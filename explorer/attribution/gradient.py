@@ -18,12 +18,12 @@ share of the way only. Standard errors are those of whole scores: every resample
 
 from __future__ import annotations
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.sums import first_order, scored
 from explorer.core.keys import MatrixKey
 
 
-def gradient(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def gradient(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """First-order score from one forward and backward pass per batch; see the module docstring."""
     loss, sums = first_order(request, request.progress)
     found = {}

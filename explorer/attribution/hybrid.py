@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.doubt import UNCERTAIN, expected_errors, first_examples
 from explorer.attribution.exact import exact_effects, forwards
 from explorer.attribution.gradient import gradient
@@ -30,7 +30,7 @@ PASSES = 10  # a forward and backward pass costs as much as three forward passes
 FEW = (8, 4, 2)
 
 
-def hybrid(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def hybrid(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Linear scores, those with the largest expected error corrected; see the module docstring."""
     loss, linear = gradient(replace(request, progress=part(request.progress, 0.0, 0.2)))
     errors = expected_errors(first_examples(request, max(FEW)), linear)
@@ -55,7 +55,9 @@ def hybrid(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     }
 
 
-def _affordable(request: Request, errors: Mapping[MatrixKey, Tensor]) -> tuple[Request, list[tuple[MatrixKey, int]]]:
+def _affordable(
+    request: ScoringRequest, errors: Mapping[MatrixKey, Tensor]
+) -> tuple[ScoringRequest, list[tuple[MatrixKey, int]]]:
     """The request on few examples, and the values to measure on them: all uncertain ones if there is a way."""
     uncertain = sum(int((error > UNCERTAIN).sum()) for error in errors.values())
     for count in FEW:
@@ -66,7 +68,9 @@ def _affordable(request: Request, errors: Mapping[MatrixKey, Tensor]) -> tuple[R
     return first, values
 
 
-def _least_certain(request: Request, errors: Mapping[MatrixKey, Tensor], examples: int) -> list[tuple[MatrixKey, int]]:
+def _least_certain(
+    request: ScoringRequest, errors: Mapping[MatrixKey, Tensor], examples: int
+) -> list[tuple[MatrixKey, int]]:
     """Values in order of their expected error, as many as can be measured for what is left of the budget."""
     layers = int(request.view.config.n_layers)
     ranked = [(-error, key, index) for key, of in errors.items() for index, error in enumerate(of.tolist())]

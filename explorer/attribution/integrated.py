@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.passes import unscored
 from explorer.attribution.sums import Weights, first_order, scored
 from explorer.core.errors import SettingsError
@@ -39,7 +39,7 @@ from explorer.core.progress import part
 from explorer.models.matrices import parts_of, read, read_bias
 
 
-def integrated(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def integrated(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Average the first-order score along the shared path; see the module docstring.
 
     Raises:
@@ -58,7 +58,7 @@ def integrated(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     return loss, {key: found[key] for key in request.keys}
 
 
-def _along(request: Request, values: Mapping[MatrixKey, MatrixScores]) -> dict[MatrixKey, MatrixScores]:
+def _along(request: ScoringRequest, values: Mapping[MatrixKey, MatrixScores]) -> dict[MatrixKey, MatrixScores]:
     """Scores of the matrices of one path."""
     end = {site: _end(request, site, values) for site in request.sites}
     slopes: dict[MatrixKey, Tensor] = {}
@@ -78,7 +78,7 @@ def _nodes(steps: int) -> Iterator[tuple[float, float]]:
     yield from zip(((points + 1) / 2).tolist(), (weights / 2).tolist(), strict=True)
 
 
-def _end(request: Request, site: MatrixKey, values: Mapping[MatrixKey, MatrixScores]) -> tuple[Tensor, Tensor]:
+def _end(request: ScoringRequest, site: MatrixKey, values: Mapping[MatrixKey, MatrixScores]) -> tuple[Tensor, Tensor]:
     """What the whole path adds to weight and bias of one stacked matrix."""
     W = read(request.view, site)
     dtype = torch.promote_types(W.dtype, torch.float32)
@@ -93,7 +93,7 @@ def _end(request: Request, site: MatrixKey, values: Mapping[MatrixKey, MatrixSco
     return weight.to(W.device), bias.to(W.device)
 
 
-def _weights(request: Request, end: Mapping[MatrixKey, tuple[Tensor, Tensor]], t: float) -> Weights:
+def _weights(request: ScoringRequest, end: Mapping[MatrixKey, tuple[Tensor, Tensor]], t: float) -> Weights:
     """Weights and biases at t."""
     found = {}
     for site, (weight, bias) in end.items():

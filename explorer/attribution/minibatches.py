@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from explorer.attribution.base import Options, Request
+from explorer.attribution.base import Options, ScoringRequest
 from explorer.core.errors import TaskError
 from explorer.core.keys import Kind, MatrixKey
 from explorer.measure.batches import Batch, one_token
@@ -123,7 +123,7 @@ def _unattended(view: View, layer: int) -> Float[Tensor, " d_in"]:
     return bias.detach().view(-1, width).repeat_interleave(groups, dim=0).flatten()
 
 
-def mini_batches(request: Request) -> tuple[MiniBatch, ...]:
+def mini_batches(request: ScoringRequest) -> tuple[MiniBatch, ...]:
     """The request's prompts in their order, cut into mini-batches of `batch_size`; the last one may be smaller.
 
     Raises:

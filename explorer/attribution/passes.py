@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress, track
 from explorer.measure.metrics import run
 from explorer.models.matrices import input_hook, parts_of
 
 
-def unscored(request: Request, progress: Progress | None) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def unscored(request: ScoringRequest, progress: Progress | None) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Singular values and frozen means of all matrices, with scores of zero, and the mean loss."""
     loss, means = run_pass(request, request.sites, backward=False, progress=progress)
     found = {}
@@ -29,7 +29,7 @@ def unscored(request: Request, progress: Progress | None) -> tuple[float, dict[M
 
 
 def run_pass(
-    request: Request, sites: Sequence[MatrixKey], *, backward: bool, progress: Progress | None
+    request: ScoringRequest, sites: Sequence[MatrixKey], *, backward: bool, progress: Progress | None
 ) -> tuple[float, dict[MatrixKey, Tensor]]:
     """Mean loss, and the mean input of every site over all real tokens (float32 or wider, on the CPU)."""
     sums: dict[MatrixKey, Tensor] = {}
@@ -57,7 +57,7 @@ def run_pass(
     return total / request.n, {site: (added / tokens).cpu() for site, added in sums.items()}
 
 
-def mean_loss(request: Request) -> float:
+def mean_loss(request: ScoringRequest) -> float:
     """Mean loss of the view as it is now, nats per example."""
     request.meter.forwards += request.n
     with torch.no_grad():

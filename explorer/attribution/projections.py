@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.attribution.base import Request
+from explorer.attribution.base import ScoringRequest
 from explorer.core.keys import MatrixKey
 from explorer.measure.batches import Batch
 from explorer.models import View
@@ -38,7 +38,7 @@ class Bases:
         dtype: what sums are computed in.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: ScoringRequest) -> None:
         view = request.view
         self.dtype = torch.promote_types(read(view, request.keys[0]).dtype, torch.float32)
         self.of: dict[MatrixKey, tuple[slice, slice, Tensor, Tensor]] = {}
@@ -89,7 +89,7 @@ def gradients(
 
 @contextmanager
 def watching(
-    request: Request, bases: Bases, batch: Batch, observe: Observe, reads: Reads | None = None
+    request: ScoringRequest, bases: Bases, batch: Batch, observe: Observe, reads: Reads | None = None
 ) -> Iterator[None]:
     """Tell `observe(key, a, b)`, both [batch, r], at every backward pass through a forward pass run in this block.
 
@@ -118,7 +118,7 @@ def watching(
         yield
 
 
-def resamples(request: Request) -> Float[Tensor, "sample example"]:
+def resamples(request: ScoringRequest) -> Float[Tensor, "sample example"]:
     """How often each example counts: once in the first row, as drawn with replacement by `seed` in `bootstrap` others.
 
     The bootstrap of Efron (1979): the spread of a score over resamples of the examples estimates its standard error.

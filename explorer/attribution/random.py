@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import torch
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.passes import unscored
 from explorer.core.keys import MatrixKey
 
 
-def random(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def random(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """The control: standard normal scores by seed. They predict nothing; only their order means anything."""
     loss, values = unscored(request, request.progress)
     generator = torch.Generator().manual_seed(request.seed)

@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.minibatches import mini_batches
 from explorer.attribution.passes import mean_loss
 from explorer.attribution.projections import Bases, gradients
@@ -40,7 +40,7 @@ from explorer.models import View
 from explorer.models.matrices import input_hook, kinds, output_hook, parts_of
 
 
-def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]:
+def as_released(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Largest signed first-order effect of swapping in the previous example; see the module docstring.
 
     The loss that comes with it is the ordinary one: mean over examples, summed over answer tokens.
@@ -77,7 +77,7 @@ def as_released(request: Request) -> tuple[float, dict[MatrixKey, MatrixScores]]
     return mean_loss(request), found
 
 
-def position_means(request: Request) -> dict[MatrixKey, Float[Tensor, "position r"]]:
+def position_means(request: ScoringRequest) -> dict[MatrixKey, Float[Tensor, "position r"]]:
     """m_p . u_i of every value of every asked O at every prompt position p, from the last mini-batch; on the CPU.
 
     With prompts that are padded the first position is one of padding only. Raises as `as_released` does.

@@ -31,7 +31,7 @@ from explorer.models.matrices import input_hook, output_hook, parts_of
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class Flip:
     """The rank-one change that flips one value.
 
     Attributes:
@@ -48,7 +48,7 @@ class Change:
     c: float
 
 
-def changed_losses(view: View, kept: Kept, changes: Sequence[Change]) -> Float[Tensor, "change example"]:
+def changed_losses(view: View, kept: Kept, changes: Sequence[Flip]) -> Float[Tensor, "change example"]:
     """Loss of every example under each change alone (nats, on the CPU); one forward per batch for all of them.
 
     Args:
@@ -79,14 +79,14 @@ class _Part:
     def apply(
         self, x: Float[Tensor, "copy batch position d_in"], y: Float[Tensor, "copy batch position d_out"]
     ) -> None:
-        """Change y in place."""
+        """Flip y in place."""
         read = torch.einsum("kbpd,dk->kbp", x[self.copies, ..., self.rows].to(self.u.dtype), self.u)
         read = read - self.c[:, None, None]
         y[self.copies, ..., self.columns] += (read[..., None] * self.write[:, None, None, :]).to(y.dtype)
 
 
 @contextmanager
-def _changing(view: View, changes: Sequence[Change]) -> Iterator[None]:
+def _changing(view: View, changes: Sequence[Flip]) -> Iterator[None]:
     """Hooks that make change j in copy j."""
     parts: dict[MatrixKey, list[_Part]] = {}
     start = 0
@@ -116,7 +116,7 @@ def _copies(rows: Tensor, copies: int) -> Tensor:
     return rows.reshape(copies, -1, *rows.shape[1:])
 
 
-def _part(view: View, key: MatrixKey, changes: Sequence[Change], start: int) -> _Part:
+def _part(view: View, key: MatrixKey, changes: Sequence[Flip], start: int) -> _Part:
     rows, columns = parts_of(view, key)
     u, write = (torch.stack([getattr(change, name) for change in changes]).to(view.device) for name in ("u", "write"))
     c = torch.tensor([change.c for change in changes], dtype=u.dtype, device=view.device)

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, Request
+from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.passes import run_pass
 from explorer.attribution.projections import Bases, resamples, watching
 from explorer.core.keys import MatrixKey
@@ -52,7 +52,9 @@ class Sums:
         return self.a - c * self.b if mode == "freeze" else self.a
 
 
-def scored(request: Request, key: MatrixKey, slopes: Float[Tensor, "sample r"], c: Float[Tensor, " r"]) -> MatrixScores:
+def scored(
+    request: ScoringRequest, key: MatrixKey, slopes: Float[Tensor, "sample r"], c: Float[Tensor, " r"]
+) -> MatrixScores:
     """Scores from slopes, with their spread over the resamples if there are some."""
     s = request.svds.get(request.view, key).s
     samples = (request.steps(key).to(slopes.dtype) * s.to(slopes.dtype) / request.n) * slopes
@@ -60,7 +62,7 @@ def scored(request: Request, key: MatrixKey, slopes: Float[Tensor, "sample r"], 
 
 
 def first_order(
-    request: Request, progress: Progress | None, weights: Weights | None = None
+    request: ScoringRequest, progress: Progress | None, weights: Weights | None = None
 ) -> tuple[float, dict[MatrixKey, Sums]]:
     """Mean loss and first-order sums of all asked matrices, from one forward and backward pass.
 
@@ -72,7 +74,7 @@ def first_order(
     return (_per_example if request.options.bootstrap else _whole)(request, progress, weights or {})
 
 
-def _whole(request: Request, progress: Progress | None, weights: Weights) -> tuple[float, dict[MatrixKey, Sums]]:
+def _whole(request: ScoringRequest, progress: Progress | None, weights: Weights) -> tuple[float, dict[MatrixKey, Sums]]:
     """X^T G and 1^T G are the ordinary gradients of weight and bias; then one contraction per matrix."""
     leaves = {site: (W.requires_grad_(), b.requires_grad_()) for site, (W, b) in weights.items()}
     usual = tuple(site for site in request.sites if site not in leaves)
@@ -95,7 +97,9 @@ def _gradient(leaf: Tensor) -> Tensor:
     return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
 
-def _per_example(request: Request, progress: Progress | None, weights: Weights) -> tuple[float, dict[MatrixKey, Sums]]:
+def _per_example(
+    request: ScoringRequest, progress: Progress | None, weights: Weights
+) -> tuple[float, dict[MatrixKey, Sums]]:
     """Sums per example, added up with the counts of every resample."""
     counts, bases = resamples(request), Bases(request)
     request.meter.forwards += 3 * request.n

@@ -32,7 +32,7 @@ Prompt = str | Example  # text, or an example's prompt with what is shown before
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class PromptReading:
     """One forward pass over one prompt.
 
     Attributes:
@@ -67,8 +67,8 @@ class Reading:
 class Contrast:
     """The same prompt through the unpruned view and the masked one."""
 
-    before: Reading
-    after: Reading
+    before: PromptReading
+    after: PromptReading
 
     def attention_difference(self, layer: int, head: int) -> Float[Tensor, "query key"]:
         """Pattern after minus before."""
@@ -166,7 +166,7 @@ def _wrote(view: View, key: MatrixKey, mask: Mask, svds: SvdCache, x: Tensor) ->
     return ((read @ decomposition.u[:, indices].double()) * decomposition.s[indices].double()).T.float()
 
 
-def read_prompt(view: View, prompt: Prompt, framing: Framing = AS_USUAL) -> Reading:
+def read_prompt(view: View, prompt: Prompt, framing: Framing = AS_USUAL) -> PromptReading:
     """Run a prompt through the view as it is now and keep what happened inside.
 
     Raises:
@@ -185,7 +185,7 @@ def read_prompt(view: View, prompt: Prompt, framing: Framing = AS_USUAL) -> Read
             view.logits(torch.tensor([ids], device=view.device), keep=torch.tensor([len(ids) - 1], device=view.device))
         residual = torch.stack([kept["in"], *(kept[f"out{layer}"] for layer in range(n_layers))])
         lens = _unembedded(view, residual[:, None, -1])[:, 0]
-    return Reading(
+    return PromptReading(
         ids=tuple(ids),
         tokens=tuple(token_texts(view.model.tokenizer, ids)),
         attention=tuple(kept[f"pattern{layer}"] for layer in range(n_layers)),
@@ -209,7 +209,7 @@ def contrast(view: View, mask: Mask, svds: SvdCache, prompt: Prompt, framing: Fr
         return Contrast(before, read_prompt(view, prompt, framing))
 
 
-def answer_lens(reading: Reading, answer: Sequence[int]) -> list[float]:
+def answer_lens(reading: PromptReading, answer: Sequence[int]) -> list[float]:
     """Log-probability (nats) of an answer's first token by the lens, before the first block and after each one."""
     return [float(value) for value in reading.lens[:, answer[0]]]
 

@@ -30,7 +30,7 @@ _BROKEN = "the link's mask is cut off or changed: copy the whole link again."
 
 
 @dataclass(frozen=True)
-class Reference:
+class MaskReference:
     """What a text refers to: the beginning of a model's digest, and a mask's id or the text of the mask itself."""
 
     model: str
@@ -52,16 +52,16 @@ def link_text(mask: Mask) -> str:
     return "~".join((mode, model, numbers, *places))
 
 
-def reference(text: str) -> Reference:
+def reference(text: str) -> MaskReference:
     """Which model, and which mask, a text refers to; raises MaskError for a text that `link_text` cannot have made."""
     if found := _ID.fullmatch(text):
-        return Reference(found[1], found[2], text)
+        return MaskReference(found[1], found[2], text)
     parts = text.split("~")
     if len(text) > MAX_TEXT or len(parts) < 3 or not _HOW.fullmatch(parts[0]):
         raise MaskError(_BROKEN)
     if not re.fullmatch(rf"[0-9a-f]{{{MODEL_LETTERS}}}", parts[1]):
         raise MaskError(_BROKEN)
-    return Reference(parts[1], None, text)
+    return MaskReference(parts[1], None, text)
 
 
 def inline_mask(text: str, identity: ModelIdentity) -> Mask:
@@ -89,7 +89,7 @@ def inline_mask(text: str, identity: ModelIdentity) -> Mask:
         raise MaskError(_BROKEN) from None
 
 
-def check_reference(found: Reference, identity: ModelIdentity) -> None:
+def check_reference(found: MaskReference, identity: ModelIdentity) -> None:
     """Raise MaskError unless the text was made for this model, or before, when links named the weights alone."""
     if found.model not in (_short(identity), _weights(identity)):
         raise MaskError(
@@ -98,7 +98,7 @@ def check_reference(found: Reference, identity: ModelIdentity) -> None:
         )
 
 
-def _named(found: Reference, identity: ModelIdentity) -> ModelIdentity:
+def _named(found: MaskReference, identity: ModelIdentity) -> ModelIdentity:
     """The identity that the text names: the model's, or that of its weights alone, which is still to be checked."""
     if found.model == _short(identity) or identity.weights is None:
         return identity

@@ -13,7 +13,7 @@ from explorer.masks.mask import Derived, Mask
 
 
 @dataclass(frozen=True)
-class Overlap:
+class MaskOverlap:
     """How many values two masks remove, in one matrix or altogether."""
 
     only_first: int
@@ -26,11 +26,13 @@ class Overlap:
         either = self.only_first + self.only_second + self.both
         return self.both / either if either else 1.0
 
-    def __add__(self, other: Overlap) -> Overlap:
-        return Overlap(self.only_first + other.only_first, self.only_second + other.only_second, self.both + other.both)
+    def __add__(self, other: MaskOverlap) -> MaskOverlap:
+        return MaskOverlap(
+            self.only_first + other.only_first, self.only_second + other.only_second, self.both + other.both
+        )
 
 
-def overlaps(first: Mask, second: Mask) -> dict[MatrixKey, Overlap]:
+def overlaps(first: Mask, second: Mask) -> dict[MatrixKey, MaskOverlap]:
     """What two masks share per matrix, in canonical order; removal modes and frozen means play no part.
 
     Raises:
@@ -41,7 +43,7 @@ def overlaps(first: Mask, second: Mask) -> dict[MatrixKey, Overlap]:
     found = {}
     for key in sorted({*first.by_matrix, *second.by_matrix}):
         a, b = first.indices(key), second.indices(key)
-        found[key] = Overlap(len(a - b), len(b - a), len(a & b))
+        found[key] = MaskOverlap(len(a - b), len(b - a), len(a & b))
     return found
 
 

@@ -99,7 +99,7 @@ UNCHECKED = Fidelity("", math.nan, {}, prefixes=False, layers=0, n_layers=0, lon
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class PlainReference:
     """What the plain model says.
 
     Attributes:
@@ -118,7 +118,7 @@ class Reference:
         return float(torch.cat(list(self.alone.values())).abs().max())
 
 
-def reference(name: str, model: Any, tokenizer: Any, *, whole: bool = False) -> Reference:
+def reference(name: str, model: Any, tokenizer: Any, *, whole: bool = False) -> PlainReference:
     """Run a Hugging Face model that nothing is hooked to.
 
     Args:
@@ -144,13 +144,13 @@ def reference(name: str, model: Any, tokenizer: Any, *, whole: bool = False) -> 
                 raise ModelError(f"{name} cannot be run by plain transformers ({reason(error)}).") from None
             # No position sees a later one, so shorter prompts are read off; a model where it does fails in `compare`.
             alone |= {length: _log_probs(logits[:length]) for length in same}
-    found = Reference(tokens, alone, layers)
+    found = PlainReference(tokens, alone, layers)
     if not math.isfinite(found.largest):
         raise ModelError(f"{name} gives log-probabilities that are not finite: check that its weights are whole.")
     return found
 
 
-def compare(view: View, expected: Reference) -> Fidelity:
+def compare(view: View, expected: PlainReference) -> Fidelity:
     """Run a view as batches are run, and compare.
 
     Raises:
@@ -192,7 +192,7 @@ def compare(view: View, expected: Reference) -> Fidelity:
     )
 
 
-def _batch(view: View, expected: Reference, lengths: Sequence[int]) -> float:
+def _batch(view: View, expected: PlainReference, lengths: Sequence[int]) -> float:
     """The largest difference on prompts of these lengths, run together."""
     tokens = torch.zeros(len(lengths), max(lengths), dtype=torch.long, device=expected.tokens.device)
     for row, length in enumerate(lengths):
@@ -203,7 +203,7 @@ def _batch(view: View, expected: Reference, lengths: Sequence[int]) -> float:
     return _difference(found, torch.cat([expected.alone[length] for length in lengths]))
 
 
-def _parts(view: View, expected: Reference, lengths: Sequence[int]) -> float:
+def _parts(view: View, expected: PlainReference, lengths: Sequence[int]) -> float:
     """The largest difference on the longest prompt, continued from the shortest; infinite if that fails."""
     cut, end = lengths[0], lengths[-1]
     if cut == end:

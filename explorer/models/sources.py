@@ -39,7 +39,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedModel:
     """A model that has a short name: what it is, where its folder is, and how to get it if it is not there."""
 
     summary: str
@@ -47,12 +47,12 @@ class Named:
     fetch: Callable[[Path, Progress | None], None] | None = None
 
 
-NAMED: dict[str, Named] = {
-    "bundled": Named(
+NAMED: dict[str, NamedModel] = {
+    "bundled": NamedModel(
         "GPT-2 architecture, 0.85 M parameters, with a hidden ability to multiply",
         lambda _: ASSETS / "bundled",
     ),
-    smollm2.NAME: Named(
+    smollm2.NAME: NamedModel(
         "SmolLM2-135M-Instruct, a real language model (Llama architecture)",
         lambda config: config.cache_dir / "models" / smollm2.NAME,
         smollm2.fetch,

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import torch
 
 from explorer.plots.style import BEFORE, DIFFERENCE, ORANGE, SKY
-from explorer.spectra.comparison import Overlap, SpectrumDiff
+from explorer.spectra.comparison import SpectrumDiff, SubspaceOverlap
 
 HEIGHT = 300
 _MARGIN = {"l": 10, "r": 10, "t": 36, "b": 10}
@@ -59,7 +59,7 @@ def changes(found: SpectrumDiff) -> go.Figure:
     return figure
 
 
-def overlaps(found: Overlap) -> go.Figure:
+def overlaps(found: SubspaceOverlap) -> go.Figure:
     """Cosines of the principal angles between leading singular subspaces, beside those of random ones."""
     angles = list(range(1, found.k + 1))
     sides = ((found.left, "inputs, u", ORANGE, "circle"), (found.right, "outputs, v", SKY, "square"))

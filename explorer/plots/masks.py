@@ -7,14 +7,14 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from explorer.masks.sets import Overlap
+from explorer.masks.sets import MaskOverlap
 from explorer.plots.style import AFTER, BEFORE, ORANGE
 
 MATRICES = 40
 _BAR, _AROUND = 24, 110  # pixels
 
 
-def shared_values(overlaps: Mapping[str, Overlap], first: str, second: str) -> go.Figure:
+def shared_values(overlaps: Mapping[str, MaskOverlap], first: str, second: str) -> go.Figure:
     """Values in the first mask only, in both and in the second only, one bar per matrix.
 
     Args:
@@ -51,5 +51,5 @@ def shared_values(overlaps: Mapping[str, Overlap], first: str, second: str) -> g
     return figure
 
 
-def _parts(overlap: Overlap) -> tuple[int, int, int]:
+def _parts(overlap: MaskOverlap) -> tuple[int, int, int]:
     return overlap.only_first, overlap.both, overlap.only_second

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from explorer.attribution import Options, Request, Scores
+from explorer.attribution import Options, Scores, ScoringRequest
 from explorer.attribution.minibatches import asked_for, check_lengths
 from explorer.attribution.released import position_means
 from explorer.core.keys import MatrixKey
@@ -65,7 +65,7 @@ class Measures:
     def position_means(self, keys: tuple[MatrixKey, ...]) -> PositionMeans:
         """Frozen means by position of O's values, from the last mini-batch of the train examples."""
         given = batches(self.view, self.task, self.task.split("train", self.limit))
-        request = Request(self.view, self.svds, keys, given, "freeze", 0, None, options=self.options)
+        request = ScoringRequest(self.view, self.svds, keys, given, "freeze", 0, None, options=self.options)
         apply(self.view, empty_mask(self.view.model), self.svds)
         return PositionMeans(position_means(request), padded=bool(self.options.padded_to))
 

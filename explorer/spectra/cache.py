@@ -18,7 +18,7 @@ from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
 from explorer.models import View
 from explorer.models.matrices import read_base
-from explorer.spectra.pack import Named
+from explorer.spectra.pack import NamedStack
 from explorer.spectra.saver import Saver
 from explorer.spectra.store import SvdStore
 from explorer.spectra.svd import Decomposition, decompose_stack
@@ -160,7 +160,7 @@ def default_cache(notify: Notify = warn) -> SvdCache:
     return SvdCache(default_store().folder, notify)
 
 
-def _computed(weights: dict[MatrixKey, Tensor], job_bytes: int, progress: Progress | None) -> Iterator[Named]:
+def _computed(weights: dict[MatrixKey, Tensor], job_bytes: int, progress: Progress | None) -> Iterator[NamedStack]:
     """Decompose matrices of one shape and type together, telling progress by the arithmetic done."""
     jobs = _jobs(weights, job_bytes)
     costs = [len(job) * max(shape) * min(shape) ** 2 for job in jobs for shape in [weights[job[0]].shape]]
@@ -172,7 +172,7 @@ def _computed(weights: dict[MatrixKey, Tensor], job_bytes: int, progress: Progre
         except ValueError as error:
             bad = next(key for key in job if not bool(torch.isfinite(weights[key]).all()))
             raise ModelError(f"{bad} cannot be decomposed: {error}; check the model's files.") from None
-        yield Named(tuple(str(key) for key in job), stack)
+        yield NamedStack(tuple(str(key) for key in job), stack)
     if progress is not None:
         progress(_RESOLUTION, _RESOLUTION)
 

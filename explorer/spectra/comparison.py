@@ -61,7 +61,7 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
-class Overlap:
+class SubspaceOverlap:
     """How far the k leading singular vectors span the same subspaces in both models.
 
     Attributes:
@@ -116,7 +116,7 @@ class SpectrumDiff:
         """What describes the difference's own spectrum: its energy counts say how low its rank is."""
         return summarise(self.difference, *self.shape)
 
-    def overlap(self, k: int) -> Overlap:
+    def overlap(self, k: int) -> SubspaceOverlap:
         """Compare the spans of the k leading singular vectors.
 
         Raises:
@@ -126,7 +126,7 @@ class SpectrumDiff:
         if not 1 <= k <= r:
             raise MatrixError(f"the {k} leading singular vectors were asked for: the matrix has 1 to {r}.")
         a, b = self.base, self.other
-        return Overlap(
+        return SubspaceOverlap(
             k,
             left=_side(a.u[:, :k], b.u[:, :k]),
             right=_side(a.vh[:k].T, b.vh[:k].T),

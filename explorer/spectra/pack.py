@@ -39,7 +39,7 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Named:
+class NamedStack:
     """A stack and the names of its matrices, in its order."""
 
     names: tuple[str, ...]
@@ -72,12 +72,12 @@ class Part:
         if mapped is None:
             with _opened(self.path) as stored:
                 mapped = _stack(stored, self.number)
-        if self.checksum != checksum(self.owner, Named(self.names, mapped)):
+        if self.checksum != checksum(self.owner, NamedStack(self.names, mapped)):
             raise Damaged(self.path.name)
         return mapped.each()
 
 
-def write(path: Path, owner: str, stacks: Sequence[Named]) -> None:
+def write(path: Path, owner: str, stacks: Sequence[NamedStack]) -> None:
     """Write a pack; raises OSError or SafetensorError if that is not possible."""
     tensors = {f"{i}.{name}": getattr(one.stack, name) for i, one in enumerate(stacks) for name in _NAMES}
     parts = [{"names": one.names, "checksum": checksum(owner, one)} for one in stacks]
@@ -122,7 +122,7 @@ def names(path: Path) -> tuple[str, ...]:
         return ()
 
 
-def checksum(owner: str, named: Named) -> str:
+def checksum(owner: str, named: NamedStack) -> str:
     """XXH3 (128 bits) over format, owner, names, shapes, types and values."""
     state = xxhash.xxh3_128(json.dumps([FORMAT, owner, named.names]).encode())
     for name in _NAMES:

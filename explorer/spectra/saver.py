@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from safetensors import SafetensorError
 
-from explorer.spectra.pack import Named
+from explorer.spectra.pack import NamedStack
 from explorer.spectra.store import SvdStore
 from explorer.spectra.svd import Decomposition
 
@@ -38,10 +38,10 @@ class Saver:
         self._store, self._owner, self._failed = store, owner, failed
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._running: Future[None] | None = None
-        self._waiting: list[Named] = []
+        self._waiting: list[NamedStack] = []
         self._since = time.monotonic()
 
-    def add(self, stack: Named) -> None:
+    def add(self, stack: NamedStack) -> None:
         """Take a stack; start a file if enough have come together."""
         self.found.update(zip(stack.names, stack.stack.each(), strict=True))
         if self._store is None:
@@ -68,7 +68,7 @@ class Saver:
             self._running.result()
             self._running = None
 
-    def _save(self, store: SvdStore, stacks: tuple[Named, ...]) -> None:
+    def _save(self, store: SvdStore, stacks: tuple[NamedStack, ...]) -> None:
         try:
             store.save(self._owner, stacks)
         except (OSError, SafetensorError) as error:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from explorer.core.files import digest, replacing
 from explorer.core.progress import Progress, track
 from explorer.spectra import pack as svd_pack
-from explorer.spectra.pack import FORMAT, Damaged, Named, Part
+from explorer.spectra.pack import FORMAT, Damaged, NamedStack, Part
 from explorer.spectra.svd import Decomposition
 
 SUFFIX = ".safetensors"
@@ -86,7 +86,7 @@ class SvdStore:
                 self._look(owner, index)
             return {name for name in names if name in index}
 
-    def save(self, owner: str, stacks: Sequence[Named]) -> None:
+    def save(self, owner: str, stacks: Sequence[NamedStack]) -> None:
         """Keep decompositions in one file; raises OSError or SafetensorError if the folder cannot be written."""
         content = digest(svd_pack.checksum(owner, one).encode() for one in stacks)
         path = self.folder / f"{_prefix(owner)}{content.removeprefix('sha256:')[:16]}{SUFFIX}"

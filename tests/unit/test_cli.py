@@ -194,7 +194,9 @@ def test_models_fetch_puts_a_model_into_its_folder(monkeypatch: pytest.MonkeyPat
         folder.mkdir()
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setitem(NAMED, "small", explorer.models.sources.Named("a test", lambda _: tmp_path / "small", fetch))
+    monkeypatch.setitem(
+        NAMED, "small", explorer.models.sources.NamedModel("a test", lambda _: tmp_path / "small", fetch)
+    )
     result = run("models", "fetch", "small", "--json")
     assert json.loads(result.stdout) == {
         "name": "small",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from explorer.core.errors import MaskError
 from explorer.masks.mask import Mask, Provenance, parse_mask
-from explorer.masks.sets import Overlap, overlaps, vote
+from explorer.masks.sets import MaskOverlap, overlaps, vote
 from tests.unit.test_masks import OTHER, mask_of, masks, one, places
 
 
@@ -69,8 +69,8 @@ def test_overlaps_are_those_of_the_sets(a: Mask, b: Mask) -> None:
     for key, overlap in found.items():
         ours, theirs = ({place for place in places(mask) if place[0] == str(key)} for mask in (a, b))
         assert ours | theirs
-        assert overlap == Overlap(len(ours - theirs), len(theirs - ours), len(ours & theirs))
-    total = sum(found.values(), Overlap(0, 0, 0))
+        assert overlap == MaskOverlap(len(ours - theirs), len(theirs - ours), len(ours & theirs))
+    total = sum(found.values(), MaskOverlap(0, 0, 0))
     either, both = places(a) | places(b), places(a) & places(b)
     assert total.jaccard == (len(both) / len(either) if either else 1.0)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from explorer.masks.sets import Overlap
+from explorer.masks.sets import MaskOverlap
 from explorer.measure.metrics import Mean
 from explorer.plots import activations as activation_plots
 from explorer.plots import comparison as diff_plots
@@ -106,7 +106,7 @@ def figures() -> dict[str, tuple[go.Figure, int]]:
         "controls": (control_plots.controls([0.1, 0.2, 0.2], 0.5, 0.0), 5),
         "heads": (activation_plots.head_changes(np.ones((2, 3))), 6),
         "wrote": (activation_plots.written(np.ones(3), np.full(3, 0.5), TOKENS, "t"), 6),
-        "shared": (mask_plots.shared_values({"L0.K": Overlap(1, 2, 3)}, "a", "b"), 3),
+        "shared": (mask_plots.shared_values({"L0.K": MaskOverlap(1, 2, 3)}, "a", "b"), 3),
         "curve": (prune_plots.lowest_curve(points, 0.1, 1), 6),
         "search": (search_plots.search_curve(measured, measured[0], "loss"), 5),
         "search, on test": (search_plots.search_curve(measured, measured[0], "loss", on_test), 9),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.spectra.pack import Named
+from explorer.spectra.pack import NamedStack
 from explorer.spectra.store import LEFTOVER_AGE, SvdStore
 from explorer.spectra.svd import Decomposition, decompose, decompose_stack
 
@@ -32,7 +32,7 @@ def name(seed: int) -> str:
 def fill(store: SvdStore, seeds: range) -> None:
     """A file for every seed."""
     for seed in seeds:
-        store.save(OWNER, [Named((name(seed),), decompose_stack([matrix(seed)]))])
+        store.save(OWNER, [NamedStack((name(seed),), decompose_stack([matrix(seed)]))])
 
 
 def found(store: SvdStore, seed: int) -> Decomposition | None:
@@ -66,7 +66,7 @@ def test_what_is_saved_is_found_under_its_owner_and_name(tmp_path: Path) -> None
 
 def test_many_of_several_shapes_share_a_file(tmp_path: Path) -> None:
     tall, wide = decompose_stack([matrix(0), matrix(1)]), decompose_stack([matrix(2).T])
-    SvdStore(tmp_path, AMPLE).save(OWNER, [Named((name(0), name(1)), tall), Named((name(2),), wide)])
+    SvdStore(tmp_path, AMPLE).save(OWNER, [NamedStack((name(0), name(1)), tall), NamedStack((name(2),), wide)])
     store = SvdStore(tmp_path, AMPLE)
     several, damaged = store.find(OWNER, [name(2), name(1), name(7)])
     assert (set(several), damaged) == ({name(0), name(1), name(2)}, False), "0 lies beside 1"
@@ -225,13 +225,13 @@ WRITER = """
 import sys
 from pathlib import Path
 from explorer.spectra.svd import decompose_stack
-from explorer.spectra.pack import Named
+from explorer.spectra.pack import NamedStack
 from explorer.spectra.store import SvdStore
 import torch
 store = SvdStore(Path(sys.argv[1]), int(sys.argv[3]))
 for seed in range(int(sys.argv[2])):
     W = torch.randn(60, 40, generator=torch.Generator().manual_seed(seed))
-    store.save("owner", [Named((f"L{seed}.Q",), decompose_stack([W]))])
+    store.save("owner", [NamedStack((f"L{seed}.Q",), decompose_stack([W]))])
     if seed == 0:
         print("writing", flush=True)
 """

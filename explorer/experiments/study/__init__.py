@@ -28,7 +28,7 @@ from explorer.models import View
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["ALL", "JointPoint", "JointTrust", "Measured", "Study", "StudyOptions", "Trust", "study_scorers"]
+__all__ = ["ALL", "JointPoint", "JointTrust", "SampledValue", "Study", "StudyOptions", "Trust", "study_scorers"]
 
 ALL = "all"
 JOINT_COUNTS = tuple(2**power for power in range(1, 10))
@@ -58,7 +58,7 @@ USUAL = StudyOptions()
 
 
 @dataclass(frozen=True)
-class Measured:
+class SampledValue:
     """One sampled value: what each scorer predicts for it, and its exact effect, nats per example."""
 
     matrix: MatrixKey
@@ -90,7 +90,7 @@ class Study:
     seed: int
     loss: float
     scorers: tuple[str, ...]
-    sample: tuple[Measured, ...]
+    sample: tuple[SampledValue, ...]
     trust: Mapping[tuple[str, str, str], Trust]
     joint: Mapping[tuple[str, str], JointTrust]
 
@@ -131,7 +131,7 @@ def study_scorers(
         view, examples, svds, values=groups, mode=options.mode, store=store, progress=part(progress, 0.3, 0.8)
     ).values
     measured = tuple(
-        Measured(
+        SampledValue(
             *value, group, {name: float(s.matrices[value[0]].score[value[1]]) for name, s in scored.items()},
             exact[value].value,
         )
@@ -147,7 +147,7 @@ def study_scorers(
     )  # fmt: skip
 
 
-def _trusts(measured: Sequence[Measured], scorers: Sequence[str]) -> dict[tuple[str, str, str], Trust]:
+def _trusts(measured: Sequence[SampledValue], scorers: Sequence[str]) -> dict[tuple[str, str, str], Trust]:
     found = {}
     for kind in (*dict.fromkeys(str(one.matrix.kind) for one in measured), ALL):
         for group in ("stratified", "extremes", ALL):

@@ -12,7 +12,7 @@ from explorer.core.errors import MaskError
 from explorer.core.keys import MatrixKey
 from explorer.masks.belonging import names
 from explorer.masks.mask import Mask
-from explorer.masks.sets import Overlap, overlaps
+from explorer.masks.sets import MaskOverlap, overlaps
 from explorer.measure.evaluate import Comparison, Evaluation
 from explorer.plots import masks as mask_plots
 from explorer.ui.components import comparisons, figures, words
@@ -63,8 +63,8 @@ def beside(bench: Bench, mask: Mask) -> tuple[str, Mask]:
     return "the unpruned model", bench.mask.without_all()
 
 
-def _venn(shared: dict[MatrixKey, Overlap], first: str, second: str) -> None:
-    whole = sum(shared.values(), Overlap(0, 0, 0))
+def _venn(shared: dict[MatrixKey, MaskOverlap], first: str, second: str) -> None:
+    whole = sum(shared.values(), MaskOverlap(0, 0, 0))
     st.markdown(
         f"**{whole.both:,}** values in both, **{whole.only_first:,}** only in the first, "
         f"**{whole.only_second:,}** only in the second; Jaccard index {whole.jaccard:.2f}."

@@ -13,7 +13,7 @@ from explorer.attribution.exact import Value, exact_effects, known_effects
 from explorer.core.errors import MaskError, MatrixError
 from explorer.core.keys import AnyKey, MatrixKey
 from explorer.core.progress import Progress, track
-from explorer.masks.activations import Contrast, Reading, read_prompt
+from explorer.masks.activations import Contrast, PromptReading, read_prompt
 from explorer.masks.apply import apply, check_mask
 from explorer.masks.belonging import adopted
 from explorer.masks.mask import Mask
@@ -275,8 +275,8 @@ def contrast(bench: Bench, prompt: Example) -> Contrast | None:
     return None if after is None else Contrast(before, after)
 
 
-def _reading(bench: Bench, mask: Mask, prompt: Example) -> Reading | None:
-    def work(view: View, progress: Progress) -> Reading:
+def _reading(bench: Bench, mask: Mask, prompt: Example) -> PromptReading | None:
+    def work(view: View, progress: Progress) -> PromptReading:
         apply(view, mask, bench.svds)
         return read_prompt(view, prompt, bench.task.around)
 

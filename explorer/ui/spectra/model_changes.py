@@ -9,7 +9,7 @@ import streamlit as st
 
 from explorer.core.keys import AnyKey
 from explorer.plots import comparison as diff_plots
-from explorer.spectra.comparison import Overlap, SpectrumDiff
+from explorer.spectra.comparison import SpectrumDiff, SubspaceOverlap
 from explorer.spectra.measures import QUANTILES
 from explorer.ui.bench import second_model
 from explorer.ui.bench.second_model import Common
@@ -70,13 +70,13 @@ def draw(bench: Bench, other: Bench, found: Common) -> None:
     share.copy("against", bench, lambda setting: [requests.spectra(setting, found.alike, **second)])
 
 
-def _told(found: SpectrumDiff, key: AnyKey, overlap: Overlap) -> str:
+def _told(found: SpectrumDiff, key: AnyKey, overlap: SubspaceOverlap) -> str:
     """The answer to "is it low-rank?", in a line."""
     half, most, _ = found.rank.energy_counts
     cut = " k ends inside a degenerate block, so these subspaces are arbitrary." if overlap.cuts_block else ""
     return (
         f"**{key}**: W' - W has {percent(found.size)} of W's norm; {half:,} of its {len(found.difference):,} values "
-        f"carry half of it (squared), {most:,} carry 90 %. Overlap of the leading directions: "
+        f"carry half of it (squared), {most:,} carry 90 %. SubspaceOverlap of the leading directions: "
         f"u {overlap.left.similarity:.3f} (chance {overlap.left.chance_similarity:.3f}), "
         f"v {overlap.right.similarity:.3f} (chance {overlap.right.chance_similarity:.3f}).{cut}"
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.attribution import Options, Request, score
+from explorer.attribution import Options, ScoringRequest, score
 from explorer.attribution.minibatches import adds_bos, mini_batches
 from explorer.core.errors import SettingsError, TaskError
 from explorer.core.keys import Kind, MatrixKey
@@ -159,7 +159,7 @@ def padded_prompts_compute_what_they_compute_alone(view: View, svds: SvdCache) -
     options = Options(batch_size=3, padded_to=9)
     found = score(view, task, svds, keys, scorer="as-released", options=options)
     assert all(bool(found.matrices[key].score.isfinite().all()) for key in keys)
-    request = Request(view, svds, keys, batches(view, task, task.train), "freeze", 0, None, options=options)
+    request = ScoringRequest(view, svds, keys, batches(view, task, task.train), "freeze", 0, None, options=options)
     caught: list[torch.Tensor] = []
     prompts = [one.prompt[1:] for one in encoded(task)]
     for number, batch in enumerate(mini_batches(request)):

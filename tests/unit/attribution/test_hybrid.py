@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.attribution import Request, score
+from explorer.attribution import ScoringRequest, score
 from explorer.attribution.base import MatrixScores
 from explorer.attribution.displacement import displacement
 from explorer.core.keys import Kind, MatrixKey
@@ -121,7 +121,7 @@ def test_displacement_equals_a_loop_over_tokens(
     examples = encoded(tiny_task)
     scored = score(view64, tiny_task, svds, keys, mode=mode).matrices
     given = batches(view64, tiny_task, tiny_task.train)
-    found = displacement(Request(view64, svds, keys, given, mode, 0, None), given, scored)
+    found = displacement(ScoringRequest(view64, svds, keys, given, mode, 0, None), given, scored)
     for key in keys:
         record, (u, s, _) = plain.record(plain64, key, examples), plain.svd(plain64, key)
         written = stream(plain64, key, examples)
@@ -135,7 +135,7 @@ def test_other_kinds_write_no_stream(view64: View, tiny_task: Task, svds: SvdCac
     keys = matrices(view64, (Kind.V, Kind.IN))
     given = batches(view64, tiny_task, tiny_task.train)
     values = {key: MatrixScores(torch.ones(1), torch.ones(1), torch.ones(1)) for key in keys}
-    assert displacement(Request(view64, svds, keys, given, "freeze", 0, None), given, values) == {}
+    assert displacement(ScoringRequest(view64, svds, keys, given, "freeze", 0, None), given, values) == {}
 
 
 def test_the_planted_values_come_out_on_top() -> None:

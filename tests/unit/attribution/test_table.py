@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from explorer.attribution import NATS, SCORERS, Options, Request, Scores, score
+from explorer.attribution import NATS, SCORERS, Options, Scores, ScoringRequest, score
 from explorer.core.errors import SettingsError, Stopped, TaskError
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.apply import apply, empty_mask
@@ -30,8 +30,10 @@ def level_task() -> Task:
     return Task("level", "", rows, rows, rows, seed=0)
 
 
-def in_batches_of(size: int, view: View, task: Task, svds: SvdCache, keys: Sequence[MatrixKey], mode: Mode) -> Request:
-    return Request(view, svds, tuple(keys), batches(view, task, task.train, size), mode, 0, None, None, FEW)
+def in_batches_of(
+    size: int, view: View, task: Task, svds: SvdCache, keys: Sequence[MatrixKey], mode: Mode
+) -> ScoringRequest:
+    return ScoringRequest(view, svds, tuple(keys), batches(view, task, task.train, size), mode, 0, None, None, FEW)
 
 
 def test_the_table_says_what_a_score_is() -> None:
