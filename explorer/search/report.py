@@ -13,6 +13,8 @@ from explorer.masks.damage import Damage, damage
 from explorer.masks.mask import Mask
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.measure.figures import ComparisonFigures, Figures
+from explorer.measure.readers import measured_batches
+from explorer.models import View
 from explorer.search.control_runs import ControlRuns
 from explorer.search.controls import DRAWS, OF_THE_MASK, POOL, draws, means_of
 from explorer.search.outcome import Found, Point
@@ -128,11 +130,13 @@ def search(
         progress: told (done, total) of what follows the search.
 
     Raises:
-        TaskError: no test examples, or another task or a text that the model cannot take.
+        TaskError: no test examples, or another task or a text that the model cannot take; of examples it is said before
+            the strategy begins.
     """
     beside = evidence or Evidence()
     limit = beside.test_limit
-    task.split("test", limit)
+    for one in (task, *beside.others):
+        _check_test(problem.view, one, limit)
     found = solve(problem, strategy)
     forwards, seconds = problem.forwards, problem.seconds
     made = provenance(
@@ -189,6 +193,12 @@ def _controls(
     for name, drawn in track(masks, progress):
         runs[name].append(_measure(problem, drawn, task, "test", beside.test_limit))
     return {name: ControlRuns.against(test, tuple(evaluations)) for name, evaluations in runs.items()}
+
+
+def _check_test(view: View, task: Task, limit: int | None) -> None:
+    """Raise TaskError for a test split that cannot be measured: a search would be lost that ended with that."""
+    task.metric_of("test")
+    measured_batches(view, task, task.split("test", limit))
 
 
 def _damage(problem: Problem, mask: Mask, beside: Evidence, progress: Progress | None) -> Damage | None:

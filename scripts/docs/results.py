@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from explorer.actions import Reproduce
 from explorer.actions.reproduce import ReproduceResult
-from explorer.cli.console import accuracy_text, percent
-from explorer.cli.reproduce_tables import markdown, rows
+from explorer.cli.console import accuracy_text
+from explorer.cli.reproduce_tables import markdown
 from explorer.core.config import ASSETS
-from explorer.experiments.reproduce.cells import Cell, Figures
+from explorer.core.texts import percent
+from explorer.experiments.reproduce.cells import SuiteCell
+from explorer.experiments.reproduce.columns import suite_rows
+from explorer.measure.figures import Figures
 from explorer.search.controls import DEFAULT
 
 RESULTS = ASSETS / "results"
@@ -16,7 +19,7 @@ FOUND_TASK = "int-mult-12"
 
 def suite(name: str) -> str:
     """The table of a suite, as `eigenprune reproduce NAME --show --markdown` prints it."""
-    return markdown(rows(_stored(name).entries))
+    return markdown(suite_rows(_stored(name).entries))
 
 
 def found() -> str:
@@ -48,11 +51,11 @@ def _stored(name: str) -> ReproduceResult:
     return result
 
 
-def _removed(cell: Cell) -> str:
+def _removed(cell: SuiteCell) -> str:
     return f"{cell.removed:,}"
 
 
-def _best(cell: Cell) -> str:
+def _best(cell: SuiteCell) -> str:
     return percent(max(cell.controls[DEFAULT].accuracy))
 
 

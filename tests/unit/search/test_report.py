@@ -139,6 +139,18 @@ def test_the_required_keys_are_there(whole: Report) -> None:
         assert set(control["percentile"]) == {"accuracy", "loss"}
 
 
+@pytest.mark.parametrize("where", ["its own", "another"])
+def test_a_test_split_that_cannot_be_measured_is_refused_before_the_search(
+    bundled: Model, svds: SvdCache, where: str
+) -> None:
+    view = bundled.view()
+    long = replace(TASK, test=(*TASK.test[:3], Example("7 " * (view.config.n_ctx + 1), " 1")))
+    task, others = (long, ()) if where == "its own" else (TASK, (long,))
+    problem = Problem(view, task, svds, matrices(view, (Kind.Q,), [0]), Budget(1), limit=2)
+    with pytest.raises(TaskError, match="shorten it"):
+        search(problem, task, "none", lambda posed: pytest.fail("searched"), evidence=Evidence(others=others))
+
+
 def test_the_mask_says_how_it_was_found(whole: Report) -> None:
     made = whole.mask.provenance
     assert (made.task, made.task_digest, made.shots, made.template) == ("int-mult", TASK.digest, 0, None)
