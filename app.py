@@ -14,8 +14,9 @@ with st.spinner("Starting the engine"):
     from explorer.ui.components import figures
     from explorer.ui.jobs import background, cached
     from explorer.ui.prune import measures
-    from explorer.ui.session import browser_history, links, presence, reconnect
+    from explorer.ui.session import links, presence
     from explorer.ui.shell import pages, sidebar
+    from explorer.ui.streamlit_internals import browser_history, reconnect
 
 page = pages.navigate()
 with pages.sentences():

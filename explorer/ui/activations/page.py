@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from explorer.masks.activations import Contrast, answer_lens
 from explorer.measure.tokens import encode_for, token_texts, words_notice
@@ -16,6 +15,7 @@ from explorer.ui.session import links, session, work
 from explorer.ui.session.session import Bench
 from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import pages, share
+from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 SHOWN_TOKENS, MOST_LETTERS = 80, 20_000
 _PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from explorer.attribution import Scores
 from explorer.core.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
@@ -16,6 +15,7 @@ from explorer.spectra.measures import blocks, null_from, summarise
 from explorer.ui.components.spectrum_chart import Axis, Series
 from explorer.ui.session import links, work
 from explorer.ui.session.session import Bench
+from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 MOST_OTHERS = 48  # matrices beside the first
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import time
 
-from streamlit import runtime
+from explorer.ui.streamlit_internals.connections import watched
+
+__all__ = ["MOMENT", "pause", "watched"]
 
 MOMENT = 0.04  # seconds in which a browser renders a dozen elements
-
-
-def watched() -> bool:
-    """Whether a browser may be showing what is drawn."""
-    return runtime.exists()
 
 
 def pause(seconds: float = MOMENT) -> None:

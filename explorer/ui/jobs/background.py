@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from explorer.ui.components.words import literal
 from explorer.ui.jobs.cached import elsewhere, progress_text
 from explorer.ui.jobs.runner import Job, State
+from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 EVERY = 1.0  # seconds
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException, StreamlitDuplicateElementKey
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.core.progress import Progress
 from explorer.models import Model, ViewPool
@@ -20,6 +18,8 @@ from explorer.ui.components.words import literal
 from explorer.ui.jobs import pauses
 from explorer.ui.jobs.effects_seen import EffectsSeen
 from explorer.ui.jobs.runner import Job, JobRunner, Key, State
+from explorer.ui.streamlit_internals import runs
+from explorer.ui.streamlit_internals.elements import DrawnTwice, NoSuchFragment
 
 T = TypeVar("T")
 PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
@@ -79,8 +79,7 @@ def runner() -> JobRunner:
 
 def _session() -> str | None:
     """The session by its name in the URL, which a reload keeps; None outside of sessions."""
-    inside = get_script_run_ctx(suppress_warning=True) is not None
-    return st.session_state.get("session") if inside else None
+    return st.session_state.get("session") if runs.inside() else None
 
 
 @st.cache_resource(show_spinner=False)
@@ -190,7 +189,7 @@ def _show(job: Job, wait: Wait) -> None:
     shown_here(job.key)
     sort, what = ("failed", job.error) if job.state is State.FAILED else (job.key[0], job.key)
     name = "-".join(map(str, (sort, abs(hash(what)) % 10**8)))
-    with suppress(StreamlitDuplicateElementKey):
+    with suppress(DrawnTwice):
         if job.state is State.FAILED and not wait.again:
             st.error(literal(job.error or ""), icon=":material/error:")
         elif job.state in (State.FAILED, State.STOPPED):
@@ -221,7 +220,7 @@ def _forget(job: Job) -> None:
 @st.fragment
 def _watch(job: Job, name: str, wait: Wait) -> None:
     seen = job.so_far
-    with suppress(StreamlitDuplicateElementKey), st.container(horizontal=not wait.narrow, vertical_alignment="center"):
+    with suppress(DrawnTwice), st.container(horizontal=not wait.narrow, vertical_alignment="center"):
         place = st.container(gap=None)
         st.button("Stop", key=f"stop-{name}", icon=":material/stop:", on_click=job.stop)
         place.progress(job.share, text=literal(f"{job.label} ({job.state}{_time_left(job)})"))
@@ -234,5 +233,5 @@ def _pass_on(job: Job, seen: object, takers: Sequence[str]) -> None:
     news = bool(takers) and job.so_far is not seen and (job.seconds_left or 0) > WORTH
     if job.active and not news:
         return
-    with suppress(StreamlitAPIException):  # takers may have gone with their page
+    with suppress(NoSuchFragment):  # takers may have gone with their page
         st.rerun(takers or "app")

@@ -10,7 +10,6 @@ from typing import Literal, cast
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from explorer.attribution import Scores
 from explorer.measure.evaluate import Comparison
@@ -25,6 +24,7 @@ from explorer.ui.session import work
 from explorer.ui.session.session import Bench
 from explorer.ui.session.work import Controls
 from explorer.ui.shell import pages
+from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 _FIRST = "panel-first"
 FIGURES, CONSEQUENCES = "figures", "consequences"  # keys of the fragments that show what has been measured

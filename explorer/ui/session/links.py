@@ -13,7 +13,6 @@ from typing import TypeVar, cast
 from urllib.parse import urlencode
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.core.errors import MaskError
 from explorer.core.keys import AnyKey, CircuitKey, MatrixKey, parse_key
@@ -24,6 +23,7 @@ from explorer.masks.mask import Mask
 from explorer.models import Model
 from explorer.ui.components.words import literal
 from explorer.ui.session import presence, session
+from explorer.ui.streamlit_internals import runs
 
 T = TypeVar("T")
 MASK, SESSION, HELP = "mask", "session", "help"
@@ -43,8 +43,7 @@ class _Asked:
 
 def arrive() -> None:
     """Note what the URL asks for if the browser has just opened it or gone back to it; app.py calls it first."""
-    context = get_script_run_ctx()
-    back = context is not None and context.is_history_navigation
+    back = runs.went_back()
     opened = not st.session_state.get("arrived")
     ours = SESSION in st.query_params  # not the bare URL that a page is entered by: it says nothing about the mask
     asked = dict(st.query_params)

@@ -19,12 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import streamlit as st
-from streamlit import runtime
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.core.config import settings
 from explorer.ui.jobs import cached, pauses
 from explorer.ui.session import session
+from explorer.ui.streamlit_internals import connections, runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,39 +108,27 @@ def here() -> None:
 
 def shown_elsewhere() -> bool:
     """Whether another tab shows this session, as after duplicating a tab; then both would save over each other."""
-    context = get_script_run_ctx()
-    assert context is not None
-    return _presence().shown_elsewhere(session.token(), context.session_id)
+    return _presence().shown_elsewhere(session.token(), runs.connection())
 
 
 @st.cache_resource(show_spinner=False)
 def _presence() -> Presence:
-    def is_open(connection: str) -> bool:
-        return runtime.get_instance().is_active_session(connection)
-
-    def close(connection: str) -> None:
-        runtime.get_instance().close_session(connection)
-
     def empty() -> None:
         cached.views.clear()
         pauses.everything()
 
-    return Presence(settings().closed_seconds, is_open, close, lambda name: cached.runner().leave(name), empty)
+    return Presence(
+        settings().closed_seconds,
+        connections.is_open,
+        connections.close,
+        lambda name: cached.runner().leave(name),
+        empty,
+    )
 
 
 @st.cache_resource(show_spinner=False, scope="session", on_release=lambda tab: _presence().leave(tab))
 def _tab(name: str) -> Tab:
     """Released by Streamlit when the tab's connection ends, and made anew if it comes back."""
-    context = get_script_run_ctx()
-    assert context is not None
-    # Deleting key by key, the public way, leaves the widgets' callbacks, which hold what their page worked with.
-    state, fragments = context.session_state._state, context.fragment_storage
-
-    def forget() -> None:
-        state.clear()
-        state._new_widget_state.widget_metadata.clear()
-        fragments.clear()
-
-    tab = Tab(context.session_id, name, forget)
+    tab = Tab(runs.connection(), name, runs.forgetting())
     _presence().enter(tab)
     return tab

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from explorer.ui.session import links
-
-if TYPE_CHECKING:
-    from streamlit.elements.lib.mutable_tab_container import TabContainer
+from explorer.ui.streamlit_internals.elements import TabContainer
 
 
 def tabs(name: str, labels: Mapping[str, str]) -> Sequence[TabContainer]:

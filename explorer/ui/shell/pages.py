@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from explorer.core.config import ASSETS
 from explorer.core.errors import ExplorerError
 from explorer.ui.components.words import literal
+from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 
 @dataclass(frozen=True)

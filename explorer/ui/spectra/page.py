@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from explorer.core.keys import AnyKey, MatrixKey, parse_key
 from explorer.plots import spectra as spectrum_plots
@@ -18,6 +17,7 @@ from explorer.ui.session import links, requests, session, work
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import pages, share
 from explorer.ui.spectra import measure_tables, model_changes, readouts
+from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 
 def draw() -> None:

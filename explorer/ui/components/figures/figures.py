@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from explorer.plots.data import csv
 from explorer.plots.style import CONFIG
 from explorer.ui.components.spectrum_chart import LOAD_PLOTLY, SAVE_TEXT, ensure_plotly_js
+from explorer.ui.streamlit_internals.elements import DeltaGenerator, class_name
 
 _HERE = Path(__file__).parent
 _FILES = st.components.v2.component(
@@ -66,11 +65,6 @@ def draw(
 
 def _files(figure: Any, key: str) -> None:
     # The table goes along: a `st.download_button` that is clicked while the page runs anew may find no file.
-    name = _class_name(key)
+    name = class_name(key)
     data = {"plotly": ensure_plotly_js(), "name": name, "csv": csv(figure)}
     _FILES(key=f"formats-{key}", data=data, width="content")
-
-
-def _class_name(key: str) -> str:
-    """A key as Streamlit writes it into the class of its element, after `st-key-`."""
-    return re.sub(r"[^a-zA-Z0-9_-]", "-", key.strip())
