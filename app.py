@@ -12,24 +12,24 @@ import streamlit as st
 st.set_page_config("Eigenpruning explorer", Path(__file__).parent / "assets" / "icon.svg", layout="wide")
 with st.spinner("Starting the engine"):
     from explorer.ui.components import figures
-    from explorer.ui.jobs import background, cached
-    from explorer.ui.prune import measures
-    from explorer.ui.session import links, presence
-    from explorer.ui.shell import pages, sidebar
+    from explorer.ui.jobs import cached, presence
+    from explorer.ui.session import links, session
+    from explorer.ui.shell import background, pages, sidebar
     from explorer.ui.streamlit_internals import browser_history, reconnect
+    from explorer.ui.table import PAGES
 
-page = pages.navigate()
+page = pages.navigate(PAGES)
 with pages.sentences():
     cached.start_page()
-    if page.url_path == "prune":
-        measures.panel_first()
+    pages.first(page)
     figures.style()
     with st.sidebar:
         browser_history.mount()
         reconnect.mount()
-    links.arrive()
+    links.arrive(presence.shown_elsewhere)
     presence.here()
-    st.session_state["bench"] = sidebar.bench()
-    if st.session_state["bench"] is not None:
+    bench = sidebar.bench()
+    session.work_on(bench)
+    if bench is not None:
         pages.run(page, then=background.draw)
     sidebar.show_notices()

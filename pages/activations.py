@@ -1,5 +1,5 @@
 """The page Activations: explorer.ui.activations."""
 
-from explorer.ui.activations import page
+from explorer.ui import activations, table
 
-page.draw()
+table.draw(activations.PAGE)

@@ -1,5 +1,5 @@
 """The page Masks: explorer.ui.masks."""
 
-from explorer.ui.masks import page
+from explorer.ui import masks, table
 
-page.draw()
+table.draw(masks.PAGE)

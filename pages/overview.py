@@ -1,5 +1,5 @@
 """The page Overview: explorer.ui.overview."""
 
-from explorer.ui.overview import page
+from explorer.ui import overview, table
 
-page.draw()
+table.draw(overview.PAGE)

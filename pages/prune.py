@@ -1,5 +1,5 @@
 """The page Prune: explorer.ui.prune."""
 
-from explorer.ui.prune import page
+from explorer.ui import prune, table
 
-page.draw()
+table.draw(prune.PAGE)

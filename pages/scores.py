@@ -1,5 +1,5 @@
 """The page Scores: explorer.ui.scores."""
 
-from explorer.ui.scores import page
+from explorer.ui import scores, table
 
-page.draw()
+table.draw(scores.PAGE)

@@ -1,5 +1,5 @@
 """The page Search: explorer.ui.search."""
 
-from explorer.ui.search import page
+from explorer.ui import search, table
 
-page.draw()
+table.draw(search.PAGE)

@@ -1,5 +1,5 @@
 """The page Spectra: explorer.ui.spectra."""
 
-from explorer.ui.spectra import page
+from explorer.ui import spectra, table
 
-page.draw()
+table.draw(spectra.PAGE)

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
+from explorer.ui.components.spectrum_chart.chart import Logs
+from explorer.ui.session.state import name_of
+
 
 def send_pick(app: AppTest, key: str, points: Mapping[str, Sequence[int]], kind: str = "click") -> AppTest:
     """Deliver one pick to ``spectrum_chart(key=key)`` and rerun.
@@ -18,7 +21,7 @@ def send_pick(app: AppTest, key: str, points: Mapping[str, Sequence[int]], kind:
         points: matrix key -> indices.
         kind: ``"click"``, ``"box"`` or ``"lasso"``.
     """
-    log = app.session_state[f"{key}.picks"]
+    log = app.session_state[name_of(Logs)].of[key]
     ranges = [[matrix, [edge for i in indices for edge in (i, i + 1)]] for matrix, indices in points.items()]
     pick = {"seq": log.handled + 1, "kind": kind, "points": ranges}
     value = {"log": {"epoch": log.epoch, "have": [], "picks": [pick]}}

@@ -11,7 +11,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from explorer.masks.mask import load_mask
 from explorer.spectra.cache import SvdCache
-from explorer.ui.components import ticker
+from explorer.ui.components import painting
 from tests.bench import latency
 from tests.browser import app, chart, subjects
 from tests.browser.conftest import StartServer, open_app
@@ -95,7 +95,7 @@ def test_what_is_measured_reaches_the_page_without_another_run_of_it(
     app.settle(page)
     assert runs.count("page") == 1
     before = len(runs)
-    page.wait_for_timeout(3000 * ticker.EVERY)
+    page.wait_for_timeout(3000 * painting.LOOK)
     assert len(runs) == before  # nothing is looked for any more
 
 

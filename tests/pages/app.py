@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
@@ -24,12 +24,24 @@ from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task, load_task
-from explorer.ui.shell import pages
+from explorer.ui.bench.workbench import Editing
+from explorer.ui.session.session import Masks
+from explorer.ui.session.state import name_of
 from explorer.ui.shell.task_choice import UPLOADED
+from explorer.ui.table import PAGES as TABLE
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 SECONDS = 120.0
-PAGES = {page.title: page.script for page in pages.PAGES}
+PAGES = {page.title: page.script for page in TABLE}
+
+
+T = TypeVar("T")
+
+
+def held(app: AppTest, kind: type[T]) -> T:
+    """The session's object of a class."""
+    value: T = app.session_state[name_of(kind)]
+    return value
 
 
 def open_page(title: str = "Overview", **query: str) -> AppTest:
@@ -130,7 +142,7 @@ def removed_line(app: AppTest) -> str:
 
 def mask_in(app: AppTest) -> Mask:
     """The session's mask, of the one model that it has loaded."""
-    (history,) = app.session_state["histories"].values()
+    (history,) = held(app, Masks).of.values()
     mask: Mask = history.mask
     return mask
 
@@ -177,7 +189,7 @@ def edit_table(app: AppTest, checks: dict[int, bool]) -> AppTest:
 
     AppTest cannot edit a table, so this writes the state that the browser would send.
     """
-    key = f"table-{app.session_state['editing'].number}"
+    key = f"table-{held(app, Editing).number}"
     edits = {row: {"removed": check} for row, check in checks.items()}
     if key in app.session_state:
         edits = {**app.session_state[key]["edited_rows"], **edits}

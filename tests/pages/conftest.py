@@ -18,7 +18,7 @@ from explorer.attribution.effect_store import default_effects
 from explorer.core.config import settings
 from explorer.models import Model
 from explorer.spectra.cache import SvdCache
-from explorer.ui.bench import painting
+from explorer.ui.components import painting
 from explorer.ui.jobs import cached
 from tests.pages.app import Engine
 

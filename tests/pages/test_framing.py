@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from explorer.tasks import Framing, load_task
-from tests.pages.app import click, copied, open_page, settled
+from explorer.ui.session.session import Bench
+from tests.pages.app import click, copied, held, open_page, settled
 from tests.unit.test_tokens import CHATML, save, words
 
 
 def test_bos_of_the_sidebar_is_measured_linked_and_copied() -> None:
     app = open_page("Scores", bos="never")
     assert app.selectbox(key="bos-int-mult").value == "never"
-    assert app.session_state["bench"].task.digest == load_task("int-mult", framing=Framing("never")).digest
+    assert held(app, Bench).task.digest == load_task("int-mult", framing=Framing("never")).digest
     assert any("--bos never" in command for command in copied(app, "ranking").commands)
     app = settled(app.selectbox(key="bos-int-mult").select("auto").run())
     assert "bos" not in app.query_params
-    assert app.session_state["bench"].task.digest == load_task("int-mult").digest
+    assert held(app, Bench).task.digest == load_task("int-mult").digest
 
 
 def test_a_chat_without_a_template_is_a_sentence_on_the_page() -> None:
@@ -27,7 +28,7 @@ def test_a_chat_without_a_template_is_a_sentence_on_the_page() -> None:
     assert any("no chat template" in one.value for one in app.error)
     app = settled(app.toggle(key="chat-int-mult").set_value(False).run())
     assert not app.error
-    assert app.session_state["bench"].task.framing == Framing()
+    assert held(app, Bench).task.framing == Framing()
 
 
 @pytest.fixture

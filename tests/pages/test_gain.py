@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.attribution import Scores
 from explorer.masks.links import link_text
 from explorer.ui.components import words
-from explorer.ui.session.work import CONTROL_DRAWS
+from explorer.ui.jobs.work import CONTROL_DRAWS
 from tests.pages.app import Engine, captions, click, figures, go, mask_in, open_page, settled, token, upload
 from tests.pages.test_prune import CHART, check_figures
 from tests.picks import send_pick

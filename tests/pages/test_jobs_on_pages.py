@@ -12,9 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.core.errors import TaskError
 from explorer.masks.library import Library
-from explorer.ui.jobs import cached
+from explorer.ui.jobs import cached, work
 from explorer.ui.masks import outcomes
-from explorer.ui.session import work
 from tests.pages.app import APP, SECONDS, Engine, click, figures, go, mask_in, open_page, sentences, settled
 from tests.pages.slow import SOON, Slow
 from tests.pages.test_masks import select

@@ -15,6 +15,8 @@ from streamlit.testing.v1 import AppTest
 from explorer.core.keys import Kind
 from explorer.models import sources
 from explorer.ui.session import session
+from explorer.ui.session.session import Bench
+from explorer.ui.session.state import name_of
 from tests import tiny
 from tests.commands import run
 from tests.pages.app import (
@@ -27,6 +29,7 @@ from tests.pages.app import (
     every_copied,
     figures,
     go,
+    held,
     look,
     mask_in,
     open_page,
@@ -64,7 +67,7 @@ BAD = [
 
 
 def bench(app: AppTest) -> session.Bench:
-    found: session.Bench = app.session_state["bench"]
+    found = held(app, Bench)
     return found
 
 
@@ -256,13 +259,13 @@ def test_a_model_that_only_a_link_names_is_neither_looked_up_nor_loaded(
 
 def test_a_linked_model_is_loaded_once_the_reader_agrees_and_then_known(small_model: Path) -> None:
     app = open_page("Overview", model=str(small_model))
-    assert "bench" not in app.session_state or app.session_state["bench"] is None
+    assert name_of(Bench) not in app.session_state
     app = click(app, "load-linked")
-    assert app.session_state["bench"].model.source.name == str(small_model)
+    assert held(app, Bench).model.source.name == str(small_model)
     again = open_page("Overview", model=str(small_model))
-    assert again.session_state["bench"].model.source.name == str(small_model)
+    assert held(again, Bench).model.source.name == str(small_model)
 
 
 def test_a_model_that_the_reader_types_is_loaded_at_once(small_model: Path) -> None:
     app = choose(open_page(), "model", str(small_model))
-    assert app.session_state["bench"].model.source.name == str(small_model)
+    assert held(app, Bench).model.source.name == str(small_model)

@@ -21,8 +21,7 @@ from explorer.search.curve import stops
 from explorer.tasks import load_task, parse
 from explorer.ui.bench import live
 from explorer.ui.components import words
-from explorer.ui.jobs import cached
-from explorer.ui.session import work
+from explorer.ui.jobs import cached, work
 from tests.pages.app import (
     Engine,
     captions,

@@ -22,6 +22,7 @@ from explorer.masks.mask import Mask, load_mask
 from explorer.measure.paired import mcnemar
 from explorer.ui.components import words
 from explorer.ui.session.history import Lines
+from explorer.ui.session.session import Masks
 from tests.pages.app import (
     APP,
     Engine,
@@ -29,6 +30,7 @@ from tests.pages.app import (
     click,
     figures,
     go,
+    held,
     mask_in,
     open_page,
     plain,
@@ -235,7 +237,7 @@ def test_one_mask_is_compared_with_the_current_one_and_measured_elsewhere(engine
 
 
 def app_lines(app: AppTest) -> Lines:
-    (lines,) = app.session_state["histories"].values()
+    (lines,) = held(app, Masks).of.values()
     assert isinstance(lines, Lines)
     return lines
 

@@ -15,10 +15,12 @@ from streamlit.testing.v1 import AppTest
 from explorer.masks.mask import Mask
 from explorer.ui.jobs import cached
 from explorer.ui.prune.removing import GAINS
+from explorer.ui.session.session import Masks
+from explorer.ui.session.state import name_of
 from explorer.ui.shell.sidebar import MODES
 from explorer.ui.shell.task_choice import UPLOADED
 from tests import tiny
-from tests.pages.app import APP, PAGES, SECONDS
+from tests.pages.app import APP, PAGES, SECONDS, held
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -86,7 +88,7 @@ def finished(app: AppTest) -> AppTest:
 def masks(app: AppTest) -> dict[str, tuple[Mask, set[str]]]:
     """By model: the mask, and the digests of all masks that can be gone back to."""
     found = {}
-    for model, lines in app.session_state["histories"].items() if "histories" in app.session_state else ():
+    for model, lines in held(app, Masks).of.items() if name_of(Masks) in app.session_state else ():
         reachable = {step.mask.digest for line in lines.lines for step in line.history.steps}
         if lines.closed is not None:
             reachable |= {step.mask.digest for step in lines.closed.history.steps}

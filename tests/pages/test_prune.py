@@ -12,6 +12,7 @@ from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.mask import Mask, Mode
 from explorer.models import Model
 from explorer.tasks import load_task
+from explorer.ui.bench.workbench import Editing
 from explorer.ui.components import words
 from tests.pages.app import (
     Engine,
@@ -20,6 +21,7 @@ from tests.pages.app import (
     edit_table,
     figures,
     go,
+    held,
     look,
     mask_in,
     open_page,
@@ -126,15 +128,15 @@ def test_checkboxes_in_the_table(engine: Engine, scores: Scores) -> None:
     empty = engine.lowest(scores, 0)
     app = edit_table(app, {0: True})
     check_figures(app, engine, empty.with_removed(entries[:1]), scores)
-    number = app.session_state["editing"].number
+    number = held(app, Editing).number
     app = edit_table(app, {5: True, 9: True})
     check_figures(app, engine, empty.with_removed([entries[0], entries[5], entries[9]]), scores)
     app = edit_table(app, {5: False})
     check_figures(app, engine, empty.with_removed([entries[0], entries[9]]), scores)
-    assert app.session_state["editing"].number == number  # the same editor: it keeps its place
+    assert held(app, Editing).number == number  # the same editor: it keeps its place
     app = click(app, "undo")
     check_figures(app, engine, empty.with_removed([entries[0], entries[5], entries[9]]), scores)
-    assert app.session_state["editing"].number == number + 1  # another one, since the change came from elsewhere
+    assert held(app, Editing).number == number + 1  # another one, since the change came from elsewhere
     assert app.data_editor[0].value["removed"].tolist()[:10] == [i in (0, 5, 9) for i in range(10)]
     app = edit_table(app, {0: False})
     check_figures(app, engine, empty.with_removed([entries[5], entries[9]]), scores)
@@ -202,10 +204,10 @@ def test_per_head_and_stacked_of_one_matrix_is_a_sentence_and_the_mask_is_kept(s
     assert "Your mask is as it was." in sentence
     assert mask_in(app) == before
     row = app.data_editor[0].value["matrix"].tolist().index(stacked)
-    number = app.session_state["editing"].number
+    number = held(app, Editing).number
     app = edit_table(app, {row: True})
     assert mask_in(app) == before
-    assert app.session_state["editing"].number == number + 1  # the box is unchecked again
+    assert held(app, Editing).number == number + 1  # the box is unchecked again
     app = click(app, "undo")
     assert not sentences(app)
 

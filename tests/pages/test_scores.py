@@ -78,7 +78,7 @@ def test_the_ranking_is_the_engines(scores: Scores) -> None:
 
 
 def test_no_scores_yet_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from explorer.ui.session import work
+    from explorer.ui.jobs import work
 
     monkeypatch.setattr(work, "ranked", lambda *_, **__: None)
     app = open_page("Scores")
@@ -215,7 +215,7 @@ def test_scores_and_exact_effects_at_the_mask(engine: Engine, scores: Scores) ->
 
 def test_a_failed_measurement_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from explorer.core.errors import MatrixError
-    from explorer.ui.session import work
+    from explorer.ui.jobs import work
 
     def fail(*_: object, **__: object) -> None:
         raise MatrixError("L0.Q.H0 cannot be measured: choose another.")

@@ -28,8 +28,7 @@ from explorer.search.problem import Problem
 from explorer.search.report import Evidence, Report, search
 from explorer.tasks import load_task
 from explorer.ui.components import words
-from explorer.ui.jobs import cached
-from explorer.ui.session import searching
+from explorer.ui.jobs import cached, searching
 from tests import commands, tiny
 from tests.pages.app import (
     Engine,

@@ -19,6 +19,8 @@ from explorer.models import Model
 from explorer.tasks import Example, Task, load_task, parse_jsonl
 from explorer.ui.components import words
 from explorer.ui.jobs import cached
+from explorer.ui.session.notices import notices
+from explorer.ui.session.session import Bench
 from explorer.ui.shell.task_choice import UPLOADED
 from tests import tiny
 from tests.pages.app import (
@@ -30,6 +32,7 @@ from tests.pages.app import (
     click,
     figures,
     go,
+    held,
     mask_in,
     open_page,
     plain,
@@ -288,7 +291,7 @@ def test_a_model_with_gates_and_then_one_without(llama: str) -> None:
     assert "GATE" in chosen.options
     chosen.set_value(["GATE"])
     app = click(go(settled(app.run()), "Prune"), "remove-lowest")
-    assert {str(key.kind) for key in app.session_state["bench"].mask.by_matrix} == {"GATE"}
+    assert {str(key.kind) for key in held(app, Bench).mask.by_matrix} == {"GATE"}
     app.selectbox(key="task").set_value("int-mult")
     app.selectbox(key="model").set_value("bundled")
     app = settled(app.run())
@@ -364,7 +367,7 @@ def test_a_token_that_looks_like_a_path_never_reaches_the_file_system(
 
 def test_a_damaged_cache_entry_is_told_to_every_session_once() -> None:
     app = open_page("Overview")
-    cached.notices().append("The cached decomposition of `L0.Q` was damaged: such entries are computed again.")
+    notices().append("The cached decomposition of `L0.Q` was damaged: such entries are computed again.")
     other = AppTest.from_file(APP, default_timeout=SECONDS)
     for one in (app, other):
         one.run()

@@ -15,9 +15,10 @@ from streamlit.testing.v1 import AppTest
 
 from explorer import tasks
 from explorer.ui.jobs import cached
+from explorer.ui.session.session import Bench
 from explorer.ui.shell import task_reading
 from explorer.ui.shell.task_choice import READING_HINT
-from tests.pages.app import SECONDS, captions, open_page, plain, sentences, settled, upload_task
+from tests.pages.app import SECONDS, captions, held, open_page, plain, sentences, settled, upload_task
 
 LINES = [json.dumps({"prompt": f"{i} x {j} =", "answer": f" {i * j}"}) for i in range(2, 8) for j in range(2, 8)]
 SIZES = {"train": 10, "validation": 4}  # of SuperGLUE's splits; a fifth of the train split is for validation
@@ -102,11 +103,11 @@ def test_a_task_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert captions(app) == told
     shots(app).set_value(2)
     app = settled(app.run())
-    assert app.session_state["bench"].task.shots == 2
+    assert held(app, Bench).task.shots == 2
     asked = parse.calls
     shots(app).set_value(0)
     app = settled(app.run())
-    assert (app.session_state["bench"].task.shots, parse.calls) == (0, asked)
+    assert (held(app, Bench).task.shots, parse.calls) == (0, asked)
 
 
 def test_a_superglue_folder_is_read_again_when_its_files_change(
@@ -161,7 +162,7 @@ def test_while_the_hub_is_asked_the_page_says_so_and_other_tasks_can_be_chosen(e
     assert [bar.proto.text for bar in app.sidebar.get("progress")] == ["Reading rte from the hub (running)"]
     assert [info.value for info in app.info] == [READING_HINT]
     app = settled(app.selectbox(key="task").set_value("int-sum").run())
-    assert app.session_state["bench"].task.name == "int-sum"
+    assert held(app, Bench).task.name == "int-sum"
     app.selectbox(key="task").set_value("rte").run()
     if end == "stopped":
         (stop,) = (button for button in app.sidebar.button if button.label == "Stop")

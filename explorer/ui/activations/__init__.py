@@ -1,1 +1,8 @@
 """The page Activations."""
+
+from __future__ import annotations
+
+from explorer.ui.activations.page import draw
+from explorer.ui.shell.pages import Page
+
+PAGE = Page("pages/activations.py", "Activations", ":material/visibility:", draw=draw, shows="example")

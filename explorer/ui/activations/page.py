@@ -9,10 +9,13 @@ from explorer.masks.activations import Contrast, answer_lens
 from explorer.measure.tokens import encode_for, token_texts, words_notice
 from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
+from explorer.ui.bench import inside
 from explorer.ui.bench.inside import TOP, choose_example, choose_head, heads, request, wrote
 from explorer.ui.components import figures, words
-from explorer.ui.session import links, session, work
+from explorer.ui.jobs import work
+from explorer.ui.session import links, session
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import pages, share
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
@@ -23,7 +26,6 @@ _PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)
 
 def draw() -> None:
     """The prompt with its tokens, attention, the residual stream, the logit lens, and what removed values wrote."""
-    pages.require_entry()
     bench = session.current()
     status = pages.heading("Activations")
     if not len(bench.mask):
@@ -58,18 +60,16 @@ def draw() -> None:
 def _choose_prompt(bench: Bench, box: DeltaGenerator, place: int, example: Example) -> str:
     """The example's prompt, or one that the user writes."""
     key = f"prompt-{bench.task.digest[7:15]}-{bench.split}-{place}"
-    links.restore("prompt", key, example.prompt, lambda text: text if len(text) <= MOST_LETTERS else None)
+    linked = links.restore("prompt", example.prompt, links.text_up_to(MOST_LETTERS), key=key)
     prompt = box.text_area(
         "Prompt: the example's, or write your own",
-        key=key,
+        key=linked.key,
         height="content",
         max_chars=MOST_LETTERS,
         persist_state="session",
-        on_change=session.moved(
-            key, st.session_state[key], lambda _: st.session_state.update({"example-chosen": True})
-        ),
+        on_change=session.moved(linked.key, Widget[str](linked.key).value, lambda _: inside.choose_for_good("example")),
     )
-    links.keep("prompt", prompt, example.prompt)
+    linked.keep(prompt)
     return prompt
 
 

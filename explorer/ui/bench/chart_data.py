@@ -1,23 +1,21 @@
-"""From decompositions, scores and mask to what the clickable plot shows, and back to a mask; choosing matrices."""
+"""From decompositions, scores and mask to what the clickable plot shows, and back to a mask."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import streamlit as st
 
 from explorer.attribution import Scores
-from explorer.core.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey
+from explorer.core.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.masks.mask import Mask, Removed
 from explorer.models.matrices import matrices
 from explorer.spectra.circuits import circuits
 from explorer.spectra.measures import blocks, null_from, summarise
 from explorer.ui.components.spectrum_chart import Axis, Series
-from explorer.ui.session import links, work
+from explorer.ui.jobs import work
+from explorer.ui.session import links
 from explorer.ui.session.session import Bench
-from explorer.ui.streamlit_internals.elements import DeltaGenerator
-
-MOST_OTHERS = 48  # matrices beside the first
 
 
 def scored_keys(bench: Bench) -> tuple[MatrixKey, ...]:
@@ -38,104 +36,26 @@ def every_product(bench: Bench) -> tuple[CircuitKey, ...]:
         return circuits(view)
 
 
-def choose_matrix(keys: Sequence[AnyKey], start: MatrixKey, boxes: Sequence[DeltaGenerator]) -> AnyKey:
-    """Pick one of `keys` by layer, kind or product, and head or stacked, in three boxes."""
-    layer_box, kind_box, head_box = boxes
-    layers = sorted({key.layer for key in keys})
-    _start("spectra-layer", layers, start.layer)
-    layer = layer_box.selectbox("Layer", layers, key="spectra-layer", persist_state="session", help="Counted from 0.")
-    existing = {_sort(key) for key in keys}
-    kinds = [kind for kind in (*Kind, *Circuit) if kind in existing]
-    _start("spectra-kind", kinds, start.kind)
-    kind = kind_box.segmented_control(
-        "Kind", kinds, required=True, key="spectra-kind", persist_state="session",
-        help="Attention's Q, K, V and O, the MLP's IN, GATE and OUT; QK and OV are products of a head's two matrices.",
-    )  # fmt: skip
-    heads = [key.head for key in keys if key.layer == layer and _sort(key) is kind]
-    _start(f"spectra-head-{kind}", heads, start.head)
-    head = head_box.selectbox(
-        "Head",
-        heads,
-        format_func=lambda one: "stacked" if one is None else f"head {one}",
-        key=f"spectra-head-{kind}",
-        persist_state="session",
-        disabled=len(heads) == 1,
-        help="One head's part of the matrix, or all heads stacked: other singular values.",
-    )
-    return next(key for key in keys if (key.layer, _sort(key), key.head) == (layer, kind, head))
-
-
-def _start(key: str, options: Sequence[Hashable], first: Hashable) -> None:
-    """Have a widget begin at `first`, unless it holds one of its options; one of another model must not linger."""
-    if key not in st.session_state or st.session_state[key] not in options:
-        st.session_state[key] = first if first in options else options[0]
-
-
-def chosen_matrix(keys: Sequence[AnyKey]) -> AnyKey | None:
-    """What the three boxes of `choose_matrix` hold now, which callbacks may ask before the page runs."""
-    kind = st.session_state.get("spectra-kind")
-    place = st.session_state.get("spectra-layer"), kind, st.session_state.get(f"spectra-head-{kind}")
-    return next((key for key in keys if (key.layer, _sort(key), key.head) == place), None)
-
-
-def show_matrix(key: AnyKey) -> None:
-    """Put a matrix into the three boxes of `choose_matrix`; for callbacks, and before they are drawn."""
-    sort = _sort(key)
-    st.session_state.update({"spectra-layer": key.layer, "spectra-kind": sort, f"spectra-head-{sort}": key.head})
-
-
-def choose_layers(keys: Sequence[AnyKey], first: AnyKey, name: str) -> None:
-    """Take the same matrix of all layers, or of every n-th, into the box of others with the key `name`."""
-    with st.popover("Layers", icon=":material/layers:", key="layers", help="The same matrix in other layers"):
-        layers = len({key.layer for key in keys})
-        least = -(-(layers - 1) // MOST_OTHERS)
-        every = int(
-            st.number_input("Every n-th layer", least, max(layers - 1, least), least, key="layers-every", width=150)
-        )
-        others = same_elsewhere(keys, first, every)
-        st.button(
-            f"Compare {len(others) + 1:,} layers",
-            key="layers-take",
-            disabled=not others,
-            on_click=lambda: st.session_state.update({name: [str(key) for key in others]}),
-        )
-
-
-def same_elsewhere(keys: Sequence[AnyKey], first: AnyKey, every: int) -> tuple[AnyKey, ...]:
-    """The matrices of `first`'s kind and head in every n-th layer, counted from its own, without itself."""
-    return tuple(
-        key
-        for key in keys
-        if (_sort(key), key.head) == (_sort(first), first.head)
-        and key.layer != first.layer
-        and (key.layer - first.layer) % every == 0
-    )
-
-
-def _sort(key: AnyKey) -> Kind | Circuit:
-    return key.circuit if isinstance(key, CircuitKey) else key.kind
-
-
 def choose_axis(keys: tuple[str, str], *, scored: bool) -> Axis:
     """What the plot's height shows; `keys` name the two widgets, for what it is and for whether it is logarithmic."""
     heights = ["singular value", "score"]
-    links.restore(keys[0], keys[0], heights[0], links.one_of(heights))
-    links.restore(keys[1], keys[1], True, links.one_of([False]))
+    shown = links.restore(keys[0], heights[0], links.one_of(heights))
+    log = links.restore(keys[1], True, links.one_of([False]))
     height = st.segmented_control(
         "Height",
         heights,
         required=True,
-        key=keys[0],
+        key=shown.key,
         persist_state="session",
         help="What the height of a point is; its colour is the score either way.",
     )
     by_score = height == "score"
     log_y = st.toggle(
-        "Log axis", key=keys[1], persist_state="session", disabled=by_score,
+        "Log axis", key=log.key, persist_state="session", disabled=by_score,
         help="Logarithmic height; scores have two signs and are always linear.",
     )  # fmt: skip
-    links.keep(keys[0], height, heights[0])
-    links.keep(keys[1], log_y, True)
+    shown.keep(str(height))
+    log.keep(log_y)
     if by_score and scored:
         return "score"
     return "log-sigma" if log_y else "sigma"

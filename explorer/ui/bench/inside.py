@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import streamlit as st
@@ -18,15 +19,29 @@ from explorer.models import View
 from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
 from explorer.ui.components import figures, words
-from explorer.ui.session import links, requests, session, work
+from explorer.ui.jobs import work
+from explorer.ui.session import links, requests, session, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import share
 
 T = TypeVar("T", int, tuple[int, int])
 TOP = 10  # most likely next tokens
 VALUES = 200  # removed values to choose from
 MANY_TOKENS = 64  # beyond which the patterns of all heads are not drawn
+
+
+@dataclass
+class _Chosen:
+    """The keys of the widgets that show what the user chose, not what comes first."""
+
+    widgets: set[str] = field(default_factory=set)
+
+
+def choose_for_good(key: str) -> None:
+    """What the widget shows is the user's choice, and stays as long as there is such an option."""
+    state.of(_Chosen).widgets.add(key)
 
 
 def inside(bench: Bench, comparison: Comparison) -> None:
@@ -200,15 +215,17 @@ def _following(
 
     With `link`, the text of an option in a URL, what the user has chosen is in the URL.
     """
+    widget: Widget[T] = Widget(key)
     if link is not None and (asked := links.asked(key)) is not None:
         texts = {link(one): one for one in options}
-        st.session_state[f"{key}-chosen"] = asked in texts
+        state.of(_Chosen).widgets.discard(key)
         if asked in texts:
-            st.session_state[key] = texts[asked]
+            choose_for_good(key)
+            widget.put(texts[asked])
         elif asked:
             links.refuse(key, asked)
-    if not st.session_state.get(f"{key}-chosen") or st.session_state.get(key) not in options:
-        st.session_state[key] = options[0]
+    if key not in state.of(_Chosen).widgets or widget.value not in options:
+        widget.put(options[0])
     chosen: T = st.selectbox(
         label,
         options,
@@ -216,8 +233,8 @@ def _following(
         key=key,
         persist_state="session",
         help=about,
-        on_change=session.moved(key, st.session_state[key], lambda _: st.session_state.update({f"{key}-chosen": True})),
+        on_change=session.moved(key, widget.value, lambda _: choose_for_good(key)),
     )
     if link is not None:
-        links.keep(key, chosen if st.session_state.get(f"{key}-chosen") else None, None, lambda _: link(chosen))
+        links.keep(key, chosen if key in state.of(_Chosen).widgets else None, None, text=lambda _: link(chosen))
     return chosen

@@ -14,13 +14,12 @@ from explorer.measure.evaluate import Comparison
 from explorer.measure.sampling import Sample, draw_sample
 from explorer.models import View
 from explorer.ui.components import words
-from explorer.ui.jobs.cached import Wait, only
+from explorer.ui.components.painting import SOON, Wait
+from explorer.ui.jobs.cached import only
 from explorer.ui.jobs.runner import Key
+from explorer.ui.jobs.work import on_view
 from explorer.ui.session import requests, session
 from explorer.ui.session.session import Bench
-from explorer.ui.session.work import on_view
-
-SOON = Wait(1.5, urgent=True)  # then the page draws the rest
 
 
 def now(bench: Bench) -> Bench:

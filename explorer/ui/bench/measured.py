@@ -10,13 +10,15 @@ from explorer.attribution import Scores
 from explorer.measure.evaluate import Comparison
 from explorer.ui.bench import live
 from explorer.ui.components import words
-from explorer.ui.jobs import cached
-from explorer.ui.jobs.cached import Wait
-from explorer.ui.session import work
+from explorer.ui.components.painting import SOON, UNSEEN, Wait
+from explorer.ui.jobs import cached, work
+from explorer.ui.jobs.work import Controls
+from explorer.ui.session import state
 from explorer.ui.session.session import Bench
-from explorer.ui.session.work import Controls
 
-UNSEEN = Wait(0.0, urgent=True, shown=False)
+
+@dataclass(frozen=True)
+class _ControlsWanted: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Measured:
         return max(known, key=lambda one: one.masked.n, default=None)
 
 
-def sample_and_split(bench: Bench, wait: Wait = live.SOON) -> tuple[Comparison | None, Comparison | None]:
+def sample_and_split(bench: Bench, wait: Wait = SOON) -> tuple[Comparison | None, Comparison | None]:
     """The mask on the live sample, unless it is the whole split, and on the whole split."""
     drawn = live.sample(bench, wait)
     if drawn is not None and drawn.whole:
@@ -71,7 +73,12 @@ def failure(bench: Bench) -> str | None:
 
 def controlled(bench: Bench) -> bool:
     """Whether random masks are to be measured, and there is a mask to compare with."""
-    return bool(len(bench.mask) and st.session_state.get("controls_wanted"))
+    return bool(len(bench.mask)) and state.find(_ControlsWanted) is not None
+
+
+def want_controls() -> None:
+    """Have random masks measured from now on, on every change of the mask."""
+    state.put(_ControlsWanted())
 
 
 def line(bench: Bench, found: Measured) -> None:

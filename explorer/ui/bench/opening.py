@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import streamlit as st
+from dataclasses import dataclass
 
 from explorer.core.keys import MatrixKey
-from explorer.ui.bench import chart_data
+from explorer.ui.session import state
+from explorer.ui.shell import pages
 
-_WANTED = "matrix-to-open"
+
+@dataclass(frozen=True)
+class Wanted:
+    """A matrix to open, and one of its values."""
+
+    key: MatrixKey
+    index: int | None = None
 
 
 def want(key: MatrixKey, index: int | None = None) -> None:
-    """Ask for a matrix, and one of its values, on the Spectra page; for callbacks, which cannot change page."""
-    st.session_state[_WANTED] = (key, index)
+    """Ask for a matrix, and one of its values; for callbacks, which cannot change page."""
+    state.put(Wanted(key, index))
 
 
 def follow() -> None:
-    """Go where `want` asked for; ends the run if it did. The request outlasts a run that was cut short."""
-    wanted = st.session_state.pop(_WANTED, None)
-    if wanted is None:
-        return
-    key, index = wanted
-    chart_data.show_matrix(key)
-    if index is not None:
-        st.session_state[f"readout-index-{key}"] = index
-    st.switch_page("pages/spectra.py")
+    """Go where `want` asked for; ends the run if it did. The page that is gone to takes the request."""
+    if state.find(Wanted) is not None:
+        pages.go_to("matrix")

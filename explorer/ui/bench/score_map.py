@@ -16,11 +16,10 @@ from explorer.ui.bench import opening
 from explorer.ui.bench.score_cells import cells
 from explorer.ui.components import figures
 from explorer.ui.components.selection import selected_id
-from explorer.ui.session import guide, links, requests, work
+from explorer.ui.jobs import work
+from explorer.ui.session import guide, links, requests
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import share
-
-EVERY = "every-kind"
 
 
 def choose_every(bench: Bench) -> bool:
@@ -29,15 +28,15 @@ def choose_every(bench: Bench) -> bool:
         left = [str(kind) for kind in kinds(view) if kind not in bench.kinds]
     if not left:
         return True
-    links.restore(EVERY, EVERY, False, links.one_of([True]))
+    linked = links.restore("every-kind", False, links.one_of([True]))
     every = st.toggle(
         f"All kinds: {', '.join(left)} too",
-        key=EVERY,
+        key=linked.key,
         persist_state="session",
         help=f"Now {', '.join(bench.kinds)}, as chosen in the settings. All of them cost {SCORERS[bench.scorer].cost}, "
         "and the decompositions of all matrices, once: seconds on a small model, minutes on a large one.",
     )
-    links.keep(EVERY, every, False)
+    linked.keep(every)
     return every
 
 

@@ -21,36 +21,35 @@ from explorer.spectra.model_diff import check_both, check_shapes, compare_matrix
 from explorer.ui.bench import chart_data
 from explorer.ui.components import words
 from explorer.ui.components.spectrum_chart import Series
+from explorer.ui.jobs import work
 from explorer.ui.jobs.cached import compute
-from explorer.ui.session import links, requests, used_models, work
+from explorer.ui.session import links, requests, used_models
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell.model_choice import agree, agreed, fetch
 
-AGAINST = "against"
+_AGAINST: Widget[str | None] = Widget("against")
 
 
 def choose() -> str:
     """The second model's name, or an empty text for none; the URL keeps it."""
-    if (asked := links.asked(AGAINST)) is not None:
-        st.session_state[AGAINST] = asked or None
-
-    def choose_it() -> None:
-        agree(str(st.session_state[AGAINST] or "").strip())
+    if (asked := links.asked(_AGAINST.key)) is not None:
+        _AGAINST.put(asked or None)
 
     chosen = st.selectbox(
         "Second model",
         list(NAMED),
         index=None,
-        key=AGAINST,
+        key=_AGAINST.key,
         accept_new_options=True,
         persist_state="session",
-        on_change=choose_it,
+        on_change=lambda: agree(_AGAINST.text),
         placeholder="None: pick or type one",
         help="Such as a fine-tune of this model, to see what it changed: a name, a Hugging Face hub id, the path of a "
         "model folder, or the path of a .gguf file. It is only looked at.",
     )
     name = str(chosen or "").strip()
-    links.keep(AGAINST, name, "")
+    links.keep(_AGAINST.key, name, "")
     return name
 
 

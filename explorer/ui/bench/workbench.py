@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -17,9 +18,10 @@ from explorer.search import lowest, mask_of
 from explorer.ui.bench import chart_data
 from explorer.ui.components import words
 from explorer.ui.components.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
-from explorer.ui.session import guide, session
+from explorer.ui.session import guide, session, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import share
 
 TABLE_ROWS = 200
@@ -91,7 +93,7 @@ def change(bench: Bench, scores: Scores, changed: Callable[[Mask], Mapping[str, 
 
 
 @dataclass
-class _Editing:
+class Editing:
     """The table's editor: it holds its edits itself, so it is kept while only they change the mask.
 
     Attributes:
@@ -115,7 +117,7 @@ def table(bench: Bench, scores: Scores) -> None:
     frame = _table_frame(editing.base, scores)
 
     def edited() -> None:
-        rows = {int(row): bool(cells["removed"]) for row, cells in st.session_state[key]["edited_rows"].items()}
+        rows = {int(row): bool(cells["removed"]) for row, cells in _edited_rows(key).items()}
 
         def changed(mask: Mask) -> dict[str, set[int]]:
             after: dict[str, set[int]] = {}
@@ -141,21 +143,26 @@ def table(bench: Bench, scores: Scores) -> None:
     guide.explain("Scores in nats; negative = removing it helps; ? = likely to be wrong, measure it.")
 
 
-def _editing(bench: Bench, scores: Scores) -> _Editing:
+def _editing(bench: Bench, scores: Scores) -> Editing:
     setting = (bench.model.as_loaded, scores.task, scores.scorer, scores.mode, scores.n, tuple(scores.matrices))
-    now = st.session_state.get("editing")
-    if isinstance(now, _Editing) and now.expected == bench.mask.digest and now.setting == setting and _holds(now):
+    now = state.find(Editing)
+    if now is not None and now.expected == bench.mask.digest and now.setting == setting and _holds(now):
         return now
-    number = now.number + 1 if isinstance(now, _Editing) else 0
-    editing = _Editing(number, bench.mask, setting, bench.mask.digest)
-    st.session_state["editing"] = editing
+    number = 0 if now is None else now.number + 1
+    editing = Editing(number, bench.mask, setting, expected=bench.mask.digest)
+    state.put(editing)
     return editing
 
 
-def _holds(editing: _Editing) -> bool:
+def _holds(editing: Editing) -> bool:
     """Whether the editor still has the edits that lead from its base to the mask: one that was away has lost them."""
-    edits = st.session_state.get(f"table-{editing.number}", {})
-    return editing.base.digest == editing.expected or bool(edits.get("edited_rows"))
+    return editing.base.digest == editing.expected or bool(_edited_rows(f"table-{editing.number}"))
+
+
+def _edited_rows(key: str) -> dict[int, dict[str, object]]:
+    """What an editor holds: the edited cells by the number of their row."""
+    rows: dict[int, dict[str, object]] = (Widget[dict[str, Any]](key).value or {}).get("edited_rows", {})
+    return rows
 
 
 def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
@@ -180,11 +187,13 @@ def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
 def actions(bench: Bench, scores: Scores) -> None:
     """Remove (or scale) the k lowest-scored values, restore all."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.session_state["k"] = min(st.session_state.get("k", START_COUNT), scores.size)
-        count = st.number_input("Lowest-scored", 1, scores.size, key="k", persist_state="session", width=110)
+        state.COUNT.put(min(state.COUNT.value or START_COUNT, scores.size))
+        count = st.number_input(
+            "Lowest-scored", 1, scores.size, key=state.COUNT.key, persist_state="session", width=110
+        )
 
         def remove() -> None:
-            remove_lowest(bench, scores, int(st.session_state["k"]))
+            remove_lowest(bench, scores, int(state.COUNT.value or START_COUNT))
 
         def restore() -> None:
             session.change_mask(bench.model, Mask.without_all)
@@ -207,7 +216,7 @@ def actions(bench: Bench, scores: Scores) -> None:
 
 def copy(bench: Bench) -> None:
     """The removal of the lowest-scored values as code."""
-    count = int(st.session_state["k"])
+    count = int(state.COUNT.value or START_COUNT)
     share.copy("lowest", bench, lambda setting: [request(setting, count)])
 
 

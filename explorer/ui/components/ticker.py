@@ -10,7 +10,8 @@ from pathlib import Path
 
 import streamlit as st
 
-EVERY = 0.5  # seconds from one look to the next
+from explorer.ui.components.painting import LOOK
+
 _MOUNT = st.components.v2.component(
     "eigenprune_ticker",
     js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
@@ -18,12 +19,12 @@ _MOUNT = st.components.v2.component(
 )
 
 
-def mount(key: str, then: Callable[[], None], first: float = EVERY) -> None:
-    """Call `then` after `first` seconds, and then every `EVERY`, for as long as this is drawn; it shows nothing.
+def mount(key: str, then: Callable[[], None], first: float = LOOK) -> None:
+    """Call `then` after `first` seconds, and then every `LOOK`, for as long as this is drawn; it shows nothing.
 
     Args:
         key: Streamlit key.
         then: a callback; unless it calls `st.rerun`, the fragment runs that this is drawn in.
         first: seconds.
     """
-    _MOUNT(key=key, data={"first": 1000 * first, "every": 1000 * EVERY}, height=0, on_look_change=then)
+    _MOUNT(key=key, data={"first": 1000 * first, "every": 1000 * LOOK}, height=0, on_look_change=then)

@@ -7,23 +7,14 @@ import re
 from typing import TYPE_CHECKING
 
 from explorer.tasks.metric import METRIC_NAMES
+from explorer.ui.streamlit_internals.markdown import literal as literal
 
 if TYPE_CHECKING:
     from explorer.masks.mask import Mask
     from explorer.measure.evaluate import Evaluation
     from explorer.measure.metrics import Mean
 
-_ADDRESS = re.compile(r"(?:https?|ftp|mailto|xmpp):|www(?=\.)|@(?=\w)", re.IGNORECASE)
 NOT_FINITE = "not finite"
-_MARKUP = re.compile(r"[\\`*_\[\]<>$~#|!&:]")
-
-
-def literal(text: str) -> str:
-    """`text` so that Markdown shows it as it is: a file's name or content must not become a link or an image.
-
-    Addresses become links whatever is escaped in them, so an invisible word joiner stands in them.
-    """
-    return _MARKUP.sub(r"\\\g<0>", _ADDRESS.sub("\\g<0>\u2060", " ".join(text.split())))
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import streamlit as st
@@ -12,18 +12,18 @@ import streamlit as st
 from explorer.core.progress import Progress
 from explorer.models import Model, ViewPool
 from explorer.spectra.cache import SvdCache, default_cache
-from explorer.ui.components import ticker
-from explorer.ui.components.notices import Notices
+from explorer.ui.components import painting, ticker
+from explorer.ui.components.painting import USUAL as USUAL
+from explorer.ui.components.painting import Wait
 from explorer.ui.components.words import literal
 from explorer.ui.jobs import pauses
 from explorer.ui.jobs.effects_seen import EffectsSeen
 from explorer.ui.jobs.runner import Job, JobRunner, Key, State
-from explorer.ui.streamlit_internals import runs
+from explorer.ui.session import session, state
+from explorer.ui.session.notices import notices
 from explorer.ui.streamlit_internals.elements import DrawnTwice, NoSuchFragment
 
 T = TypeVar("T")
-PATIENCE = 2.0  # seconds that a page waits for a result before it shows a progress bar
-WORTH = 1.0  # seconds left from which on it is worth while to show what has been found so far
 _KEEP = {
     "task": 24,
     "model": 2,
@@ -43,49 +43,25 @@ _KEEP = {
 _FOR_ANYBODY = ("model", "fetch", "scores", "search")  # what took long is kept for whoever comes next
 
 
-@dataclass(frozen=True)
-class Wait:
-    """How a page waits for a result.
+@dataclass
+class _Slots:
+    """The session's one job in each slot."""
 
-    Attributes:
-        seconds: time for which it shows nothing new.
-        urgent: go before everything that is not; for short work on a click.
-        shown: show a progress bar then, or why there is no result.
-        again: offer to start again what failed; not where that would fail for the same reason.
-        narrow: stack what is shown, as in the sidebar.
-        takers: keys of the fragments that take the result, and what has been found so far; otherwise the whole page
-            takes the result.
-        look: seconds after which to look at the job again for the first time.
-    """
-
-    seconds: float = PATIENCE
-    urgent: bool = False
-    shown: bool = True
-    again: bool = True
-    narrow: bool = False
-    takers: tuple[str, ...] = ()
-    look: float = ticker.EVERY
+    keys: dict[str, Key] = field(default_factory=dict)
 
 
-USUAL = Wait()
+@dataclass
+class _Shown:
+    """The jobs that this run of the page has shown."""
+
+    keys: set[Key] = field(default_factory=set)
 
 
 @st.cache_resource(show_spinner=False, on_release=JobRunner.close)
 def runner() -> JobRunner:
     """The process's job runner."""
     pauses.shorten()
-    return JobRunner(workers=2, keep=_KEEP, for_anybody=_FOR_ANYBODY, owner=_session)
-
-
-def _session() -> str | None:
-    """The session by its name in the URL, which a reload keeps; None outside of sessions."""
-    return st.session_state.get("session") if runs.inside() else None
-
-
-@st.cache_resource(show_spinner=False)
-def notices() -> Notices:
-    """Sentences for the users of this process, such as a damaged cache entry."""
-    return Notices()
+    return JobRunner(workers=2, keep=_KEEP, for_anybody=_FOR_ANYBODY, owner=session.name)
 
 
 @st.cache_resource(show_spinner=False)
@@ -144,27 +120,26 @@ def only(slot: str, key: Key) -> None:
 
     For work that a newer choice outdates. The key must hold the session's token: other sessions want theirs.
     """
-    before = cast("Key | None", st.session_state.get(slot))
-    st.session_state[slot] = key
+    slots = state.of(_Slots).keys
+    before, slots[slot] = slots.get(slot), key
     if before is not None and before != key and runner().under_way(before):
         runner().drop(before)
 
 
 def start_page() -> None:
     """Forget which jobs the page of the run before has shown."""
-    st.session_state["jobs-shown"] = set()
+    state.put(_Shown())
 
 
 def shown_here(key: Key) -> None:
     """Say that the page shows how this job stands."""
-    cast("set[Key]", st.session_state.setdefault("jobs-shown", set())).add(key)
+    state.of(_Shown).keys.add(key)
 
 
 def elsewhere() -> list[Job]:
     """This session's jobs under way that the page has not shown; nobody waits long for urgent ones."""
-    shown = cast("set[Key]", st.session_state.get("jobs-shown", set()))
-    session = _session()
-    mine = [job for owner in (session, ("search", session)) for job in runner().of(owner)]
+    shown, own = state.of(_Shown).keys, session.name()
+    mine = [job for owner in (own, ("search", own)) for job in runner().of(owner)]
     return [job for job in mine if job.active and not job.urgent and job.key not in shown]
 
 
@@ -212,7 +187,7 @@ def _ended(job: Job, name: str, narrow: bool) -> None:
 
 def _forget(job: Job) -> None:
     """Let it start anew, and with it the session's other jobs that failed for the same reason, which is said once."""
-    same = [one for one in runner().of(_session()) if one.state is State.FAILED and one.error == job.error]
+    same = [one for one in runner().of(session.name()) if one.state is State.FAILED and one.error == job.error]
     for one in (job, *same):
         runner().forget(one.key)
 
@@ -230,7 +205,7 @@ def _watch(job: Job, name: str, wait: Wait) -> None:
 
 def _pass_on(job: Job, seen: object, takers: Sequence[str]) -> None:
     """Run anew what shows the result, or what has been found since `seen`; otherwise the bar alone."""
-    news = bool(takers) and job.so_far is not seen and (job.seconds_left or 0) > WORTH
+    news = bool(takers) and job.so_far is not seen and (job.seconds_left or 0) > painting.WORTH
     if job.active and not news:
         return
     with suppress(NoSuchFragment):  # takers may have gone with their page

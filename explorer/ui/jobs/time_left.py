@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-LEAST_SHARE, LEAST_SECONDS = 0.05, 1.0  # done before anything is said
+from explorer.ui.components import painting
+
+LEAST_SHARE = 0.05  # done before anything is said
 STEADY = 2.0  # largest ratio of the two paces
 KEPT = 256  # points
 
@@ -43,7 +45,7 @@ class TimeLeft:
             return None
         (start, first), (_, share) = self._points[0], self._points[-1]
         elapsed = now - start
-        if elapsed < LEAST_SECONDS or share - first < LEAST_SHARE:
+        if elapsed < painting.TOLD or share - first < LEAST_SHARE:
             return None
         whole = elapsed * (1 - share) / (share - first)
         then, before = max(one for one in self._points if one[0] <= now - elapsed / 4)

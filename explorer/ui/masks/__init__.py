@@ -1,1 +1,8 @@
 """The page Masks."""
+
+from __future__ import annotations
+
+from explorer.ui.masks.page import draw
+from explorer.ui.shell.pages import Page
+
+PAGE = Page("pages/masks.py", "Masks", ":material/bookmarks:", draw=draw)

@@ -16,6 +16,7 @@ from explorer.masks.sets import vote
 from explorer.ui.components.words import literal
 from explorer.ui.masks.saved import attempt, delete
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import mask_panel, share
 
 Combine = Callable[[tuple[Mask, ...]], Mask]
@@ -67,39 +68,38 @@ def _export(entry: Entry) -> None:
 
 
 def _describe(library: Library, entry: Entry) -> None:
-    name_key, notes_key = f"name-{entry.id}", f"notes-{entry.id}"
+    called, noted = Widget[str](f"name-{entry.id}"), Widget[str](f"notes-{entry.id}")
 
     def rename() -> None:
-        wanted = str(st.session_state[name_key] or "")
-        if not attempt(lambda: library.change(entry.id, name=wanted)):
-            st.session_state[name_key] = entry.name
+        if not attempt(lambda: library.change(entry.id, name=called.value or "")):
+            called.put(entry.name)
 
     def note() -> None:
-        attempt(lambda: library.change(entry.id, notes=str(st.session_state[notes_key] or "")))
+        attempt(lambda: library.change(entry.id, notes=noted.value or ""))
 
     left, right = st.columns([1, 2])
-    left.text_input("Name", entry.name, key=name_key, max_chars=MAX_NAME, on_change=rename)
-    right.text_area("Notes", entry.about.notes, key=notes_key, max_chars=MAX_NOTES, on_change=note, height=68)
+    left.text_input("Name", entry.name, key=called.key, max_chars=MAX_NAME, on_change=rename)
+    right.text_area("Notes", entry.about.notes, key=noted.key, max_chars=MAX_NOTES, on_change=note, height=68)
 
 
 def several(bench: Bench, library: Library, entries: tuple[Entry, ...]) -> None:
     """Combine masks of one model into a new entry, or delete them."""
     ways = _TWO if len(entries) == 2 else _MORE
+    way, typed = Widget[str](f"combine-{min(len(entries), 3)}"), Widget[str]("combine-name")
 
     def combine() -> None:
-        how = str(st.session_state[key])
-        name = str(st.session_state["combine-name"] or "").strip() or _proposed(how, entries)
+        how = way.text
+        name = typed.text or _proposed(how, entries)
         if attempt(lambda: library.save(ways[how](tuple(entry.mask for entry in entries)), name)):
-            st.session_state["combine-name"] = ""
+            typed.put("")
             st.toast(literal(f"{name} saved."), icon=":material/check:")
 
     with st.container(horizontal=True, vertical_alignment="bottom", key="combine"):
-        key = f"combine-{min(len(entries), 3)}"
         how = st.selectbox(
-            "Combine into a new mask", list(ways), key=key, width=220,
+            "Combine into a new mask", list(ways), key=way.key, width=220,
             help="Union: values that any of them removes. Intersection: that all remove. Majority: more than half.",
         )  # fmt: skip
-        st.text_input("Name", placeholder=_proposed(how, entries), key="combine-name", max_chars=MAX_NAME, width=320)
+        st.text_input("Name", placeholder=_proposed(how, entries), key=typed.key, max_chars=MAX_NAME, width=320)
         st.button("Combine", key="combine-go", type="primary", on_click=combine)
         share.copy("combine", bench, lambda setting: [request(how, [setting.file(entry.mask) for entry in entries])])
         st.button(

@@ -15,11 +15,11 @@ from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.models import View
 from explorer.tasks import Task
 from explorer.ui.components import words
-from explorer.ui.jobs.cached import notices
+from explorer.ui.jobs.work import on_view
 from explorer.ui.session import requests
+from explorer.ui.session.notices import notices
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.session.work import on_view
 
 
 def pair(bench: Bench, first: Mask, second: Mask, task: Task | None = None) -> Comparison | None:

@@ -14,7 +14,6 @@ from explorer.ui.shell import pages
 
 def draw() -> None:
     """The library, and below it what can be done with what is selected in it."""
-    pages.require_entry()
     bench = session.current()
     pages.heading("Masks")
     library = Library.default()

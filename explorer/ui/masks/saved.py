@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -11,11 +13,11 @@ from explorer.core.errors import ExplorerError, MaskError
 from explorer.masks.library import MAX_NAME, Entry, Library, Listing, id_of
 from explorer.masks.mask import Mask, parse_mask
 from explorer.ui.components.words import literal
-from explorer.ui.session import session
+from explorer.ui.session import session, state
 from explorer.ui.session.history import History
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 
-_DELETED = "deleted_masks"
 _COLUMNS = {
     "name": st.column_config.TextColumn("name", width=172),
     "values": st.column_config.NumberColumn("values", help="how many it removes, or scales", width=56),
@@ -30,14 +32,29 @@ _COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class _Problems:
+    """What went wrong with the library last."""
+
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Deleted:
+    """The masks that were deleted last, to be had back."""
+
+    ids: tuple[str, ...]
+    names: str
+
+
 def attempt(change: Callable[[], object]) -> bool:
     """Do something to the library; what goes wrong is shown on the page, once."""
     try:
         change()
     except ExplorerError as error:
-        st.session_state["library_problem"] = str(error)
+        state.put(_Problems((str(error),)))
         return False
-    st.session_state["library_problem"] = None
+    state.take(_Problems)
     return True
 
 
@@ -45,17 +62,18 @@ def save_current(bench: Bench, library: Library, known: Listing) -> None:
     """A name and a button that add the current mask, and places for imports and the trash."""
     mask = bench.mask
     there = next((one for one in known.entries if one.id == id_of(mask)), None)
+    typed: Widget[str] = Widget("save-name")
 
     def save() -> None:
         line = session.lines(bench.model).line
-        name = str(st.session_state["save-name"] or "").strip() or _proposed(bench)
+        name = typed.text or _proposed(bench)
         if attempt(lambda: library.save(mask, name, fork_of=_origin(line.history, known))):
-            st.session_state["save-name"] = ""
+            typed.put("")
             st.toast(literal(f"{name} saved."), icon=":material/check:")
 
     with st.container(horizontal=True, vertical_alignment="bottom", key="library-bar"):
         st.text_input(
-            "Save the current mask as", placeholder=_proposed(bench), key="save-name", max_chars=MAX_NAME, width=320
+            "Save the current mask as", placeholder=_proposed(bench), key=typed.key, max_chars=MAX_NAME, width=320
         )
         st.button("Save", key="save", type="primary", on_click=save, disabled=not len(mask) or there is not None)
         _importer(library)
@@ -79,14 +97,13 @@ def _proposed(bench: Bench) -> str:
 
 
 def _importer(library: Library) -> None:
-    turn = st.session_state.setdefault("import_turn", 0)  # each import gets an empty place of its own
-    key = f"import-{turn}"
+    uploads = state.Uploads[Any]("import")
 
     def take() -> None:
-        files = st.session_state[key]
+        files = uploads.widget.value
         if not files:
             return
-        st.session_state["import_turn"] = turn + 1
+        uploads.renew()
         problems = []
         for file in files:
             name = file.name.removesuffix(".json").removesuffix(".mask")[:MAX_NAME] or "imported"
@@ -94,13 +111,15 @@ def _importer(library: Library) -> None:
                 library.save(parse_mask(file.getvalue(), name=file.name), name)
             except MaskError as error:
                 problems.append(str(error) if file.name in str(error) else f"{file.name}: {error}")
-        st.session_state["library_problem"] = "\n".join(problems) or None
+        state.put(_Problems(tuple(problems)))
         if done := len(files) - len(problems):
             st.toast(f"{done:,} imported.", icon=":material/check:")
 
     about = "Mask files, from here or from a colleague; each becomes an entry."
     with st.popover("Import", icon=":material/upload:", key="import-popover", help=about), st.container(key="import"):
-        st.file_uploader("Mask files", type=["json"], accept_multiple_files=True, key=key, on_change=take)
+        st.file_uploader(
+            "Mask files", type=["json"], accept_multiple_files=True, key=uploads.widget.key, on_change=take
+        )
 
 
 def _trash(library: Library) -> None:
@@ -125,26 +144,25 @@ def delete(library: Library, entries: tuple[Entry, ...]) -> None:
     """Delete entries; the page offers to undo it."""
 
     def work() -> None:
-        st.session_state[_DELETED] = library.delete([one.id for one in entries]), ", ".join(one.name for one in entries)
+        ids = library.delete([one.id for one in entries])
+        state.put(_Deleted(tuple(ids), ", ".join(one.name for one in entries)))
 
     attempt(work)
 
 
 def messages(library: Library, known: Listing) -> None:
     """What went wrong, what was deleted last, and files that cannot be used."""
-    for sentence in (st.session_state.get("library_problem") or "").split("\n"):
-        if sentence:
-            st.error(literal(sentence), icon=":material/error:")
-    deleted = st.session_state.get(_DELETED)
+    for sentence in state.of(_Problems).sentences:
+        st.error(literal(sentence), icon=":material/error:")
+    deleted = state.find(_Deleted)
     if deleted is not None:
-        ids, names = deleted
 
         def undo() -> None:
-            attempt(lambda: library.restore(ids))
-            st.session_state[_DELETED] = None
+            attempt(lambda: library.restore(deleted.ids))
+            state.take(_Deleted)
 
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.info(literal(f"Deleted: {names}."), icon=":material/delete:")
+            st.info(literal(f"Deleted: {deleted.names}."), icon=":material/delete:")
             st.button("Undo", key="undo-delete", on_click=undo)
     for broken in known.broken:
         st.warning(literal(broken.sentence), icon=":material/warning:")

@@ -18,9 +18,10 @@ from explorer.ui.components import comparisons
 from explorer.ui.components.words import literal
 from explorer.ui.masks import outcomes
 from explorer.ui.masks.saved import attempt
-from explorer.ui.session import guide, requests
+from explorer.ui.session import guide, requests, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import share, tasks_at_hand
 from explorer.ui.shell.model_choice import agree
 
@@ -41,6 +42,18 @@ class Target:
     sibling: bool
 
 
+_MODEL: Widget[str] = Widget("transfer-model")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The mask that was last asked to be carried over, the task, and the model."""
+
+    mask: str
+    task: str
+    model: str
+
+
 def draw(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
     """Choose a target; on demand the mask for it, what it does there, and a place to keep it."""
     st.subheader("Transfer", divider="gray", anchor=False)
@@ -54,13 +67,13 @@ def draw(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
         if target is None:
             return
         needless = not target.sibling and entry.mask.mode == "zero"
-        asked = (entry.id, target.task.digest, target.model)
+        asked = _Asked(entry.id, target.task.digest, target.model)
         st.button(
             "Transfer",
             key="transfer",
             type="primary",
             disabled=needless,
-            on_click=lambda: st.session_state.update({"transfer-asked": asked}),
+            on_click=lambda: state.put(asked),
             help=f"Makes the mask and measures it on the {bench.split} split. Means and figures come from as many "
             "examples as the settings measure on.",
         )
@@ -70,7 +83,7 @@ def draw(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
         )
     if needless:
         st.caption("Its values are set to zero, not frozen: it is the same mask on every task of this model.")
-    elif st.session_state.get("transfer-asked") == asked:
+    elif state.find(_Asked) == asked:
         _made(bench, library, known, entry, target)
 
 
@@ -82,7 +95,7 @@ def _choose(bench: Bench, mask: Mask) -> Target | None:
         help="Other tasks are asked in their own words, the page's as the sidebar says.",
     )  # fmt: skip
     model = st.selectbox(
-        "Target model", list(NAMED), index=None, key="transfer-model", accept_new_options=True,
+        "Target model", list(NAMED), index=None, key=_MODEL.key, accept_new_options=True,
         persist_state="session", placeholder=f"{second_model.short_name(bench)}, as loaded", width=260,
         on_change=_agree,
         help="One of the same shapes, such as a fine-tune: a name, a Hugging Face hub id, the path of a model folder, "
@@ -98,7 +111,7 @@ def _choose(bench: Bench, mask: Mask) -> Target | None:
 
 def _agree() -> None:
     """Who chooses a model here wants it loaded."""
-    agree(str(st.session_state["transfer-model"] or "").strip())
+    agree(_MODEL.text)
 
 
 def _request(setting: Setting, mask: Mask, target: Target) -> TransferMask:
@@ -146,15 +159,17 @@ def _keep(library: Library, known: Listing, entry: Entry, made: Mask, target: Ta
     model = f" on {target.model.rstrip('/').split('/')[-1]}" if target.model else ""
     proposed = f"{entry.name} for {target.task.name}{model}"[:MAX_NAME]
 
+    typed: Widget[str] = Widget("transfer-name")
+
     def keep() -> None:
-        name = str(st.session_state["transfer-name"] or "").strip() or proposed
+        name = typed.text or proposed
         if attempt(lambda: library.save(made, name, fork_of=entry.id)):
-            st.session_state["transfer-name"] = ""
+            typed.put("")
             more = " It belongs to the other model." if target.model else ""
             st.toast(literal(f"{name} saved.{more}"), icon=":material/check:")
 
     with st.container(horizontal=True, vertical_alignment="bottom", key="transfer-keep"):
         st.text_input(
-            "Keep the transferred mask as", placeholder=proposed, key="transfer-name", max_chars=MAX_NAME, width=420
+            "Keep the transferred mask as", placeholder=proposed, key=typed.key, max_chars=MAX_NAME, width=420
         )
         st.button("Keep", key="transfer-save", on_click=keep, help="Adds it to the library; the mask above stays.")

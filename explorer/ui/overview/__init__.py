@@ -1,1 +1,8 @@
 """The page Overview."""
+
+from __future__ import annotations
+
+from explorer.ui.overview.page import draw
+from explorer.ui.shell.pages import Page
+
+PAGE = Page("pages/overview.py", "Overview", ":material/home:", draw=draw)

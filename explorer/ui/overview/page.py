@@ -9,8 +9,9 @@ from explorer.measure.evaluate import Comparison
 from explorer.measure.tokens import encode_for, token_texts
 from explorer.ui.bench import chart_data, score_map
 from explorer.ui.components import words
+from explorer.ui.jobs import work
 from explorer.ui.overview import tour
-from explorer.ui.session import guide, session, work
+from explorer.ui.session import guide, session
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import pages
 
@@ -19,7 +20,6 @@ SAMPLE = 5
 
 def draw() -> None:
     """The tour, if explanations are wanted, the map, and tables of the model and the task."""
-    pages.require_entry()
     bench = session.current()
     status = pages.heading("Eigenpruning")
     if guide.shown():

@@ -11,11 +11,13 @@ import streamlit as st
 from explorer.attribution import Scores
 from explorer.masks.apply import empty_mask
 from explorer.measure.evaluate import Comparison
-from explorer.ui.bench.measured import controlled, failure
+from explorer.ui.bench.measured import controlled, failure, want_controls
 from explorer.ui.bench.workbench import START_COUNT, mask_of_lowest
 from explorer.ui.components import words
-from explorer.ui.session import work
+from explorer.ui.jobs import work
+from explorer.ui.session import state
 from explorer.ui.session.session import Bench, change_mask
+from explorer.ui.shell import pages
 
 _HIDDEN = (
     "This small model has learnt to multiply, and was then given the habit of reading `x` as `+`. "
@@ -25,8 +27,15 @@ _GENERAL = "Three clicks: find the values that harm the task most, remove them, 
 
 
 @dataclass(frozen=True)
+class _Found:
+    """The model and task whose worst values the user has asked for."""
+
+    place: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class _Step:
-    """One box: what it says, and its button; `page` is where to look closer. `done`: its figures are there."""
+    """One box: what it says, and its button; `page` is the link to look closer. `done`: its figures are there."""
 
     name: str
     text: str
@@ -42,8 +51,7 @@ def draw(bench: Bench, scores: Scores | None, comparison: Comparison | None) -> 
     planted = (bench.model.source.name, bench.task.name) == ("bundled", "int-mult") and {"Q", "K"} <= set(bench.kinds)
     st.markdown(_HIDDEN if planted else _GENERAL)
     place = (bench.model.as_loaded, bench.task.digest)
-    state = st.session_state.setdefault("tour", {})
-    found, checked = state.get("found") == place, controlled(bench)
+    found, checked = state.find(_Found) == _Found(place), controlled(bench)
     current = 0 if not found and not len(bench.mask) else 1 if not len(bench.mask) else 3 if checked else 2
     with st.container(key="tour"):
         boxes = st.columns(3, border=True)
@@ -70,15 +78,15 @@ def _box(position: int, step: _Step, current: int) -> None:
                 disabled=not step.ready,
                 on_click=step.act,
             )
-        label, script = step.page
-        st.page_link(script, label=label, icon=":material/arrow_forward:")
+        label, what = step.page
+        pages.link(what, label)
 
 
 def _find(bench: Bench, scores: Scores | None, *, found: bool) -> _Step:
     """The worst values by score and, after the click, by measurement."""
 
     def act() -> None:
-        st.session_state["tour"] = {"found": (bench.model.as_loaded, bench.task.digest)}
+        state.put(_Found((bench.model.as_loaded, bench.task.digest)))
 
     measured = _measured(bench, scores) if found and scores is not None else None
     text = words.literal(work.scores_failure(bench) or "Scoring every singular value.")
@@ -88,7 +96,7 @@ def _find(bench: Bench, scores: Scores | None, *, found: bool) -> _Step:
             f"**{harmful:,} of {scores.size:,}** {' and '.join(bench.kinds)} values are predicted to harm this task. "
         )
         text += (measured or "") if found else "Measure the four worst, one by one."
-    look = ("See their spectrum", "pages/spectra.py")
+    look = ("See their spectrum", "matrix")
     return _Step("Find", text, "Find the worst", act, scores is not None and not found, measured is not None, look)
 
 
@@ -124,7 +132,7 @@ def _remove(bench: Bench, scores: Scores | None, comparison: Comparison | None) 
     elif len(bench.mask) and problem is None:
         text = f"Measuring {words.chosen(bench.mask)}."
     ready = scores is not None and scores.size >= START_COUNT and not len(bench.mask)
-    done, look = bool(len(bench.mask)) and comparison is not None, ("Choose by hand", "pages/prune.py")
+    done, look = bool(len(bench.mask)) and comparison is not None, ("Choose by hand", "mask")
     return _Step("Remove", text, f"Remove these {START_COUNT}", act, ready, done, look)
 
 
@@ -146,10 +154,6 @@ def _example(comparison: Comparison) -> str:
 
 def _check(bench: Bench, scores: Scores | None, comparison: Comparison | None, *, checked: bool) -> _Step:
     """The random control: as many values by chance."""
-
-    def act() -> None:
-        st.session_state["controls_wanted"] = True
-
     text = "An edit this small could be luck: remove as many of the same matrices by chance, twenty times, and compare."
     ready = scores is not None and comparison is not None and bool(len(bench.mask)) and not checked
     controls = None
@@ -166,5 +170,5 @@ def _check(bench: Bench, scores: Scores | None, comparison: Comparison | None, *
                 f"{len(drawn)}**."
             )
     return _Step(
-        "Check", text, "Check against chance", act, ready, controls is not None, ("Look inside", "pages/activations.py")
+        "Check", text, "Check against chance", want_controls, ready, controls is not None, ("Look inside", "example")
     )

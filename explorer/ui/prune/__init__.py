@@ -1,1 +1,9 @@
 """The page Prune."""
+
+from __future__ import annotations
+
+from explorer.ui.prune.measures import panel_first
+from explorer.ui.prune.page import draw
+from explorer.ui.shell.pages import Page
+
+PAGE = Page("pages/prune.py", "Prune", ":material/content_cut:", draw=draw, first=panel_first, shows="mask")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -15,10 +16,10 @@ from explorer.measure.perplexity import read_text
 from explorer.models import View
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.components import comparisons
-from explorer.ui.session import requests
+from explorer.ui.jobs.work import on_view
+from explorer.ui.session import requests, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.session.work import on_view
 from explorer.ui.shell import share, tasks_at_hand
 from explorer.ui.shell.plain_text import reads
 from explorer.ui.shell.task_reading import Reading
@@ -26,6 +27,16 @@ from explorer.ui.shell.task_reading import Reading
 CLASSES, REPEATS = 12, 2  # most answers, and fewest examples of each on average, that are classes to speak of
 LIMIT = 128  # examples of each other task
 USUAL = ("int-sum", "int-mult")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the session asked to measure the damage of: a mask, on a split of tasks, and on the text."""
+
+    mask: str
+    split: str
+    tasks: tuple[Reading, ...]
+    text: bool
 
 
 def by_answer(comparison: Comparison) -> None:
@@ -62,13 +73,13 @@ def elsewhere(bench: Bench) -> None:
         disabled=not readable,
         help="Perplexity of a text that comes with the explorer, for models that know its words.",
     )
-    asked = (bench.mask.digest, bench.split, chosen, text and readable)
+    asked = _Asked(bench.mask.digest, bench.split, chosen, text and readable)
     possible = bool(len(bench.mask)) and bool(chosen or (text and readable))
     last.button(
         "Measure damage",
         key="damage",
         disabled=not possible,
-        on_click=lambda: st.session_state.update({"damage-asked": asked}),
+        on_click=lambda: state.put(asked),
         help=f"With the mask and without it, on up to {LIMIT} examples of each task and on the text.",
     )
     share.copy(
@@ -78,7 +89,7 @@ def elsewhere(bench: Bench) -> None:
         disabled=not possible,
         files=tasks_at_hand.files(chosen),
     )
-    if st.session_state.get("damage-asked") != asked:
+    if state.find(_Asked) != asked:
         st.caption("With the mask and without it, on the same examples." if len(bench.mask) else "Nothing is removed.")
         return
     found = _damage(bench, chosen, text=text and readable)

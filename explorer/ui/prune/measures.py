@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Literal, cast
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -16,22 +16,17 @@ from explorer.measure.evaluate import Comparison
 from explorer.plots import controls as control_plots
 from explorer.search.controls import DEFAULT, beaten
 from explorer.tasks.metric import METRIC_NAMES, Metric
-from explorer.ui.bench import live, painting
-from explorer.ui.bench.measured import UNSEEN, Measured, controlled, known, sample_and_split, titled
-from explorer.ui.components import figures, ticker, words
-from explorer.ui.jobs.cached import Wait
-from explorer.ui.session import work
+from explorer.ui.bench import live
+from explorer.ui.bench.measured import Measured, controlled, known, sample_and_split, titled, want_controls
+from explorer.ui.components import figures, painting, words
+from explorer.ui.jobs import work
+from explorer.ui.jobs.work import Controls
+from explorer.ui.session import state
 from explorer.ui.session.session import Bench
-from explorer.ui.session.work import Controls
 from explorer.ui.shell import pages
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
-_FIRST = "panel-first"
 FIGURES, CONSEQUENCES = "figures", "consequences"  # keys of the fragments that show what has been measured
-GLANCE = Wait(0.15, urgent=True, shown=False)  # a browser draws one batch of figures faster than two
-REST = 2.0  # seconds that the page's own run waits for the split: a browser draws what comes in one run faster
-FILLING = replace(UNSEEN, shown=True, takers=(FIGURES, CONSEQUENCES))
-BREATH = 0.15  # seconds in which the browser paints the figures before the rest of the page keeps it busy
 MANY_FLIPS = 200
 NONE, WAITING, MEASURING = "-", "…", "measuring  \n "  # of two lines, as all captions are
 _ABOUT: Mapping[Metric, str] = {
@@ -79,20 +74,28 @@ class Panel:
     loss: Card
 
 
+@dataclass(frozen=True)
+class _First:
+    """The panel that was drawn before all else, and what of."""
+
+    bench: Bench
+    panel: Panel
+
+
 def panel_first() -> None:
     """Draw the panel before the sidebar and all else, if a callback has changed the mask of the run before.
 
     Nothing but the mask can be another one then; should the sidebar find otherwise, `panel` starts the run anew.
     """
-    st.session_state[_FIRST] = None
-    before = cast("Bench | None", st.session_state.get("bench"))
+    state.take(_First)
+    before = state.find(Bench)
     if before is None:
         return
     now = live.now(before)
     if now.mask.digest == before.mask.digest or now.mode != before.mode:  # another mode has other scores
         return
-    st.session_state[_FIRST] = (now, _panel(now))
-    painting.pause(BREATH)
+    state.put(_First(now, _panel(now)))
+    painting.pause(painting.BREATH)
 
 
 def panel(bench: Bench) -> Panel:
@@ -101,19 +104,19 @@ def panel(bench: Bench) -> Panel:
     Each figure is drawn as soon as it can be: the prediction, then the live sample, then the whole split, which fills
     in. Cards are of one height whatever they hold.
     """
-    first = cast("tuple[Bench, Panel] | None", st.session_state.pop(_FIRST, None))
+    first = state.take(_First)
     if first is None:
         return _panel(bench)
-    if not first[0].agrees(bench):
+    if not first.bench.agrees(bench):
         st.rerun()
-    return first[1]
+    return first.panel
 
 
 def finish(bench: Bench, drawn: Panel) -> None:
     """Wait a little for the whole split, at the end of the page's run, and show it."""
     if drawn.found.whole is not None or controlled(bench):
         return
-    if work.comparison(bench, Wait(REST if painting.watched() else 0.0, shown=False)) is not None:
+    if work.comparison(bench, painting.rest()) is not None:
         found = known(bench, drawn.found.scores)
         drawn.progress.empty()
         drawn.accuracy.show(_accuracy(bench, found))
@@ -121,14 +124,14 @@ def finish(bench: Bench, drawn: Panel) -> None:
 
 
 def _panel(now: Bench) -> Panel:
-    sample_and_split(now, GLANCE)
+    sample_and_split(now, painting.GLANCE)
     status = pages.heading("Prune")
     boxes = st.columns(4, border=True)
     with status:
         scores = work.scores(now)
     with boxes[0], st.container(key="metric-predicted"):
         _predicted(now, scores)
-    sample_and_split(now, replace(live.SOON, shown=False))
+    sample_and_split(now, replace(painting.SOON, shown=False))
     return _measurements(now, scores, status.empty(), boxes[1:])
 
 
@@ -137,7 +140,7 @@ def _measurements(
     bench: Bench, scores: Scores | None, progress: DeltaGenerator, boxes: Sequence[DeltaGenerator]
 ) -> Panel:
     """Accuracy, loss and random control, with progress bars for what is still being measured."""
-    wait = FILLING if controlled(bench) else replace(FILLING, look=REST + ticker.EVERY)  # the page looks until then
+    wait = painting.filling(FIGURES, CONSEQUENCES, rests=not controlled(bench))
     with progress.container():
         found = known(bench, scores, wait)
     with boxes[0]:
@@ -231,7 +234,7 @@ def _control(bench: Bench, found: Measured) -> None:
             "Measure",
             key="controls",
             help="Runs on every change from now on.",
-            on_click=lambda: st.session_state.update(controls_wanted=True),
+            on_click=want_controls,
         )
         return
     if found.controls is None or found.whole is None:

@@ -7,20 +7,21 @@ import streamlit as st
 from explorer.actions import Evaluate
 from explorer.attribution import Scores
 from explorer.core.keys import MatrixKey
-from explorer.ui.bench import chart_data, measured, painting, workbench
+from explorer.ui.bench import chart_data, measured, workbench
 from explorer.ui.bench.inside import inside
-from explorer.ui.components import matrix_steps, words
+from explorer.ui.components import matrix_steps, painting, words
+from explorer.ui.jobs import work
 from explorer.ui.prune import consequences, measures, removing
-from explorer.ui.session import links, requests, session, work
+from explorer.ui.session import links, requests, session
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.session.tabs import tabs
-from explorer.ui.shell import pages, share
+from explorer.ui.shell import share
 
 
 def draw() -> None:
     """The figures, the plot beside the table and its actions, and below what it does to the examples."""
-    pages.require_entry()
     bench = session.current()
     panel = measures.panel(bench)
     scores = panel.found.scores
@@ -46,24 +47,25 @@ def _plot(bench: Bench, scores: Scores | None) -> None:
     """The clickable plot, and which matrices it shows."""
     keys = chart_data.scored_keys(bench)
     worst = scores.ranking()[0][1] if scores is not None else keys[0]
-    name = f"matrices-{bench.model.digest[7:15]}-{bench.kinds}-{bench.per_head}-{scores is None}"
+    scored = f"{bench.model.digest[7:15]}-{bench.kinds}-{bench.per_head}-{scores is None}"
+    shown: Widget[list[str]] = Widget(f"matrices-{scored}")
     if scores is not None and (asked := links.asked_matrices("plot", set(map(str, keys)))) is not None:
-        st.session_state[name] = list(asked) or [str(worst)]
-    st.session_state.setdefault(name, [str(worst)])
+        shown.put(list(asked) or [str(worst)])
+    shown.start([str(worst)])
     row = st.container(horizontal=True, vertical_alignment="bottom")
     chosen = row.multiselect(
         f"Matrices: click a point to {words.verb(bench.mask).lower()} or restore it",
         [str(key) for key in keys],
         persist_state="session",
-        key=name,
+        key=shown.key,
         help="Starts with the matrix that holds the lowest score. Box and lasso take many points at once.",
     )
     if scores is not None:
         with row:
             matrix_steps.buttons(
                 list(dict.fromkeys(str(key) for _, key, _ in scores.ranking())),
-                lambda: next(iter(st.session_state.get(name, chosen)), None),
-                lambda matrix: st.session_state.update({name: [matrix]}),
+                lambda: next(iter(chosen if shown.value is None else shown.value), None),
+                lambda matrix: shown.put([matrix]),
                 what="by its most harmful score",
             )
         links.follow_matrices("plot", chosen, [worst])

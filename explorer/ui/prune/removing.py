@@ -19,10 +19,11 @@ from explorer.search.curve import Stop, curve, stops
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.bench import live, workbench
 from explorer.ui.components import figures, words
-from explorer.ui.session import requests, session
+from explorer.ui.jobs.work import on_view
+from explorer.ui.session import requests, session, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
-from explorer.ui.session.work import on_view
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import share
 
 GAINS = tuple(round(0.05 * step, 2) for step in range(20))
@@ -31,19 +32,20 @@ GAINS = tuple(round(0.05 * step, 2) for step in range(20))
 def along(bench: Bench, scores: Scores) -> None:
     """The slider, and on demand the curve that it moves along, on the live sample."""
     counts = stops(scores.size)
-    now = max(1, int(st.session_state.get("k", 1)))
+    now = max(1, int(state.COUNT.value or 1))
     shown = min(counts, key=lambda one: abs(math.log(one / now)))
-    st.session_state["k-slider"] = shown
+    slider: Widget[int] = Widget("k-slider")
+    slider.put(shown)
 
     def move(wanted: int) -> None:
         if wanted in counts:
-            st.session_state["k"] = wanted
+            state.COUNT.put(wanted)
             workbench.remove_lowest(bench, scores, wanted)
 
     left, right = st.columns([5, 2], vertical_alignment="bottom")
     left.select_slider(
-        "Lowest-scored, along the ranking", counts, key="k-slider",
-        on_change=session.moved("k-slider", shown, move),
+        "Lowest-scored, along the ranking", counts, key=slider.key,
+        on_change=session.moved(slider.key, shown, move),
         help="Replaces the current mask by so many values with the most negative scores.",
     )  # fmt: skip
     wanted = right.toggle(
@@ -53,8 +55,7 @@ def along(bench: Bench, scores: Scores) -> None:
     points = None if drawn is None else _curve(bench, scores, drawn, counts)
     if drawn is None or points is None:
         return
-    now = st.session_state["k-slider"]
-    figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, now, bench.mask.state)
+    figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, slider.value or shown, bench.mask.state)
     figures.draw(figure, "curve-figure")
     what, n = "all" if drawn.whole else "the live sample:", len(drawn.examples)
     by = f" Right is {METRIC_NAMES[drawn.baseline.metric]}." if drawn.baseline.chosen_among else ""
@@ -85,7 +86,7 @@ def _point(one: Stop) -> CurvePoint:
 def gain(bench: Bench) -> None:
     """The slider for a softer removal: the share of the chosen values that stays."""
     now = bench.mask.gain
-    st.session_state["gain"] = now
+    Widget[float]("gain").put(now)
 
     def change(wanted: float) -> None:
         session.change_mask(bench.model, lambda mask: mask.scaled(wanted))

@@ -1,1 +1,8 @@
 """The page Scores."""
+
+from __future__ import annotations
+
+from explorer.ui.scores.page import draw
+from explorer.ui.shell.pages import Page
+
+PAGE = Page("pages/scores.py", "Scores", ":material/leaderboard:", draw=draw)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
@@ -16,8 +17,9 @@ from explorer.measure.metrics import Mean
 from explorer.plots import scores as score_plots
 from explorer.ui.components import figures
 from explorer.ui.components.selection import selected_ids
+from explorer.ui.jobs import work
 from explorer.ui.scores import value_rows
-from explorer.ui.session import guide, requests, work
+from explorer.ui.session import guide, requests, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import share
@@ -34,10 +36,19 @@ _AGREEMENT = {
 }
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """The values whose exact effects the session asked for, and what they are measured on."""
+
+    place: Hashable
+    values: tuple[Value, ...]
+
+
 def measured(bench: Bench, scores: Scores, mask: Mask) -> Mapping[Value, Mean]:
     """Exact effects at `mask`: those on this machine, and those that this session asked for; draws their progress."""
-    asked = st.session_state.get("effects-asked")
-    found = work.effects(bench, asked[1], mask) if asked is not None and asked[0] == work.place(bench, mask) else None
+    asked = state.find(_Asked)
+    wanted = asked is not None and asked.place == work.place(bench, mask)
+    found = work.effects(bench, asked.values, mask) if asked is not None and wanted else None
     return (work.known(bench, tuple(scores.matrices), mask) or {}) | (found or {})
 
 
@@ -63,7 +74,7 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
             key="measure-these",
             type="primary",
             disabled=not wanted,
-            on_click=lambda: st.session_state.update({"effects-asked": (place, wanted)}),
+            on_click=lambda: state.put(_Asked(place, wanted)),
             help="Each by itself; what was measured once is kept. Select rows or points to measure those.",
         )
         share.copy(

@@ -13,8 +13,9 @@ from explorer.masks.mask import Mask
 from explorer.measure.metrics import Mean
 from explorer.ui.bench import opening, score_map
 from explorer.ui.bench.measured import Measured, line, sample_and_split
+from explorer.ui.jobs import work
 from explorer.ui.scores import agreement, ranking, value_rows
-from explorer.ui.session import session, work
+from explorer.ui.session import session
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import pages
 
@@ -23,7 +24,6 @@ OFFENDERS = 50
 
 def draw() -> None:
     """Which scores there are to be, the filters, the ranking, and predictions beside exact effects."""
-    pages.require_entry()
     opening.follow()
     bench = session.current()
     status = pages.heading("Scores")

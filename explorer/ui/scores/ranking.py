@@ -17,6 +17,7 @@ from explorer.ui.components import words
 from explorer.ui.scores.value_rows import DOUBT, DOUBTS, ROWS, SIGNS, Filters, values
 from explorer.ui.session import links, requests, session
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import share
 
 BOOTSTRAP = 100
@@ -48,26 +49,25 @@ _COLUMNS: dict[str, Any] = {
 def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
     """Resamples for standard errors (0 for none), and the mask to score at (None for the unpruned model)."""
     spec = SCORERS[bench.scorer]
-    for key in ("score-errors", "score-at-mask"):
-        links.restore(key, key, False, links.one_of([True]))
+    errors, here = (links.restore(key, False, links.one_of([True])) for key in ("score-errors", "score-at-mask"))
     with_errors = st.toggle(
         "Standard errors",
-        key="score-errors",
+        key=errors.key,
         persist_state="session",
         disabled=not spec.bootstraps,
         help=f"{BOOTSTRAP} resamples of the train examples; gradient, integrated and curvature know them.",
     )
     at_mask = st.toggle(
         "At the current mask",
-        key="score-at-mask",
+        key=here.key,
         persist_state="session",
         disabled=not spec.at_mask or not len(bench.mask),
         help="What flipping each value would do now. Effects do not add up, so scores change as the mask grows.",
     )
-    links.keep("score-errors", with_errors, False)
-    links.keep("score-at-mask", at_mask, False)
-    here = at_mask and spec.at_mask and bool(len(bench.mask))
-    return BOOTSTRAP if with_errors and spec.bootstraps else 0, bench.mask if here else None
+    errors.keep(with_errors)
+    here.keep(at_mask)
+    possible = at_mask and spec.at_mask and bool(len(bench.mask))
+    return BOOTSTRAP if with_errors and spec.bootstraps else 0, bench.mask if possible else None
 
 
 def code(bench: Bench, *, every: bool, resamples: int, at_mask: bool) -> None:
@@ -80,40 +80,38 @@ def choose_filters(table: pd.DataFrame) -> Filters:
     """The filters' widgets, with what there is to choose from."""
     kinds = [kind for kind in Kind if (table["kind"] == kind).any()]
     layers, heads = (sorted(int(one) for one in table[name].dropna().unique()) for name in ("layer", "head"))
-    offered: dict[str, Sequence[Any]] = {"score-kinds": kinds, "score-layers": layers, "score-heads": heads}
-    for key, options in offered.items():
-        links.restore(key, key, [], links.some_of(options))
-    links.restore("score-sign", "score-sign", SIGNS[0], links.one_of(SIGNS))
-    links.restore("score-doubt", "score-doubt", DOUBTS[0], links.one_of(DOUBTS))
-    links.restore("score-least", "score-least", 0.0, _least)
-    state = st.session_state  # a choice from another model must not linger
-    for key, options in offered.items():
-        if chosen := state.get(key):
-            state[key] = [one for one in chosen if one in options]
+    signs = links.restore("score-sign", SIGNS[0], links.one_of(SIGNS))
+    doubts = links.restore("score-doubt", DOUBTS[0], links.one_of(DOUBTS))
+    leasts = links.restore("score-least", 0.0, _least)
 
     def pick(box: Any, label: str, options: Sequence[Any]) -> tuple[Any, ...]:
-        key = f"score-{label.lower()}"
-        about = f"Only values of these {label.lower()}; all if none is chosen."
-        chosen = tuple(box.multiselect(label, options, key=key, persist_state="session", placeholder="all", help=about))
-        links.keep(key, chosen, (), links.joined_texts)
-        return chosen
+        name, about = label.lower(), f"Only values of these {label.lower()}; all if none is chosen."
+        linked: links.Linked[list[Any]] = links.restore(
+            f"score-{name}", [], links.some_of(options), text=links.joined_texts
+        )
+        widget = Widget[list[Any]](linked.key)
+        if gone := [one for one in widget.value or [] if one not in options]:  # one of another model must not linger
+            widget.put([one for one in widget.value or [] if one not in gone])
+        chosen = box.multiselect(label, options, key=linked.key, persist_state="session", placeholder="all", help=about)
+        linked.keep(list(chosen))
+        return tuple(chosen)
 
     boxes = st.columns(6, vertical_alignment="bottom")
     sign = boxes[3].selectbox(
-        "Sign", SIGNS, key="score-sign", persist_state="session",
+        "Sign", SIGNS, key=signs.key, persist_state="session",
         help="Negative: removing the value is predicted to lower the loss.",
     )  # fmt: skip
     doubt = boxes[4].selectbox(
-        "Score is", DOUBTS, key="score-doubt", persist_state="session",
+        "Score is", DOUBTS, key=doubts.key, persist_state="session",
         help="Doubtful: so large a change that a linear score is likely to be wrong.",
     )  # fmt: skip
     least = boxes[5].number_input(
-        "At least, nats", 0.0, step=0.01, format="%.3g", key="score-least", persist_state="session",
+        "At least, nats", 0.0, step=0.01, format="%.3g", key=leasts.key, persist_state="session",
         help="Smallest absolute score.",
     )  # fmt: skip
-    links.keep("score-sign", sign, SIGNS[0])
-    links.keep("score-doubt", doubt, DOUBTS[0])
-    links.keep("score-least", float(least), 0.0)
+    signs.keep(sign)
+    doubts.keep(doubt)
+    leasts.keep(float(least))
     return Filters(
         kinds=pick(boxes[0], "Kinds", kinds),
         layers=pick(boxes[1], "Layers", layers),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,18 +17,19 @@ from explorer.search.controls import DRAWS
 from explorer.search.options import USUAL
 from explorer.search.request import SearchRequest
 from explorer.ui.components.words import literal
+from explorer.ui.jobs import searching
 from explorer.ui.search import strategy_options
 from explorer.ui.search.cost import cost
-from explorer.ui.session import guide, links, searching
+from explorer.ui.session import guide, links, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import plain_text
 
 SHARE = 0.02  # of all values that may be removed, until the user says otherwise
 MOST_DRAWS, MOST_SEED, MOST_SECONDS, MOST_GROWTH = 200, 2**31 - 1, 7 * 24 * 3600, 1000.0
 START = "verified"
 OUT = "found.mask.json"
-_AGAIN = "search-again"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Limits:
 
 def choose(bench: Bench, before: SearchRequest | None) -> SearchRequest:
     """Draw the form; it starts with the link's values, else with what this session searched for last."""
-    if (again := st.session_state.pop(_AGAIN, None)) is not None:
+    if (again := state.take(SearchRequest)) is not None:
         _fill(bench, again)
     strategy, where = _choose_search(bench, before)
     options = strategy_options.choose(bench, strategy, before.options if before else USUAL)
@@ -89,25 +89,25 @@ def request(setting: Setting, asked: SearchRequest) -> Search:
 
 def show(asked: SearchRequest) -> None:
     """Let the form hold what was asked in another search; for callbacks."""
-    st.session_state[_AGAIN] = asked
+    state.put(asked)
 
 
 def _fill(bench: Bench, asked: SearchRequest) -> None:
     """Put what was asked into the form's fields, before they are drawn."""
     with bench.views.borrow() as view:
         existing, n_layers = kinds(view), int(view.config.n_layers)
-    st.session_state.update(
-        {
-            "search-strategy": asked.strategy,
-            _kinds_key(existing): list(asked.kinds or existing),
-            f"search-layers-{n_layers}": list(asked.layers or ()),
-            _most_key(bench): asked.max_removed,
-            "search-seconds": None if asked.seconds is None else int(asked.seconds),
-            "search-growth": _in_percent(asked.growth),
-            "search-controls": asked.controls,
-            "search-seed": asked.seed,
-        }
-    )
+    values = {
+        "search-strategy": asked.strategy,
+        _kinds_key(existing): list(asked.kinds or existing),
+        f"search-layers-{n_layers}": list(asked.layers or ()),
+        _most_key(bench): asked.max_removed,
+        "search-seconds": None if asked.seconds is None else int(asked.seconds),
+        "search-growth": _in_percent(asked.growth),
+        "search-controls": asked.controls,
+        "search-seed": asked.seed,
+    }
+    for key, value in values.items():
+        Widget[object](key).put(value)
     strategy_options.fill(asked.options)
 
 
@@ -122,41 +122,43 @@ def _most_key(bench: Bench) -> str:
 def _choose_search(bench: Bench, before: SearchRequest | None) -> tuple[str, Where]:
     """The strategy, and where it looks."""
     first, second, third = st.columns([1, 1, 1])
-    links.restore("strategy", "search-strategy", before.strategy if before else START, links.one_of(SUMMARIES))
+    linked = links.restore(
+        "strategy", START, links.one_of(SUMMARIES), key="search-strategy", start=before.strategy if before else None
+    )
     strategy = str(
         first.selectbox(
-            "Strategy", list(SUMMARIES), key="search-strategy", persist_state="session",
+            "Strategy", list(SUMMARIES), key=linked.key, persist_state="session",
             help="  \n".join(f"**{name}**: {literal(text)}" for name, text in SUMMARIES.items()),
         )
     )  # fmt: skip
-    links.keep("strategy", strategy, START)
+    linked.keep(strategy)
     with bench.views.borrow() as view:
         existing, n_layers = kinds(view), int(view.config.n_layers)
     usual = bench.kinds if before is None else before.kinds or existing
-    start = [kind for kind in existing if kind in usual]
-    links.restore("search-kinds", _kinds_key(existing), start, links.some_of(existing))
+    of_kinds = links.restore(
+        "search-kinds", list(bench.kinds), links.some_of(existing), key=_kinds_key(existing),
+        start=[kind for kind in existing if kind in usual], text=links.joined_texts,
+    )  # fmt: skip
     picked = second.multiselect(
-        "Kinds of matrices", existing, key=_kinds_key(existing), persist_state="session",
+        "Kinds of matrices", existing, key=of_kinds.key, persist_state="session",
         help="Starts with those of the settings, and means those if none is chosen.",
     )  # fmt: skip
-    layers_key = f"search-layers-{n_layers}"
-    links.restore("search-layers", layers_key, list((before.layers if before else None) or ()), _layers(n_layers))
+    of_layers = links.restore(
+        "search-layers", [], links.some_of(range(n_layers)), key=f"search-layers-{n_layers}",
+        start=list((before.layers if before else None) or ()), text=links.joined_texts,
+    )  # fmt: skip
     layers = third.multiselect(
-        "Layers", range(n_layers), key=layers_key, persist_state="session", placeholder="all",
+        "Layers", range(n_layers), key=of_layers.key, persist_state="session", placeholder="all",
         help="Only values of these layers may be removed; all layers if none is chosen.",
     )  # fmt: skip
     guide.explain(literal(SUMMARIES[strategy]))
     chosen, among = tuple(kind for kind in existing if kind in picked) or bench.kinds, tuple(sorted(layers)) or None
-    links.keep("search-kinds", chosen, bench.kinds, links.joined_texts)
-    links.keep("search-layers", among or (), (), links.joined_texts)
+    of_kinds.keep(list(chosen))
+    of_layers.keep(list(among or ()))
     keys = searching.keys_of(bench, chosen, among)
     with bench.views.borrow() as view:
         values = sum(min(shape(view, key)) for key in keys)
     return strategy, Where(chosen, among, len(keys), values)
-
-
-def _layers(n_layers: int) -> Callable[[str], list[int] | None]:
-    return links.some_of(range(n_layers))
 
 
 def _choose_limits(bench: Bench, where: Where, before: SearchRequest | None) -> Limits:
@@ -166,62 +168,66 @@ def _choose_limits(bench: Bench, where: Where, before: SearchRequest | None) -> 
     with next(places):
         most = _choose_most(bench, where.values, before)
     start = None if before is None or before.seconds is None else int(before.seconds)
-    links.restore("search-seconds", "search-seconds", start, links.whole_in(1, MOST_SECONDS))
+    time: links.Linked[int | None] = links.restore("search-seconds", None, links.whole_in(1, MOST_SECONDS), start=start)
     seconds = next(places).number_input(
-        "Time (seconds)", 1, MOST_SECONDS, None, key="search-seconds", persist_state="session",
+        "Time (seconds)", 1, MOST_SECONDS, None, key=time.key, persist_state="session",
         placeholder="no limit", help="Then the best mask so far is the result. All runs of one search count together.",
     )  # fmt: skip
-    links.keep("search-seconds", seconds, None)
+    time.keep(seconds)
     growth = None
     if reads:
         with next(places):
             growth = _choose_growth(before)
-    links.restore(
-        "search-controls", "search-controls", before.controls if before else DRAWS, links.whole_in(0, MOST_DRAWS)
+    of_draws = links.restore(
+        "search-controls", DRAWS, links.whole_in(0, MOST_DRAWS), start=before.controls if before else None
     )
     draws = next(places).number_input(
-        "Control draws", 0, MOST_DRAWS, key="search-controls", persist_state="session",
+        "Control draws", 0, MOST_DRAWS, key=of_draws.key, persist_state="session",
         help="Masks of the same size, drawn at random per matrix and by energy; the smallest and the largest once. "
         "What chance does, to compare the result with.",
     )  # fmt: skip
-    links.keep("search-controls", draws, DRAWS)
-    links.restore(
-        "search-seed", "search-seed", before.seed if before else settings().seed, links.whole_in(0, MOST_SEED)
+    of_draws.keep(int(draws))
+    of_seed = links.restore(
+        "search-seed", settings().seed, links.whole_in(0, MOST_SEED), start=before.seed if before else None
     )
     seed = next(places).number_input(
-        "Seed", 0, MOST_SEED, key="search-seed", persist_state="session",
+        "Seed", 0, MOST_SEED, key=of_seed.key, persist_state="session",
         help="Of everything that the search and its controls draw by lot: equal seeds give equal masks.",
     )  # fmt: skip
-    links.keep("search-seed", seed, settings().seed)
+    of_seed.keep(int(seed))
     return Limits(most, None if seconds is None else float(seconds), growth, int(draws), int(seed))
 
 
 def _choose_most(bench: Bench, size: int, before: SearchRequest | None) -> int:
-    key, usual = _most_key(bench), max(1, round(SHARE * size))
-    links.restore("most", key, min(before.max_removed if before else usual, size), links.whole_in(1, size))
-    if st.session_state[key] > size:
-        st.session_state[key] = size
+    usual = max(1, round(SHARE * size))
+    start = min(before.max_removed if before else usual, size)
+    linked = links.restore("most", usual, links.whole_in(1, size), key=_most_key(bench), start=start)
+    widget = Widget[int](linked.key)
+    if (widget.value or 0) > size:
+        widget.put(size)
     most = int(
         st.number_input(
-            "Most removed", 1, size, key=key, persist_state="session",
+            "Most removed", 1, size, key=linked.key, persist_state="session",
             help=f"Of {size:,} values of these matrices. The unpruned model counts as a result, if nothing helps.",
         )
     )  # fmt: skip
-    links.keep("most", most, usual)
+    linked.keep(most)
     return most
 
 
 def _choose_growth(before: SearchRequest | None) -> float | None:
     """The largest growth of the perplexity, asked for in percent."""
     start = None if before is None else _in_percent(before.growth)
-    links.restore("search-growth", "search-growth", start, links.number_in(0.0, MOST_GROWTH))
+    linked: links.Linked[float | None] = links.restore(
+        "search-growth", None, links.number_in(0.0, MOST_GROWTH), start=start
+    )
     percent = st.number_input(
-        "Perplexity growth (%)", 0.0, MOST_GROWTH, None, step=1.0, format="%g", key="search-growth",
+        "Perplexity growth (%)", 0.0, MOST_GROWTH, None, step=1.0, format="%g", key=linked.key,
         persist_state="session", placeholder="no limit",
         help="What the mask may cost where no task is asked: 10 lets the perplexity of plain text grow by 10 % at "
         f"most, on {HELD} blocks of it that no strategy trains on. Masks beyond that are no results.",
     )  # fmt: skip
-    links.keep("search-growth", percent, None)
+    linked.keep(percent)
     return None if percent is None else round(percent / 100, 6)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from explorer.ui.jobs.searching import searches
 from explorer.ui.search import form, results
 from explorer.ui.session import session
-from explorer.ui.session.searching import searches
 from explorer.ui.shell import pages
 
 
 def draw() -> None:
     """The form, and the session's search with what it has found."""
-    pages.require_entry()
     bench = session.current()
     pages.heading("Search")
     started = searches().of(bench)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from typing import Any
@@ -21,22 +22,25 @@ from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
-from explorer.ui.components import figures, words
+from explorer.ui.components import figures, painting, words
 from explorer.ui.components.selection import selected_id
-from explorer.ui.jobs import cached
+from explorer.ui.jobs import cached, searching
 from explorer.ui.jobs.runner import State
+from explorer.ui.jobs.searching import Outcome, Seen, Started
 from explorer.ui.search import form
-from explorer.ui.session import guide, searching, session
-from explorer.ui.session.searching import Outcome, Seen, Started
+from explorer.ui.session import guide, session, state
 from explorer.ui.session.session import Bench
-from explorer.ui.shell import mask_panel, share
+from explorer.ui.session.state import Widget
+from explorer.ui.shell import mask_panel, pages, share
 
 MOST_EARLIER = 20
-EVERY = 1.0  # seconds between two looks at a running search
-PATIENCE = 0.2  # seconds to wait for one that is found again
 MEASURES = ("loss", "accuracy")
-OPENED = "search-opened"  # whether a mask was just made the session's, to be looked at
 _STOPPED = {"": "It ran to its end.", "time": "Time was up.", "stopped": "It was stopped; Go on takes it up there."}
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A mask was just made the session's, to be looked at."""
 
 
 def controls(bench: Bench, asked: SearchRequest, started: Started | None) -> None:
@@ -118,8 +122,8 @@ def _came_to(search: Earlier) -> str:
 
 def draw(bench: Bench, started: Started | None, *, others: bool = False) -> None:
     """The session's search, whatever has become of it; `others`: whether earlier ones are listed above."""
-    if st.session_state.pop(OPENED, False):
-        st.switch_page("pages/prune.py")
+    if state.take(_Opened) is not None:
+        pages.go_to("mask")
     job = None if started is None else started.job
     if started is None or job is None:
         if others:
@@ -128,7 +132,7 @@ def draw(bench: Bench, started: Started | None, *, others: bool = False) -> None
             st.info("No search has run on this model and task yet: choose a strategy and a budget, and start.")
         return
     st.subheader(words.literal(started.asked.title), divider="gray", anchor=False)
-    if not job.wait(PATIENCE):
+    if not job.wait(painting.FOUND.seconds):
         cached.shown_here(job.key)
         _watch(started)
         return
@@ -146,7 +150,7 @@ def draw(bench: Bench, started: Started | None, *, others: bool = False) -> None
         _controls(outcome.file)
 
 
-@st.fragment(run_every=EVERY)
+@st.fragment(run_every=painting.LIST)
 def _watch(started: Started) -> None:
     """Progress, and everything measured so far; draws itself again while the search runs."""
     job, seen, live = started.job, started.seen, started.live
@@ -236,23 +240,23 @@ def _chance(file: SearchFile) -> None:
 def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -> None:
     """The whole curve; any of its points, to be opened in the workbench, and what to download."""
     name = f"{abs(hash(started.key)) % 10**8}-{len(seen.curve)}"
-    chosen_key = f"search-point-{name}"
+    chosen: Widget[int] = Widget(f"search-point-{name}")
     best = next(i for i, point in enumerate(seen.curve) if point is seen.best)
     for box, measure in zip(st.columns(2), MEASURES, strict=True):
         chart = f"search-curve-{name}-{measure}"
         on_test = None if outcome is None else held_out(outcome.file, measure)
         figures.draw(
             _curve(started.asked, seen, measure, on_test), chart, box=box, selection_mode="points",
-            on_select=_pick(chart, chosen_key, len(seen.curve)),
+            on_select=_pick(chart, chosen, len(seen.curve)),
         )  # fmt: skip
     guide.explain(explain_curve(_points(started.asked, seen, "loss"), on_test))
-    st.session_state.setdefault(chosen_key, best)
+    chosen.start(best)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         place = st.selectbox(
             "Point of the curve: click a marker, or choose",
             range(len(seen.curve)),
             format_func=lambda i: f"{i + 1}: {_told(seen.curve[i])}" + (" (best)" if i == best else ""),
-            key=chosen_key,
+            key=chosen.key,
             persist_state="session",
             width=330 if started.asked.growth is None else 520,
             help="In the order in which they were measured: accuracy and loss on the validation split, and the growth "
@@ -262,7 +266,8 @@ def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -
 
         def open_it() -> None:
             label = f"{started.asked.strategy}: {len(mask):,}"
-            st.session_state[OPENED] = session.change_mask(bench.model, lambda _: mask, label)
+            if session.change_mask(bench.model, lambda _: mask, label):
+                state.put(_Opened())
 
         st.button(
             "Open in the workbench",
@@ -293,13 +298,12 @@ def _downloads(file: SearchFile) -> None:
         )  # fmt: skip
 
 
-def _pick(chart: str, chosen_key: str, count: int) -> Callable[[], None]:
+def _pick(chart: str, chosen: Widget[int], count: int) -> Callable[[], None]:
     """A click on a marker chooses its point; what the browser sends is checked, and a click beside all is no choice."""
 
     def picked() -> None:
-        event: Any = st.session_state.get(chart)
-        if (place := clicked(event, count)) is not None:
-            st.session_state[chosen_key] = place
+        if (place := clicked(Widget[Any](chart).value, count)) is not None:
+            chosen.put(place)
 
     return picked
 

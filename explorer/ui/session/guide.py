@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from explorer.plots import style
-from explorer.ui.session import links
+from explorer.ui.session import links, state
 
-SHOWN = links.HELP
 _GREY, _LIGHT = "#8b8b8b", "#c9c9cf"
 
 
@@ -57,7 +56,7 @@ MARKS = (
 
 def shown() -> bool:
     """Whether explanations are wanted."""
-    return bool(st.session_state.get(SHOWN, True))
+    return state.EXPLANATIONS.value is not False
 
 
 def explain(text: str) -> None:
@@ -68,15 +67,17 @@ def explain(text: str) -> None:
 
 def draw() -> None:
     """The popover with the legend, and the switch that puts explanations away."""
-    links.restore(SHOWN, SHOWN, True, {"true": True, "false": False}.get)
+    linked = links.restore(
+        links.HELP, True, {"true": True, "false": False}.get, text=lambda wanted: str(wanted).lower()
+    )
     with st.popover("Help and legend", icon=":material/help:", width="stretch", key="guide"):
         wanted = st.toggle(
             "Explanations on the pages",
-            key=SHOWN,
+            key=linked.key,
             persist_state="session",
             help="The texts under plots and tables, and the tour on the Overview.",
         )
-        links.keep(SHOWN, "true" if wanted else "false", "true")
+        linked.keep(wanted)
         st.html(legend())
         st.caption("The same colours and markers on every page.")
 

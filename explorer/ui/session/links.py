@@ -9,26 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Generic, TypeVar
 from urllib.parse import urlencode
 
 import streamlit as st
 
 from explorer.core.errors import MaskError
-from explorer.core.keys import AnyKey, CircuitKey, MatrixKey, parse_key
 from explorer.masks.apply import empty_mask, identity
 from explorer.masks.library import Library
 from explorer.masks.links import check_reference, inline_mask, link_text, reference
 from explorer.masks.mask import Mask
 from explorer.models import Model
-from explorer.ui.components.words import literal
-from explorer.ui.session import presence, session
+from explorer.ui.session import session, state
+from explorer.ui.session.session import Offered, Url
 from explorer.ui.streamlit_internals import runs
+from explorer.ui.streamlit_internals.markdown import literal
 
 T = TypeVar("T")
 MASK, SESSION, HELP = "mask", "session", "help"
 _FROM_LINK = "from a link"
-_START = "spectra-start"
 _SHOWN_LETTERS = 40
 
 
@@ -41,30 +40,39 @@ class _Asked:
     taken: set[str] = field(default_factory=set)
 
 
-def arrive() -> None:
-    """Note what the URL asks for if the browser has just opened it or gone back to it; app.py calls it first."""
+@dataclass(frozen=True)
+class _Link:
+    """The mask that a URL names, and whether it was gone back to."""
+
+    mask: str
+    back: bool
+
+
+def arrive(shown_elsewhere: Callable[[], bool]) -> None:
+    """Note what the URL asks for if the browser has just opened it or gone back to it; app.py calls it first.
+
+    A session that another tab shows goes on under a name of its own.
+    """
     back = runs.went_back()
-    opened = not st.session_state.get("arrived")
+    opened = state.find(_Asked) is None
     ours = SESSION in st.query_params  # not the bare URL that a page is entered by: it says nothing about the mask
     asked = dict(st.query_params)
     session.token()
-    if opened and presence.shown_elsewhere():
+    if opened and shown_elsewhere():
         session.part()
     if back:  # what an earlier run, still under way, wrote in the meantime is not of this view
         st.query_params.update({SESSION: session.token()})
     if opened or (back and ours):
-        st.session_state["arrived"] = True
-        st.session_state["asked"] = _Asked(asked, back)
-        st.session_state["link"] = (asked.get(MASK, ""), back)
+        state.put(_Asked(asked, back))
+        state.put(_Link(asked.get(MASK, ""), back))
 
 
 def take(model: Model) -> None:
     """Go to the mask that the URL asks for; a link from elsewhere is checked as an upload is."""
-    link = st.session_state.get("link")
+    link = state.take(_Link)
     if link is None:
         return
-    st.session_state["link"] = None
-    text, back = link
+    text, back = link.mask, link.back
     own = empty_mask(model)
     if not text:
         if back:
@@ -81,7 +89,7 @@ def take(model: Model) -> None:
     if back:
         session.go_to(model, mask, _FROM_LINK)
     elif mask.digest != session.history(model).mask.digest:
-        st.session_state["uploaded"] = ("The mask of the link", mask, _FROM_LINK)
+        state.put(Offered("The mask of the link", mask, _FROM_LINK))
 
 
 def _found(model: Model, text: str) -> Mask:
@@ -101,13 +109,13 @@ def _found(model: Model, text: str) -> Mask:
 
 def follow(model: Model) -> None:
     """Make the URL say which mask there is."""
-    if st.session_state.get("uploaded") is None:
+    if state.find(Offered) is None:
         _write(MASK, link_text(session.history(model).mask))
 
 
 def asked(name: str) -> str | None:
     """What the URL asks for under `name`, once after it was opened or gone back to; "" is what is usual."""
-    link = cast("_Asked | None", st.session_state.get("asked"))
+    link = state.find(_Asked)
     if link is None or name in link.taken:
         return None
     link.taken.add(name)
@@ -116,23 +124,54 @@ def asked(name: str) -> str | None:
     return link.parameters.get(name, "")
 
 
-def restore(name: str, key: str, usual: T, read: Callable[[str], T | None]) -> None:
-    """Give the widget `key`, before it is drawn, the value that the URL asks for under `name`, or its usual one.
+@dataclass(frozen=True)
+class Linked(Generic[T]):
+    """A widget, by its key, whose value the URL says unless it is the usual one."""
+
+    name: str
+    usual: T
+    key: str
+    text: Callable[[T], str]
+
+    def keep(self, value: T) -> None:
+        """Make the URL say a value."""
+        keep(self.name, value, self.usual, text=self.text)
+
+
+def named(name: str) -> bool:
+    """Whether the URL that was opened or gone back to says anything under `name`."""
+    link = state.find(_Asked)
+    return link is not None and name in link.parameters
+
+
+def restore(
+    name: str,
+    usual: T,
+    read: Callable[[str], T | None],
+    *,
+    key: str = "",
+    start: T | None = None,
+    text: Callable[[T], str] = str,
+) -> Linked[T]:
+    """Give a widget, before it is drawn, the value that the URL asks for, or the one that it starts with.
 
     Args:
         name: of the query parameter.
-        key: of the widget.
-        usual: its value as long as neither the URL nor the user says otherwise.
+        usual: the value of which the URL says nothing.
         read: from the parameter's text to the value; None for a text that means nothing here, which is then said.
+        key: of the widget, where that is not `name`.
+        start: its value as long as neither the URL nor the user says otherwise, where that is not the usual one.
+        text: from the value to the parameter's text.
     """
-    text = asked(name)
-    value = read(text) if text else None
-    if text and value is None:
-        refuse(name, text)
+    widget, asked_for = state.Widget[T](key or name), asked(name)
+    value = read(asked_for) if asked_for else None
+    if asked_for and value is None:
+        refuse(name, asked_for)
     if value is not None:
-        st.session_state[key] = value
-    elif text == "" or key not in st.session_state:
-        st.session_state[key] = usual
+        widget.put(value)
+    elif asked_for == "" or not widget.held:
+        widget.put(usual if start is None else start)
+    return Linked(name, usual, widget.key, text)
 
 
 def one_of(offered: Iterable[T]) -> Callable[[str], T | None]:
@@ -149,6 +188,11 @@ def some_of(offered: Iterable[T]) -> Callable[[str], list[T] | None]:
         return [one for name, one in texts.items() if name in wanted] if wanted <= set(texts) else None
 
     return read
+
+
+def text_up_to(most: int) -> Callable[[str], str | None]:
+    """Reads a text of so many letters at most."""
+    return lambda text: text if len(text) <= most else None
 
 
 def number_in(low: float, high: float) -> Callable[[str], float | None]:
@@ -179,7 +223,7 @@ def joined_texts(values: Iterable[object]) -> str:
     return "_".join(map(str, values))
 
 
-def keep(name: str, value: T, usual: T, text: Callable[[T], str] = str) -> None:
+def keep(name: str, value: T, usual: T, *, text: Callable[[T], str] = str) -> None:
     """Make the URL say a value, unless it is the usual one."""
     _write(name, "" if value == usual else text(value))
 
@@ -197,40 +241,6 @@ def asked_matrices(name: str, known: Collection[str]) -> tuple[str, ...] | None:
     """
     text = asked(name)
     return None if text is None else tuple(one for one in text.split("_") if one in known)
-
-
-def show_asked_matrices(model: str, keys: Sequence[AnyKey], usual: MatrixKey, *, scored: bool) -> None:
-    """Choose on the Spectra page what the URL asks for: the first matrix in its boxes, the others to compare with.
-
-    Until the matrices are scored, `usual` stands in for the one with the lowest score, which then takes its place.
-    """
-    asked = _matrix_asked(usual, set(map(str, keys)), scored=scored)
-    if asked is None:
-        return
-    first, *others = [parse_key(one) for one in asked] or [usual]
-    sort = first.circuit if isinstance(first, CircuitKey) else first.kind
-    st.session_state.update({"spectra-layer": first.layer, "spectra-kind": sort, f"spectra-head-{sort}": first.head})
-    st.session_state[compare_key(model)] = [str(one) for one in others]
-
-
-def _matrix_asked(usual: MatrixKey, known: set[str], *, scored: bool) -> tuple[str, ...] | None:
-    state = st.session_state
-    if not scored:
-        if "spectra-layer" not in state:
-            state[_START] = usual
-        named = "matrix" in state["asked"].parameters if "asked" in state else False
-        return asked_matrices("matrix", known) if named else None
-    start = cast("MatrixKey | None", state.pop(_START, None))
-    asked = asked_matrices("matrix", known)
-    if asked is not None or start is None:
-        return asked
-    shown = (state.get("spectra-layer"), state.get("spectra-kind"), state.get(f"spectra-head-{start.kind}"))
-    return () if shown == (start.layer, start.kind, start.head) else None
-
-
-def compare_key(model: str) -> str:
-    """The key of the Spectra page's box of matrices to compare with, for the model with this digest."""
-    return f"compare-{model[7:15]}"
 
 
 def follow_matrices(name: str, chosen: Sequence[object], usual: Sequence[object]) -> None:
@@ -254,7 +264,7 @@ def joined(url: str, wanted: Mapping[str, str]) -> str:
 
 
 def _write(name: str, text: str) -> None:
-    url: dict[str, str] = st.session_state.setdefault("url", {})
+    url = state.of(Url).parameters
     url.pop(name, None)
     if text:
         url[name] = text

@@ -1,4 +1,4 @@
-"""What one browser session has chosen: typed access to `st.session_state`, and the autosaved masks."""
+"""What one browser session works on: its name, its bench, its masks with their steps, and their autosave."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import streamlit as st
 
@@ -21,9 +21,10 @@ from explorer.masks.mask import Mask, Mode
 from explorer.models import Model, ViewPool
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
-from explorer.ui.jobs.cached import notices
-from explorer.ui.session import autosave
+from explorer.ui.session import autosave, state
 from explorer.ui.session.history import History, Lines
+from explorer.ui.session.notices import notices
+from explorer.ui.streamlit_internals import runs
 
 T = TypeVar("T")
 SAVED_SESSIONS = 100
@@ -81,12 +82,58 @@ class Bench:
 
 def current() -> Bench:
     """The bench of this run, which app.py made before it ran the page."""
-    return cast("Bench", st.session_state["bench"])
+    bench = state.find(Bench)
+    assert bench is not None, "a page is drawn only where there is a bench"
+    return bench
+
+
+def work_on(bench: Bench | None) -> None:
+    """Make this the bench of the run; None where something is missing."""
+    if bench is None:
+        state.take(Bench)
+    else:
+        state.put(bench)
+
+
+@dataclass
+class Masks:
+    """The session's lines of masks by the model's digest."""
+
+    of: dict[str, Lines] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A mask from elsewhere, to be checked and then made the session's as a step called `label`."""
+
+    name: str
+    mask: Mask
+    label: str
+
+
+@dataclass(frozen=True)
+class _Problem:
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Name:
+    """What the session is called in the URL, and what another one is called that it parted from."""
+
+    token: str
+    parted: str | None = None
+
+
+@dataclass
+class Url:
+    """The query parameters that the session wrote."""
+
+    parameters: dict[str, str] = field(default_factory=dict)
 
 
 def lines(model: Model) -> Lines:
     """This session's lines of masks for a model; the first time, those autosaved under the URL's session, or one."""
-    known = cast("dict[str, Lines]", st.session_state.setdefault("histories", {}))
+    known = state.of(Masks).of
     if model.digest not in known:
         known[model.digest] = _saved(model) or Lines.start(History.start(empty_mask(model)))
         for other in list(known)[:-HELD_MODELS]:  # those are autosaved
@@ -105,8 +152,8 @@ def remember(model: Model, changed: Lines) -> None:
     A newer event from the browser interrupts a callback at any access to session state or URL. All of them come before
     the change, so that it happens in full or not at all.
     """
-    known, path = st.session_state["histories"], _autosave_path(model)
-    st.session_state["problem"] = None
+    known, path = state.of(Masks).of, _autosave_path(model)
+    state.take(_Problem)
     known[model.digest] = changed
     _autosave(path, changed)
 
@@ -186,7 +233,7 @@ def moved(key: str, shown: T, act: Callable[[T], object]) -> Callable[[], None]:
     """
 
     def change() -> None:
-        value = cast("T | None", st.session_state.get(key))
+        value = state.Widget[T](key).value
         if value is not None and value != shown:
             act(value)
 
@@ -195,31 +242,37 @@ def moved(key: str, shown: T, act: Callable[[T], object]) -> Callable[[], None]:
 
 def complain(sentence: str) -> None:
     """Show why a change was refused, until the mask changes."""
-    st.session_state["problem"] = f"{sentence} Your mask is as it was."
+    state.put(_Problem(f"{sentence} Your mask is as it was."))
 
 
 def problem() -> str | None:
     """Why the last change was refused, if it was."""
-    return cast("str | None", st.session_state.get("problem"))
+    found = state.find(_Problem)
+    return None if found is None else found.sentence
 
 
 def token() -> str:
     """The session's name in the URL: a reload of the page finds its autosaved mask by it."""
-    name = st.session_state.get("session")
+    known = state.find(_Name)
     given = str(st.query_params.get("session", ""))
-    if name is None:
-        name = given if _TOKEN.fullmatch(given) else secrets.token_hex(6)
-    if name != given:
+    if known is None:
+        known = _Name(given if _TOKEN.fullmatch(given) else secrets.token_hex(6))
+        state.put(known)
+    if known.token != given:
         # The browser drops all of them when another page opens: written together they make no entry in its history.
-        st.query_params.update({"session": name, **st.session_state.get("url", {})})
-    st.session_state["session"] = name
-    return cast("str", name)
+        st.query_params.update({"session": known.token, **state.of(Url).parameters})
+    return known.token
+
+
+def name() -> str | None:
+    """The session's name where there is a session that has one already; None elsewhere, as in worker threads."""
+    found = state.find(_Name) if runs.inside() else None
+    return None if found is None else found.token
 
 
 def part() -> None:
     """Go on under a name of one's own: another tab shows this session. It begins with the masks autosaved there."""
-    st.session_state["parted"] = token()
-    st.session_state["session"] = secrets.token_hex(6)
+    state.put(_Name(secrets.token_hex(6), parted=token()))
     token()
 
 
@@ -239,7 +292,8 @@ def _autosave(path: Path, changed: Lines) -> None:
 
 
 def _saved(model: Model) -> Lines | None:
-    sessions = [name for name in (token(), st.session_state.get("parted")) if name is not None]
+    own, named = token(), state.find(_Name)
+    sessions = [own, *([named.parted] if named is not None and named.parted is not None else [])]
     digests = (model.digest, model.parts.weights)  # files of before are named by the weights alone
     paths = (_autosave_path(model, name, digest) for name in sessions for digest in digests)
     path = next((path for path in paths if path.is_file()), None)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import streamlit as st
 
-from explorer.ui.session import links
+from explorer.ui.session import links, state
 from explorer.ui.streamlit_internals.elements import TabContainer
+
+
+@dataclass
+class _Open:
+    """The labels of the tabs that were open last, by the name of their row."""
+
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def tabs(name: str, labels: Mapping[str, str]) -> Sequence[TabContainer]:
@@ -17,12 +25,12 @@ def tabs(name: str, labels: Mapping[str, str]) -> Sequence[TabContainer]:
         name: of the query parameter and of the widget.
         labels: what each tab is called in the URL, and what stands on it; at first the first one is open.
     """
-    last = f"{name}-last"
-    if name not in st.session_state and last in st.session_state:
-        st.session_state[name] = st.session_state[last]
-    links.restore(name, name, next(iter(labels.values())), labels.get)
+    last = state.of(_Open).labels
+    if name in last:
+        state.Widget[str](name).start(last[name])
+    slugs = {label: slug for slug, label in labels.items()}
+    linked = links.restore(name, next(iter(slugs)), labels.get, text=slugs.__getitem__)
     made = st.tabs(list(labels.values()), key=name, on_change="rerun")
-    chosen = next(slug for slug, tab in zip(labels, made, strict=True) if tab.open)
-    st.session_state[last] = labels[chosen]
-    links.keep(name, chosen, next(iter(labels)))
+    last[name] = next(label for label, tab in zip(slugs, made, strict=True) if tab.open)
+    linked.keep(last[name])
     return made

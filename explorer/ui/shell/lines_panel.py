@@ -8,6 +8,7 @@ from explorer.models import Model
 from explorer.ui.components.words import literal
 from explorer.ui.session import session
 from explorer.ui.session.history import MAX_NAME, History, Lines
+from explorer.ui.session.state import Widget
 
 HEIGHT = 320
 _STEPS = "All steps of the mask: click one to go there."
@@ -19,7 +20,7 @@ def choose_line(model: Model) -> None:
     now = session.lines(model)
     if len(now.lines) == 1:
         return
-    st.session_state["fork"] = now.line.name
+    Widget[str]("fork").put(now.line.name)
 
     def switch(name: str) -> None:
         session.change_lines(model, lambda lines: lines.switch(name))
@@ -40,7 +41,7 @@ def steps(model: Model) -> None:
     # A new widget for every state: one in a closed popover keeps, and sends, the choice that was made in it last.
     key = f"history-step-{lines.current}-{history.position}-{len(history.steps)}"
     with st.popover("History", icon=":material/history:", width="stretch", key="history-popover", help=_STEPS):
-        st.session_state[key] = history.position
+        Widget[int](key).put(history.position)
 
         def jump(at: int) -> None:
             session.jump(model, at)
@@ -65,11 +66,12 @@ def forks(model: Model) -> None:
     now = session.lines(model)
     with st.popover("Fork", icon=":material/call_split:", width="stretch", key="fork-popover", help=_FORKS):
         st.markdown("A fork goes on from here in a line of its own; this line stays as it is.")
-        st.text_input("Name", placeholder=now.free_name, key="fork-name", max_chars=MAX_NAME)
+        typed: Widget[str] = Widget("fork-name")
+        st.text_input("Name", placeholder=now.free_name, key=typed.key, max_chars=MAX_NAME)
 
         def fork() -> None:
-            name = str(st.session_state["fork-name"] or "").strip()
-            st.session_state["fork-name"] = ""
+            name = typed.text
+            typed.put("")
             session.change_lines(model, lambda lines: lines.fork(name or lines.free_name))
 
         def close() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -13,8 +14,9 @@ from explorer.masks.belonging import identity, may_belong
 from explorer.masks.mask import Mask, parse_mask
 from explorer.models import Model, ViewPool
 from explorer.ui.components import words
-from explorer.ui.session import session, work
-from explorer.ui.session.session import Bench
+from explorer.ui.jobs import work
+from explorer.ui.session import session, state
+from explorer.ui.session.session import Bench, Offered
 from explorer.ui.shell import lines_panel, share
 
 PLACES = 8
@@ -38,27 +40,27 @@ def draw(model: Model, bench: Bench | None) -> None:
 
 def take_upload(model: Model, views: ViewPool) -> None:
     """Make a mask that was uploaded the session's, once its values have been checked against the model's."""
-    upload = st.session_state.get("uploaded")
-    if upload is None:
+    offered = state.find(Offered)
+    if offered is None:
         return
-    name, mask, label = upload
+    name, mask = offered.name, offered.mask
     if not may_belong(mask, model):
-        st.session_state["uploaded"] = None
+        state.take(Offered)
         return
     checked = work.checked(views, mask, name)
     if checked is None:
         return
-    st.session_state["uploaded"] = None
+    state.take(Offered)
     if (own := checked.mask) is None:
         session.complain(checked.problem or "")
     else:
-        session.change_mask(model, lambda _: own, label)
+        session.change_mask(model, lambda _: own, offered.label)
         st.toast(words.literal(f"{name}: {words.chosen(mask)}."), icon=":material/check:")
 
 
 def offer(name: str, mask: Mask, label: str) -> None:
     """Have a mask checked and, if it fits, made the session's as a step called `label`."""
-    st.session_state["uploaded"] = (name, mask, label)
+    state.put(Offered(name, mask, label))
 
 
 def _state(mask: Mask) -> None:
@@ -123,14 +125,13 @@ def file_name(model: str, mask: Mask, suffix: str) -> str:
 
 def _uploader(model: Model) -> None:
     # Each file gets an uploader of its own, so that it is taken once and the next one finds an empty place.
-    turn = st.session_state.setdefault("upload_turn", 0)
-    key = f"upload-{turn}"
+    uploads = state.Uploads[Any]("upload")
 
     def take() -> None:
-        file = st.session_state[key]
+        file = uploads.widget.value
         if file is None:
             return
-        st.session_state["upload_turn"] = turn + 1
+        uploads.renew()
         try:
             mask = parse_mask(file.getvalue(), name=file.name)
             if not may_belong(mask, model):
@@ -142,6 +143,6 @@ def _uploader(model: Model) -> None:
 
     with st.container(key="upload"):
         st.file_uploader(
-            "Upload a mask", type=["json"], key=key, on_change=take,
+            "Upload a mask", type=["json"], key=uploads.widget.key, on_change=take,
             help="A mask file for this model; it becomes a step of the history.",
         )  # fmt: skip

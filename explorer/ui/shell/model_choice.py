@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import streamlit as st
 
 from explorer.core.config import settings
 from explorer.models import NAMED
 from explorer.ui.components.words import literal
-from explorer.ui.session import used_models, work
+from explorer.ui.jobs import work
+from explorer.ui.session import state, used_models
 
-_AGREED = "models-agreed"  # to load: chosen in this session, or agreed to
+
+@dataclass
+class _Wanted:
+    """The models that were chosen in this session or agreed to, and those to fetch, each with the button's key."""
+
+    to_load: set[str] = field(default_factory=set)
+    to_fetch: set[tuple[str, str]] = field(default_factory=set)
 
 
 def fetch(name: str, key: str) -> bool:
     """Offer to fetch a named model that is not on this machine; whether it is there now. `key` is the button's."""
     st.info(f"**{name}** is not on this machine yet. It is fetched once and kept in {settings().cache_dir}.")
-    started = f"{key}-{name}"
+    started = state.of(_Wanted).to_fetch
     if st.button(f"Fetch {name}", key=key, type="primary"):
-        st.session_state[started] = True
-    return bool(st.session_state.get(started)) and work.fetched(name)
+        started.add((key, name))
+    return (key, name) in started and work.fetched(name)
 
 
 def agree(name: str) -> None:
     """The user wants this model: for callbacks of what chooses one."""
-    st.session_state.setdefault(_AGREED, set()).add(name)
+    state.of(_Wanted).to_load.add(name)
 
 
 def agreed(name: str, key: str) -> bool:
     """Whether a model may be loaded; asks if a link names one that this machine has not used. `key` is the button's."""
-    if name in NAMED or name in st.session_state.get(_AGREED, ()) or used_models.known(name):
+    if name in NAMED or name in state.of(_Wanted).to_load or used_models.known(name):
         return True
     st.info(
         f"The link asks for the model **{literal(name)}**, which has not been used on this machine: nothing has been "

@@ -1,8 +1,8 @@
-"""The pages of the app, in one table."""
+"""What a page is, and what all pages share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,32 +18,52 @@ from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its script under pages/ (which also names its URL), title and icon."""
+    """One page, as its package declares it.
+
+    Attributes:
+        script: its file under pages/, which also names its URL.
+        draw: draws it.
+        first: draws what the page shows before the sidebar and all else.
+        shows: what other pages go to it for: "mask", "matrix", "example" or "search".
+    """
 
     script: str
     title: str
     icon: str
+    draw: Callable[[], None]
+    first: Callable[[], None] | None = None
+    shows: str = ""
 
 
-PAGES = (
-    Page("pages/overview.py", "Overview", ":material/home:"),
-    Page("pages/prune.py", "Prune", ":material/content_cut:"),
-    Page("pages/scores.py", "Scores", ":material/leaderboard:"),
-    Page("pages/search.py", "Search", ":material/search:"),
-    Page("pages/spectra.py", "Spectra", ":material/bar_chart:"),
-    Page("pages/activations.py", "Activations", ":material/visibility:"),
-    Page("pages/masks.py", "Masks", ":material/bookmarks:"),
-)
+_TABLE: list[Page] = []  # as app.py declares it on every run
 _BESIDE_TITLE: ContextVar[DeltaGenerator | None] = ContextVar("beside-title", default=None)
 # Whether the script run of this thread came through app.py; not session state, which outlasts the run.
 _ENTERED: ContextVar[bool] = ContextVar("entered", default=False)
 
 
-def navigate() -> st.Page:
-    """Declare the pages and give the one to run; called by app.py on every run."""
+def navigate(table: Sequence[Page]) -> st.Page:
+    """Declare the pages, of which the first is where one begins, and give the one to run; on every run."""
+    _TABLE[:] = table
     return st.navigation(
-        [st.Page(page.script, title=page.title, icon=page.icon, default=page is PAGES[0]) for page in PAGES]
+        [st.Page(page.script, title=page.title, icon=page.icon, default=page is table[0]) for page in table]
     )
+
+
+def showing(what: str) -> Page | None:
+    """The page that one goes to for something; None if there is none."""
+    return next((page for page in _TABLE if page.shows == what), None)
+
+
+def link(what: str, label: str) -> None:
+    """A link to the page that shows something."""
+    if (page := showing(what)) is not None:
+        st.page_link(page.script, label=label, icon=":material/arrow_forward:")
+
+
+def go_to(what: str) -> None:
+    """Go to the page that shows something; ends the run."""
+    if (page := showing(what)) is not None:
+        st.switch_page(page.script)
 
 
 def heading(title: str) -> DeltaGenerator:
@@ -63,6 +83,13 @@ def end() -> NoReturn:
     raise _End
 
 
+def first(page: st.Page) -> None:
+    """Draw what a page shows before all else; called by app.py."""
+    for one in _TABLE:
+        if one.title == page.title and one.first is not None:
+            one.first()
+
+
 def run(page: st.Page, then: Callable[[DeltaGenerator], None]) -> None:
     """Run a page, then draw beside its title; called by app.py."""
     came = _ENTERED.set(True)
@@ -75,15 +102,16 @@ def run(page: st.Page, then: Callable[[DeltaGenerator], None]) -> None:
         then(place)
 
 
-def require_entry() -> None:
-    """Send a run that reached a page script without app.py through app.py; each page calls it first.
+def draw(page: Page, table: Sequence[Page]) -> None:
+    """Draw a page; called by its script. A run that reached that without app.py is sent through app.py.
 
     On a fresh server Streamlit takes `pages/` for pages of its own until `st.navigation` has been called once.
     """
     if not _ENTERED.get():
         st.set_page_config(page_icon=ASSETS / "icon.svg")  # before the page's own, which comes from another host
-        navigate()
+        navigate(table)
         st.rerun()
+    page.draw()
 
 
 @contextmanager

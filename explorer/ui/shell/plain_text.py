@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-import streamlit as st
+from dataclasses import dataclass, field
 
 from explorer.core.errors import TaskError
 from explorer.measure.perplexity import TOKENS, read_text, tokens_of
 from explorer.measure.tokens import task_notice
 from explorer.models import Model
 from explorer.tasks import Task
+from explorer.ui.session import state
+
+
+@dataclass
+class _LookedUp:
+    """Whether models know the words of the text, and what is to be said of tasks."""
+
+    models: dict[str, bool] = field(default_factory=dict)
+    tasks: dict[tuple[str, str, str], str | None] = field(default_factory=dict)
 
 
 def reads(model: Model) -> bool:
     """Whether the model knows the words of the text; looked up once for a session."""
-    known = cast("dict[str, bool]", st.session_state.setdefault("reads-text", {}))
+    known = state.of(_LookedUp).models
     if model.as_loaded not in known:
         try:
             tokens_of(model.tokenizer, read_text(), TOKENS)
@@ -27,7 +34,7 @@ def reads(model: Model) -> bool:
 
 def notice(model: Model, task: Task, split: str) -> str | None:
     """What to say of a split's prompts if the model's tokenizer does not know their words; looked up once."""
-    known = cast("dict[tuple[str, str, str], str | None]", st.session_state.setdefault("reads-task", {}))
+    known = state.of(_LookedUp).tasks
     key = (model.as_loaded, task.digest, split)
     if key not in known:
         try:

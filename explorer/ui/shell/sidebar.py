@@ -14,9 +14,11 @@ from explorer.models import NAMED, Basis, Model, available
 from explorer.models.matrices import kinds
 from explorer.ui.components import keyboard
 from explorer.ui.components.words import literal
-from explorer.ui.jobs import cached
-from explorer.ui.session import guide, links, session, work
+from explorer.ui.jobs import cached, work
+from explorer.ui.session import guide, links, session, state
+from explorer.ui.session.notices import notices
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import mask_panel, plain_text, task_choice
 from explorer.ui.shell.model_choice import agree, agreed, fetch
 
@@ -71,21 +73,21 @@ def bench() -> Bench | None:
 
 def _choose_model() -> str:
     def choose() -> None:
-        agree(str(st.session_state["model"] or ""))
+        agree(Widget[str](linked.key).text)
 
     usual = next(iter(NAMED))
-    links.restore("model", "model", usual, lambda text: text if len(text) <= MOST_LETTERS else None)
+    linked = links.restore("model", usual, links.text_up_to(MOST_LETTERS))
     chosen = st.selectbox(
         "Model",
         list(NAMED),
-        key="model",
+        key=linked.key,
         accept_new_options=True,
         persist_state="session",
         on_change=choose,
         help="Pick one, or type a Hugging Face hub id, the path of a model folder, or the path of a .gguf file.",
     )
     name = str(chosen or usual)
-    links.keep("model", name, usual)
+    linked.keep(name)
     if name in NAMED:
         st.caption(NAMED[name].summary)
     return name
@@ -94,17 +96,17 @@ def _choose_model() -> str:
 def _choose_basis() -> str:
     """What is decomposed."""
     offered = get_args(Basis)
-    links.restore("basis", "basis", offered[0], links.one_of(offered))
+    linked = links.restore("basis", offered[0], links.one_of(offered))
     chosen = st.segmented_control(
         "Basis",
         offered,
         required=True,
-        key="basis",
+        key=linked.key,
         persist_state="session",
         help="Raw: weights as in the checkpoint. Folded: layer norms folded into them. Outputs are the same, singular "
         "values differ, and a mask belongs to one basis.",
     )
-    links.keep("basis", chosen, offered[0])
+    linked.keep(chosen)
     return str(chosen)
 
 
@@ -138,47 +140,48 @@ def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> _Settings:
 
 
 def _choose_split() -> str:
-    links.restore("split", "split", SPLITS[0], links.one_of(SPLITS))
+    linked = links.restore("split", SPLITS[0], links.one_of(SPLITS))
     split = st.segmented_control(
         "Measure on",
         SPLITS,
         required=True,
-        key="split",
+        key=linked.key,
         persist_state="session",
         help="Choose on validation examples, look at test ones at the end: clicking while you watch is a search too.",
     )
-    links.keep("split", split, SPLITS[0])
+    linked.keep(str(split))
     return str(split)
 
 
 def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool]:
     """The kinds to score, and whether attention matrices are taken per head."""
-    key = f"kinds-{'-'.join(existing)}"
-    links.restore("kinds", key, list(USUAL_KINDS), links.some_of(existing))
+    of_kinds = links.restore(
+        "kinds", list(USUAL_KINDS), links.some_of(existing), key=f"kinds-{'-'.join(existing)}", text=links.joined_texts
+    )
     picked = st.multiselect(
         "Matrices to score",
         existing,
-        key=key,
+        key=of_kinds.key,
         persist_state="session",
         help="The set M whose values are scored; Q and K if none is chosen.",
     )
-    links.restore("granularity", "granularity", PER_HEAD, links.one_of(GRANULARITIES))
+    of_heads = links.restore("granularity", PER_HEAD, links.one_of(GRANULARITIES))
     granularity = st.segmented_control(
-        "Attention matrices", GRANULARITIES, required=True, key="granularity", persist_state="session",
+        "Attention matrices", GRANULARITIES, required=True, key=of_heads.key, persist_state="session",
         help="Decompose each head's part of Q, K, V and O on its own, or the matrices of all heads stacked.",
     )  # fmt: skip
     chosen = tuple(kind for kind in existing if kind in picked) or USUAL_KINDS
-    links.keep("kinds", chosen, USUAL_KINDS, links.joined_texts)
-    links.keep("granularity", granularity, PER_HEAD)
+    of_kinds.keep(list(chosen))
+    of_heads.keep(str(granularity))
     return chosen, granularity == PER_HEAD
 
 
 def _choose_scorer() -> str:
     """A scorer whose scores predict a change of the loss, without the slow reference."""
     offered = [name for name, spec in SCORERS.items() if spec.in_nats and name != "exact"]
-    links.restore("scorer", "scorer", offered[0], links.one_of(offered))
-    chosen = st.selectbox("Scorer", offered, key="scorer", persist_state="session", help=_scorers_help(offered))
-    links.keep("scorer", chosen, offered[0])
+    linked = links.restore("scorer", offered[0], links.one_of(offered))
+    chosen = st.selectbox("Scorer", offered, key=linked.key, persist_state="session", help=_scorers_help(offered))
+    linked.keep(chosen)
     st.caption(SCORERS[chosen].cost.capitalize() + ".")
     return chosen
 
@@ -190,16 +193,15 @@ def _scorers_help(names: list[str]) -> str:
 def _choose_limit(label: str, name: str, model: Model, about: str) -> int | None:
     """How many examples of a split, None for all; by default as many as take about a click."""
     usual: int | str = ALL if model.parameters_count <= SMALL_MODEL else 64
-    key = f"{name}-{usual}"
-    links.restore(name, key, usual, links.one_of(LIMITS))
-    chosen = st.select_slider(label, LIMITS, key=key, persist_state="session", help=about)
-    links.keep(name, chosen, usual)
+    linked: links.Linked[object] = links.restore(name, usual, links.one_of(LIMITS), key=f"{name}-{usual}")
+    chosen = st.select_slider(label, LIMITS, key=linked.key, persist_state="session", help=about)
+    linked.keep(chosen)
     return chosen if isinstance(chosen, int) else None
 
 
 def _choose_mode(model: Model) -> None:
     mode = session.history(model).mask.mode
-    st.session_state["mode"] = mode
+    Widget[Mode]("mode").put(mode)
 
     def change(mode: Mode) -> None:
         session.change_mask(model, lambda mask: session.in_mode(mask, mode))
@@ -217,9 +219,16 @@ def _choose_mode(model: Model) -> None:
     )
 
 
+@dataclass(frozen=True)
+class _Told:
+    """The number of the last notice that the session was told."""
+
+    notices: int = 0
+
+
 def show_notices() -> None:
     """Tell this session what it has not been told yet."""
-    seen, sentences = cached.notices().since(st.session_state.get("notices_seen", 0))
-    st.session_state["notices_seen"] = seen
+    seen, sentences = notices().since(state.of(_Told).notices)
+    state.put(_Told(seen))
     for sentence in sentences:
         st.toast(literal(sentence), icon=":material/info:", duration="long")

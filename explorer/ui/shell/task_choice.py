@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import streamlit as st
 
@@ -14,7 +14,8 @@ from explorer.core.files import typed_path
 from explorer.tasks import BOS_RULES, METRICS, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.components.words import literal
-from explorer.ui.session import links
+from explorer.ui.session import links, state
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import tasks_at_hand
 from explorer.ui.shell.task_files import ID_LETTERS, TaskFile, safe_name
 from explorer.ui.shell.task_reading import Reading
@@ -25,7 +26,6 @@ UPLOADED = "JSONL or CSV file…"
 FILE_HINT = "Choose a task file in the sidebar to go on."
 READING_HINT = "The task is being read: the sidebar shows how far."
 DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
-_WANTED, _LAST, _REFUSED = "task-wanted", "task-last", "task-refused"
 _ASKING = ("shots", "template", "bos", "chat", "system", "metric")  # what begins the keys of how a task is asked
 _SHOWN = 100  # letters of a name that means nothing here
 _LINKED = re.compile(rf"([0-9a-f]{{{ID_LETTERS}}})~(.{{1,200}})")
@@ -51,12 +51,26 @@ class _Wanted:
     id: str = ""
 
 
+@dataclass(frozen=True)
+class _Last:
+    """What the chosen file was called."""
+
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Why a file was not taken."""
+
+    sentence: str
+
+
 def choose() -> tuple[Task | None, str]:
     """Draw the choice; the task, or None and what to do next (a reason is on the page if there is one)."""
     chosen = _choose_name()
     file = _given_file(chosen)
     needs_data = chosen in TASKS and TASKS[chosen].needs_data
-    wanted = _wanted() if chosen == UPLOADED else None
+    wanted = state.find(_Wanted) if chosen == UPLOADED else None
     if chosen == UPLOADED:
         _uploader(wanted)
     folder = _choose_folder(chosen) if needs_data else None
@@ -83,7 +97,7 @@ def choose() -> tuple[Task | None, str]:
 
 def link_text() -> str:
     """The sidebar's task as a link names it: a built-in task by its name, a file by its id and name."""
-    chosen = str(st.session_state.get("task", DEFAULT))
+    chosen = state.TASK.value or DEFAULT
     file = _given_file(chosen)
     return chosen if file is None else f"{file.id}~{file.name}"
 
@@ -91,11 +105,10 @@ def link_text() -> str:
 def _choose_name() -> str:
     """The name of a built-in task, the id of a file that was given, or `UPLOADED`."""
     files = tasks_at_hand.given()
-    links.restore("task", "task", DEFAULT, lambda text: _named(text, files))
-    state = st.session_state
-    if state["task"] not in (*TASKS, *files, UPLOADED):  # removed meanwhile, by another session or by hand
-        state[_WANTED] = _Wanted(str(state.get(_LAST, "")), str(state["task"]))
-        state["task"] = UPLOADED
+    links.restore("task", DEFAULT, lambda text: _named(text, files))
+    if (held := state.TASK.value or DEFAULT) not in (*TASKS, *files, UPLOADED):  # removed meanwhile, elsewhere
+        state.put(_Wanted(state.of(_Last).name, held))
+        state.TASK.put(UPLOADED)
     names = [file.name for file in files.values()]
 
     def label(name: str) -> str:
@@ -105,15 +118,15 @@ def _choose_name() -> str:
         return file.name if names.count(file.name) == 1 else f"{file.name} ({file.id[:6]})"
 
     chosen = st.selectbox(
-        "Task", [*TASKS, *files, UPLOADED], format_func=label, key="task",
+        "Task", [*TASKS, *files, UPLOADED], format_func=label, key=state.TASK.key,
         persist_state="session",
         help="What scores and accuracies are of. Examples are split into train, validation and test by a fixed seed.",
     )  # fmt: skip
     chosen = str(chosen)
-    state[_LAST] = files[chosen].name if chosen in files else ""
+    state.put(_Last(files[chosen].name if chosen in files else ""))
     if chosen != UPLOADED:
-        state[_WANTED] = None
-    wanted = _wanted()
+        state.take(_Wanted)
+    wanted = state.find(_Wanted)
     text = link_text() if wanted is None else f"{wanted.id}~{wanted.name}" if wanted.id else wanted.name
     links.keep("task", text, DEFAULT)
     return chosen
@@ -126,12 +139,8 @@ def _named(text: str, files: Mapping[str, TaskFile]) -> str:
     at = _LINKED.fullmatch(text)
     if at is not None and at[1] in files:
         return at[1]
-    st.session_state[_WANTED] = _Wanted(safe_name(at[2]), at[1]) if at is not None else _Wanted(text[:_SHOWN])
+    state.put(_Wanted(safe_name(at[2]), at[1]) if at is not None else _Wanted(text[:_SHOWN]))
     return UPLOADED
-
-
-def _wanted() -> _Wanted | None:
-    return cast("_Wanted | None", st.session_state.get(_WANTED))
 
 
 def _asking(wanted: _Wanted) -> str:
@@ -150,34 +159,34 @@ def _given_file(chosen: str) -> TaskFile | None:
 
 def _uploader(wanted: _Wanted | None) -> None:
     """Take a file, and make it the task; another one than a link asks for is refused."""
-    turn = st.session_state.setdefault("task-turn", 0)
-    key = f"task_file-{turn}"
+    uploads = state.Uploads[Any]("task_file")
 
     def take() -> None:
-        upload = st.session_state[key]
+        upload = uploads.widget.value
         if upload is None:
             return
         file = TaskFile.held(upload.name, upload.getvalue())
         if wanted is not None and wanted.id and file.id != wanted.id:
-            st.session_state[_REFUSED] = f"{upload.name} holds something else ({file.id}…) than the link asks for."
+            state.put(_Refused(f"{upload.name} holds something else ({file.id}…) than the link asks for."))
             return
         tasks_at_hand.hold(file)
-        asked = {
-            one: st.session_state[f"{one}-{UPLOADED}"] for one in _ASKING if f"{one}-{UPLOADED}" in st.session_state
-        }
-        st.session_state.update({f"{one}-{file.id}": value for one, value in asked.items()})  # a link may have said
-        st.session_state.update({"task": file.id, "task-turn": turn + 1, _WANTED: None})
+        for one in _ASKING:  # a link may have said
+            if (asked := Widget[Any](f"{one}-{UPLOADED}")).held:
+                Widget[Any](f"{one}-{file.id}").put(asked.value)
+        state.TASK.put(file.id)
+        uploads.renew()
+        state.take(_Wanted)
 
     with st.container(key="task-upload"):
-        st.file_uploader("Task file", type=list(SUFFIXES), key=key, help=_FILE_HELP, on_change=take)
-    if refused := st.session_state.pop(_REFUSED, None):
-        st.error(literal(refused), icon=":material/error:")
+        st.file_uploader("Task file", type=list(SUFFIXES), key=uploads.widget.key, help=_FILE_HELP, on_change=take)
+    if (refused := state.take(_Refused)) is not None:
+        st.error(literal(refused.sentence), icon=":material/error:")
 
 
 def _remover(file: TaskFile) -> None:
     def remove() -> None:
         tasks_at_hand.remove(file.id)
-        st.session_state["task"] = UPLOADED
+        state.TASK.put(UPLOADED)
 
     st.button(
         "Remove this file", key="task-remove", icon=":material/delete:", type="tertiary", on_click=remove,
@@ -188,7 +197,7 @@ def _remover(file: TaskFile) -> None:
 def _choose_folder(name: str) -> Path | None:
     typed = st.text_input(
         "SuperGLUE folder",
-        key="superglue",
+        key=state.SUPERGLUE.key,
         persist_state="session",
         placeholder="from the hub",
         help=f"A folder of this machine with {name}/train.jsonl and {name}/validation.jsonl; empty: from the hub.",
@@ -198,23 +207,22 @@ def _choose_folder(name: str) -> Path | None:
 
 def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing, str]:
     """Shots, template, framing and metric; they start anew with each task."""
-    shots_key, template_key = f"shots-{name}", f"template-{name}"
-    links.restore("shots", shots_key, 0, _shots)
-    links.restore("template", template_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
+    of_shots = links.restore("shots", 0, _shots, key=f"shots-{name}")
+    of_template = links.restore("template", "", links.text_up_to(MOST_LETTERS), key=f"template-{name}")
     with st.expander("How it is asked", icon=":material/chat:"):
         shots = int(
             st.number_input(
                 "Shots",
                 0,
                 MOST_SHOTS,
-                key=shots_key,
+                key=of_shots.key,
                 persist_state="session",
                 help="Solved train examples, the same for all, in front of every prompt.",
             )
         )
         template = st.text_area(
             "Prompt template",
-            key=template_key,
+            key=of_template.key,
             max_chars=MOST_LETTERS,
             persist_state="session",
             placeholder=default,
@@ -223,39 +231,39 @@ def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing, 
         )
         framing = _choose_framing(name)
         metric = _choose_metric(name)
-    links.keep("shots", shots, 0)
-    links.keep("template", template, "")
+    of_shots.keep(shots)
+    of_template.keep(template)
     return shots, template or None, framing, metric
 
 
 def _choose_metric(name: str) -> str:
     """What counts as right."""
-    key = f"metric-{name}"
-    links.restore("metric", key, METRICS[0], lambda text: text if text in METRICS else None)
+    linked = links.restore("metric", METRICS[0], links.one_of(METRICS), key=f"metric-{name}")
     metric = st.selectbox(
         "Right is",
         METRICS,
         format_func=lambda one: _METRICS[one],
-        key=key,
+        key=linked.key,
         persist_state="session",
         help="What accuracy counts. A choice is the answer with the largest log-probability among the choices, summed "
         "over its tokens or per token; the others stand beside it.",
     )
-    links.keep("metric", metric, METRICS[0])
+    linked.keep(metric)
     return metric
 
 
 def _choose_framing(name: str) -> Framing:
     """BOS token, chat and system message."""
-    bos_key, chat_key, system_key = f"bos-{name}", f"chat-{name}", f"system-{name}"
-    links.restore("bos", bos_key, "auto", lambda text: text if text in BOS_RULES else None)
-    links.restore("chat", chat_key, False, {"1": True, "0": False}.get)
-    links.restore("system", system_key, "", lambda text: text if len(text) <= MOST_LETTERS else None)
-    bos = st.selectbox("BOS token", BOS_RULES, key=bos_key, persist_state="session", help=_BOS_HELP)
-    chat = st.toggle("As a chat", key=chat_key, persist_state="session", help=_CHAT_HELP)
+    of_bos = links.restore("bos", BOS_RULES[0], links.one_of(BOS_RULES), key=f"bos-{name}")
+    of_chat = links.restore(
+        "chat", False, {"1": True, "0": False}.get, key=f"chat-{name}", text=lambda on: str(int(on))
+    )
+    of_system = links.restore("system", "", links.text_up_to(MOST_LETTERS), key=f"system-{name}")
+    bos = st.selectbox("BOS token", BOS_RULES, key=of_bos.key, persist_state="session", help=_BOS_HELP)
+    chat = st.toggle("As a chat", key=of_chat.key, persist_state="session", help=_CHAT_HELP)
     system = st.text_area(
         "System message",
-        key=system_key,
+        key=of_system.key,
         max_chars=MOST_LETTERS,
         persist_state="session",
         placeholder="the template's own",
@@ -264,9 +272,9 @@ def _choose_framing(name: str) -> Framing:
         help="The first message of the chat; empty: what the template says.",
     )
     said = system if chat else ""
-    links.keep("bos", bos, "auto")
-    links.keep("chat", chat, False, lambda chosen: str(int(chosen)))
-    links.keep("system", said, "")
+    of_bos.keep(bos)
+    of_chat.keep(chat)
+    of_system.keep(said)
     return as_framing(bos, chat=chat, system=said or None)
 
 

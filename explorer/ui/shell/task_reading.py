@@ -10,7 +10,8 @@ from explorer.core.config import settings
 from explorer.core.progress import Progress, part
 from explorer.tasks import AS_USUAL, TASKS, Framing, Task, load_task, parse, with_metric, with_shots
 from explorer.tasks.superglue import stamps
-from explorer.ui.jobs.cached import Wait, compute, runner
+from explorer.ui.components.painting import Wait
+from explorer.ui.jobs.cached import compute, runner
 from explorer.ui.jobs.runner import Key
 from explorer.ui.shell.task_files import TaskFile
 

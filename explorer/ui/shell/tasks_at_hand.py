@@ -7,16 +7,16 @@ task files that were given: those of the workspace, and those that this session 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, cast
-
-import streamlit as st
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from explorer.actions import TasksChoice
 from explorer.core.config import settings
 from explorer.core.files import typed_path
 from explorer.tasks import TASKS
 from explorer.tasks.superglue import in_folder
-from explorer.ui.jobs.cached import notices
+from explorer.ui.session import state
+from explorer.ui.session.notices import notices
 from explorer.ui.shell.task_files import TaskFile, TaskFiles
 from explorer.ui.shell.task_reading import Reading
 
@@ -27,7 +27,13 @@ HELD = 3  # task files that a session holds
 HELP = (
     "Tasks whose data is at hand: give the folder of SuperGLUE, or a task file, in the sidebar to have those here, too."
 )
-_HELD = "held-tasks"
+
+
+@dataclass
+class _Held:
+    """The files that the session holds, by their ids."""
+
+    files: dict[str, TaskFile] = field(default_factory=dict)
 
 
 def given() -> dict[str, TaskFile]:
@@ -70,7 +76,7 @@ def remove(id: str) -> None:
 
 
 def _held() -> dict[str, TaskFile]:
-    return cast("dict[str, TaskFile]", st.session_state.setdefault(_HELD, {}))
+    return state.of(_Held).files
 
 
 def readings(without: str | None = None) -> dict[str, Reading]:
@@ -98,7 +104,7 @@ def _found() -> Iterator[Reading]:
 
 def folder() -> Path | None:
     """The folder of SuperGLUE's data that was typed in the sidebar; None if there is none."""
-    typed = str(st.session_state.get("superglue") or "").strip()
+    typed = state.SUPERGLUE.text
     return typed_path(typed) if typed else None
 
 

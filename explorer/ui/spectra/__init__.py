@@ -1,1 +1,8 @@
 """The page Spectra."""
+
+from __future__ import annotations
+
+from explorer.ui.shell.pages import Page
+from explorer.ui.spectra.page import draw
+
+PAGE = Page("pages/spectra.py", "Spectra", ":material/bar_chart:", draw=draw, shows="matrix")

@@ -10,32 +10,35 @@ from explorer.core.keys import AnyKey, MatrixKey, parse_key
 from explorer.plots import spectra as spectrum_plots
 from explorer.spectra.measures import QUANTILES, cumulative_energy
 from explorer.spectra.svd import Decomposition
-from explorer.ui.bench import chart_data, second_model
+from explorer.ui.bench import chart_data, opening, second_model
 from explorer.ui.components import figures, matrix_steps
 from explorer.ui.components.spectrum_chart import Axis, Series, spectrum_chart
-from explorer.ui.session import links, requests, session, work
+from explorer.ui.jobs import work
+from explorer.ui.session import links, requests, session, state
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import pages, share
-from explorer.ui.spectra import measure_tables, model_changes, readouts
+from explorer.ui.spectra import choice, measure_tables, model_changes, readouts
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 
 def draw() -> None:
     """The chosen spectra, plotted and measured; what a second model changed; the tokens of one value."""
-    pages.require_entry()
     bench = session.current()
     status = pages.heading("Spectra")
+    if (wanted := state.take(opening.Wanted)) is not None:
+        choice.show_matrix(wanted.key)
+        readouts.choose_value(wanted.key, wanted.index)
     keys, selected = _choose_matrices(bench, status)
     scorable = tuple(key for key in selected if isinstance(key, MatrixKey))
     with status:
         scores = work.scores(bench, scorable) if scorable else None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         matrix_steps.buttons(
-            keys, lambda: chart_data.chosen_matrix(keys), chart_data.show_matrix, what="of the model, layer by layer"
+            keys, lambda: choice.chosen_matrix(keys), choice.show_matrix, what="of the model, layer by layer"
         )
         axis = chart_data.choose_axis(("spectra-y", "spectra-log"), scored=scores is not None)
         share.copy("spectra", bench, lambda setting: [requests.spectra(setting, selected)])
-        chart_data.choose_layers(keys, selected[0], links.compare_key(bench.model.digest))
+        choice.choose_layers(bench, keys, selected[0])
         against = second_model.choose()
     other = second_model.bench_of(bench, against) if against else None
     common = second_model.common(bench, other, selected) if other is not None else None
@@ -64,14 +67,14 @@ def _choose_matrices(bench: Bench, status: DeltaGenerator) -> tuple[tuple[AnyKey
         ranked = work.scores(bench)
     start = ranked.ranking()[0][1] if ranked is not None else matrices[0]
     *boxes, compare = st.columns([0.9, 4, 1.1, 2.2])
-    links.show_asked_matrices(bench.model.digest, keys, start, scored=ranked is not None)
-    first = chart_data.choose_matrix(keys, start, boxes)
+    choice.show_asked(bench, keys, start, scored=ranked is not None)
+    first = choice.choose_matrix(keys, start, boxes)
     others = compare.multiselect(
         "Compare with",
         [str(key) for key in keys],
         persist_state="session",
-        key=links.compare_key(bench.model.digest),
-        max_selections=chart_data.MOST_OTHERS,
+        key=choice.compared(bench).key,
+        max_selections=choice.MOST_OTHERS,
         placeholder="Type to search, such as L3.K.H1",
         help="Further matrices, stacked or per head, and products QK and OV: drawn together, and measured side by "
         "side.",

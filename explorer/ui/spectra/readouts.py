@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 import streamlit as st
@@ -14,9 +15,11 @@ from explorer.masks.apply import empty_mask
 from explorer.measure.readout import Readout, Token
 from explorer.spectra.svd import Decomposition
 from explorer.ui.components import words
-from explorer.ui.session import guide, links, work
+from explorer.ui.jobs import work
+from explorer.ui.session import guide, links, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
+from explorer.ui.session.state import Widget
 from explorer.ui.shell import share
 
 TOKENS = 10
@@ -31,19 +34,35 @@ _MEANING = {
 }
 
 
+@dataclass
+class _Asked:
+    """The exact effects that this session asked for, each with what it is of."""
+
+    effects: set[Hashable] = field(default_factory=set)
+
+
+def choose_value(key: AnyKey, index: int | None) -> None:
+    """Let the choice of a matrix's value begin at one; for before it is drawn."""
+    if index is not None:
+        Widget[int](_index_key(key)).put(index)
+
+
+def _index_key(key: AnyKey) -> str:
+    return f"readout-index-{key}"
+
+
 def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None) -> None:
     """Choose one of a matrix's singular values, see its tokens, its score, and measure its exact effect."""
     st.subheader(f"Tokens of one singular value of {key}", anchor=False)
     choice, effect = st.columns([1, 4], vertical_alignment="bottom")
-    index_key = f"readout-index-{key}"
-    links.restore("value", index_key, 0, links.one_of(range(found.rank)))
+    linked = links.restore("value", 0, links.one_of(range(found.rank)), key=_index_key(key))
     index = int(
         choice.number_input(
-            "Singular value", 0, found.rank - 1, key=index_key, persist_state="session",
+            "Singular value", 0, found.rank - 1, key=linked.key, persist_state="session",
             help="Index in the spectrum, 0 for the largest.",
         )
     )  # fmt: skip
-    links.keep("value", index, 0)
+    linked.keep(index)
     with effect:
         if isinstance(key, MatrixKey):
             _effect(bench, key, index, scores)
@@ -74,25 +93,27 @@ def _effect(bench: Bench, key: MatrixKey, index: int, scores: Scores | None) -> 
     """Score and exact effect of removing the value alone; the latter is measured when asked for."""
     matrix = scores.matrices.get(key) if scores is not None else None
     predicted = "" if matrix is None else f"Score (predicted): **{words.nats(float(matrix.score[index]))}**. "
-    state = empty_mask(bench.model, bench.mode)
-    known = work.known(bench, (key,), state)
+    start = empty_mask(bench.model, bench.mode)
+    known = work.known(bench, (key,), start)
     if known is None:
         return
     values = ((key, index),)
-    asked = f"asked-{hash((work.place(bench, state), values))}"
+    asked = state.of(_Asked).effects
+    effect = (work.place(bench, start), values)
     measured = known.get((key, index))
-    if measured is None and not work.effects_asked(bench, values, state) and not st.session_state.get(asked):
+    if measured is None and not work.effects_asked(bench, values, start) and effect not in asked:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{predicted}Exact effect: not measured yet.", width="content")
             st.button(
                 "Measure exactly",
                 key="measure-exactly",
                 help="Removes this value alone from the unpruned model and measures the loss on the train examples.",
-                on_click=lambda: st.session_state.update({asked: True}),
+                on_click=asked.add,
+                args=(effect,),
             )
         return
     if measured is None:
-        found = work.effects(bench, values, state)
+        found = work.effects(bench, values, start)
         measured = None if found is None else found[key, index]
     if measured is not None:
         meaning = "removing it helps" if measured.value < 0 else "the task needs it"

@@ -11,6 +11,7 @@ import pytest
 from explorer.core.progress import Progress
 from explorer.ui.jobs import cached
 from explorer.ui.jobs.runner import JobRunner, Key, State
+from explorer.ui.session import state
 
 SECONDS = 10.0
 
@@ -19,7 +20,7 @@ SECONDS = 10.0
 def runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[JobRunner]:
     found = JobRunner(workers=2)
     monkeypatch.setattr(cached, "runner", lambda: found)
-    monkeypatch.setattr(cached, "st", SimpleNamespace(session_state={}))
+    monkeypatch.setattr(state, "st", SimpleNamespace(session_state={}))
     yield found
     found.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explorer.ui.components.notices import KEPT, Notices
+from explorer.ui.session.notices import KEPT, Notices
 
 
 def test_each_reader_gets_each_sentence_once() -> None:

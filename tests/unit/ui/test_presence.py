@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from explorer.ui.session.presence import Presence, Tab
+from explorer.ui.jobs.presence import Presence, Tab
 
 SECONDS = 0.05
 

@@ -11,8 +11,8 @@ from explorer.core.errors import Stopped
 from explorer.core.keys import Kind
 from explorer.search.outcome import Budget
 from explorer.search.request import SearchRequest
+from explorer.ui.jobs.searching import Live
 from explorer.ui.search.results import clicked
-from explorer.ui.session.searching import Live
 
 
 def test_the_first_stop_ends_the_search_and_the_second_what_follows() -> None:

@@ -17,10 +17,10 @@ from explorer.core.config import settings
 from explorer.core.errors import MaskError
 from explorer.masks.mask import Mask, ModelIdentity, Removed
 from explorer.models import Model
-from explorer.ui.components.notices import Notices
 from explorer.ui.components.spectrum_chart import chart
-from explorer.ui.session import autosave, session
+from explorer.ui.session import autosave, session, state
 from explorer.ui.session.history import History, Lines
+from explorer.ui.session.notices import Notices
 from explorer.ui.shell import mask_panel
 
 DIGEST = "sha256:" + "a1" * 32
@@ -53,7 +53,8 @@ class Browser:
 
     def reload(self) -> None:
         self.state: dict[str, Any] = {}
-        self._monkeypatch.setattr(session, "st", SimpleNamespace(session_state=self.state, query_params=self.url))
+        self._monkeypatch.setattr(session, "st", SimpleNamespace(query_params=self.url))
+        self._monkeypatch.setattr(state, "st", SimpleNamespace(session_state=self.state))
 
 
 @pytest.fixture
@@ -310,6 +311,10 @@ class Interrupting(dict[str, Any]):
         self._yield()
         return super().get(key, default)
 
+    def pop(self, key: str, default: Any = None) -> Any:
+        self._yield()
+        return super().pop(key, default)
+
     def setdefault(self, key: str, default: Any = None) -> Any:
         self._yield()
         return super().setdefault(key, default)
@@ -320,28 +325,30 @@ def test_an_interrupted_change_happens_in_full_or_not_at_all(browser: Browser, m
     interrupted = 0
     for at in range(1, 30):
         before = session.history(MODEL)
-        state = Interrupting(browser.state, at)
-        monkeypatch.setattr(session, "st", SimpleNamespace(session_state=state, query_params=browser.url))
+        held = Interrupting(browser.state, at)
+        monkeypatch.setattr(state, "st", SimpleNamespace(session_state=held))
         count = 2 + at % 2
         try:
             session.change_mask(MODEL, lambda _, count=count: mask(count))
         except Interrupting.Newer:
             interrupted += 1
-            assert state["histories"][DIGEST].history is before
+            held.left = 0  # from here on nothing interrupts
+            assert state.of(session.Masks).of[DIGEST].history is before
         else:
-            state.left = 0  # from here on nothing interrupts
-            assert state["histories"][DIGEST].mask == mask(count)
+            held.left = 0
+            assert state.of(session.Masks).of[DIGEST].mask == mask(count)
             assert autosave.load(session._autosave_path(MODEL)).mask == mask(count)
-        browser.state = dict(state)
-        monkeypatch.setattr(session, "st", SimpleNamespace(session_state=browser.state, query_params=browser.url))
+        browser.state = dict(held)
+        monkeypatch.setattr(state, "st", SimpleNamespace(session_state=browser.state))
     assert interrupted > 2
 
 
 def test_picks_of_an_interrupted_callback_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     log = chart.PickLog(shown={"L0.Q.H0": 4})
     pick = {"seq": 1, "kind": "click", "points": [["L0.Q.H0", [2, 3]]]}
-    state = {"plot.picks": log, "plot": {"log": {"epoch": log.epoch, "have": [], "picks": [pick]}}}
-    monkeypatch.setattr(chart, "st", SimpleNamespace(session_state=state))
+    held = {"plot": {"log": {"epoch": log.epoch, "have": [], "picks": [pick]}}}
+    monkeypatch.setattr(state, "st", SimpleNamespace(session_state=held))
+    state.put(chart.Logs({"plot": log}))
     seen: list[int] = []
 
     def interrupted(picks: tuple[chart.Pick, ...]) -> None:

@@ -11,9 +11,9 @@ How one click travels:
 
 Example:
     >>> def remove(picks):
-    ...     for matrix, removed in apply_picks(st.session_state.series, picks).items():
+    ...     for matrix, removed in apply_picks(shown, picks).items():
     ...         ...  # store the new removed sets
-    >>> spectrum_chart(st.session_state.series, key="spectrum", on_pick=remove)  # doctest: +SKIP
+    >>> spectrum_chart(shown, key="spectrum", on_pick=remove)  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,15 @@ from explorer.ui.components.spectrum_chart.picks import Pick, PickLog
 from explorer.ui.components.spectrum_chart.plotly_js import ensure_plotly_js
 from explorer.ui.components.spectrum_chart.scripts import CHART
 from explorer.ui.components.spectrum_chart.series import Series
+from explorer.ui.session.state import Widget, of
+
+
+@dataclass
+class Logs:
+    """The session's pick logs by the keys of their charts."""
+
+    of: dict[str, PickLog] = field(default_factory=dict)
+
 
 Axis = Literal["sigma", "log-sigma", "score"]
 OnPick = Callable[[tuple[Pick, ...]], None]
@@ -47,7 +57,7 @@ def spectrum_chart(
 
     Args:
         series: one entry per matrix, with distinct keys.
-        key: Streamlit key; also names the pick log in ``st.session_state``.
+        key: Streamlit key; the session holds a pick log for each.
         y: vertical axis: the singular value, linear or logarithmic, or its score in nats per example.
         state: what ``Series.removed`` are; ``"scaled to 50 %"`` and the like get a marker and a legend of their own.
         height: height in pixels.
@@ -108,13 +118,9 @@ def _deliver(key: str, on_pick: OnPick) -> None:
 
 
 def _log(key: str) -> PickLog:
-    name = f"{key}.picks"
-    log = st.session_state.get(name)
-    if not isinstance(log, PickLog):  # new session, or the module was reloaded: a new epoch voids the old log
-        log = st.session_state[name] = PickLog()
-    return log
+    return of(Logs).of.setdefault(key, PickLog())  # in a new session a new epoch voids the old log
 
 
 def _raw(key: str) -> object:
-    state = st.session_state.get(key)
-    return state.get("log") if isinstance(state, dict) else None
+    sent = Widget[object](key).value
+    return sent.get("log") if isinstance(sent, dict) else None

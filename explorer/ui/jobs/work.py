@@ -30,10 +30,12 @@ from explorer.spectra.model_diff import decomposed
 from explorer.spectra.svd import Decomposition
 from explorer.tasks import Example
 from explorer.ui.components import words
+from explorer.ui.components.painting import Wait
 from explorer.ui.jobs import cached
-from explorer.ui.jobs.cached import Wait, compute, effects_seen, notices, only, runner, svds
+from explorer.ui.jobs.cached import compute, effects_seen, only, runner, svds
 from explorer.ui.jobs.runner import Key, State, tell
 from explorer.ui.session import requests, used_models
+from explorer.ui.session.notices import notices
 from explorer.ui.session.session import Bench, token
 
 CONTROL_DRAWS = 20

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+import streamlit as st
+
 KEPT = 20
 
 
@@ -38,3 +40,9 @@ class Notices:
         """The number of the last sentence, and those above number `seen` that are still kept."""
         with self._lock:
             return self._count, [sentence for number, sentence in self._sentences if number > seen]
+
+
+@st.cache_resource(show_spinner=False)
+def notices() -> Notices:
+    """Sentences for the users of this process, such as a damaged cache entry."""
+    return Notices()

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from explorer.ui.components import painting
 from explorer.ui.components.words import literal
 from explorer.ui.jobs.cached import elsewhere, progress_text
 from explorer.ui.jobs.runner import Job, State
+from explorer.ui.shell import pages
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
-
-EVERY = 1.0  # seconds
 
 
 def draw(box: DeltaGenerator) -> None:
@@ -24,7 +24,7 @@ def draw(box: DeltaGenerator) -> None:
             _watch(jobs)
 
 
-@st.fragment(run_every=EVERY)
+@st.fragment(run_every=painting.LIST)
 def _watch(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if not job.active:
@@ -34,8 +34,8 @@ def _watch(jobs: Sequence[Job]) -> None:
     for place, job in enumerate(jobs):
         with st.container(horizontal=True, vertical_alignment="center", key=f"background-{place}"):
             st.caption(literal(f"{job.label} ({progress_text(job)})"))
-            if job.key[0] == "search":
-                st.page_link("pages/search.py", label="Open", help="Shows its curve; there it can be stopped.")
+            if (page := pages.showing(str(job.key[0]))) is not None:
+                st.page_link(page.script, label="Open", help="Shows its curve; there it can be stopped.")
             else:
                 st.button("Stop", key=f"background-stop-{place}", icon=":material/stop:", on_click=job.stop)
 

@@ -119,10 +119,10 @@ def _presence() -> Presence:
 
     return Presence(
         settings().closed_seconds,
-        connections.is_open,
-        connections.close,
-        lambda name: cached.runner().leave(name),
-        empty,
+        is_open=connections.is_open,
+        close=connections.close,
+        gone=lambda name: cached.runner().leave(name),
+        empty=empty,
     )
 
 

@@ -29,8 +29,9 @@ from explorer.search.provenance import provenance
 from explorer.search.report import Report
 from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
-from explorer.ui.jobs.cached import notices, runner
+from explorer.ui.jobs.cached import runner
 from explorer.ui.jobs.runner import Job, Key, State
+from explorer.ui.session.notices import notices
 from explorer.ui.session.session import Bench, token
 
 KEPT = 100  # searches that the process remembers, over all sessions

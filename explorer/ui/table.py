@@ -1,0 +1,22 @@
+"""The table of pages, in the order of the menu; each page is declared in its own package."""
+
+from __future__ import annotations
+
+from explorer.ui import activations, masks, overview, prune, scores, search, spectra
+from explorer.ui.shell import pages
+from explorer.ui.shell.pages import Page
+
+PAGES = (
+    overview.PAGE,
+    prune.PAGE,
+    scores.PAGE,
+    search.PAGE,
+    spectra.PAGE,
+    activations.PAGE,
+    masks.PAGE,
+)
+
+
+def draw(page: Page) -> None:
+    """Draw a page; all that its script under pages/ does."""
+    pages.draw(page, PAGES)
