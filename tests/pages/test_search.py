@@ -187,7 +187,7 @@ def started_one() -> searching.Started:
     return one
 
 
-def finished_one() -> searching.Outcome:
+def finished_one() -> searching.SearchOutcome:
     outcome = started_one().outcome
     assert outcome is not None
     return outcome

@@ -256,3 +256,29 @@ def test_tests_patch_hardly_any_private_name() -> None:
     files = sorted((ROOT / "tests").rglob("*.py"))
     found = [f"{path.relative_to(ROOT)}, {one}" for path in files for one in private_patches(path.read_text("utf-8"))]
     assert len(found) <= 2, "\n".join(found)
+
+
+def test_a_public_class_name_stands_for_one_class() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "explorer").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+MOST_LINES, MOST_PARAMETERS, MOST_POSITIONAL = 60, 8, 3
+
+
+def test_functions_are_short_and_take_few_parameters() -> None:
+    """Constructors aside: a frozen value has as many fields as it needs."""
+    found = []
+    for path in sorted((ROOT / "explorer").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                count = sum(one.arg not in ("self", "cls") for one in parameters)
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MOST_LINES or count > MOST_PARAMETERS:
+                    found.append(f"{path.relative_to(ROOT)}: {node.name} ({lines} lines, {count} parameters)")
+    assert found == []

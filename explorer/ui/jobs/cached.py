@@ -18,7 +18,7 @@ from explorer.ui.components.painting import Wait
 from explorer.ui.components.words import literal
 from explorer.ui.jobs import pauses
 from explorer.ui.jobs.effects_seen import EffectsSeen
-from explorer.ui.jobs.runner import Job, JobRunner, Key, State
+from explorer.ui.jobs.runner import Job, JobRunner, JobState, Key
 from explorer.ui.session import session, state
 from explorer.ui.session.notices import notices
 from explorer.ui.streamlit_internals.elements import DrawnTwice, NoSuchFragment
@@ -98,7 +98,7 @@ def compute(
     """
     wait = USUAL if wait is None else wait
     job = runner().submit(key, label, work, urgent=wait.urgent)
-    if job.wait(wait.seconds) and job.state is State.DONE:
+    if job.wait(wait.seconds) and job.state is JobState.DONE:
         return cast("T", job.result)
     if wait.shown:
         _show(job, wait)
@@ -108,9 +108,9 @@ def compute(
 def failure(*keys: Key) -> str | None:
     """Why one of these jobs has no result and will not have one: its sentence if it failed, or that it was stopped."""
     for job in filter(None, map(runner().find, keys)):
-        if job.state is State.FAILED:
+        if job.state is JobState.FAILED:
             return job.error
-        if job.state is State.STOPPED:
+        if job.state is JobState.STOPPED:
             return "stopped"
     return None
 
@@ -145,7 +145,7 @@ def elsewhere() -> list[Job]:
 
 def progress_text(job: Job) -> str:
     """`waiting`, or `running, 40 %, about 12 s left`."""
-    if job.state is State.WAITING:
+    if job.state is JobState.WAITING:
         return str(job.state)
     return f"{job.state}, {100 * job.share:.0f} %{_time_left(job)}"
 
@@ -162,12 +162,12 @@ def _show(job: Job, wait: Wait) -> None:
     Jobs that failed for the same reason say it once: two masks on a task that refuses the model.
     """
     shown_here(job.key)
-    sort, what = ("failed", job.error) if job.state is State.FAILED else (job.key[0], job.key)
+    sort, what = ("failed", job.error) if job.state is JobState.FAILED else (job.key[0], job.key)
     name = "-".join(map(str, (sort, abs(hash(what)) % 10**8)))
     with suppress(DrawnTwice):
-        if job.state is State.FAILED and not wait.again:
+        if job.state is JobState.FAILED and not wait.again:
             st.error(literal(job.error or ""), icon=":material/error:")
-        elif job.state in (State.FAILED, State.STOPPED):
+        elif job.state in (JobState.FAILED, JobState.STOPPED):
             _ended(job, name, wait.narrow)
         else:  # also where it has just been done: the next look finds that
             _watch(job, name, wait)
@@ -177,7 +177,7 @@ def _ended(job: Job, name: str, narrow: bool) -> None:
     with st.container(horizontal=not narrow, vertical_alignment="center"):
         place = st.container()
         again = st.button("Start again", key=f"again-{name}", on_click=_forget, args=(job,))
-        if job.state is State.FAILED:
+        if job.state is JobState.FAILED:
             place.error(literal(job.error or ""), icon=":material/error:")
         else:
             place.info(literal(f"{job.label}: stopped."), icon=":material/stop_circle:")
@@ -187,7 +187,7 @@ def _ended(job: Job, name: str, narrow: bool) -> None:
 
 def _forget(job: Job) -> None:
     """Let it start anew, and with it the session's other jobs that failed for the same reason, which is said once."""
-    same = [one for one in runner().of(session.name()) if one.state is State.FAILED and one.error == job.error]
+    same = [one for one in runner().of(session.name()) if one.state is JobState.FAILED and one.error == job.error]
     for one in (job, *same):
         runner().forget(one.key)
 

@@ -34,7 +34,7 @@ LONGEST_PAUSE = 5.0  # seconds per step that a job waits for urgent ones at most
 _AT_WORK: ContextVar[Job] = ContextVar("at-work")  # the job of this thread
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job stands."""
 
     WAITING = "waiting"
@@ -72,7 +72,7 @@ class Job:
         self.key = key
         self.label = label
         self.urgent = pause is None
-        self.state = State.WAITING
+        self.state = JobState.WAITING
         self.done, self.total = 0, 1
         self.error: str | None = None
         self.result: Any = None
@@ -88,7 +88,7 @@ class Job:
     @property
     def active(self) -> bool:
         """Whether it still waits or runs."""
-        return self.state in (State.WAITING, State.RUNNING)
+        return self.state in (JobState.WAITING, JobState.RUNNING)
 
     @property
     def share(self) -> float:
@@ -105,8 +105,8 @@ class Job:
         """Ask the work to stop at its next step; work that still waits is stopped at once."""
         self._stop.set()
         with self._lock:
-            if self.state is State.WAITING:
-                self.state, self._work = State.STOPPED, _over
+            if self.state is JobState.WAITING:
+                self.state, self._work = JobState.STOPPED, _over
                 self._ended.set()
 
     def wait(self, seconds: float) -> bool:
@@ -116,22 +116,22 @@ class Job:
     def run(self) -> None:
         """Do the work in this thread, unless it was stopped before; never raises."""
         with self._lock:
-            if self.state is not State.WAITING:
+            if self.state is not JobState.WAITING:
                 return
-            self.state = State.RUNNING
+            self.state = JobState.RUNNING
         self.state = self._outcome()
         self.so_far = None
         self._ended.set()
 
-    def _outcome(self) -> State:
+    def _outcome(self) -> JobState:
         try:
             self._report(0, 1)
             work, self._work = self._work, _over  # what the work refers to is freed with it
             _AT_WORK.set(self)
             self.result = work(self._report)
-            return State.DONE
+            return JobState.DONE
         except Stopped:
-            return State.STOPPED
+            return JobState.STOPPED
         except ExplorerError as error:
             self.error = str(error)
         except MemoryError:
@@ -139,7 +139,7 @@ class Job:
         except Exception as error:  # a defect: logged in full, and the page stays usable
             logging.getLogger(__name__).exception("%s failed", self.label)
             self.error = f"{self.label} failed unexpectedly ({error}); the log has the details."
-        return State.FAILED
+        return JobState.FAILED
 
     def _report(self, done: int, total: int) -> None:
         if self._pause is not None and not self._stop.is_set():

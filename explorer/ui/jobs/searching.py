@@ -30,7 +30,7 @@ from explorer.search.report import Report
 from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
 from explorer.ui.jobs.cached import runner
-from explorer.ui.jobs.runner import Job, Key, State
+from explorer.ui.jobs.runner import Job, JobState, Key
 from explorer.ui.session.notices import notices
 from explorer.ui.session.session import Bench, token
 
@@ -47,7 +47,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchOutcome:
     """A finished search: its report, and the same as its file holds it."""
 
     report: Report
@@ -119,10 +119,10 @@ class Started:
         return runner().find(self.key)
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> SearchOutcome | None:
         """What it found, if it is done."""
         job = self.job
-        return cast("Outcome", job.result) if job is not None and job.state is State.DONE else None
+        return cast("SearchOutcome", job.result) if job is not None and job.state is JobState.DONE else None
 
     @property
     def seen(self) -> Seen | None:
@@ -136,7 +136,7 @@ class Started:
         """Stop it: see `Live.stop`; one that still waits is stopped at once."""
         self.live.stop()
         job = self.job
-        if job is not None and job.state is State.WAITING:
+        if job is not None and job.state is JobState.WAITING:
             job.stop()
 
 
@@ -191,7 +191,7 @@ def searches() -> Searches:
     return Searches()
 
 
-def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
+def run(bench: Bench, started: Started, progress: Progress) -> SearchOutcome:
     """The whole search, in a worker thread, on a view that nobody else uses."""
     live = started.live
     watcher = Watcher(
@@ -204,7 +204,7 @@ def run(bench: Bench, started: Started, progress: Progress) -> Outcome:
             recording=Recording(default_journals(notices().append_once)),
             elsewhere=Elsewhere(text=own_text(bench.model.tokenizer)),
         )  # fmt: skip
-    return Outcome(report, report.file)
+    return SearchOutcome(report, report.file)
 
 
 def earlier(bench: Bench) -> tuple[Earlier, ...]:

@@ -33,7 +33,7 @@ from explorer.ui.components import words
 from explorer.ui.components.painting import Wait
 from explorer.ui.jobs import cached
 from explorer.ui.jobs.cached import compute, effects_seen, only, runner, svds
-from explorer.ui.jobs.runner import Key, State, tell
+from explorer.ui.jobs.runner import JobState, Key, tell
 from explorer.ui.session import requests, used_models
 from explorer.ui.session.notices import notices
 from explorer.ui.session.session import Bench, token
@@ -88,7 +88,7 @@ def loaded(name: str, basis: str = "raw") -> Model | None:
 def held(key: Key) -> Any | None:
     """The result of a job that is done and kept; None otherwise."""
     job = runner().find(key)
-    return job.result if job is not None and job.state is State.DONE else None
+    return job.result if job is not None and job.state is JobState.DONE else None
 
 
 def fetched(name: str) -> bool:
@@ -219,7 +219,7 @@ def so_far(bench: Bench) -> Comparison | None:
     job, baseline = runner().find(_evaluation_key(bench)), held(_baseline_key(bench))
     if job is None or baseline is None:
         return None
-    found = cast("Evaluation | None", job.result if job.state is State.DONE else job.so_far)
+    found = cast("Evaluation | None", job.result if job.state is JobState.DONE else job.so_far)
     return None if found is None else Comparison(found, baseline.evaluation.first(found.n))
 
 

@@ -25,8 +25,8 @@ from explorer.search.request import SearchRequest
 from explorer.ui.components import figures, painting, words
 from explorer.ui.components.selection import selected_id
 from explorer.ui.jobs import cached, searching
-from explorer.ui.jobs.runner import State
-from explorer.ui.jobs.searching import Outcome, Seen, Started
+from explorer.ui.jobs.runner import JobState
+from explorer.ui.jobs.searching import SearchOutcome, Seen, Started
 from explorer.ui.search import form
 from explorer.ui.session import guide, session, state
 from explorer.ui.session.session import Bench
@@ -137,9 +137,9 @@ def draw(bench: Bench, started: Started | None, *, others: bool = False) -> None
         _watch(started)
         return
     outcome, seen = started.outcome, started.seen
-    if job.state is State.FAILED:
+    if job.state is JobState.FAILED:
         st.error(words.literal(job.error or ""), icon=":material/error:")
-    if outcome is None and job.state is State.STOPPED:
+    if outcome is None and job.state is JobState.STOPPED:
         what = "before anything was measured." if seen is None else "before its mask was measured on the test split."
         st.info(f"Stopped {what}", icon=":material/stop_circle:")
     if outcome is not None:
@@ -159,7 +159,7 @@ def _watch(started: Started) -> None:
     if live.measuring:
         doing = "measuring the mask and its controls on the test split"
     elif seen is None:
-        doing = "waiting for its turn" if job.state is State.WAITING else "decomposing, measuring the unpruned model"
+        doing = "waiting for its turn" if job.state is JobState.WAITING else "decomposing, measuring the unpruned model"
     elif live.stopping:
         doing = "stopping after the step under way"
     else:
@@ -182,7 +182,7 @@ def _watch(started: Started) -> None:
             figures.draw(_curve(started.asked, seen, measure), f"search-growing-{measure}", box=box)
 
 
-def _figures(outcome: Outcome) -> None:
+def _figures(outcome: SearchOutcome) -> None:
     """Test figures of the best mask beside the unpruned model's, the controls and the cost."""
     report, file = outcome.report, outcome.file
     found = report.comparison
@@ -237,7 +237,7 @@ def _chance(file: SearchFile) -> None:
     )
 
 
-def _take(bench: Bench, started: Started, seen: Seen, outcome: Outcome | None) -> None:
+def _take(bench: Bench, started: Started, seen: Seen, outcome: SearchOutcome | None) -> None:
     """The whole curve; any of its points, to be opened in the workbench, and what to download."""
     name = f"{abs(hash(started.key)) % 10**8}-{len(seen.curve)}"
     chosen: Widget[int] = Widget(f"search-point-{name}")

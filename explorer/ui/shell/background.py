@@ -12,7 +12,7 @@ import streamlit as st
 from explorer.ui.components import painting
 from explorer.ui.components.words import literal
 from explorer.ui.jobs.cached import elsewhere, progress_text
-from explorer.ui.jobs.runner import Job, State
+from explorer.ui.jobs.runner import Job, JobState
 from explorer.ui.shell import pages
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
@@ -42,7 +42,7 @@ def _watch(jobs: Sequence[Job]) -> None:
 
 def _tell_end(job: Job) -> None:
     """What became of a job; its result waits on its page."""
-    if job.state is State.FAILED:
+    if job.state is JobState.FAILED:
         st.toast(literal(job.error or ""), icon=":material/error:")
-    elif job.state is State.DONE:
+    elif job.state is JobState.DONE:
         st.toast(literal(f"Done: {job.label}."), icon=":material/check:")

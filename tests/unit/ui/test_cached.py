@@ -10,7 +10,7 @@ import pytest
 
 from explorer.core.progress import Progress
 from explorer.ui.jobs import cached
-from explorer.ui.jobs.runner import JobRunner, Key, State
+from explorer.ui.jobs.runner import JobRunner, JobState, Key
 from explorer.ui.session import state
 
 SECONDS = 10.0
@@ -40,7 +40,7 @@ def test_only_another_measurement_in_the_same_slot_stops_the_one_under_way(runne
     assert job.active
     cached.only("whole", ("evaluation", 2))
     assert job.wait(SECONDS)
-    assert job.state is State.STOPPED
+    assert job.state is JobState.STOPPED
     assert runner.find(first) is None  # asked for again, it starts anew
     assert beside.active
     gate.set()

@@ -14,7 +14,7 @@ import pytest
 
 from explorer.core.errors import TaskError
 from explorer.core.progress import Progress
-from explorer.ui.jobs.runner import Job, JobRunner, State
+from explorer.ui.jobs.runner import Job, JobRunner, JobState
 
 SOON = 10.0
 
@@ -54,7 +54,7 @@ def test_progress_and_result_are_seen_from_outside(runner: JobRunner, monkeypatc
     monkeypatch.setattr("explorer.ui.jobs.runner.time", SimpleNamespace(monotonic=lambda: clock))
     work = Steps(4)
     job = runner.submit(("a", 1), "Working", work)
-    wait_until(lambda: job.state is State.RUNNING)
+    wait_until(lambda: job.state is JobState.RUNNING)
     assert job.active
     assert not job.wait(0.01)
     assert job.seconds_left is None
@@ -66,17 +66,17 @@ def test_progress_and_result_are_seen_from_outside(runner: JobRunner, monkeypatc
     assert job.seconds_left == pytest.approx(2.0)
     work.go.release()
     assert job.wait(SOON)
-    assert (job.state, job.result, job.error) == (State.DONE, "result", None)
+    assert (job.state, job.result, job.error) == (JobState.DONE, "result", None)
 
 
 def test_a_stopped_job_ends_at_its_next_step_without_a_result(runner: JobRunner) -> None:
     work = Steps(3)
     job = runner.submit(("a", 1), "Working", work)
-    wait_until(lambda: job.state is State.RUNNING)
+    wait_until(lambda: job.state is JobState.RUNNING)
     job.stop()
     work.go.release(3)
     assert job.wait(SOON)
-    assert (job.state, job.result, job.error) == (State.STOPPED, None, None)
+    assert (job.state, job.result, job.error) == (JobState.STOPPED, None, None)
     assert work.done == 1
 
 
@@ -84,14 +84,14 @@ def test_a_queued_job_waits_its_turn_and_can_be_stopped_before_it(runner: JobRun
     first, second, third = Steps(1), Steps(1), Steps(1)
     running = runner.submit(("a", 1), "First", first)
     queued, last = runner.submit(("a", 2), "Second", second), runner.submit(("a", 3), "Third", third)
-    wait_until(lambda: running.state is State.RUNNING)
-    assert queued.state is last.state is State.WAITING
+    wait_until(lambda: running.state is JobState.RUNNING)
+    assert queued.state is last.state is JobState.WAITING
     queued.stop()
-    assert queued.state is State.STOPPED
+    assert queued.state is JobState.STOPPED
     first.go.release()
     third.go.release()
     assert last.wait(SOON)
-    assert last.state is State.DONE
+    assert last.state is JobState.DONE
     assert second.done == 0
 
 
@@ -101,7 +101,7 @@ def test_a_failure_that_the_user_can_fix_is_its_sentence(runner: JobRunner, capl
 
     job = runner.submit(("a", 1), "Reading", work)
     assert job.wait(SOON)
-    assert (job.state, job.error) == (State.FAILED, "the file is empty: add a line.")
+    assert (job.state, job.error) == (JobState.FAILED, "the file is empty: add a line.")
     assert not caplog.records
 
 
@@ -112,7 +112,7 @@ def test_an_unexpected_exception_is_logged_and_not_raised(runner: JobRunner, cap
     with caplog.at_level(logging.ERROR):
         job = runner.submit(("a", 1), "Reading", work)
         assert job.wait(SOON)
-    assert job.state is State.FAILED
+    assert job.state is JobState.FAILED
     assert job.error == "Reading failed unexpectedly (shape mismatch); the log has the details."
     (record,) = caplog.records
     assert record.exc_info is not None
@@ -129,15 +129,15 @@ def test_too_little_memory_is_a_sentence(runner: JobRunner) -> None:
     assert job.error == "Reading: there is not enough memory for this; choose less."
 
 
-@pytest.mark.parametrize("outcome", [State.DONE, State.FAILED, State.STOPPED])
-def test_equal_keys_are_one_job_until_it_is_forgotten(runner: JobRunner, outcome: State) -> None:
+@pytest.mark.parametrize("outcome", [JobState.DONE, JobState.FAILED, JobState.STOPPED])
+def test_equal_keys_are_one_job_until_it_is_forgotten(runner: JobRunner, outcome: JobState) -> None:
     calls = []
 
     def work(progress: Progress) -> int:
         calls.append(1)
-        if outcome is State.FAILED:
+        if outcome is JobState.FAILED:
             raise TaskError("no.")
-        if outcome is State.STOPPED:
+        if outcome is JobState.STOPPED:
             job.stop()
             progress(1, 2)
         return len(calls)
@@ -179,7 +179,7 @@ def test_two_threads_that_ask_at_once_get_one_job(runner: JobRunner) -> None:
 def test_a_running_job_is_not_forgotten_but_can_be_dropped(runner: JobRunner) -> None:
     work = Steps(2)
     job = runner.submit(("a", 1), "Working", work)
-    wait_until(lambda: job.state is State.RUNNING)
+    wait_until(lambda: job.state is JobState.RUNNING)
     runner.forget(("a", 1))
     assert runner.find(("a", 1)) is job
     runner.drop(("a", 1))
@@ -187,7 +187,7 @@ def test_a_running_job_is_not_forgotten_but_can_be_dropped(runner: JobRunner) ->
     again = runner.submit(("a", 1), "Working", lambda progress: "anew")
     work.go.release(2)
     assert again.wait(SOON)
-    assert (job.state, again.state, again.result) == (State.STOPPED, State.DONE, "anew")
+    assert (job.state, again.state, again.result) == (JobState.STOPPED, JobState.DONE, "anew")
     runner.drop(("never", 0))
 
 
@@ -211,10 +211,10 @@ def test_closing_stops_what_runs_and_what_waits() -> None:
     work = Steps(10**6)
     running = runner.submit(("a", 1), "Working", work)
     waiting = runner.submit(("a", 2), "Working", work)
-    wait_until(lambda: running.state is State.RUNNING)
+    wait_until(lambda: running.state is JobState.RUNNING)
     work.go.release(10**5)
     runner.close()
-    assert running.state is waiting.state is State.STOPPED
+    assert running.state is waiting.state is JobState.STOPPED
     assert not any(thread.is_alive() for thread in runner._threads)
 
 
@@ -247,11 +247,11 @@ def test_long_jobs_of_one_owner_do_not_hold_up_another() -> None:
     try:
         long = [Steps(1) for _ in range(4)]
         first = [runner.submit(("long", n), "Long", work) for n, work in enumerate(long)]
-        wait_until(lambda: [job.state for job in first].count(State.RUNNING) == 2)
+        wait_until(lambda: [job.state for job in first].count(JobState.RUNNING) == 2)
         owner = "b"
         assert runner.submit(("short", 1), "Short", lambda progress: 1).wait(SOON)
         assert runner.submit(("short", 2), "Short", lambda progress: 2).wait(SOON)
-        assert not any(job.state is State.DONE for job in first)
+        assert not any(job.state is JobState.DONE for job in first)
         for work in long:
             work.go.release()
         assert all(job.wait(SOON) for job in first)
@@ -267,8 +267,8 @@ def test_threads_are_bounded_and_further_owners_wait() -> None:
         jobs = []
         for owner, one in enumerate(work):
             jobs.append(runner.submit(("long", owner), "Long", one))
-        wait_until(lambda: [job.state for job in jobs].count(State.RUNNING) == 3)
-        assert [job.state for job in jobs].count(State.WAITING) == 2
+        wait_until(lambda: [job.state for job in jobs].count(JobState.RUNNING) == 3)
+        assert [job.state for job in jobs].count(JobState.WAITING) == 2
         for one in work:
             one.go.release()
         assert all(job.wait(SOON) for job in jobs)
@@ -280,9 +280,9 @@ def test_threads_are_bounded_and_further_owners_wait() -> None:
 def test_urgent_work_has_its_own_thread_and_others_pause_meanwhile(runner: JobRunner) -> None:
     slow, urgent = Steps(2), Steps(1)
     background = runner.submit(("a", 1), "Background", slow)
-    wait_until(lambda: background.state is State.RUNNING)
+    wait_until(lambda: background.state is JobState.RUNNING)
     first = runner.submit(("live", 1), "Urgent", urgent, urgent=True)
-    wait_until(lambda: first.state is State.RUNNING)
+    wait_until(lambda: first.state is JobState.RUNNING)
     slow.go.release(2)
     wait_until(lambda: slow.done == 1)
     time.sleep(0.05)
@@ -314,14 +314,14 @@ def test_with_its_owner_goes_what_nobody_else_asked_for() -> None:
         asked = runner.submit(("search", 1), "Search", work[2], owner=("search", "a"))
         for sort in ("model", "figures"):
             assert runner.submit((sort, 1), "Short", lambda progress: 1).wait(SOON)
-        wait_until(lambda: all(job.state is State.RUNNING for job in (own, shared, asked)))
+        wait_until(lambda: all(job.state is JobState.RUNNING for job in (own, shared, asked)))
         owner = "b"
         assert runner.submit(("long", 1), "Long", work[1]) is shared
         runner.leave("a")
         for one in work:
             one.go.release(2)
         assert all(job.wait(SOON) for job in (own, shared, asked))
-        assert (own.state, shared.state, asked.state) == (State.STOPPED, State.DONE, State.DONE)
+        assert (own.state, shared.state, asked.state) == (JobState.STOPPED, JobState.DONE, JobState.DONE)
         assert runner.find(("long", 0)) is None
         assert runner.find(("long", 1)) is shared
         assert runner.find(("figures", 1)) is None
@@ -338,7 +338,7 @@ def test_work_that_is_stopped_before_it_begins_is_let_go(runner: JobRunner) -> N
 
     first, second = Steps(1), Steps(1)
     running = runner.submit(("a", 1), "First", first)
-    wait_until(lambda: running.state is State.RUNNING)
+    wait_until(lambda: running.state is JobState.RUNNING)
     seen = weakref.ref(second)
     job = runner.submit(("a", 2), "Second", second)
     del second
