@@ -107,8 +107,8 @@ class ReadActivations(Request):
         if (sentence := words_notice(tokenizer, [example.prompt], "the prompt")) is not None:
             tools.notice(sentence)
         with tools.working("Reading the prompt"):
-            found = contrast(view, mask or empty_mask(view.model), svds, example, framing)
-            wrote = None if mask is None else written(view, mask, svds, example, framing)
+            found = contrast(view, mask or empty_mask(view.model), svds, prompt=example, framing=framing)
+            wrote = None if mask is None else written(view, mask, svds, prompt=example, framing=framing)
         return ActivationsResult(
             **identity(view),
             prompt=example.prompt,
@@ -119,7 +119,7 @@ class ReadActivations(Request):
             **_of_mask(mask),
             attention=[_pattern(found, *place) for place in places],
             written=[] if wrote is None else _written(wrote),
-            **_figures(view, found, first, self.top),
+            **_figures(view, found, first, top=self.top),
         )
 
 

@@ -73,7 +73,12 @@ class ClearCache(Request):
         from explorer.spectra.cache import default_store
 
         removed = default_store().clear().entries
-        return _kept(tools, removed, default_effects(tools.notice).clear(), default_journals(tools.notice).clear())
+        return _kept(
+            tools,
+            removed,
+            default_effects(tools.notice).clear(),
+            searches_removed=default_journals(tools.notice).clear(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

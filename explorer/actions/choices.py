@@ -85,7 +85,7 @@ class RawModelChoice:
 
     def open_for(self, task: Task, split: str, limit: int | None, tools: Tools = ALONE) -> View:
         """A view, and a notice where its tokenizer does not know the words of the task's prompts."""
-        return self.open_for_all([task], split, limit, tools)
+        return self.open_for_all([task], split, limit, tools=tools)
 
     def open_for_all(self, tasks: Sequence[Task], split: str, limit: int | None, tools: Tools = ALONE) -> View:
         """The same for several tasks."""
@@ -183,7 +183,7 @@ class TaskChoice(WordingChoice):
     def open(self, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
         """Load the task and make sure that the split can be used, before anything slow begins."""
         task = tools.task or self.read_as(self.task, tools, self.metric)
-        return usable(task, split, limit, tools)
+        return usable(task, split, limit, tools=tools)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,13 +195,13 @@ class TasksChoice(WordingChoice):
 
     def open(self, split: str, limit: int | None, tools: Tools = ALONE) -> list[Task]:
         """Load them and make sure that the split can be used, before anything slow begins."""
-        return [self.open_one(name, split, limit, tools) for name in self.task]
+        return [self.open_one(name, split, limit, tools=tools) for name in self.task]
 
     def open_one(self, name: str, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
         """Another task, asked in the same way."""
         needs_data = name in TASKS and TASKS[name].needs_data
         choice = self if needs_data else replace(self, data=None)
-        return usable(choice.read_as(name, tools, self.metric), split, limit, tools)
+        return usable(choice.read_as(name, tools, self.metric), split, limit, tools=tools)
 
 
 NO_TASKS = TasksChoice()
@@ -265,7 +265,7 @@ def own_mask(view: View, mask: Mask, tools: Tools = ALONE) -> Mask:
     from explorer.masks.belonging import adopted
     from explorer.spectra.cache import default_cache
 
-    return adopted(view, mask, default_cache(tools.notice), tools.notice)
+    return adopted(view, mask, default_cache(tools.notice), notify=tools.notice)
 
 
 def kinds_or_all(text: str) -> tuple[Kind, ...] | None:

@@ -75,12 +75,12 @@ class MeasureEffects(Request):
         from explorer.spectra.cache import default_cache
 
         mask = None if self.mask is None else read_mask(self.mask)
-        view = self.model.open_for(task, SPLIT, self.limit, tools)
+        view = self.model.open_for(task, SPLIT, self.limit, tools=tools)
         mask = None if mask is None else own_mask(view, mask, tools)
         with tools.working("Measuring") as progress:
             cut = batches(view, task, task.split(SPLIT, self.limit))
             found = exact_effects(
-                view, cut, default_cache(tools.notice), values, mode=mode, mask=mask,
+                view, cut, default_cache(tools.notice), values=values, mode=mode, mask=mask,
                 store=default_effects(tools.notice), progress=progress,
             )  # fmt: skip
         return EffectsResult(

@@ -139,15 +139,15 @@ class Evaluate(Request):
             )
         some = None if self.control_kinds is None else kinds_or_all(self.control_kinds) or ()
         pool = ControlPool.asked(self.control, some, self.control_limit, stacked=self.control_stacked)
-        view = self.model.open_for(task, self.split, self.limit, tools)
+        view = self.model.open_for(task, self.split, self.limit, tools=tools)
         mask, against = (None if one is None else own_mask(view, one, tools) for one in (mask, against))
-        measuring = _Measuring(view, task, self.split, self.limit, tools, against)
+        measuring = _Measuring(view, task, self.split, limit=self.limit, tools=tools, against=against)
         comparison, answers = measuring.compare(mask)
         not_finite = measuring.not_finite(mask, comparison)
         figures = _figures(comparison, 0 if mask is None else len(mask), task.seed)
         if against is not None:
             figures["baseline"] |= {"removed": len(against), "mask_digest": against.digest}
-        drawn = measuring.controls(mask, self.controls, comparison, pool) if mask and self.controls else None
+        drawn = measuring.controls(mask, self.controls, comparison, pool=pool) if mask and self.controls else None
         return EvaluateResult(
             **asked(view, task),
             split=self.split,
@@ -224,8 +224,8 @@ class _Measuring:
                 continue
             apply(self.view, state, self.svds)
             if side == "unpruned" and len(found.not_finite) == found.n:
-                check_losses(self.view, self.task, found.examples, found.loss, self.split)
-            said = str(sentence(self.view, self.task, found.examples, found.loss, self.split))
+                check_losses(self.view, self.task, found.examples, losses=found.loss, what=self.split)
+            said = str(sentence(self.view, self.task, found.examples, losses=found.loss, what=self.split))
             self.tools.notice(f"Note, {side}: {said}. They count as wrong, and there is no mean loss.")
             told.append({"model": side, "count": len(found.not_finite), "first": found.not_finite[0], "note": said})
         return told
@@ -241,10 +241,10 @@ class _Measuring:
         seeds, working = [self.task.seed + draw for draw in range(draws)], self.tools.working
         with working("Frozen means of the controls") as progress:
             scores = means_of(
-                self.view, self.task, self.svds, mask, pool=pool.keys(self.view, mask), examples=pool.examples,
+                self.view, self.task, self.svds, mask=mask, pool=pool.keys(self.view, mask), examples=pool.examples,
                 progress=progress,
             )  # fmt: skip
-        masks, runs = drawn_masks(scores, mask, pool.control, seeds), []
+        masks, runs = drawn_masks(scores, mask, pool.control, seeds=seeds), []
         for place, drawn in enumerate(masks, start=1):
             with working(f"Control mask {place} of {len(masks)}") as progress:
                 apply(self.view, drawn, self.svds)

@@ -70,9 +70,17 @@ class Finetune(Request):
         from explorer.experiments.finetune import Training, check_out, finetune
 
         seed = self.task.seed_number
-        training = Training(self.epochs, self.steps, self.lr, self.batch_size, self.optimizer, seed, self.limit)
+        training = Training(
+            self.epochs,
+            self.steps,
+            self.lr,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            seed=seed,
+            limit=self.limit,
+        )
         check_out(self.out)
-        view = self.model.open_for(task, "train", self.limit, tools)
+        view = self.model.open_for(task, "train", self.limit, tools=tools)
         with tools.working("Fine-tuning") as progress:
             found = finetune(view.model, task, training, out=self.out, progress=progress)
         return FinetuneResult(**asked(view, task) | found.as_dict(), out=str(self.out))

@@ -183,7 +183,7 @@ class LoadedModel(Model):
         keys = self.matrices(kinds, layers=layers, per_head=per_head)
         with self.views.borrow() as view:
             asked: ScoreOptions = {"seed": task.seed, **how}
-            return score_values(view, task, self.svds, keys, progress=progress, **asked)
+            return score_values(view, task, self.svds, keys=keys, progress=progress, **asked)
 
     def prune(self, task: Task, scores: Scores, count: int, *, strategy: str = "lowest", gain: float = 0.0) -> Mask:
         """A mask of `count` of the scored values: by default those with the lowest scores.
@@ -234,7 +234,7 @@ class LoadedModel(Model):
         )  # fmt: skip
         with self.views.borrow() as view:
             return conduct(
-                request, view, task, self.svds, recording=Recording(default_journals(warn), given["fresh"]),
+                request, view, task, svds=self.svds, recording=Recording(default_journals(warn), given["fresh"]),
                 elsewhere=Elsewhere(given["others"], own_text(self.tokenizer) if text is None else text),
                 watcher=Watcher(progress),
             )  # fmt: skip
@@ -266,7 +266,7 @@ class LoadedModel(Model):
             cut = batches(view, task, task.split("train", limit))
             keys = {(key, index): (_matrix_key(key), index) for key, index in values}
             measured = exact_effects(
-                view, cut, self.svds, keys.values(), mode=mode, mask=mask, store=default_effects(warn),
+                view, cut, self.svds, values=keys.values(), mode=mode, mask=mask, store=default_effects(warn),
                 progress=progress,
             )  # fmt: skip
             return {value: measured.values[key] for value, key in keys.items()}
@@ -306,8 +306,10 @@ class LoadedModel(Model):
         """
         read = own_text(self.tokenizer) if text is None else text
         with self.views.borrow() as view:
-            own = adopted(view, mask, self.svds, warn)
-            return measure_damage(view, own, self.svds, tasks, read, split=split, limit=limit, progress=progress)
+            own = adopted(view, mask, self.svds, notify=warn)
+            return measure_damage(
+                view, own, self.svds, tasks=tasks, text=read, split=split, limit=limit, progress=progress
+            )
 
     @contextmanager
     def pruned(self, mask: Mask) -> Iterator[PrunedModel]:
@@ -317,7 +319,7 @@ class LoadedModel(Model):
             MaskError: another model's mask.
         """
         with self.views.borrow() as view:
-            apply(view, adopted(view, mask, self.svds, warn), self.svds)
+            apply(view, adopted(view, mask, self.svds, notify=warn), self.svds)
             try:
                 yield PrunedModel(view, mask)
             finally:

@@ -191,7 +191,7 @@ class _Combining(Request):
         from explorer.masks.sets import vote
 
         masks = [read_mask(file) for file in files]
-        return self.write(files, masks, vote(masks, at_least), at_least)
+        return self.write(files, masks, vote(masks, at_least), at_least=at_least)
 
     def write(self, files: Sequence[Path], masks: Sequence[Mask], mask: Mask, at_least: int | None) -> CombineResult:
         """Write the mask."""
@@ -291,7 +291,7 @@ class SubtractMasks(_Combining):
         """
         refuse_unwritable(self.out)
         masks = read_mask(self.first), read_mask(self.second)
-        return self.write([self.first, self.second], masks, masks[0].difference(masks[1]), None)
+        return self.write([self.first, self.second], masks, masks[0].difference(masks[1]), at_least=None)
 
 
 @dataclass(frozen=True, kw_only=True)

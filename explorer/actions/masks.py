@@ -123,7 +123,7 @@ class MeasureDamage(Request):
         from explorer.spectra.cache import default_cache
 
         mask = read_mask(self.mask)
-        view = self.model.open_for_all(tasks, self.split, self.limit, tools)
+        view = self.model.open_for_all(tasks, self.split, self.limit, tools=tools)
         mask = own_mask(view, mask, tools)
         text = plain_text(view, self.text)
         if text is None and not tasks:
@@ -131,7 +131,7 @@ class MeasureDamage(Request):
             raise SettingsError(f"{model} does not know the words of the bundled text: give a --task, or a --text.")
         with tools.working("Measuring the damage") as progress:
             found = damage(
-                view, mask, default_cache(tools.notice), tasks, text, split=self.split, limit=self.limit,
+                view, mask, default_cache(tools.notice), tasks=tasks, text=text, split=self.split, limit=self.limit,
                 tokens=self.tokens or TOKENS, progress=progress,
             )  # fmt: skip
         return DamageResult(**identity(view), seed=self.tasks.seed_number, **found.as_dict())
@@ -174,11 +174,11 @@ class TransferMask(Request):
         from explorer.spectra.cache import default_cache
 
         given, svds = read_mask(self.mask), default_cache(tools.notice)
-        view = self.model.open_for_all(tasks, self.split, self.limit, tools)
+        view = self.model.open_for_all(tasks, self.split, self.limit, tools=tools)
         given = given if self.to_sibling else own_mask(view, given, tools)
-        carried, values = self._carried(view, given, svds, tasks[0], tools)
+        carried, values = self._carried(view, given, svds, task=tasks[0], tools=tools)
         with tools.working("Measuring") as progress:
-            found = damage(view, carried, svds, tasks, split=self.split, limit=self.limit, progress=progress)
+            found = damage(view, carried, svds, tasks=tasks, split=self.split, limit=self.limit, progress=progress)
         if self.out is not None:
             carried.save(self.out)
         derived = carried.provenance.derived
@@ -218,14 +218,14 @@ class TransferMask(Request):
         if self.to_sibling:
             base = None if self.base is None else replace(self.model, model=self.base).open(replace(tools, view=None))
             with tools.working("Decomposing") as progress:
-                found = None if base is None else matches(view, base, given, svds)
+                found = None if base is None else matches(view, base, given, svds=svds)
                 means = None if self.keep_means else task
-                carried = transfer(view, given, svds, means, limit=self.limit, progress=progress)
+                carried = transfer(view, given, svds, task=means, limit=self.limit, progress=progress)
             return carried, _values(given, carried, found)
         if not self.new_means:
             return given, None
         with tools.working("Taking the means") as progress:
-            carried = refreeze(view, given, svds, task, limit=self.limit, progress=progress)
+            carried = refreeze(view, given, svds, task=task, limit=self.limit, progress=progress)
         return carried, _values(given, carried)
 
 
@@ -260,8 +260,8 @@ class RenewMask(Request):
         given = read_mask(self.file)
         view, svds, told = self.model.open(tools), default_cache(tools.notice), list[str]()
         with tools.working("Checking the mask") as progress:
-            mask = adopted(view, given, svds, told.append)
-            check_mask(view, mask, svds, progress)
+            mask = adopted(view, given, svds, notify=told.append)
+            check_mask(view, mask, svds, progress=progress)
         for sentence in told:
             tools.notice(sentence)
         mask.save(place)

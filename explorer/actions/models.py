@@ -27,7 +27,7 @@ class ModelEntry(Result):
         """The entry of a name of `explorer.models.NAMED`."""
         from explorer.models import NAMED, available
 
-        return cls(name, NAMED[name].summary, available(name), str(NAMED[name].folder(settings())))
+        return cls(name, NAMED[name].summary, available(name), folder=str(NAMED[name].folder(settings())))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class ReadOut(Request):
         """
         key, mode = parse_key(self.matrix), removal_mode(self.mode)
         task = self.task.open(SPLIT, self.limit, tools)
-        view = self.model.open_for(task, SPLIT, self.limit, tools)
+        view = self.model.open_for(task, SPLIT, self.limit, tools=tools)
         from explorer.measure.readout import readouts
         from explorer.spectra.cache import default_cache
         from explorer.spectra.circuits import check_any
@@ -76,8 +76,12 @@ class ReadOut(Request):
         svds = default_cache(tools.notice)
         found = decomposed(view, svds, key)
         indices = sorted(set(self.index)) or list(range(min(4, found.rank)))
-        ends = readouts(view, key, found, indices, self.tokens)
-        effects = {} if isinstance(key, CircuitKey) else self._effects(view, svds, task, key, indices, tools)
+        ends = readouts(view, key, found, indices=indices, k=self.tokens)
+        effects = (
+            {}
+            if isinstance(key, CircuitKey)
+            else self._effects(view, svds, task, key=key, indices=indices, tools=tools)
+        )
         return ReadoutResult(
             **asked(view, task),
             matrix=str(key),
@@ -103,7 +107,12 @@ class ReadOut(Request):
         with tools.working("Measuring") as progress:
             cut = batches(view, task, task.split(SPLIT, self.limit))
             found = exact_effects(
-                view, cut, svds, [(key, index) for index in indices], mode=removal_mode(self.mode), progress=progress
+                view,
+                cut,
+                svds,
+                values=[(key, index) for index in indices],
+                mode=removal_mode(self.mode),
+                progress=progress,
             )
         return {
             index: {"value": one.value, "stderr": one.stderr, "n": one.n} for (_, index), one in found.values.items()

@@ -110,7 +110,7 @@ class Reproduce(Request):
         places = self._places(suite)
         chosen = suite.only(self.model, self.task, self.strategy)
         store = suite.store if self.out is None else CellStore(self.out)
-        entries = _stored(chosen, store) if self.show else self._run(chosen, store, places, tools)
+        entries = _stored(chosen, store) if self.show else self._run(chosen, store, places, tools=tools)
         return ReproduceResult(chosen.name, store.folder, entries, complete=not self.show)
 
     def check_json(self) -> None:
@@ -151,7 +151,7 @@ class Reproduce(Request):
             if outcome.cell is not None and not outcome.kept:
                 before, after = (f"{100 * one.accuracy:.1f} %" for one in (outcome.cell.before, outcome.cell.after))
                 tools.remark(f"{recipe.name}: {before} -> {after}")
-            found[recipe.name] = SuiteEntry(recipe, outcome.cell, outcome.reason, outcome.kept)
+            found[recipe.name] = SuiteEntry(recipe, outcome.cell, outcome.reason, kept=outcome.kept)
         return [found[recipe.name] for recipe in suite.recipes]
 
 

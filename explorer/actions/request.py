@@ -371,11 +371,11 @@ def _options_of(kind: type[Any]) -> tuple[Option, ...]:
         if is_dataclass(hint):
             assert isinstance(hint, type)
             inner = sorted(options_of(hint), key=lambda option: option.default is not REQUIRED)
-            found += [Option((one.name, *option.path), option.type, option.default, option.arg) for option in inner]
+            found += [Option((one.name, *option.path), option.type, option.default, arg=option.arg) for option in inner]
         else:
             assert get_origin(hint) is Annotated, f"{kind.__name__}.{one.name} has no Arg"
             wanted, arg = get_args(hint)
-            found.append(Option((one.name,), wanted, _default(one), arg))
+            found.append(Option((one.name,), wanted, _default(one), arg=arg))
     return tuple(found)
 
 

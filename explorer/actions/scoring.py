@@ -143,7 +143,7 @@ class _Scoring(Request):
         from explorer.models.matrices import matrices, shape
         from explorer.spectra.cache import default_cache
 
-        view = self.model.open_for(task, SPLIT, self.limit, tools)
+        view = self.model.open_for(task, SPLIT, self.limit, tools=tools)
         at = None if mask is None else own_mask(view, mask, tools)
         keys = matrices(view, kinds_or_all(self.kinds), per_head=not self.stacked)
         total = sum(min(shape(view, key)) for key in keys)
@@ -151,7 +151,7 @@ class _Scoring(Request):
             raise SettingsError(f"{count:,} values cannot be removed: choose 0 to {total:,}.")
         with tools.working("Scoring") as progress:
             scores = score(
-                view, task, default_cache(tools.notice), keys, scorer=self.scorer, mode=removal_mode(self.mode),
+                view, task, default_cache(tools.notice), keys=keys, scorer=self.scorer, mode=removal_mode(self.mode),
                 split=SPLIT, limit=self.limit, seed=task.seed, mask=at, options=options, progress=progress,
             )  # fmt: skip
         return view, scores
@@ -309,8 +309,8 @@ class Curve(_Scoring):
         with tools.working("Measuring") as progress:
             sample = draw_sample(view, task, self.split, most=most, seconds=float("inf"))
             found = curve(
-                view, default_cache(tools.notice), scores, sample, counts or stops(scores.size), gain=gain,
-                progress=progress,
+                view, default_cache(tools.notice), scores, sample=sample, counts=counts or stops(scores.size),
+                gain=gain, progress=progress,
             )  # fmt: skip
         return CurveResult(
             **_about(view, task, scores),

@@ -177,7 +177,7 @@ class Search(Request):
         """Those of the strategy."""
         from explorer.search.options import StrategyOptions
 
-        return StrategyOptions(self.per_kind, self.base, self.members, self.over, self.at_least)
+        return StrategyOptions(self.per_kind, self.base, self.members, over=self.over, at_least=self.at_least)
 
     def others(self, tools: Tools) -> list[Task]:
         """The tasks that the damage is measured on."""
@@ -206,13 +206,15 @@ class Search(Request):
 
     def _search(self, tools: Tools) -> SearchResult:
         elsewhere = self._elsewhere(())
-        chosen = self.options.choose(self.strategy, lambda name: elsewhere.open_one(name, "train", self.limit, tools))
+        chosen = self.options.choose(
+            self.strategy, lambda name: elsewhere.open_one(name, "train", self.limit, tools=tools)
+        )
         self._check_places()
         kinds_or_all(self.kinds), layers_or_all(self.layers), removal_mode(self.mode)
         task = replace(self.task, seed=self.splits).open("train", self.limit, tools)
         task.split("test", self.test_limit)
         others = self.others(tools)
-        view = self.model.open_for(task, "train", self.limit, tools)
+        view = self.model.open_for(task, "train", self.limit, tools=tools)
         from explorer.search.conductor import Elsewhere, Recording, Watcher, conduct
         from explorer.search.journal import default_journals
         from explorer.spectra.cache import default_cache
@@ -220,7 +222,7 @@ class Search(Request):
         text, request = plain_text(view, self.text), self.engine_request(view)
         with tools.searching(f"Searching ({self.strategy})") as bar:
             found = conduct(
-                request, view, task, default_cache(tools.notice), chosen=chosen,
+                request, view, task, svds=default_cache(tools.notice), chosen=chosen,
                 recording=Recording(default_journals(tools.notice), self.fresh), elsewhere=Elsewhere(others, text),
                 watcher=Watcher(
                     bar.progress, lambda _, status: bar.watch(status), lambda one: _say_resumed(one, tools),
@@ -241,7 +243,9 @@ class Search(Request):
 
     def _as_released(self, tools: Tools) -> ReleasedResult:
         """Open the model in the folded basis, remove, measure, write the mask."""
-        self.options.choose(self.strategy, lambda name: self._elsewhere(()).open_one(name, "train", self.limit, tools))
+        self.options.choose(
+            self.strategy, lambda name: self._elsewhere(()).open_one(name, "train", self.limit, tools=tools)
+        )
         self._check_alone()
         refuse_unwritable(self.out)
         kinds = kinds_or_all(self.kinds)
@@ -251,13 +255,13 @@ class Search(Request):
         from explorer.spectra.cache import default_cache
 
         settings = ReleasedSettings(self.fraction, self.batch_size, self.answer_token)
-        view = replace(self.model, basis="folded").open_for(task, "train", self.limit, tools)
+        view = replace(self.model, basis="folded").open_for(task, "train", self.limit, tools=tools)
         request = ReleasedRequest(
             kinds or (), settings, self.limit, test_limit=self.test_limit, seed=self.task.seed_number,
             control_draws=self.controls,
         )  # fmt: skip
         with tools.working("Pruning as released") as progress:
-            found = run_released(view, task, default_cache(tools.notice), request, progress=progress)
+            found = run_released(view, task, default_cache(tools.notice), request=request, progress=progress)
         found.mask.save(self.out)
         about, bos = {**identity(view), **wording(task)}, found.means.padded and adds_bos(view)
         return ReleasedResult(about, found, self.out, model=view.model.source.name, bos_in_answers=bool(bos))

@@ -207,11 +207,11 @@ class ShowSpectra(Request):
 
         for key in keys:
             check_any(view, key)
-        other = None if self.against is None else self._open_other(view, self.against, keys, tools)
+        other = None if self.against is None else self._open_other(view, self.against, keys, tools=tools)
         svds = default_cache(tools.notice)
         with tools.working("Decomposing") as progress:
             found = [_spectrum(str(key), decomposed(view, svds, key)) for key in track(keys, progress)]
-        against = None if other is None else self._compare(view, other, keys, svds, tools)
+        against = None if other is None else self._compare(view, other, keys, svds=svds, tools=tools)
         return SpectraResult(**identity(view), spectra=found, against=against)
 
     def _open_other(self, view: View, name: str, keys: Sequence[AnyKey], tools: Tools) -> View:
@@ -230,7 +230,7 @@ class ShowSpectra(Request):
         with tools.working("Comparing") as progress:
             return Against(
                 **identity(other),
-                matrices=[_change(view, other, key, svds, self.overlap) for key in track(keys, progress)],
+                matrices=[_change(view, other, key, svds=svds, k=self.overlap) for key in track(keys, progress)],
             )
 
 
@@ -294,14 +294,14 @@ def _values(s: Tensor, d_in: int, d_out: int) -> dict[str, Any]:
 
 
 def _spectrum(matrix: str, found: Decomposition) -> Spectrum:
-    return Spectrum.of(matrix, found.s, found.u.shape[0], found.vh.shape[1])
+    return Spectrum.of(matrix, found.s, found.u.shape[0], d_out=found.vh.shape[1])
 
 
 def _change(view: View, other: View, key: AnyKey, svds: SvdCache, k: int) -> MatrixChange:
     """A matrix in both models; `k` leading singular vectors, or as many as there are."""
     from explorer.spectra.model_diff import compare_matrix
 
-    found = compare_matrix(view, other, key, svds)
+    found = compare_matrix(view, other, key, svds=svds)
     overlap = found.overlap(min(k, found.base.rank))
     return MatrixChange(
         matrix=str(key),
@@ -317,4 +317,10 @@ def _change(view: View, other: View, key: AnyKey, svds: SvdCache, k: int) -> Mat
 
 
 def _angles(side: Side) -> Angles:
-    return Angles(side.dimension, side.cosines.tolist(), side.similarity, side.chance.tolist(), side.chance_similarity)
+    return Angles(
+        side.dimension,
+        side.cosines.tolist(),
+        side.similarity,
+        chance=side.chance.tolist(),
+        chance_similarity=side.chance_similarity,
+    )

@@ -96,11 +96,11 @@ class StudyScorers(Request):
             refuse_unwritable(self.out)
         kinds, mode = kinds_or_all(self.kinds), removal_mode(self.mode)
         task = self.task.open(SPLIT, self.limit, tools)
-        view = self.model.open_for(task, SPLIT, self.limit, tools)
+        view = self.model.open_for(task, SPLIT, self.limit, tools=tools)
         options = StudyOptions(mode, SPLIT, self.limit, per_kind=self.per_kind, extremes=self.extremes, seed=task.seed)
         with tools.working("Measuring exact effects") as progress:
             study = study_scorers(
-                view, task, default_cache(tools.notice), matrices(view, kinds, per_head=not self.stacked),
+                view, task, default_cache(tools.notice), keys=matrices(view, kinds, per_head=not self.stacked),
                 scorers=names, options=options, store=default_effects(tools.notice), progress=progress,
             )  # fmt: skip
         if self.out is not None:

@@ -159,8 +159,8 @@ class ShowTask(Request):
         Raises:
             ExplorerError: a task, split or model that cannot be had.
         """
-        task = usable(self.task.read(tools), self.split, None, tools)
-        view = None if self.model is None else RawModelChoice(self.model).open_for(task, self.split, None, tools)
+        task = usable(self.task.read(tools), self.split, None, tools=tools)
+        view = None if self.model is None else RawModelChoice(self.model).open_for(task, self.split, None, tools=tools)
         examples = task.split(self.split)
         return TaskResult(
             **_described(task),

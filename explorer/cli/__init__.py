@@ -53,7 +53,9 @@ class Commands(TyperGroup):
     ) -> Any:
         """Run a command line and leave with its exit code; see the help text for the codes."""
         try:
-            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            code = super().main(
+                args, prog_name, complete_var, standalone_mode=False, windows_expand_args=windows_expand_args, **extra
+            )
         except ExplorerError as error:
             notice(f"Error: {error}")
             code = FIXABLE

@@ -34,8 +34,8 @@ def show(request: ReadActivations, result: ActivationsResult) -> None:
         "Attention moved to other tokens",
         "layer",
         [f"L{layer}" for layer in range(len(moved))],
-        [f"head {head}" for head in range(len(moved[0]))],
-        moved,
+        columns=[f"head {head}" for head in range(len(moved[0]))],
+        cells=moved,
     )
     _show_written(report["written"][:values], tokens)
     if (more := len(report["written"]) - values) > 0:
@@ -71,7 +71,7 @@ def _show_residual(report: Mapping[str, Any], tokens: Sequence[str]) -> None:
         return
     changes = [[percent(share) for share in entry] for entry in report["residual_change"]]
     rows = _entries(len(changes))
-    _show_grid("Change of the residual stream, of its norm before", "after", rows, tokens, changes)
+    _show_grid("Change of the residual stream, of its norm before", "after", rows, columns=tokens, cells=changes)
     say(f"The first block whose output differs is layer {first}.")
 
 

@@ -19,7 +19,7 @@ def show_scores(request: Score, result: ScoreResult) -> None:
     shown = result.values[: request.top]
     model, total = request.model.model, len(result.values)
     title = f"{len(shown)} of {total:,} singular values of {model}, most harmful first"
-    _show_values(title, shown, result.unit, result.state)
+    _show_values(title, shown, result.unit, state=result.state)
     state = "unpruned" if request.mask is None else f"at {request.mask}:"
     say(f"{result.task}, {result.split} split, n = {result.n:,}, {state} loss {result.loss:.3f} nats per example.")
 

@@ -98,7 +98,8 @@ def readouts(
             values = (_readings if reads else _writings)(view, key.layer, kind, vectors)
         for column, index in enumerate(indices):
             ends = [_extreme(view, values[:, column], k, largest=largest) for largest in (True, False)]
-            found[column].append(Readout(index, vector, kind, "reads" if reads else "writes", *ends))
+            side: Side = "reads" if reads else "writes"
+            found[column].append(Readout(index, vector, kind, side=side, plus=ends[0], minus=ends[1]))
     return [one for group in found for one in group]
 
 

@@ -124,10 +124,12 @@ def _curve(report: SearchFile, measure: str) -> tuple[list[TriedMask], TriedMask
 
     def measured(removed: int, train: Figures | None, validation: Figures, growth: float | None = None) -> TriedMask:
         seen = None if train is None else getattr(train, measure)
-        return TriedMask(removed, seen, getattr(validation, measure), budget.allows(removed, growth))
+        return TriedMask(removed, seen, getattr(validation, measure), within=budget.allows(removed, growth))
 
     chosen = measured(report.removed, report.train, report.validation)
-    return [measured(point.removed, point.train, point.validation, point.growth) for point in report.curve], chosen
+    return [
+        measured(point.removed, point.train, point.validation, growth=point.growth) for point in report.curve
+    ], chosen
 
 
 def _controls(report: SearchFile) -> Iterator[str]:

@@ -72,7 +72,7 @@ def prune(
     """
     check_strategy(strategy)
     keys = matrices(view, tuple(kinds), per_head=per_head)
-    scores = score(view, task, svds, keys, **how)
+    scores = score(view, task, svds, keys=keys, **how)
     chosen = STRATEGIES[strategy](scores, count, scores.seed)
     return mask_of(view, scores, chosen, task=task, strategy=strategy, gain=gain)
 

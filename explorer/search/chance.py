@@ -25,7 +25,7 @@ def _drawn(problem: Problem, control: str) -> None:
     for step, count in enumerate(steps, start=1):
         problem.at(step, len(steps))
         matched = problem.mask(scores.removed(*value) for value in ranked[:count])
-        for mask in draws(scores, matched, control, seeds):
+        for mask in draws(scores, matched, control, seeds=seeds):
             if 0 < len(mask) <= problem.budget.removed:
                 problem.measure(mask)
 

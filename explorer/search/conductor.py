@@ -142,7 +142,7 @@ def conduct(
                 told.ended()
 
     report = search(
-        problem, task, request.strategy, strategy, options=chosen.options, progress=told.after,
+        problem, task, request.strategy, strategy=strategy, options=chosen.options, progress=told.after,
         evidence=Evidence(
             request.controls, request.control_names, request.test_limit, others=damaged.others, text=damaged.text
         ),
@@ -159,8 +159,8 @@ def _problem(request: SearchRequest, view: View, task: Task, *, svds: SvdCache, 
     if missing := svds.missing(view, keys):
         svds.get_many(view, missing, part(told.progress, 0.0, DECOMPOSED))
     problem = Problem(
-        view, task, svds, keys, request.budget, mode=request.mode, scorer=request.scorer, limit=request.limit,
-        seed=request.seed, text=anchor_blocks(view), progress=part(told.progress, DECOMPOSED, 1.0),
+        view, task, svds, keys=keys, budget=request.budget, mode=request.mode, scorer=request.scorer,
+        limit=request.limit, seed=request.seed, text=anchor_blocks(view), progress=part(told.progress, DECOMPOSED, 1.0),
     )  # fmt: skip
     if told.measured is not None:
         tell = told.measured
@@ -177,7 +177,7 @@ def earlier(journals: JournalFile, model: Model, task: Task) -> tuple[Earlier, .
             result = None if recorded.result is None else _RESULT.validate_json(recorded.result)
         except (ValidationError, ExplorerError):  # written by another version
             continue
-        found.append(Earlier(request, result, recorded.seconds, recorded.used, recorded.answers))
+        found.append(Earlier(request, result, recorded.seconds, used=recorded.used, answers=recorded.answers))
     return tuple(found)
 
 

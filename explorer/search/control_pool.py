@@ -43,7 +43,7 @@ class ControlPool:
         check_control(name)
         if pooled and name != POOL:
             raise SettingsError(f"--control-kinds and --control-stacked belong to --control {POOL}, not to {name}.")
-        return cls(name, kinds or (), kinds == (), not stacked, examples)
+        return cls(name, kinds or (), kinds == (), per_head=not stacked, examples=examples)
 
     def keys(self, view: View, mask: Mask) -> tuple[MatrixKey, ...]:
         """All matrices to draw from, in canonical order: the mask's own, unless the control has a pool."""

@@ -159,7 +159,7 @@ def means_of(
     made = mask.provenance
     limit = examples or (made.examples if made.task == task.name else None)
     keys = tuple(pool) or tuple(mask.by_matrix)
-    return score(view, task, svds, keys, scorer="random", mode=mask.mode, limit=limit, progress=progress)
+    return score(view, task, svds, keys=keys, scorer="random", mode=mask.mode, limit=limit, progress=progress)
 
 
 def beaten(value: float, others: Sequence[float]) -> float:

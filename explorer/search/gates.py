@@ -58,7 +58,7 @@ class Gates:
         for key in values:
             grouped.setdefault(key.stacked, []).append(key)
         self._view, self._mode = view, mode
-        self._sites = {site: _site(view, svds, site, keys, values) for site, keys in grouped.items()}
+        self._sites = {site: _site(view, svds, site, keys=keys, values=values) for site, keys in grouped.items()}
         self.keys = {site: one.keys for site, one in self._sites.items()}
         self.logits = {site: torch.full_like(one.s, start, requires_grad=True) for site, one in self._sites.items()}
 

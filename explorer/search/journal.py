@@ -81,13 +81,13 @@ class JournalFile:
     def __init__(self, path: Path, notify: Notify, limit: int | None = None) -> None:
         self.path = path
         self.limit = limit
-        self.file = SqliteFile(path, TABLES, "Searches", notify)
+        self.file = SqliteFile(path, TABLES, "Searches", notify=notify)
 
     def open(self, search: str, *, fresh: bool = False) -> Journal:
         """The journal of one search; `fresh` forgets what it holds."""
         if fresh:
             self.file.work(lambda db: _forget(db, search), default=None)
-        return Journal(self, search, "", None)
+        return Journal(self, search, "", root=None)
 
     def describe(self, search: str, subject: str, request: str) -> None:
         """Say what a search is about (`subject`) and what was asked, so that `about` finds it."""
@@ -185,7 +185,7 @@ class Journal:
 
     def part(self, name: str) -> Journal:
         """The journal of a search within this one; its clock runs since its first run began."""
-        return Journal(self._store, self._search, f"{self._part}/{name}", self._root)
+        return Journal(self._store, self._search, f"{self._part}/{name}", root=self._root)
 
     def next(self, kind: str, question: str) -> bytes | None:
         """The recorded answer if this is what was asked next; None if it has to be found now (`add`)."""

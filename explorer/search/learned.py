@@ -83,7 +83,7 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
     """Train gates, measure hardened masks on the way, and prune the best one back; see the module docstring."""
     given = settings or LearnedSettings()
     scores = problem.score()
-    gates = Gates(problem.view, problem.svds, scores.matrices, problem.mode, START)
+    gates = Gates(problem.view, problem.svds, scores.matrices, mode=problem.mode, start=START)
     optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
     now, size = _Training(), _batch_size(problem, given)
     if (state := problem.kept()) is not None:
@@ -91,7 +91,7 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
         _restore(gates, optimizer, state.tensors)
     while now.step < given.steps and now.waited < PATIENCE:
         problem.at(now.step, given.steps)
-        _train(problem, given, gates, optimizer, now, _mini_batch(problem, size, now.step))
+        _train(problem, given, gates, optimizer=optimizer, now=now, examples=_mini_batch(problem, size, now.step))
         now.step += 1
         if now.step % EVERY and now.step < given.steps:
             problem.check()
@@ -123,7 +123,7 @@ def _train(
     for group in optimizer.param_groups:
         group["lr"] = LOWEST_RATE + (RATE - LOWEST_RATE) * (1 + math.cos(math.pi * now.step / given.steps)) / 2
     with gates.applied():
-        divergence = _backward(problem, gates, examples, now, wanted)
+        divergence = _backward(problem, gates, examples, now=now, wanted=wanted)
     gradients = [logits.grad for logits in gates.logits.values() if logits.grad is not None]
     if (divergence is None or math.isfinite(divergence)) and all(bool(one.isfinite().all()) for one in gradients):
         optimizer.step()
@@ -133,7 +133,7 @@ def _train(
     with torch.no_grad():
         for logits in gates.logits.values():
             logits.clamp_(FLOOR, 1.0)
-    now.steer(divergence, given.divergence, gates.removed(), problem.budget.removed)
+    now.steer(divergence, given.divergence, gates.removed(), room=problem.budget.removed)
 
 
 def _batch_size(problem: Problem, given: LearnedSettings) -> int:

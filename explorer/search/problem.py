@@ -120,21 +120,22 @@ class Problem:
 
         def compute() -> Scores:
             return score(
-                self.view, self.task, self.svds, self.keys,
+                self.view, self.task, self.svds, keys=self.keys,
                 scorer=self.scorer, mode=self.mode, limit=self.limit, seed=self.seed, mask=mask,
             )  # fmt: skip
 
         def unpack(data: bytes) -> Scores:
             tensors, numbers = unpack_tensors(data)
             return Scores(
-                self.scorer, self.mode, self.task.name, "train", len(self.examples), self.seed, numbers["loss"],
-                unpack_matrices(tensors, self.keys), SCORERS[self.scorer].unit, mask, numbers["forwards"],
+                self.scorer, self.mode, self.task.name, split="train", n=len(self.examples), seed=self.seed,
+                loss=numbers["loss"], matrices=unpack_matrices(tensors, self.keys), unit=SCORERS[self.scorer].unit,
+                mask=mask, forwards=numbers["forwards"],
             )  # fmt: skip
 
         def pack(one: Scores) -> bytes:
             return pack_tensors(pack_matrices(one.matrices), {"loss": one.loss, "forwards": one.forwards})
 
-        found = self._answer("score", "" if mask is None else mask.digest, compute, pack, unpack, dear=True)
+        found = self._answer("score", "" if mask is None else mask.digest, compute, pack=pack, unpack=unpack, dear=True)
         self.forwards += round(found.forwards)
         return found
 
@@ -151,7 +152,7 @@ class Problem:
             apply(self.view, point.mask, self.svds)
             for found, what in ((point.validation, "validation"), (point.train, "train")):
                 if found is not None:
-                    check_losses(self.view, self.task, found.examples, found.loss, what)
+                    check_losses(self.view, self.task, found.examples, losses=found.loss, what=what)
         return point
 
     def measure(self, mask: Mask, *, train: bool = True) -> Point:
@@ -161,12 +162,12 @@ class Problem:
             apply(self.view, mask, self.svds)
             validation = evaluate(self.view, self.task, "validation")
             seen = evaluate(self.view, self.task, "train", limit=self.limit) if train else None
-            return Point(mask, seen, validation, self._growth())
+            return Point(mask, seen, validation, growth=self._growth())
 
         def pack(one: Point) -> bytes:
-            return pack_point(one.mask, one.train, one.validation, one.growth)
+            return pack_point(one.mask, one.train, one.validation, growth=one.growth)
 
-        point = self._answer("measure", f"{mask.digest} {train}", compute, pack, self._point)
+        point = self._answer("measure", f"{mask.digest} {train}", compute, pack=pack, unpack=self._point)
         self.forwards += point.validation.n + (point.train.n if point.train else 0)
         self.forwards += HELD if point.growth is not None else 0
         self.curve.append(point)
@@ -181,9 +182,9 @@ class Problem:
             return replace(point, train=evaluate(self.view, self.task, "train", limit=self.limit))
 
         def pack(one: Point) -> bytes:
-            return pack_point(one.mask, one.train, one.validation, one.growth)
+            return pack_point(one.mask, one.train, one.validation, growth=one.growth)
 
-        found = self._answer("train", point.mask.digest, compute, pack, self._point)
+        found = self._answer("train", point.mask.digest, compute, pack=pack, unpack=self._point)
         self.forwards += len(self.examples)
         self.curve[:] = [found if one is point else one for one in self.curve]
         self.check()
@@ -267,7 +268,7 @@ class Problem:
 
     def _point(self, data: bytes) -> Point:
         removed, train, validation, growth = unpack_point(data, self.examples, self.task.split("validation"))
-        return Point(self.mask(removed), train, validation, growth)
+        return Point(self.mask(removed), train, validation, growth=growth)
 
 
 Search = Callable[[Problem], None]

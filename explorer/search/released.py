@@ -223,22 +223,23 @@ def run_released(
     read = task if task.bos else replace(task, bos=reads_bos(view))
     with view.lock:
         try:
-            measures = Measures(view, read, svds, options, limit, request.test_limit)
+            measures = Measures(view, read, svds, options=options, limit=limit, test_limit=request.test_limit)
             positions = measures.check()
             scores = score(
-                view, read, svds, keys,
+                view, read, svds, keys=keys,
                 scorer="as-released", limit=limit, options=options, progress=part(progress, 0.0, 0.4),
             )  # fmt: skip
             means = measures.position_means(keys)
-            mask = _mask(view, task, scores, settings, seed)
+            mask = _mask(view, task, scores, settings=settings, seed=seed)
             seconds = time.monotonic() - started
             before, released, averaged = measures.compared(mask, means, part(progress, 0.4, 0.6))
             seeds, last = range(seed, seed + request.control_draws), (scores.n - 1) % settings.batch_size + 1
             return ReleasedReport(
                 task=task.name, seed=seed, settings=settings, mask=mask, means=means, before=before, released=released,
-                averaged=averaged, exact=measures.exact(mask, means, before, released, averaged),
+                averaged=averaged, exact=measures.exact(mask, means, before, released=released, averaged=averaged),
                 controls=measures.controls(
-                    scores, mask, means, released["test"], seeds, request.control_names, part(progress, 0.6, 1.0)
+                    scores, mask, means, test=released["test"], seeds=seeds, names=request.control_names,
+                    progress=part(progress, 0.6, 1.0),
                 ),
                 positions=positions, reads_bos=measures.reads_bos,
                 forwards=4 * scores.n + (last if means.of else 0),  # loss, scores, last mini-batch

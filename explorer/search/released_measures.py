@@ -65,7 +65,9 @@ class Measures:
     def position_means(self, keys: tuple[MatrixKey, ...]) -> PositionMeans:
         """Frozen means by position of O's values, from the last mini-batch of the train examples."""
         given = batches(self.view, self.task, self.task.split("train", self.limit))
-        request = ScoringRequest(self.view, self.svds, keys, given, "freeze", 0, None, options=self.options)
+        request = ScoringRequest(
+            self.view, self.svds, keys, batches=given, mode="freeze", seed=0, progress=None, options=self.options
+        )
         apply(self.view, empty_mask(self.view.model), self.svds)
         return PositionMeans(position_means(request), padded=bool(self.options.padded_to))
 
@@ -76,11 +78,11 @@ class Measures:
         """
         examples, given = self.task.split(split, self.splits[split]), self._batches(split, exact=exact)
         if means is not None and means.of:
-            with frozen_by_position(self.view, mask, means, self.svds) as positions, torch.inference_mode():
-                return gather(self.view, examples, given, (positions.run(self.view, batch) for batch in given))
+            with frozen_by_position(self.view, mask, means, svds=self.svds) as positions, torch.inference_mode():
+                return gather(self.view, examples, given, results=(positions.run(self.view, batch) for batch in given))
         apply(self.view, mask, self.svds)
         with torch.inference_mode():
-            return gather(self.view, examples, given, run_all(self.view, given))
+            return gather(self.view, examples, given, results=run_all(self.view, given))
 
     def compared(
         self, mask: Mask, means: PositionMeans, progress: Progress | None = None
@@ -119,7 +121,7 @@ class Measures:
         """Masks of the same size, chosen without the score and frozen alike, beside the mask on the test split."""
         if not seeds:
             return {}
-        masks = [(name, drawn) for name in names for drawn in draws(scores, mask, name, seeds)]
+        masks = [(name, drawn) for name in names for drawn in draws(scores, mask, name, seeds=seeds)]
         runs: dict[str, list[Evaluation]] = {name: [] for name in names}
         for name, drawn in track(masks, progress):
             runs[name].append(self.measure("test", drawn, means))

@@ -145,11 +145,11 @@ def search(
     )  # fmt: skip
     mask = found.best.mask.model_copy(update={"provenance": made})
     try:
-        baseline = _measure(problem, problem.mask(), task, "test", limit)
-        train = _measure(problem, mask, task, "train", problem.limit)
-        test = _measure(problem, mask, task, "test", limit)
-        controls = _controls(problem, mask, task, test, beside, progress=part(progress, 0.1, 0.8))
-        elsewhere = _damage(problem, mask, beside, part(progress, 0.8, 1.0))
+        baseline = _measure(problem, problem.mask(), task, split="test", limit=limit)
+        train = _measure(problem, mask, task, split="train", limit=problem.limit)
+        test = _measure(problem, mask, task, split="test", limit=limit)
+        controls = _controls(problem, mask, task, test=test, beside=beside, progress=part(progress, 0.1, 0.8))
+        elsewhere = _damage(problem, mask, beside, progress=part(progress, 0.8, 1.0))
     finally:
         apply(problem.view, problem.mask(), problem.svds)
     return Report(
@@ -183,15 +183,15 @@ def _controls(
     if not len(mask) or count < 1:
         return {}
     pool = problem.keys if POOL in names else ()
-    scores = means_of(problem.view, problem.task, problem.svds, mask, pool=pool)
+    scores = means_of(problem.view, problem.task, problem.svds, mask=mask, pool=pool)
     masks = [
         (name, drawn)
         for name in names
-        for drawn in draws(scores, mask, name, range(problem.seed, problem.seed + count))
+        for drawn in draws(scores, mask, name, seeds=range(problem.seed, problem.seed + count))
     ]
     runs: dict[str, list[Evaluation]] = {name: [] for name in names}
     for name, drawn in track(masks, progress):
-        runs[name].append(_measure(problem, drawn, task, "test", beside.test_limit))
+        runs[name].append(_measure(problem, drawn, task, split="test", limit=beside.test_limit))
     return {name: ControlRuns.against(test, tuple(evaluations)) for name, evaluations in runs.items()}
 
 
@@ -205,7 +205,13 @@ def _damage(problem: Problem, mask: Mask, beside: Evidence, progress: Progress |
     if not len(mask) or not (beside.others or beside.text is not None):
         return None
     return damage(
-        problem.view, mask, problem.svds, beside.others, beside.text, limit=beside.test_limit, progress=progress
+        problem.view,
+        mask,
+        problem.svds,
+        tasks=beside.others,
+        text=beside.text,
+        limit=beside.test_limit,
+        progress=progress,
     )
 
 

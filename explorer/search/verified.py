@@ -39,7 +39,9 @@ def verified(problem: Problem, start: Mask | None = None, rounds: int | None = N
         scores = problem.score(best.mask)
         ranked = [entry for entry in scores.ranking() if entry[0] < 0]
         while True:
-            proposal, predicted = _within(reach, ranked, best.mask, most, LARGEST if math.isfinite(reach) else START)
+            proposal, predicted = _within(
+                reach, ranked, best.mask, most=most, count=LARGEST if math.isfinite(reach) else START
+            )
             if predicted < least:
                 return
             point = problem.measure(_flipped(scores, best.mask, proposal))

@@ -282,3 +282,26 @@ def test_functions_are_short_and_take_few_parameters() -> None:
                 if lines > MOST_LINES or count > MOST_PARAMETERS:
                     found.append(f"{path.relative_to(ROOT)}: {node.name} ({lines} lines, {count} parameters)")
     assert found == []
+
+
+def test_calls_name_their_arguments_from_the_fourth_on() -> None:
+    """Of functions of this package: those of Python and of libraries take what they take, as torch's functions with a
+    gradient of their own and threads that are handed what to call.
+    """
+    ours = {
+        node.name
+        for path in (ROOT / "explorer").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    found = []
+    for path in sorted((ROOT / "explorer").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and sum(not isinstance(one, ast.Starred) for one in node.args) > MOST_POSITIONAL
+            ):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+                if name in ours and ast.unparse(node.func) not in ("_Edit.apply", "beside.submit"):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
+    assert found == []

@@ -53,7 +53,7 @@ class Models:
         source = self.source(recipe)
         if recipe.finetune is not None:
             source = str(self._finetuned(recipe, task, part(progress, 0.0, 0.8)))
-        return self._load(recipe, source, "folded" if recipe.released else "raw", part(progress, 0.8, 1.0))
+        return self._load(recipe, source, "folded" if recipe.released else "raw", progress=part(progress, 0.8, 1.0))
 
     def _load(self, recipe: SuiteRecipe, source: str, basis: str, progress: Progress | None) -> Model:
         key = (source, recipe.model.dtype, basis)
@@ -86,7 +86,7 @@ class Models:
                 epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
                 optimizer=given.optimizer, seed=recipe.seed, limit=recipe.task.limit,
             )  # fmt: skip
-            finetune(self._load(recipe, source, "raw", None), task, training, out=folder, progress=progress)
+            finetune(self._load(recipe, source, "raw", progress=None), task, training, out=folder, progress=progress)
         return folder
 
     def _how(self, recipe: SuiteRecipe) -> str:

@@ -116,9 +116,9 @@ class Runner:
         reference = self._reference(recipe, view)
         given = recipe.strategy
         found = (
-            _released(recipe, given, view, task, self._svds, bar)
+            _released(recipe, given, view, task=task, svds=self._svds, progress=bar)
             if isinstance(given, Released)
-            else self._searched(recipe, given, view, task, bar)
+            else self._searched(recipe, given, view, task=task, progress=bar)
         )
         cell = SuiteCell(
             recipe=recipe.name, recipe_digest=recipe.digest, source=self._models.source(recipe),
@@ -140,7 +140,7 @@ class Runner:
         )  # fmt: skip
         watcher = Watcher(part(progress, 0.0, 0.6), after=part(progress, 0.6, 1.0))
         recording = None if self._journals is None else Recording(self._journals, self._fresh)
-        found = conduct(request, view, task, self._svds, recording=recording, watcher=watcher)
+        found = conduct(request, view, task, svds=self._svds, recording=recording, watcher=watcher)
         if found.found.stopped == "stopped":  # by Ctrl-C: half a search is no cell
             raise KeyboardInterrupt
         return CellParts(
@@ -169,9 +169,9 @@ def check(recipes: Sequence[SuiteRecipe]) -> None:
     for one in recipes:
         given = one.strategy
         for name in one.controls:
-            _named(one, "controls", name, check_control)
+            _named(one, "controls", name, checked=check_control)
         if isinstance(given, Searched):
-            _named(one, "strategy.name", given.name, refuse_earlier)
+            _named(one, "strategy.name", given.name, checked=refuse_earlier)
             if given.name not in SEARCHES:
                 choices = ", ".join(("as-released", *SEARCHES))
                 raise SettingsError(f"{one.name}: strategy.name {given.name!r} is not known: choose one of {choices}.")
@@ -216,7 +216,7 @@ def _released(
         given.chosen or (), settings, recipe.task.limit, test_limit=recipe.task.test_limit, seed=recipe.seed,
         control_draws=recipe.control_draws, control_names=recipe.controls,
     )  # fmt: skip
-    found = run_released(view, task, svds, request, progress=progress)
+    found = run_released(view, task, svds, request=request, progress=progress)
     return CellParts(
         found.mask,
         {

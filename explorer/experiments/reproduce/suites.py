@@ -98,4 +98,4 @@ def _read(path: Path, *, built_in: bool) -> Suite:
     (name, count), *_ = Counter(one.name for one in recipes).most_common(1)
     if count > 1:
         raise SettingsError(f"{path} has {count} recipes of the name {name!r}: give each its own.")
-    return Suite(path.name.removesuffix(".toml") or "recipes", path, recipes, built_in)
+    return Suite(path.name.removesuffix(".toml") or "recipes", path, recipes, built_in=built_in)

@@ -31,7 +31,7 @@ def verdict(published: Published, cell: SuiteCell) -> Verdict:
         inside(published.before, cell.before),
         inside(published.after, cell.after),
         abs(100 * cell.before.accuracy - published.before) <= published.tolerance + ROUNDING,
-        abs(100 * cell.after.accuracy - published.after) <= published.tolerance + ROUNDING,
+        after_within=abs(100 * cell.after.accuracy - published.after) <= published.tolerance + ROUNDING,
     )
 
 

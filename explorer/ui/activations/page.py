@@ -35,7 +35,7 @@ def draw() -> None:
     example_box, prompt_box, head_box = st.columns([2, 2, 1])
     with example_box:
         place, example = choose_example(bench, comparison)
-    prompt = _choose_prompt(bench, prompt_box, place, example)
+    prompt = _choose_prompt(bench, prompt_box, place, example=example)
     asked = Example(prompt, "", shown=example.shown)
     with status:
         contrast = work.contrast(bench, asked)
@@ -46,7 +46,7 @@ def draw() -> None:
     _tokens(bench, prompt, contrast)
     # The example's own prompt was measured, so that its answer can be encoded behind it.
     own = example if comparison is not None and prompt == example.prompt else None
-    _attention(bench, asked, contrast, (layer, head), own)
+    _attention(bench, asked, contrast, place=(layer, head), own=own)
     left, right = st.columns(2)
     with left:
         _residual(contrast)

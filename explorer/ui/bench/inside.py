@@ -89,7 +89,9 @@ def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Ex
         "Example",
         order,
         "example",
-        lambda i: words.one_line(examples[i].prompt + examples[i].answer) + (f" ({flips[i]})" if i in flips else ""),
+        text=lambda i: (
+            words.one_line(examples[i].prompt + examples[i].answer) + (f" ({flips[i]})" if i in flips else "")
+        ),
         about="Flipped examples come first, and the first one is shown until you choose.",
         link=str,
     )
@@ -114,7 +116,7 @@ def choose_head(bench: Bench, contrast: Contrast | None = None) -> tuple[int, in
         "Attention head",
         options,
         "head",
-        text,
+        text=text,
         about="Heads that the mask touches come first, and the first one is shown until you choose. "
         "The most changed one moved the largest share of its attention to other tokens.",
         link=lambda place: f"{place[0]}.{place[1]}",
@@ -161,11 +163,11 @@ def wrote(bench: Bench, prompt: Example) -> None:
         f"{words.past(bench.mask).capitalize()} value",
         order,
         "wrote",
-        lambda place: _named(found.values[place]),
+        text=lambda place: _named(found.values[place]),
         about="Those first whose writing the mask changes most on this prompt; the first is shown until you choose.",
     )
     before, after = (one[chosen].double().numpy() for one in (found.before, found.after))
-    figure = activation_plots.written(before, after, found.tokens, f"Written by {_named(found.values[chosen])}")
+    figure = activation_plots.written(before, after, found.tokens, title=f"Written by {_named(found.values[chosen])}")
     figures.draw(figure, "wrote-figure")
     more = f" The {VALUES:,} most changed of {len(found.values):,} can be chosen." * (len(found.values) > VALUES)
     st.caption(f"(x · u) s at each token, along v; with the mask it is {_instead(bench, float(after[0]))}.{more}")
@@ -181,7 +183,7 @@ def _instead(bench: Bench, after: float) -> str:
 
 def _written(bench: Bench, prompt: Example) -> Written | None:
     def read(view: View, progress: Progress) -> Written:
-        return written(view, bench.mask, bench.svds, prompt, bench.task.around)
+        return written(view, bench.mask, bench.svds, prompt=prompt, framing=bench.task.around)
 
     key = ("written", requests.read_prompt(requests.by_contents(bench), prompt, bench.mask))
     return work.on_view(bench, key, read, label=f"Reading what the {words.past(bench.mask)} values wrote")

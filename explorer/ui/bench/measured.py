@@ -63,7 +63,7 @@ def known(bench: Bench, scores: Scores | None, wait: Wait = UNSEEN) -> Measured:
     part = work.so_far(bench) if whole is None else None
     controls = work.controls(bench, wait) if controlled(bench) else None
     problem = failure(bench) if whole is None else None
-    return Measured(scores, sample, part, whole, None if whole is None else controls, problem)
+    return Measured(scores, sample, part, whole=whole, controls=None if whole is None else controls, problem=problem)
 
 
 def failure(bench: Bench) -> str | None:

@@ -22,7 +22,7 @@ def cells(scores: Scores, mask: Mask) -> tuple[Cell, ...]:
     groups: dict[tuple[int, Kind, int | None], list[MatrixKey]] = {}
     for key in sorted(scores.matrices):
         groups.setdefault((key.layer, key.kind, None if merged else key.head), []).append(key)
-    return tuple(_cell(scores, mask, head, keys) for (_, _, head), keys in groups.items())
+    return tuple(_cell(scores, mask, head, keys=keys) for (_, _, head), keys in groups.items())
 
 
 def _cell(scores: Scores, mask: Mask, head: int | None, keys: Iterable[MatrixKey]) -> Cell:

@@ -110,7 +110,7 @@ def changes(bench: Bench, other: Bench, keys: tuple[AnyKey, ...]) -> dict[AnyKey
 
     def compare(progress: Progress) -> dict[AnyKey, SpectrumDiff]:
         with bench.views.borrow() as base, other.views.borrow() as second:
-            return {key: compare_matrix(base, second, key, bench.svds) for key in track(keys, progress)}
+            return {key: compare_matrix(base, second, key, svds=bench.svds) for key in track(keys, progress)}
 
     request = requests.spectra(requests.by_contents(bench), keys, against=other.model.as_loaded)
     label = f"Comparing {words.count(len(keys), 'matrix', 'matrices')}"

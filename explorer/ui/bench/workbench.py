@@ -57,7 +57,7 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
 
     def on_pick(picks: tuple[Pick, ...]) -> None:
         if scores is not None:
-            _toggle(bench, scores, shown, picks, by_block=by_block)
+            _toggle(bench, scores, shown, picks=picks, by_block=by_block)
 
     spectrum_chart(
         shown,
@@ -86,7 +86,7 @@ def change(bench: Bench, scores: Scores, changed: Callable[[Mask], Mapping[str, 
     """
 
     def changed_mask(mask: Mask) -> Mask:
-        start = mask if len(mask) else mask_of_lowest(bench, scores, 0, mask.gain)
+        start = mask if len(mask) else mask_of_lowest(bench, scores, 0, gain=mask.gain)
         return chart_data.with_removed(start, scores, changed(mask))
 
     return session.change_mask(bench.model, changed_mask)
@@ -227,7 +227,9 @@ def request(setting: Setting, count: int) -> Prune:
 
 def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:
     """End a callback with the mask of the `count` lowest-scored values; the gain stays."""
-    session.change_mask(bench.model, lambda now: mask_of_lowest(bench, scores, count, now.gain), f"lowest {count:,}")
+    session.change_mask(
+        bench.model, lambda now: mask_of_lowest(bench, scores, count, gain=now.gain), f"lowest {count:,}"
+    )
 
 
 def mask_of_lowest(bench: Bench, scores: Scores, count: int, gain: float = 0.0) -> Mask:

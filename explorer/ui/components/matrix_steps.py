@@ -28,7 +28,7 @@ def buttons(order: Sequence[K], now: Callable[[], K | None], go: Callable[[K], N
                 shortcut=letter,
                 help=f"{label} matrix {what}",
                 disabled=step(order, now(), way) is None,
-                on_click=lambda way=way: _go(order, now(), way, go),
+                on_click=lambda way=way: _go(order, now(), way, go=go),
             )
 
 

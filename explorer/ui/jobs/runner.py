@@ -210,7 +210,7 @@ class JobRunner:
         with self._lock:
             job = self._jobs.pop(key, None)
             if job is None:
-                job = Job(key, label, work, None if urgent else lambda: self._calm.wait(LONGEST_PAUSE))
+                job = Job(key, label, work, pause=None if urgent else lambda: self._calm.wait(LONGEST_PAUSE))
                 self._queue(job, asking, urgent=urgent)
             self._jobs[key] = job
             job.wanted_by.add(asking)

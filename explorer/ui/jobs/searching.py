@@ -200,7 +200,7 @@ def run(bench: Bench, started: Started, progress: Progress) -> SearchOutcome:
     )  # fmt: skip
     with bench.views.borrow() as view:
         report = conduct(
-            started.asked, view, bench.task, bench.svds, watcher=watcher,
+            started.asked, view, bench.task, svds=bench.svds, watcher=watcher,
             recording=Recording(default_journals(notices().append_once)),
             elsewhere=Elsewhere(text=own_text(bench.model.tokenizer)),
         )  # fmt: skip

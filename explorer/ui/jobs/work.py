@@ -70,7 +70,7 @@ def on_view(
         with bench.views.borrow() as view:
             return work(view, progress)
 
-    return compute(key, label, borrowed, wait)
+    return compute(key, label, borrowed, wait=wait)
 
 
 def loaded(name: str, basis: str = "raw") -> Model | None:
@@ -102,8 +102,8 @@ def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
     def work(progress: Progress) -> Check:
         with views.borrow() as view:
             try:
-                own = adopted(view, mask, svds(), notices().append_once)
-                check_mask(view, own, svds(), progress)
+                own = adopted(view, mask, svds(), notify=notices().append_once)
+                check_mask(view, own, svds(), progress=progress)
             except (MaskError, MatrixError) as error:
                 return Check(None, f"{name}: {error}")
         return Check(own)
@@ -146,8 +146,9 @@ def _scored(
 
     def work(view: View, progress: Progress) -> Scores:
         return score(
-            view, bench.task, bench.svds, wanted(view), scorer=bench.scorer, mode=bench.mode, limit=bench.score_limit,
-            seed=bench.task.seed, mask=mask, options=Options(bootstrap=bootstrap), progress=progress,
+            view, bench.task, bench.svds, keys=wanted(view), scorer=bench.scorer, mode=bench.mode,
+            limit=bench.score_limit, seed=bench.task.seed, mask=mask, options=Options(bootstrap=bootstrap),
+            progress=progress,
         )  # fmt: skip
 
     return on_view(bench, key, work, label=f"Scoring {what} on {bench.task.name}")
@@ -232,8 +233,8 @@ def controls(bench: Bench, wait: Wait | None = None) -> Controls | None:
     def work(view: View, progress: Progress) -> Controls:
         found = []
         seeds = range(bench.task.seed, bench.task.seed + CONTROL_DRAWS)
-        scores = means_of(view, bench.task, bench.svds, bench.mask)
-        for mask in track(draws(scores, bench.mask, DEFAULT, seeds), progress):
+        scores = means_of(view, bench.task, bench.svds, mask=bench.mask)
+        for mask in track(draws(scores, bench.mask, DEFAULT, seeds=seeds), progress):
             apply(view, mask, bench.svds)
             found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit))
         return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
@@ -265,7 +266,9 @@ def prepared(bench: Bench, keys: Sequence[AnyKey]) -> bool:
 def readout(bench: Bench, key: AnyKey, found: Decomposition, index: int, k: int) -> list[Readout] | None:
     """The k tokens at both ends of the residual-stream vectors of one singular value."""
     job = ("readout", bench.model.as_loaded, key, index, k)
-    return on_view(bench, job, lambda view, _: readouts(view, key, found, [index], k), label=f"Reading {key} out")
+    return on_view(
+        bench, job, lambda view, _: readouts(view, key, found, indices=[index], k=k), label=f"Reading {key} out"
+    )
 
 
 def contrast(bench: Bench, prompt: Example) -> Contrast | None:
@@ -291,7 +294,7 @@ def known(bench: Bench, keys: tuple[MatrixKey, ...], mask: Mask) -> dict[Value, 
 
     def work(view: View, progress: Progress) -> dict[Value, Mean]:
         cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
-        return dict(known_effects(view, cut, keys, mask, default_effects(notices().append)))
+        return dict(known_effects(view, cut, keys, mask=mask, store=default_effects(notices().append)))
 
     at = place(bench, mask)
     on_disk = on_view(bench, ("known", at, keys, token()), work, label="Looking for measured effects")
@@ -321,7 +324,9 @@ def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, 
     def work(view: View, progress: Progress) -> dict[Value, Mean]:
         cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
         store = default_effects(notices().append)
-        found = exact_effects(view, cut, bench.svds, values, mode=mask.mode, mask=mask, store=store, progress=progress)
+        found = exact_effects(
+            view, cut, bench.svds, values=values, mode=mask.mode, mask=mask, store=store, progress=progress
+        )
         seen.add(at, found.values)
         return dict(found.values)
 

@@ -45,7 +45,7 @@ def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None
         share.copy("pair", bench, lambda setting: pair(setting, first[1], second[1]))
         found = outcomes.pair(bench, first[1], second[1])
         if found is not None:
-            _figures(found, bench, first[0], second[0])
+            _figures(found, bench, first[0], second=second[0])
             _differing(found, first[0], second[0])
 
 
@@ -81,7 +81,7 @@ def _figures(comparison: Comparison, bench: Bench, first: str, second: str) -> N
     pairs = ((first, comparison.baseline), (second, comparison.masked))
     comparisons.table([{"mask": name, **comparisons.measured(one)} for name, one in pairs], "pair-figures")
     where = f"the same {comparison.masked.n:,} {bench.split} examples of {literal(bench.task.name)}"
-    st.markdown(comparisons.sentence(comparison, "the first", "the second", where))
+    st.markdown(comparisons.sentence(comparison, "the first", "the second", where=where))
 
 
 def _differing(found: Comparison, first: str, second: str) -> None:
@@ -139,7 +139,7 @@ def elsewhere(bench: Bench, name: str, mask: Mask) -> None:
     rows = []
     for one in chosen:
         task = offered[one].task()
-        found = None if task is None else outcomes.pair(bench, mask.without_all(), mask, task)
+        found = None if task is None else outcomes.pair(bench, mask.without_all(), mask, task=task)
         if found is not None:
             rows.append({"task": one, **comparisons.both(found), **comparisons.changed(found)})
     if rows:

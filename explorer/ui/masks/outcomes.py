@@ -37,8 +37,8 @@ def transferred(bench: Bench, mask: Mask, task: Task, *, sibling: bool) -> Mask 
     def work(view: View, progress: Progress) -> Mask:
         carry = transfer if sibling else refreeze
         if belongs(view, mask, bench.svds):
-            adopted(view, mask, bench.svds, notices().append_once)
-        return carry(view, mask, bench.svds, task, limit=bench.eval_limit, progress=progress)
+            adopted(view, mask, bench.svds, notify=notices().append_once)
+        return carry(view, mask, bench.svds, task=task, limit=bench.eval_limit, progress=progress)
 
     key = ("transfer", transfer_request(requests.by_contents(replace(bench, task=task)), mask, sibling=sibling))
     return on_view(bench, key, work, label=f"Carrying {words.count(len(mask), 'value')} over to {task.name}")
@@ -54,7 +54,7 @@ def transfer_request(setting: Setting, mask: Mask, *, sibling: bool) -> Transfer
 
 def _evaluation(bench: Bench, mask: Mask, task: Task) -> Evaluation | None:
     def work(view: View, progress: Progress) -> Evaluation:
-        apply(view, adopted(view, mask, bench.svds, notices().append_once), bench.svds)
+        apply(view, adopted(view, mask, bench.svds, notify=notices().append_once), bench.svds)
         return evaluate(view, task, bench.split, limit=bench.eval_limit, progress=progress)
 
     key = ("evaluation", requests.evaluate(requests.by_contents(replace(bench, task=task)), mask))

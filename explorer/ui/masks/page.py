@@ -33,7 +33,7 @@ def draw() -> None:
             "Select a row to open, rename, export or delete it; select two or more to compare and combine them."
         )
     elif len(chosen) == 1:
-        _one(bench, library, known, chosen[0])
+        _one(bench, library, known, entry=chosen[0])
     else:
         actions.several(bench, library, chosen)
         compare.two(bench, *((entry.name, entry.mask) for entry in chosen[:2]))
@@ -56,4 +56,4 @@ def _one(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
     compare.two(bench, compare.beside(bench, entry.mask), (entry.name, entry.mask))
     if entry.mask.model.digest in names(bench.model):
         compare.elsewhere(bench, entry.name, entry.mask)
-    transfer.draw(bench, library, known, entry)
+    transfer.draw(bench, library, known, entry=entry)

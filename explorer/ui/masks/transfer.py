@@ -84,7 +84,7 @@ def draw(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
     if needless:
         st.caption("Its values are set to zero, not frozen: it is the same mask on every task of this model.")
     elif state.find(_Asked) == asked:
-        _made(bench, library, known, entry, target)
+        _made(bench, library, known, entry=entry, target=target)
 
 
 def _choose(bench: Bench, mask: Mask) -> Target | None:
@@ -104,9 +104,9 @@ def _choose(bench: Bench, mask: Mask) -> Target | None:
     model = str(model or "").strip()
     sibling = bool(model) or mask.model.digest not in names(bench.model)
     if name == bench.task.name:
-        return Target(bench.task, share.data_folder(bench), model, sibling)
+        return Target(bench.task, share.data_folder(bench), model, sibling=sibling)
     task = offered[name].task()
-    return None if task is None else Target(task, offered[name].folder, model, sibling)
+    return None if task is None else Target(task, offered[name].folder, model, sibling=sibling)
 
 
 def _agree() -> None:
@@ -130,15 +130,15 @@ def _made(bench: Bench, library: Library, known: Listing, entry: Entry, target: 
     if made.digest == entry.mask.digest:
         st.info("It comes out as the mask that it was: its frozen means are those of this task already.")
         return
-    _outcome(place, entry.mask, made, target)
-    _keep(library, known, entry, made, target)
+    _outcome(place, entry.mask, made, target=target)
+    _keep(library, known, entry, made=made, target=target)
 
 
 def _outcome(bench: Bench, before: Mask, made: Mask, target: Target) -> None:
     """The unpruned model, the mask as it was where it fits the model, and the new one."""
-    after = outcomes.pair(bench, made.without_all(), made, target.task)
-    kept = None if target.sibling else outcomes.pair(bench, made.without_all(), before, target.task)
-    anew = None if target.sibling else outcomes.pair(bench, before, made, target.task)
+    after = outcomes.pair(bench, made.without_all(), made, task=target.task)
+    kept = None if target.sibling else outcomes.pair(bench, made.without_all(), before, task=target.task)
+    anew = None if target.sibling else outcomes.pair(bench, before, made, task=target.task)
     if after is None or not (target.sibling or (kept and anew)):
         return
     rows = [{"mask": "unpruned", **comparisons.measured(after.baseline)}]
@@ -148,7 +148,7 @@ def _outcome(bench: Bench, before: Mask, made: Mask, target: Target) -> None:
     comparisons.table(rows, "transfer-figures")
     if anew is not None:
         where = f"the same {anew.masked.n:,} {bench.split} examples of {literal(target.task.name)}"
-        st.markdown(comparisons.sentence(anew, "the mask as it is", "the transferred one", where))
+        st.markdown(comparisons.sentence(anew, "the mask as it is", "the transferred one", where=where))
 
 
 def _keep(library: Library, known: Listing, entry: Entry, made: Mask, target: Target) -> None:

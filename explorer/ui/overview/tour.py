@@ -97,7 +97,15 @@ def _find(bench: Bench, scores: Scores | None, *, found: bool) -> _Step:
         )
         text += (measured or "") if found else "Measure the four worst, one by one."
     look = ("See their spectrum", "matrix")
-    return _Step("Find", text, "Find the worst", act, scores is not None and not found, measured is not None, look)
+    return _Step(
+        "Find",
+        text,
+        "Find the worst",
+        act=act,
+        ready=scores is not None and not found,
+        done=measured is not None,
+        page=look,
+    )
 
 
 def _measured(bench: Bench, scores: Scores) -> str | None:
@@ -133,7 +141,7 @@ def _remove(bench: Bench, scores: Scores | None, comparison: Comparison | None) 
         text = f"Measuring {words.chosen(bench.mask)}."
     ready = scores is not None and scores.size >= START_COUNT and not len(bench.mask)
     done, look = bool(len(bench.mask)) and comparison is not None, ("Choose by hand", "mask")
-    return _Step("Remove", text, f"Remove these {START_COUNT}", act, ready, done, look)
+    return _Step("Remove", text, f"Remove these {START_COUNT}", act=act, ready=ready, done=done, page=look)
 
 
 def _example(comparison: Comparison) -> str:
@@ -170,5 +178,11 @@ def _check(bench: Bench, scores: Scores | None, comparison: Comparison | None, *
                 f"{len(drawn)}**."
             )
     return _Step(
-        "Check", text, "Check against chance", want_controls, ready, controls is not None, ("Look inside", "example")
+        "Check",
+        text,
+        "Check against chance",
+        act=want_controls,
+        ready=ready,
+        done=controls is not None,
+        page=("Look inside", "example"),
     )

@@ -73,7 +73,7 @@ def elsewhere(bench: Bench) -> None:
         disabled=not readable,
         help="Perplexity of a text that comes with the explorer, for models that know its words.",
     )
-    asked = _Asked(bench.mask.digest, bench.split, chosen, text and readable)
+    asked = _Asked(bench.mask.digest, bench.split, chosen, text=text and readable)
     possible = bool(len(bench.mask)) and bool(chosen or (text and readable))
     last.button(
         "Measure damage",
@@ -114,7 +114,7 @@ def _damage(bench: Bench, chosen: tuple[Reading, ...], *, text: bool) -> Damage 
 
     def work(view: View, progress: Progress) -> Damage:
         return damage(
-            view, bench.mask, bench.svds, tasks, read_text() if text else None, split=request.split,
+            view, bench.mask, bench.svds, tasks=tasks, text=read_text() if text else None, split=request.split,
             limit=request.limit, progress=progress,
         )  # fmt: skip
 

@@ -132,7 +132,7 @@ def _panel(now: Bench) -> Panel:
     with boxes[0], st.container(key="metric-predicted"):
         _predicted(now, scores)
     sample_and_split(now, replace(painting.SOON, shown=False))
-    return _measurements(now, scores, status.empty(), boxes[1:])
+    return _measurements(now, scores, status.empty(), boxes=boxes[1:])
 
 
 @st.fragment(key=FIGURES)
@@ -149,7 +149,7 @@ def _measurements(
         loss = _card("metric-loss").show(_loss(bench, found))
     with boxes[2], st.container(key="metric-control"):
         _control(bench, found)
-    return Panel(found, progress, accuracy, loss)
+    return Panel(found, progress, accuracy, loss=loss)
 
 
 def _card(key: str) -> Card:
@@ -189,7 +189,8 @@ def _accuracy(bench: Bench, found: Measured) -> Face:
     if now.chosen_among:
         about += f" Always giving the most frequent answer: {words.percent(now.majority or 0.0)}."
         caption += f"  \n{words.beside(now)}"
-    return Face(label, about, words.percent(now.accuracy), words.points(change), *_look(change.value, good=1), caption)
+    face = Face(label, about, words.percent(now.accuracy), change=words.points(change), caption=caption)
+    return _coloured(face, change.value, good=1)
 
 
 def _loss(bench: Bench, found: Measured) -> Face:
@@ -200,21 +201,21 @@ def _loss(bench: Bench, found: Measured) -> Face:
     now, before, change = found.best.masked.mean_loss, found.best.baseline.mean_loss, found.best.loss_change
     caption = f"per example {words.spread(now)}  \nunpruned {words.spread(before)}"
     value, spread = words.loss(found.best.masked), words.spread(change, signed=True)
-    return Face(label, about, value, spread, *_look(change.value, good=-1), caption)
+    return _coloured(Face(label, about, value, change=spread, caption=caption), change.value, good=-1)
 
 
 def _unknown(label: str, about: str, found: Measured) -> Face:
     """The face of a figure that is not there: it is being measured, or the sentence that says why it is not."""
     if found.problem is None:
         return Face(label, about)
-    return Face(label, about, NONE, NONE, caption=words.literal(found.problem))
+    return Face(label, about, NONE, change=NONE, caption=words.literal(found.problem))
 
 
-def _look(change: float, *, good: int) -> tuple[Literal["normal", "inverse", "off"], Literal["auto", "off"]]:
-    """Colour and arrow of a change of which `good` (1 or -1) is the good direction."""
+def _coloured(face: Face, change: float, *, good: int) -> Face:
+    """The face with the colour and the arrow of a change of which `good` (1 or -1) is the good direction."""
     if change == 0 or not math.isfinite(change):
-        return "off", "off"
-    return ("normal" if good > 0 else "inverse"), "auto"
+        return face
+    return replace(face, colour="normal" if good > 0 else "inverse", arrow="auto")
 
 
 def _control(bench: Bench, found: Measured) -> None:
@@ -259,7 +260,7 @@ def changes(comparison: Comparison, controls: Controls | None) -> None:
     with left:
         _flips(comparison)
     figure = control_plots.controls(
-        controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy, DEFAULT
+        controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy, name=DEFAULT
     )
     figures.draw(figure, "controls-figure", box=right)
 

@@ -52,10 +52,10 @@ def along(bench: Bench, scores: Scores) -> None:
         "Curve", key="curve", persist_state="session", help="Measures the live sample at every stop of the slider."
     )
     drawn = live.sample(bench) if wanted else None
-    points = None if drawn is None else _curve(bench, scores, drawn, counts)
+    points = None if drawn is None else _curve(bench, scores, drawn, counts=counts)
     if drawn is None or points is None:
         return
-    figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, slider.value or shown, bench.mask.state)
+    figure = prune_plots.lowest_curve(points, drawn.baseline.accuracy, slider.value or shown, state=bench.mask.state)
     figures.draw(figure, "curve-figure")
     what, n = "all" if drawn.whole else "the live sample:", len(drawn.examples)
     by = f" Right is {METRIC_NAMES[drawn.baseline.metric]}." if drawn.baseline.chosen_among else ""
@@ -65,7 +65,7 @@ def along(bench: Bench, scores: Scores) -> None:
 
 def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tuple[CurvePoint, ...] | None:
     def work(view: View, progress: Progress) -> tuple[CurvePoint, ...]:
-        found = curve(view, bench.svds, scores, drawn, counts, gain=bench.mask.gain, progress=progress)
+        found = curve(view, bench.svds, scores, sample=drawn, counts=counts, gain=bench.mask.gain, progress=progress)
         return tuple(_point(one) for one in found)
 
     key = ("curve", request(requests.by_contents(bench), counts, len(drawn.examples)))
@@ -80,7 +80,7 @@ def request(setting: Setting, counts: list[int], n: int) -> Curve:
 
 def _point(one: Stop) -> CurvePoint:
     assert one.predicted is not None  # the bench's scorers predict nats
-    return CurvePoint(one.count, one.comparison.masked.accuracy, one.comparison.loss_change, one.predicted)
+    return CurvePoint(one.count, one.comparison.masked.accuracy, one.comparison.loss_change, predicted=one.predicted)
 
 
 def gain(bench: Bench) -> None:

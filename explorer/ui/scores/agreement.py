@@ -56,7 +56,8 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
     """'Measure these N exactly': the selected rows, or N of those shown."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         count = st.number_input(
-            "How many", 1, MOST, START, key="measure-count", persist_state="session", width=110, disabled=bool(chosen),
+            "How many", min_value=1, max_value=MOST, value=START,
+            key="measure-count", persist_state="session", width=110, disabled=bool(chosen),
             help=f"At most {MOST:,} at a time.",
         )  # fmt: skip
         which = st.segmented_control(

@@ -48,12 +48,12 @@ def draw() -> None:
     start = empty_mask(bench.model, bench.mode) if mask is None else mask
     with status:
         measured = agreement.measured(bench, scores, start)
-    _ranked(bench, scores, at_mask, start, measured)
+    _ranked(bench, scores, at_mask, start=start, measured=measured)
 
 
 def _ranked(bench: Bench, scores: Scores, at_mask: Scores | None, start: Mask, measured: Mapping[Value, Mean]) -> None:
     """The rows that pass the filters: as a ranking, beside their exact effects, and those furthest off."""
-    table = value_rows.rows(scores, bench.mask, measured, at_mask)
+    table = value_rows.rows(scores, bench.mask, measured, at_mask=at_mask)
     shown = ranking.choose_filters(table).of(table)
     if shown.empty:
         st.info("No value passes these filters: choose fewer of them.")
@@ -74,4 +74,4 @@ def _ranked(bench: Bench, scores: Scores, at_mask: Scores | None, start: Mask, m
     with buttons:
         ranking.actions(bench, scores if at_mask is None else at_mask, chosen)
     with ask:
-        agreement.ask(bench, shown, chosen, start, scores.n)
+        agreement.ask(bench, shown, chosen, mask=start, examples=scores.n)

@@ -190,7 +190,7 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
     kept = [value for value in chosen if value not in gone]
 
     def remove() -> None:
-        session.change_mask(bench.model, lambda mask: _removed(bench, scores, mask, kept))
+        session.change_mask(bench.model, lambda mask: _removed(bench, scores, mask, chosen=kept))
 
     def restore() -> None:
         session.change_mask(bench.model, lambda mask: mask.without({(str(key), index) for key, index in gone}))
@@ -212,5 +212,5 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
 
 def _removed(bench: Bench, scores: Scores, mask: Mask, chosen: Sequence[Value]) -> Mask:
     """`mask` with further values removed; what it holds keeps its frozen mean."""
-    start = mask if len(mask) else workbench.mask_of_lowest(bench, scores, 0, mask.gain)
+    start = mask if len(mask) else workbench.mask_of_lowest(bench, scores, 0, gain=mask.gain)
     return start.with_removed(scores.removed(*value) for value in chosen if value[1] not in mask.indices(value[0]))

@@ -79,7 +79,10 @@ def rows(scores: Scores, mask: Mask, measured: Mapping[Value, Mean], at_mask: Sc
     effects: dict[MatrixKey, list[tuple[int, Mean]]] = {}
     for (key, index), mean in measured.items():
         effects.setdefault(key, []).append((index, mean))
-    parts = [_matrix_rows(key, scores, mask, effects.get(key, []), at_mask) for key in sorted(scores.matrices)]
+    parts = [
+        _matrix_rows(key, scores, mask, effects=effects.get(key, []), at_mask=at_mask)
+        for key in sorted(scores.matrices)
+    ]
     table = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     table["head"] = table["head"].astype("Int64")
     return table.sort_values("predicted", kind="stable", ignore_index=True)

@@ -70,7 +70,7 @@ def choose(bench: Bench, before: SearchRequest | None) -> SearchRequest:
         scorer=bench.scorer, limit=bench.score_limit, max_removed=limits.most, seconds=limits.seconds, seed=limits.seed,
         controls=limits.controls, test_limit=bench.eval_limit, options=options, growth=limits.growth,
     )  # fmt: skip
-    st.caption(cost(bench, asked, where.matrices, where.values))
+    st.caption(cost(bench, asked, where.matrices, size=where.values))
     return asked
 
 
@@ -158,7 +158,7 @@ def _choose_search(bench: Bench, before: SearchRequest | None) -> tuple[str, Whe
     keys = searching.keys_of(bench, chosen, among)
     with bench.views.borrow() as view:
         values = sum(min(shape(view, key)) for key in keys)
-    return strategy, Where(chosen, among, len(keys), values)
+    return strategy, Where(chosen, among, len(keys), values=values)
 
 
 def _choose_limits(bench: Bench, where: Where, before: SearchRequest | None) -> Limits:
@@ -170,7 +170,7 @@ def _choose_limits(bench: Bench, where: Where, before: SearchRequest | None) -> 
     start = None if before is None or before.seconds is None else int(before.seconds)
     time: links.Linked[int | None] = links.restore("search-seconds", None, links.whole_in(1, MOST_SECONDS), start=start)
     seconds = next(places).number_input(
-        "Time (seconds)", 1, MOST_SECONDS, None, key=time.key, persist_state="session",
+        "Time (seconds)", min_value=1, max_value=MOST_SECONDS, value=None, key=time.key, persist_state="session",
         placeholder="no limit", help="Then the best mask so far is the result. All runs of one search count together.",
     )  # fmt: skip
     time.keep(seconds)
@@ -195,7 +195,7 @@ def _choose_limits(bench: Bench, where: Where, before: SearchRequest | None) -> 
         help="Of everything that the search and its controls draw by lot: equal seeds give equal masks.",
     )  # fmt: skip
     of_seed.keep(int(seed))
-    return Limits(most, None if seconds is None else float(seconds), growth, int(draws), int(seed))
+    return Limits(most, None if seconds is None else float(seconds), growth, controls=int(draws), seed=int(seed))
 
 
 def _choose_most(bench: Bench, size: int, before: SearchRequest | None) -> int:
@@ -222,7 +222,8 @@ def _choose_growth(before: SearchRequest | None) -> float | None:
         "search-growth", None, links.number_in(0.0, MOST_GROWTH), start=start
     )
     percent = st.number_input(
-        "Perplexity growth (%)", 0.0, MOST_GROWTH, None, step=1.0, format="%g", key=linked.key,
+        "Perplexity growth (%)", min_value=0.0, max_value=MOST_GROWTH, value=None, step=1.0, format="%g",
+        key=linked.key,
         persist_state="session", placeholder="no limit",
         help="What the mask may cost where no task is asked: 10 lets the perplexity of plain text grow by 10 % at "
         f"most, on {HELD} blocks of it that no strategy trains on. Masks beyond that are no results.",

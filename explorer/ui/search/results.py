@@ -145,7 +145,7 @@ def draw(bench: Bench, started: Started | None, *, others: bool = False) -> None
     if outcome is not None:
         _figures(outcome)
     if seen is not None:
-        _take(bench, started, seen, outcome)
+        _take(bench, started, seen, outcome=outcome)
     if outcome is not None:
         _controls(outcome.file)
 
@@ -246,7 +246,7 @@ def _take(bench: Bench, started: Started, seen: Seen, outcome: SearchOutcome | N
         chart = f"search-curve-{name}-{measure}"
         on_test = None if outcome is None else held_out(outcome.file, measure)
         figures.draw(
-            _curve(started.asked, seen, measure, on_test), chart, box=box, selection_mode="points",
+            _curve(started.asked, seen, measure, on_test=on_test), chart, box=box, selection_mode="points",
             on_select=_pick(chart, chosen, len(seen.curve)),
         )  # fmt: skip
     guide.explain(explain_curve(_points(started.asked, seen, "loss"), on_test))
@@ -322,7 +322,7 @@ def _controls(file: SearchFile) -> None:
     for box, measure in zip(st.columns(2), ("accuracy", "loss"), strict=True):
         draws = {name: getattr(one, measure) for name, one in file.controls.items()}
         own, unpruned = getattr(file.test, measure), getattr(file.baseline, measure)
-        figure = search_controls(draws, own, unpruned, measure, accuracy=file.test.accuracy_name)
+        figure = search_controls(draws, own, unpruned, measure=measure, accuracy=file.test.accuracy_name)
         figures.draw(_themed(figure), f"search-controls-{measure}", box=box)
     columns = control_columns(file.test.accuracy_name)
     table = pd.DataFrame(cells(columns, file.controls.items()), columns=list(names(columns)))
@@ -339,7 +339,7 @@ def _told(point: Point) -> str:
 def _curve(asked: SearchRequest, seen: Seen, measure: str, on_test: HeldOut | None = None) -> Any:
     points = _points(asked, seen, measure)
     chosen = next(one for one, point in zip(points, seen.curve, strict=True) if point is seen.best)
-    return _themed(search_curve(points, chosen, measure, on_test, accuracy=seen.best.validation.accuracy_name))
+    return _themed(search_curve(points, chosen, measure, on_test=on_test, accuracy=seen.best.validation.accuracy_name))
 
 
 def _points(asked: SearchRequest, seen: Seen, measure: str) -> list[TriedMask]:
@@ -353,7 +353,7 @@ def _points(asked: SearchRequest, seen: Seen, measure: str) -> list[TriedMask]:
             point.removed,
             of(point.train),
             of(point.validation),
-            asked.budget.allows(point.removed, point.growth),
+            within=asked.budget.allows(point.removed, point.growth),
         )
         for point in seen.curve
     ]

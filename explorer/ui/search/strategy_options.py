@@ -68,7 +68,8 @@ def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
         start=None if (before.at_least or most) >= most else before.at_least,
     )  # fmt: skip
     at_least = fourth.number_input(
-        "In at least", 1, most, None, key=linked.key, persist_state="session", placeholder="any",
+        "In at least", min_value=1, max_value=most, value=None, key=linked.key,
+        persist_state="session", placeholder="any",
         help="How many of the masks must remove a value: 1 for the union. If it is left empty, every number is tried.",
     )  # fmt: skip
     linked.keep(at_least)

@@ -171,7 +171,7 @@ def restore(
         widget.put(value)
     elif asked_for == "" or not widget.held:
         widget.put(usual if start is None else start)
-    return Linked(name, usual, widget.key, text)
+    return Linked(name, usual, widget.key, text=text)
 
 
 def one_of(offered: Iterable[T]) -> Callable[[str], T | None]:

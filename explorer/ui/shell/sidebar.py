@@ -127,16 +127,19 @@ def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> _Settings:
     _choose_mode(model)
     scorer = _choose_scorer()
     score_limit = _choose_limit(
-        "Train examples to score on", "score_limit", model, "The first ones. Scores and frozen means come from them."
+        "Train examples to score on",
+        "score_limit",
+        model,
+        about="The first ones. Scores and frozen means come from them.",
     )
     split = _choose_split()
     eval_limit = _choose_limit(
         "Examples to measure on",
         "eval_limit",
         model,
-        "The first ones of the split: a random sample, as it is shuffled.",
+        about="The first ones of the split: a random sample, as it is shuffled.",
     )
-    return _Settings(chosen, per_head, scorer, score_limit, split, eval_limit)
+    return _Settings(chosen, per_head, scorer, score_limit=score_limit, split=split, eval_limit=eval_limit)
 
 
 def _choose_split() -> str:

@@ -80,7 +80,9 @@ def choose() -> tuple[Task | None, str]:
     if chosen == UPLOADED:
         return None, FILE_HINT if wanted is None else _asking(wanted)
     hint = DATA_HINT if needs_data else "Change the task in the sidebar to go on."
-    reading = Reading(chosen if file is None else file.name, shots, template, folder, file, framing, metric)
+    reading = Reading(
+        chosen if file is None else file.name, shots, template, folder=folder, file=file, framing=framing, metric=metric
+    )
     task = reading.task()
     if file is not None:
         if task is not None:

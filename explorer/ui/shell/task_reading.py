@@ -56,7 +56,7 @@ class Reading:
         """The task; None while it is read, or if it cannot be, which is shown in this place of the sidebar."""
         where = " from the hub" if self.fetched else ""
         wait = Wait(urgent=not self.fetched, again=self.fetched, narrow=True)
-        return compute(self.key, f"Reading {self.name}{where}", self._work, wait)
+        return compute(self.key, f"Reading {self.name}{where}", self._work, wait=wait)
 
     @property
     def under_way(self) -> bool:

@@ -78,7 +78,14 @@ def choose_layers(bench: Bench, keys: Sequence[AnyKey], first: AnyKey) -> None:
         layers = len({key.layer for key in keys})
         least = -(-(layers - 1) // MOST_OTHERS)
         every = int(
-            st.number_input("Every n-th layer", least, max(layers - 1, least), least, key="layers-every", width=150)
+            st.number_input(
+                "Every n-th layer",
+                min_value=least,
+                max_value=max(layers - 1, least),
+                value=least,
+                key="layers-every",
+                width=150,
+            )
         )
         others = same_elsewhere(keys, first, every)
         st.button(

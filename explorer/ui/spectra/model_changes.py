@@ -55,7 +55,8 @@ def draw(bench: Bench, other: Bench, found: Common) -> None:
     left, right = st.columns([1, 4], vertical_alignment="center")
     with left:
         k = st.number_input(
-            "Leading directions k", 1, r, min(LEADING, r), key=f"overlap-k-{r}", persist_state="session",
+            "Leading directions k", min_value=1, max_value=r, value=min(LEADING, r),
+            key=f"overlap-k-{r}", persist_state="session",
             help="How many of the largest singular values' directions are compared.",
         )  # fmt: skip
     with right:

@@ -49,14 +49,14 @@ def draw() -> None:
     found = [one for key in selected if (one := work.decomposition(bench, key)) is not None]
     first = selected[0]
     if other is not None and common is not None and first in common.shared:
-        _insert_second(other, first, status, shown, found)
+        _insert_second(other, first, status, shown=shown, found=found)
     _plots(bench, shown, found, y=axis)
     measure_tables.draw(shown, found)
     if isinstance(first, MatrixKey) and (note := readouts.product_note(selected)):
         st.caption(note)
     if other is not None and common is not None:
         model_changes.draw(bench, other, common)
-    readouts.draw(bench, first, found[0], scores)
+    readouts.draw(bench, first, found[0], scores=scores)
 
 
 def _choose_matrices(bench: Bench, status: DeltaGenerator) -> tuple[tuple[AnyKey, ...], tuple[AnyKey, ...]]:

@@ -65,11 +65,11 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
     linked.keep(index)
     with effect:
         if isinstance(key, MatrixKey):
-            _effect(bench, key, index, scores)
+            _effect(bench, key, index, scores=scores)
         else:
             guide.explain(_PRODUCT)
     share.copy("readout", bench, lambda setting: [request(setting, key, index)])
-    told = work.readout(bench, key, found, index, TOKENS)
+    told = work.readout(bench, key, found, index=index, k=TOKENS)
     if told is None:
         return
     for box, one in zip(st.columns(2), told, strict=False):
