@@ -38,14 +38,17 @@ def said(tokenizer: Any, answers: Sequence[str], framing: Framing) -> list[str]:
 
 
 def _check_complete(tokenizer: Any, roles: Sequence[str], framing: Framing) -> None:
-    """Raise TaskError for a template that leaves out messages of a chat with these roles, by marked ones."""
+    """Raise TaskError for a template that leaves out, or changes, messages of a chat with these roles: marked ones."""
     chat = [{"role": role, "content": f"{_PROBE}{place}{_PROBE}"} for place, role in enumerate(roles)]
     (text,) = _render(tokenizer, [chat], framing)
-    for message in chat:
+    for place, message in enumerate(chat):
         if message["content"] not in text:
+            other = [*chat[:place], {**message, "content": f"{_REPLY}{place}{_REPLY}"}, *chat[place + 1 :]]
+            kept = _render(tokenizer, [other], framing) != [text]
             raise TaskError(
-                f"the chat template of this tokenizer leaves out the {message['role']}'s message: ask without it, or "
-                "without a chat."
+                f"the chat template of this tokenizer {'changes' if kept else 'leaves out'} the {message['role']}'s "
+                f"message{', so that the model would read another text' if kept else ''}: ask without it, or without a "
+                "chat."
             )
 
 

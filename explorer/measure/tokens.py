@@ -65,8 +65,8 @@ def encode_all(tokenizer: Any, examples: Sequence[Example], framing: Framing = A
     ids = dict(zip(texts, _ids(tokenizer, list(texts)), strict=True))
     found = []
     for example, front, answer in zip(examples, fronts, answers, strict=True):
-        one = _separated(example, ids[front], ids[front + answer])
-        if unknown is not None and unknown in one.answer:
+        one = _separated(example, ids[front], ids[front + answer], unknown=unknown)
+        if _unknown_count(tokenizer, unknown, one.answer, text=answer):
             raise TaskError(_unknown_answer(example.answer))
         found.append(replace(one, prompt=tuple(_begun(tokenizer, ids[front], framing))))
         if not found[-1].prompt:
@@ -141,12 +141,10 @@ def check_different(example: Example, encoded: Sequence[tuple[str, Encoded]]) ->
 
 def unknown_share(tokenizer: Any, texts: Sequence[str]) -> float:
     """Share of some texts that a tokenizer does not know: of tokens, or of letters that it drops without a token."""
-    unknown = unknown_id(tokenizer)
-    if unknown is not None:
-        ids = [token for one in _ids(tokenizer, list(texts)) for token in one]
-        return ids.count(unknown) / len(ids) if ids else 0.0
     if not _drops(tokenizer):
-        return 0.0
+        unknown, ids = unknown_id(tokenizer), _ids(tokenizer, list(texts))
+        found = (_unknown_count(tokenizer, unknown, one, text=text) for one, text in zip(ids, texts, strict=True))
+        return sum(found) / max(1, sum(map(len, ids)))
     words = Counter(word for text in texts for word in text.split())
     lost = dict(zip(words, _lost(tokenizer, list(words)), strict=True))
     letters = sum(len(word) * count for word, count in words.items())
@@ -161,9 +159,17 @@ def unknown_id(tokenizer: Any) -> int | None:
     return first[0] if first and first == second else None
 
 
+def _unknown_count(tokenizer: Any, unknown: int | None, ids: Sequence[int], text: str) -> int:
+    """How many tokens stand for what is not known in a text; not those that are written out, as GPT-2's EOS may be."""
+    found = 0 if unknown is None else ids.count(unknown)
+    if not found or tokenizer.unk_token is None:
+        return found
+    return max(0, found - text.count(tokenizer.unk_token))
+
+
 def _drops(tokenizer: Any) -> bool:
-    """Whether it passes over what it does not know, as one without an unknown token does that does not read bytes."""
-    return tokenizer.unk_token_id is None and not any(_ids(tokenizer, _RARE))
+    """Whether it passes over what it does not know, as one does that reads no bytes and uses no unknown token."""
+    return not any(_ids(tokenizer, _RARE))
 
 
 def _lost(tokenizer: Any, words: list[str]) -> list[int]:
@@ -228,9 +234,17 @@ def _texts(tokenizer: Any, examples: Sequence[Example], framing: Framing) -> tup
     return [found[one] for one in bare], said(tokenizer, [one.answer for one in examples], framing)
 
 
-def _separated(example: Example, prompt: list[int], whole: list[int]) -> Encoded:
+def _separated(example: Example, prompt: list[int], whole: list[int], unknown: int | None) -> Encoded:
     """Prompt and answer, of which `whole` are the tokens together."""
     if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
+        pairs = zip(prompt, whole, strict=False)
+        parted = next((place for place, (one, other) in enumerate(pairs) if one != other), len(whole) - 1)
+        if unknown is not None and whole[parted : parted + 1] == [unknown]:
+            space = "" if example.answer[:1].isspace() else "begin the answer with a space, or "
+            raise TaskError(
+                f"prompt {example.prompt[-40:]!r} and answer {example.answer[:40]!r} are together one word that the "
+                f"tokenizer does not know: {space}reword them."
+            )
         raise TaskError(
             f"the tokenizer cannot separate answer {example.answer[:40]!r} from prompt {example.prompt[-40:]!r}: "
             "move the space from the end of the prompt to the start of the answer, or reword it."

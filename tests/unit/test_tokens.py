@@ -174,6 +174,7 @@ def test_bos_in_a_chat_is_the_templates_own_unless_it_is_said_otherwise() -> Non
         ("{{ ''.__class__.__mro__ }}{{ messages[-1]['content'] }}", None, "cannot be used like this"),
         ("<u> {{ messages[-1]['content'] }} <a> ", "w1", "leaves out the system's message"),
         ("<u> <a> ", None, "leaves out the user's message"),
+        ("<u> {{ messages[-1]['content'] | upper }} <a> ", None, "changes the user's message"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused_in_a_sentence(
@@ -351,6 +352,28 @@ def test_a_prompt_of_no_token_is_refused_where_nothing_stands_in_front() -> None
         encode(dropping, empty, Framing("never"))
     found = encode(dropping, empty, Framing("always"))
     assert (found.prompt, found.answer) == ((0,), (IDS["w1"], IDS["w2"]))
+
+
+def test_an_unknown_token_that_is_written_out_is_known() -> None:
+    """GPT-2's unknown token is its EOS."""
+    tokenizer = words(unk_token="<eos>", eos_token="<eos>", special=False)
+    assert tokenizer.unk_token_id == IDS["<eos>"]
+    assert encode(tokenizer, Example("w2", " w1<eos>")).answer == (IDS["w1"], IDS["<eos>"])
+    assert unknown_share(tokenizer, ["w1 <eos> w2"]) == 0.0
+    with pytest.raises(TaskError, match="does not know all of the answer ' unheard'"):
+        encode(words(), Example("w2", " unheard"))
+    assert encode(words(), Example("w2", " w1 <unk>")).answer == (IDS["w1"], IDS["<unk>"])
+    with pytest.raises(TaskError, match="does not know all of the answer ' unheard <unk>'"):
+        encode(words(), Example("w2", " unheard <unk>"))
+
+
+def test_prompt_and_answer_that_are_one_unknown_word_are_said_to_be() -> None:
+    said = "prompt '3x4=' and answer '12' are together one word that the tokenizer does not know: begin the answer with"
+    for prompt in ("3x4=", "w1"):
+        with pytest.raises(TaskError, match=said.replace("3x4=", prompt)):
+            encode(words(), Example(prompt, "12"))
+    with pytest.raises(TaskError, match="cannot separate answer '2' from prompt 'w1': move the space"):
+        encode(words(), Example("w1", "2"))
 
 
 def test_an_answer_of_which_letters_are_dropped_is_refused() -> None:
