@@ -20,6 +20,7 @@ _VOCABULARIES = (WHOLE, "tokenizer.model", _PAIRS, "vocab.txt", "spiece.model", 
 _NAMING = (CONFIG, "special_tokens_map.json", "added_tokens.json")
 _AS_IT_STANDS = ("TokenizersBackend", "PreTrainedTokenizerFast")  # classes that mean tokenizer.json itself
 _PROBE = 64  # tokens whose words are read back
+_RARE = ("\U0001f9ff", "\U00010348")  # letters that only a tokenizer of bytes knows
 
 
 def read_tokenizer(source: Source) -> Any:
@@ -47,11 +48,30 @@ def read_tokenizer(source: Source) -> Any:
     if size <= len(special):  # transformers makes up an empty one without a word
         raise ModelError(f"{source.name} has no tokenizer in {source.folder}: save the tokenizer there too.")
     if made_up:
-        raise ModelError(
-            f"{source.name} has no usable {CONFIG}: its tokenizer was read as a {type(tokenizer).__name__}, which adds "
-            f"{made_up[0][:40]!r}, a token that none of its files names; get {CONFIG} again."
-        )
+        _check_unread(source, tokenizer, said, made_up=made_up)
     return tokenizer
+
+
+def _check_unread(source: Source, tokenizer: Any, said: dict[str, dict[str, Any]], made_up: list[str]) -> None:
+    """Refuse tokens that transformers' class makes up, unless the files name a class and no text is read as them.
+
+    transformers has its own class for some families (Qwen 2), whatever tokenizer_config.json names, with an unknown and
+    a padding token that the files need not have; these stand beside the vocabulary and change nothing.
+    """
+    declared = said.get(CONFIG, {}).get("tokenizer_class")
+    ids = set(tokenizer.convert_tokens_to_ids(made_up))
+    try:
+        unread = ids.isdisjoint(token for text in (*_RARE, _probe(tokenizer)) for token in _ids(tokenizer, text))
+    except Exception:  # the tokenizer library raises plain Exceptions where it misses the unknown token
+        unread = False
+    if declared and tokenizer.bos_token not in made_up and unread:
+        return
+    what = f"a {CONFIG} that does not fit its tokenizer" if declared else f"no usable {CONFIG}"
+    help_ = f"check tokenizer_class in {CONFIG}" if declared else f"get {CONFIG} again"
+    raise ModelError(
+        f"{source.name} has {what}: its tokenizer was read as a {type(tokenizer).__name__}, which adds "
+        f"{made_up[0][:40]!r}, a token that none of its files names; {help_}."
+    )
 
 
 def _read_files(source: Source) -> dict[str, dict[str, Any]]:
