@@ -7,6 +7,7 @@ from explorer.models.files import ModelFiles, model_files
 from explorer.models.load import Basis, Model, as_basis, check_whole, load, read_again, read_config
 from explorer.models.sources import NAMED, Source, available, fetch, locate
 from explorer.models.view import View, ViewPool
+from explorer.models.weights import check_stored
 
 __all__ = [
     "NAMED",
@@ -19,6 +20,7 @@ __all__ = [
     "ViewPool",
     "as_basis",
     "available",
+    "check_stored",
     "check_whole",
     "convert_bin",
     "expanded",

@@ -32,7 +32,7 @@ def hooked(source: Source, model: Any) -> Any:
 
     name = type(model).__name__
     try:
-        with _grouped_falcon(model):
+        with _own_architecture(model), _grouped_falcon(model):
             bridge = TransformerBridge.boot_transformers(str(source.folder), hf_model=model, tokenizer=_stand_in())
     except Exception as error:  # adapters fail in their own ways on models they were not written for
         logging.getLogger(__name__).debug("bridging failed", exc_info=True)
@@ -55,6 +55,17 @@ def _stand_in() -> Any:
     words = Tokenizer(WordLevel({"<|endoftext|>": 0}, unk_token="<|endoftext|>"))
     made: Any = PreTrainedTokenizerFast
     return made(tokenizer_object=words, unk_token="<|endoftext|>")
+
+
+@contextmanager
+def _own_architecture(model: Any) -> Iterator[None]:
+    """Let TransformerLens go by the class that there is: config.json may name another one, as transformers ignores."""
+    before = model.config.architectures
+    model.config.architectures = [type(model).__name__]
+    try:
+        yield
+    finally:
+        model.config.architectures = before
 
 
 @contextmanager

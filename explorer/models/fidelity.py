@@ -146,7 +146,10 @@ def reference(name: str, model: Any, tokenizer: Any, *, whole: bool = False) -> 
             alone |= {length: _log_probs(logits[:length]) for length in same}
     found = PlainReference(tokens, alone, layers)
     if not math.isfinite(found.largest):
-        raise ModelError(f"{name} gives log-probabilities that are not finite: check that its weights are whole.")
+        raise ModelError(
+            f"{name} gives log-probabilities that are not finite in {_name(model.dtype)}, though its weights are: "
+            "load it in another type, such as float32, or check its config.json."
+        )
     return found
 
 

@@ -61,6 +61,7 @@ def check_fields(name: str, files: ModelFiles) -> None:
         if fields.get(field) is not None:
             _refuse(name, field, fields[field], expected="that it is left out: all of a model stands in its own folder")
     _check_repeats(name, files)
+    _check_rotated(name, files)
     _check_labels(name, files)
 
 
@@ -87,6 +88,15 @@ def _check_repeats(name: str, files: ModelFiles) -> None:
         total = -1
     if type(total) is not int or not 1 <= total <= (len(files.tensors) or _MOST_LAYERS):
         _refuse(name, "attention_types", value, expected="one pattern or several, of as many layers as there are")
+
+
+def _check_rotated(name: str, files: ModelFiles) -> None:
+    """GPT-J turns the first coordinates of each head, in pairs."""
+    if files.fields.get("model_type") != "gptj" or not {"n_embd", "n_head", "rotary_dim"} <= set(files.fields):
+        return
+    width, turned = files.fields["n_embd"] // files.fields["n_head"], files.fields["rotary_dim"]
+    if turned is not None and (turned % 2 or turned > width):
+        _refuse(name, "rotary_dim", turned, expected=f"an even number of at most {width}, the width of a head")
 
 
 def _check_labels(name: str, files: ModelFiles) -> None:

@@ -16,6 +16,7 @@ from explorer.core.errors import ModelError, SettingsError
 from explorer.core.progress import Progress, part
 from explorer.models.architectures import check_config
 from explorer.models.bridge import hooked
+from explorer.models.culprits import config_error, configured
 from explorer.models.fidelity import UNCHECKED, Fidelity, compare, reference
 from explorer.models.fields import check_fields
 from explorer.models.files import ModelFiles, NoWeightsError, model_files
@@ -232,7 +233,7 @@ def read_config(source: Source) -> tuple[str, Any, ModelFiles]:
     try:
         config = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # besides ValueError and OSError, each library's own validation errors
-        raise ModelError(f"{source.name} has a config.json that transformers cannot use ({reason(error)}).") from None
+        raise config_error(source.name, files, configured, error) from None
     class_name = _check_causal(source, config)
     if missing is not None:
         raise missing
@@ -243,12 +244,12 @@ def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Pa
     """The Hugging Face model, its tokenizer, and what they are, before anything is changed about them."""
     check_device(source.name, device)
     class_name, config, files = read_config(source)
-    configured, usual = config.to_dict(), _usual(config)
+    said, usual = config.to_dict(), _usual(config)
     tokenizer = read_tokenizer(source)
     model = read_weights(source, files, config, class_name=class_name, dtype=dtype)
     with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter to others
         hashed = beside.submit(stored_weights, files.weights, _distinct(model), str(model.base_model_prefix))
-        config_said = config_digest(configured, usual, class_name, attention=model.config._attn_implementation)
+        config_said = config_digest(said, usual, class_name, attention=model.config._attn_implementation)
         tokenizer_said = tokenizer_digest(tokenizer)
         weights, stored = hashed.result()
     parts = Parts(weights, config_said, tokenizer_said, stored=stored)
@@ -288,7 +289,7 @@ def _usual(config: Any) -> dict[str, Any]:
 def _check_causal(source: Source, config: Any) -> str:
     """The class that the configuration builds, if it is one that can be used."""
     names = config.architectures or []
-    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+    if not (isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)):
         raise ModelError(
             f"{source.name} does not name its architecture in config.json: expected a causal language model."
         )

@@ -1,7 +1,9 @@
 """Weights into their class: whether every stored tensor has its place is known before anything is allocated.
 
-1. The class is built on the `meta` device and given tensors of the stored shapes but no storage, by transformers' own
-   code, so that its renaming of old names is what counts. What is missing, left over or of another shape is refused.
+1. `check_stored`: the class is built on the `meta` device and given tensors of the stored shapes but no storage, by
+   transformers' own code, so that its renaming of old names is what counts. What is missing, left over or of another
+   shape is refused, and so is a config.json from which no model can be built. Spectra that are read without loading
+   start here too.
 2. Tensors that are tied by the configuration must not be stored with different values.
 3. The tensors are read into the class; weights that are not finite are refused by name. transformers is given the
    tensors and no folder: it looks for no adapter, no further checkpoint and no other file.
@@ -20,6 +22,7 @@ import torch
 from safetensors import safe_open
 
 from explorer.core.errors import ModelError
+from explorer.models.culprits import config_error, configured
 from explorer.models.fields import check_layers
 from explorer.models.files import ModelFiles, StoredTensor, tensor_names
 from explorer.models.hub import reason
@@ -52,40 +55,78 @@ def read_weights(source: Source, files: ModelFiles, config: Any, class_name: str
     import transformers
 
     model_class: Any = getattr(transformers, class_name)
-    _check_types(source, files)
-    check_layers(source.name, files, "num_hidden_layers", layers=int(config.num_hidden_layers))
-    _check_twice(source, files, model_class.base_model_prefix)
-    _check_tied(
-        source,
-        files,
-        _check_fit(source, files, config, model_class=model_class, dtype=dtype),
-        prefix=model_class.base_model_prefix,
-    )
+    empty = check_stored(source, files, config, class_name=class_name, dtype=dtype)
+    _check_memory(source, empty)
+    _check_tied(source, files, empty, prefix=model_class.base_model_prefix)
     opened: list[Any] = [safe_open(path, framework="pt") for path in files.weights]
     stored = {name: one.get_slice(name) for one in opened for name in tensor_names(one)}
-    model, _ = _built(
-        source,
-        model_class,
-        config=config,
-        state_dict=stored,
-        dtype=dtype,
-        generation_config=_generation(files),
-    )
-    model.config.name_or_path = str(files.folder)
-    _check_finite(source, files, model)
-    return model
-
-
-def _built(source: Source, model_class: Any, **options: Any) -> tuple[Any, Any]:
-    """The model that transformers builds from tensors alone, and its report."""
     try:
-        with _without_bar():
-            built: tuple[Any, Any] = model_class.from_pretrained(None, output_loading_info=True, **options)
+        model, _ = _built(
+            model_class, config=config, state_dict=stored, dtype=dtype, generation_config=_generation(files)
+        )
     except Exception as error:  # the readers raise their own types, SafetensorError among them
         logging.getLogger(__name__).debug("loading failed", exc_info=True)
         raise ModelError(
             f"{source.name} cannot be read ({reason(error)}): check that its files are complete."
         ) from None
+    model.config.name_or_path = str(files.folder)
+    model.config.return_dict = True  # what is read off a model is read by name
+    _check_finite(source, files, model)
+    return model
+
+
+def check_stored(
+    source: Source, files: ModelFiles, config: Any, *, class_name: str, dtype: torch.dtype = torch.float32
+) -> Any:
+    """Check a model's configuration against the names, types and shapes of what is stored; no tensor is read.
+
+    Args:
+        source: where it is.
+        files: its files.
+        config: its Hugging Face configuration.
+        class_name: the class that the configuration builds.
+        dtype: the type of the model that is returned.
+
+    Returns:
+        The model on the `meta` device, without numbers.
+
+    Raises:
+        ModelError: a tensor that is missing, left over, stored twice, of another shape or type; a field from which no
+            model can be built.
+    """
+    import transformers
+
+    model_class: Any = getattr(transformers, class_name)
+    _check_types(source, files)
+    check_layers(source.name, files, "num_hidden_layers", layers=int(config.num_hidden_layers))
+    _check_twice(source, files, model_class.base_model_prefix)
+    shapes = {name: torch.empty(one.shape, dtype=dtype, device="meta") for name, one in files.tensors.items()}
+
+    def built(fitting: Any) -> tuple[Any, Any]:
+        with torch.device("meta"):  # some classes make tables while weights are initialised
+            return _built(
+                model_class,
+                config=fitting,
+                state_dict=dict(shapes),
+                dtype=dtype,
+                device_map="meta",
+                ignore_mismatched_sizes=True,
+            )
+
+    try:
+        model, report = built(config)
+    except Exception as error:  # each class fails in its own way
+        logging.getLogger(__name__).debug("no model can be built", exc_info=True)
+        raise config_error(source.name, files, lambda fields: built(configured(fields)), error) from None
+    _check_rotations(source, files, model)
+    _check_fit(source, files, model, report=report)
+    return model
+
+
+def _built(model_class: Any, **options: Any) -> tuple[Any, Any]:
+    """The model that transformers builds from tensors alone, and its report."""
+    with _without_bar():
+        built: tuple[Any, Any] = model_class.from_pretrained(None, output_loading_info=True, **options)
     return built
 
 
@@ -127,19 +168,23 @@ def _check_twice(source: Source, files: ModelFiles, prefix: str) -> None:
             )
 
 
-def _check_fit(source: Source, files: ModelFiles, config: Any, model_class: Any, dtype: torch.dtype) -> Any:
-    """Step 1; returns the model without storage."""
-    shapes = {name: torch.empty(one.shape, dtype=dtype, device="meta") for name, one in files.tensors.items()}
-    with torch.device("meta"):  # some classes make tables while weights are initialised
-        model, report = _built(
-            source,
-            model_class,
-            config=config,
-            state_dict=shapes,
-            dtype=dtype,
-            device_map="meta",
-            ignore_mismatched_sizes=True,
-        )
+def _check_rotations(source: Source, files: ModelFiles, model: Any) -> None:
+    """Refuse frequencies that are no numbers, with which nothing that the model says would be one."""
+    kinds = {type(one) for one in model.modules() if any("inv_freq" in name for name in one._buffers)}
+
+    def finite(config: Any) -> None:
+        for kind in kinds:
+            for name, frequencies in kind(config).named_buffers():
+                if not bool(torch.isfinite(frequencies).all()):
+                    raise ValueError(f"its rotary frequencies {name} are not finite")
+
+    try:
+        finite(model.config)
+    except ValueError as error:
+        raise config_error(source.name, files, lambda fields: finite(configured(fields)), error) from None
+
+
+def _check_fit(source: Source, files: ModelFiles, model: Any, report: Any) -> None:
     if mismatched := sorted(report["mismatched_keys"], key=str):
         name, stored, expected = mismatched[0]
         raise ModelError(
@@ -153,11 +198,9 @@ def _check_fit(source: Source, files: ModelFiles, config: Any, model_class: Any,
     harmless = {name for name, one in files.tensors.items() if _harmless(name, one)}
     if unexpected := sorted({*map(str, report["unexpected_keys"]), *_passed_over(files, model)} - harmless):
         raise ModelError(
-            f"{source.name} stores {len(unexpected):,} weights for which a {model_class.__name__} of its config.json "
+            f"{source.name} stores {len(unexpected):,} weights for which a {type(model).__name__} of its config.json "
             f"has no place, such as {unexpected[0][:120]}: check that its files belong together."
         )
-    _check_memory(source, model)
-    return model
 
 
 def _passed_over(files: ModelFiles, model: Any) -> set[str]:

@@ -1,7 +1,8 @@
 """Spectra of a safetensors checkpoint, matrix by matrix, without loading the model.
 
-Only config.json says what the checkpoint holds; each matrix is then read from its file in pieces, so a laptop can look
-at a model that does not fit into its memory.
+config.json and the headers of its files must fit each other as for loading (`explorer.models.check_stored`). A matrix
+is then read in pieces, so a laptop can look at a model that does not fit into its memory. Nothing is known, or said, of
+the numbers in tensors that are not asked for.
 
 1. Find the tensor of the matrix's module, and in it the rows (outputs) and columns (inputs) of the kind and head.
 2. Add up the Gram matrix of the narrow side in float64, piece by piece; its eigenvalues are s^2.
@@ -32,7 +33,7 @@ from torch import Tensor
 
 from explorer.core.errors import MatrixError, ModelError
 from explorer.core.keys import Kind, MatrixKey
-from explorer.models import Source, read_config
+from explorer.models import Source, check_stored, read_config
 from explorer.models.architectures import architecture
 
 PIECE = 16 << 20  # bytes of float64 read at a time
@@ -70,12 +71,14 @@ class Checkpoint:
         source: where it is; see `explorer.models.locate`.
 
     Raises:
-        ModelError: no safetensors files, a broken index, or a model that the registry does not know.
+        ModelError: no safetensors files, a broken index, a model that the registry does not know, or one whose stored
+            tensors are not those of its configuration.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.class_name, config, files = read_config(source)
+        check_stored(source, files, config, class_name=self.class_name)
         self._stored = architecture(source.name, self.class_name)
         self._files = {name: tensor.path for name, tensor in files.tensors.items()}
         self._layers = int(config.num_hidden_layers)

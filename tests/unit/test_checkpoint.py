@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from explorer.core.errors import MatrixError, ModelError
 from explorer.core.keys import Kind, MatrixKey
@@ -77,9 +77,19 @@ def test_a_bare_base_model_has_the_same_matrices(arch: str, tmp_path: Path) -> N
     before = checkpoint(path)
     expected = [before.spectrum(key).s for key in before.matrices()]
     weights = load_file(path / "model.safetensors")
-    save_file({name.partition(".")[2]: one for name, one in weights.items()}, path / "model.safetensors")
+    prefix = "transformer." if arch == "gpt2" else "model."
+    save_file({name.removeprefix(prefix): one for name, one in weights.items()}, path / "model.safetensors")
     after = checkpoint(path)
     assert all(torch.equal(after.spectrum(key).s, s) for key, s in zip(after.matrices(), expected, strict=True))
+
+
+def store(folder: Path, config: LlamaConfig, weights: dict[str, torch.Tensor]) -> None:
+    """A whole Llama with these weights among its own."""
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
+    others = LlamaForCausalLM(config).state_dict()
+    assert set(weights) <= set(others)
+    save_file({name: one.contiguous() for name, one in {**others, **weights}.items()}, folder / "model.safetensors")
 
 
 SPECTRA = {
@@ -96,17 +106,12 @@ def test_spectra_of_any_condition(name: str, tmp_path: Path) -> None:
     config = LlamaConfig(
         hidden_size=4, intermediate_size=9, num_hidden_layers=1, num_attention_heads=1, vocab_size=8, head_dim=4
     )
-    config.architectures = ["LlamaForCausalLM"]
-    config.save_pretrained(tmp_path)
     s = SPECTRA[name]
     u = torch.linalg.qr(torch.randn(9, 4, dtype=torch.float64)).Q
     v = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q
     W = u @ torch.diag(torch.tensor(s, dtype=torch.float64)) @ v
     names = {"mlp.down_proj": W.T, "self_attn.o_proj": torch.eye(4), "mlp.up_proj": W}
-    save_file(
-        {f"model.layers.0.{name}.weight": one.contiguous() for name, one in names.items()},
-        tmp_path / "model.safetensors",
-    )
+    store(tmp_path, config, {f"model.layers.0.{name}.weight": one for name, one in names.items()})
     for kind in (Kind.OUT, Kind.IN):
         found = checkpoint(tmp_path).spectrum(MatrixKey(0, kind)).s.numpy()
         np.testing.assert_allclose(found, s, rtol=1e-5, atol=1e-15 * s[0])
@@ -139,8 +144,6 @@ def test_memory_stays_below_two_matrices(tmp_path: Path) -> None:
     config = LlamaConfig(
         hidden_size=width, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=8, vocab_size=8
     )
-    config.architectures = ["LlamaForCausalLM"]
-    config.save_pretrained(tmp_path)
     generator = torch.Generator().manual_seed(0)
     weights = {}
     for layer in range(layers):
@@ -153,7 +156,7 @@ def test_memory_stays_below_two_matrices(tmp_path: Path) -> None:
     for name in ("mlp.up", "self_attn.q"):
         weights[f"model.layers.1.{name}_proj.weight"][:, 0] = 0  # one null value: these take LAPACK's way
     weights["model.layers.1.self_attn.q_proj.weight"][0] = 0
-    save_file(weights, tmp_path / "model.safetensors")
+    store(tmp_path, config, weights)
     command = [sys.executable, "-c", MEASURE, str(tmp_path)]
     freed = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 19)}  # what is freed goes back at once and is not counted
     found = subprocess.run(command, capture_output=True, text=True, check=True, env=freed)
@@ -194,20 +197,23 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-100]),
         r"cannot be read \(.*\): check",
     ),
-    "a missing matrix": (lambda path: edit(path, lambda weights: weights.pop(NAME)), f"lacks the weight {NAME}"),
+    "a missing matrix": (
+        lambda path: edit(path, lambda weights: weights.pop(NAME)),
+        f"lacks 1 of its weights, such as {NAME}",
+    ),
     "not a number": (
         lambda path: edit(path, lambda weights: weights[NAME].fill_(float("nan"))),
         "L0.OUT of .* holds NaN or infinite weights",
     ),
     "another shape": (
         lambda path: edit(path, lambda weights: weights.update({NAME: weights[NAME][None]})),
-        "has 3 axes instead of 2",
+        rf"has {NAME} of shape \[1, 16, 20\], but config.json says \[16, 20\]",
     ),
     "other heads": (
         lambda path: edit(
             path, lambda weights: weights.update({(name := NAME.replace("mlp.down", "self_attn.k")): weights[name][:5]})
         ),
-        "has 5 outputs, but config.json says 12: check that its files belong together",
+        r"k_proj.weight of shape \[5, 16\], but config.json says \[12, 16\]: check that its files belong together",
     ),
     "an index that is no index": (lambda path: only_index(path, "[]"), r"has a model.safetensors.index.json that"),
     "an index without a map": (lambda path: only_index(path, "{}"), "without a usable weight_map: get it again"),

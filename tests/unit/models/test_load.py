@@ -106,7 +106,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "heads that do not divide the width": (
         lambda path: edit_config(path, n_head=5, num_key_value_heads=3),
-        r"cannot be read|of shape .*, but config\.json says",
+        r"transformers cannot use: n_head is 5; .*must be divisible by num_heads|of shape .*, but config\.json says",
     ),
     "an unknown family": (
         lambda path: edit_config(path, model_type="nosuch"),
