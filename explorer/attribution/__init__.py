@@ -37,6 +37,7 @@ from explorer.core.errors import MaskError, SettingsError
 from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress, part
 from explorer.masks.apply import apply, empty_mask
+from explorer.masks.fitting import fitted
 from explorer.masks.mask import Mask, Mode
 from explorer.measure.batches import batches
 from explorer.measure.overflow import check_batches
@@ -141,6 +142,7 @@ def score(
     spec = SCORERS[scorer]
     with view.lock:
         apply(view, mask or empty_mask(view.model), svds)
+        svds = fitted(view, mask, svds)
         given = batches(view, task, examples)
         if missing := svds.missing(view, keys):  # together they take a few files, one by one as many as matrices
             svds.get_many(view, missing, part(progress, 0.0, 0.5))

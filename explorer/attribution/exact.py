@@ -33,6 +33,7 @@ from explorer.core.keys import MatrixKey
 from explorer.core.measuring import effects_digest
 from explorer.core.progress import Progress, part, track
 from explorer.masks.apply import apply, empty_mask
+from explorer.masks.fitting import fitted
 from explorer.masks.mask import Mask, Mode
 from explorer.measure.batches import Batch
 from explorer.measure.metrics import Mean, paired_difference
@@ -120,6 +121,7 @@ def exact_effects(
     with view.lock:
         _check(view, mask, svds, values=wanted)
         apply(view, mask, svds)
+        svds = fitted(view, mask, svds)
         keys = tuple(dict.fromkeys(key for key, _ in wanted))
         sites = () if means is not None else tuple(dict.fromkeys(key.stacked for key in keys))
         kept = keep(view, batches, inputs=sites, progress=part(progress, 0.0, 0.05))

@@ -16,10 +16,10 @@ LIBRARIES = ("torch", "transformers", "transformer-lens")
 # Modules, and packages with all that is in them, that decide the exact effect of a value on given tokens.
 EFFECTS = (
     "attribution.base", "attribution.exact", "attribution.singles", "core.finite", "core.keys", "masks.apply",
-    "masks.mask", "measure.batches", "measure.chat", "measure.metrics", "measure.prefix", "measure.residuals",
-    "measure.tokens", "models.architectures", "models.bridge", "models.caches", "models.fidelity", "models.folding",
-    "models.load", "models.matrices", "models.norms", "models.rotary", "models.tensors", "models.view",
-    "models.weights", "spectra.cache", "spectra.svd",
+    "masks.fitting", "masks.mask", "measure.batches", "measure.chat", "measure.metrics", "measure.prefix",
+    "measure.residuals", "measure.tokens", "models.architectures", "models.bridge", "models.caches",
+    "models.fidelity", "models.folding", "models.load", "models.matrices", "models.norms", "models.rotary",
+    "models.stored", "models.tensors", "models.view", "models.weights", "spectra.cache", "spectra.svd",
 )  # fmt: skip
 # Those that decide the result of a search beside.
 SEARCHES = (

@@ -27,6 +27,7 @@ from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress, part
 from explorer.masks.apply import check_mask
 from explorer.masks.belonging import adopted, belongs, identity
+from explorer.masks.fitting import fitted
 from explorer.masks.mask import Derived, Mask, Removed
 from explorer.models import View
 from explorer.models.matrices import check
@@ -152,7 +153,8 @@ def matches(view: View, base: View, mask: Mask, svds: SvdCache) -> tuple[Match, 
         MaskError: the mask is not of `base`, or a matrix has another shape in the view's model.
     """
     check_mask(base, mask, svds)
-    there, here = svds.get_many(base, tuple(mask.by_matrix)), _decompositions(view, mask, svds)
+    there = fitted(base, mask, svds).get_many(base, tuple(mask.by_matrix))
+    here = _decompositions(view, mask, svds)
     found = []
     for key, values in mask.by_matrix.items():
         ours, theirs = _shape(here[key]), _shape(there[key])

@@ -21,6 +21,7 @@ from torch import Tensor
 from explorer.core.errors import TaskError
 from explorer.core.keys import MatrixKey
 from explorer.masks.apply import apply, check_values
+from explorer.masks.fitting import fitting
 from explorer.masks.mask import Mask, Removed
 from explorer.measure.tokens import known_rows, read_prompt_ids, token_texts
 from explorer.models import View
@@ -159,8 +160,8 @@ def written(view: View, mask: Mask, svds: SvdCache, prompt: Prompt, framing: Fra
 
 def _wrote(view: View, key: MatrixKey, mask: Mask, svds: SvdCache, x: Tensor) -> Float[Tensor, "value position"]:
     """`s_i (x_n . u_i)` of a mask's values of one matrix, from what its stacked matrix read."""
-    decomposition = svds.get(view, key)
-    check_values(view, decomposition, key, mask=mask)
+    decomposition = fitting(view, key, mask.by_matrix[key], svds=svds)
+    check_values(decomposition, key, mask=mask)
     indices = [one.index for one in mask.by_matrix[key]]
     read = x.flatten(1)[:, parts_of(view, key)[0]].double().cpu()
     return ((read @ decomposition.u[:, indices].double()) * decomposition.s[indices].double()).T.float()

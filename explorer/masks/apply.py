@@ -2,6 +2,11 @@
 
 A mask of gain g keeps the share g of its values: both sums are multiplied by 1 - g. At g = 0 they are as above.
 
+W is the weight as it is stored, in float32, and so are u_i, s_i and v_i: only W' is rounded to the type that the model
+is loaded in, so that a mask means the same in every type, and what stays is as exact as that type allows. A mask of
+before may be of the decomposition of the weights as they were loaded (`explorer.masks.fitting`): it takes its part from
+these, as it did then.
+
 A view's weights are a function of the mask alone: what the mask does not touch is the shared model's own tensor, so the
 empty mask is the identity, bit for bit, whatever was applied before.
 """
@@ -17,11 +22,13 @@ from torch import Tensor
 from explorer.core.errors import MaskError
 from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
-from explorer.masks.belonging import adopted, identity, tolerance
+from explorer.masks.belonging import SIGMA_TOLERANCE, adopted, identity
+from explorer.masks.fitting import fitting, fitting_type
 from explorer.masks.frozen import check_means, is_bounded
 from explorer.masks.mask import Mask, Removed
 from explorer.models import Model, View
 from explorer.models.matrices import check, parts_of, read_base, read_base_bias, replace, restore
+from explorer.models.stored import StoredMatrices
 from explorer.spectra.cache import SvdCache
 from explorer.spectra.svd import Decomposition
 
@@ -87,18 +94,20 @@ def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None
     for key in mask.by_matrix:
         check(view, key)
     bounded = is_bounded(mask)
-    for key, decomposition in svds.get_many(view, tuple(mask.by_matrix), progress).items():
-        check_values(view, decomposition, key, mask=mask)
+    svds.get_many(view, tuple(mask.by_matrix), progress)
+    for key, removed in mask.by_matrix.items():
+        decomposition = fitting(view, key, removed, svds=svds)
+        check_values(decomposition, key, mask=mask)
         if bounded:
-            check_means(view, key, mask.by_matrix[key], u=decomposition.u)
+            check_means(view, key, removed, u=decomposition.u)
 
 
-def check_values(view: View, decomposition: Decomposition, key: MatrixKey, mask: Mask) -> None:
+def check_values(decomposition: Decomposition, key: MatrixKey, mask: Mask) -> None:
     """Raise MaskError unless every removed value is one of the matrix's, with the sigma that the mask states.
 
-    Sigmas may differ by `SIGMA_TOLERANCE` of the largest one, by more if the model or the mask's is in a short type.
+    Sigmas may differ by `SIGMA_TOLERANCE` of the largest one from those of the decomposition that they are of.
     """
-    allowed = tolerance(view.model.dtype, mask.model.dtype) * float(decomposition.s[0])
+    allowed = SIGMA_TOLERANCE * float(decomposition.s[0])
     for one in mask.by_matrix[key]:
         if one.index >= decomposition.rank:
             raise MaskError(f"{key} has singular values 0 to {decomposition.rank - 1}, the mask removes {one.index}.")
@@ -116,23 +125,26 @@ def _edit(
     """Weight and bias of one stacked matrix with the values of its parts removed or scaled; None keeps the bias."""
     taken, bounded = 1.0 - mask.gain, is_bounded(mask)
     stacked = next(iter(parts)).stacked
-    base = read_base(view, stacked)
+    base, bias, stored = read_base(view, stacked), read_base_bias(view, stacked), StoredMatrices(view)
     compute = torch.promote_types(base.dtype, torch.float32)
     W = base.detach().cpu().to(compute).clone()
     frozen = torch.zeros(W.shape[1], dtype=compute)
     for key, removed in parts.items():
-        decomposition = svds.get(view, key)
-        check_values(view, decomposition, key, mask=mask)
+        dtype = fitting_type(view, key, removed, svds=svds)
+        decomposition = svds.get(view, key, dtype)
+        check_values(decomposition, key, mask=mask)
         if bounded:
             check_means(view, key, removed, u=decomposition.u)
         indices = [one.index for one in removed]
         where = parts_of(view, key)
+        if dtype == view.model.wide and not stored.in_memory:
+            W[where] = stored.weight(key).cpu().to(compute)
+            bias = stored.bias(stacked)
         W[where] -= taken * decomposition.part(indices).to(compute)
         weights = taken * decomposition.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
         frozen[where[1]] += weights.to(compute) @ decomposition.vh[indices].to(compute)
     if mask.mode == "zero":
         return W, None
-    bias = read_base_bias(view, stacked)
     whole = frozen if bias is None else bias.detach().cpu().to(compute) + frozen
     if not bool(whole.to(base.dtype).isfinite().all()):
         raise MaskError(

@@ -24,6 +24,7 @@ import torch
 from explorer.core.config import DTYPES
 from explorer.core.errors import ExplorerError, MaskError
 from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.fitting import fitting
 from explorer.masks.mask import Mask, ModelIdentity
 from explorer.measure.batches import batches
 from explorer.measure.residuals import keep
@@ -228,6 +229,6 @@ def _off(view: View, mask: Mask, task: Task, svds: SvdCache) -> dict[MatrixKey, 
     found = {}
     for key, values in mask.by_matrix.items():
         mean = kept.means[key.stacked][parts_of(view, key)[0]]
-        c = mean @ svds.get(view, key).u.to(mean.dtype)
+        c = mean @ fitting(view, key, values, svds=svds).u.to(mean.dtype)
         found[key] = max(abs(float(c[one.index]) - one.c) for one in values) / max(float(mean.norm()), 1e-30)
     return found

@@ -31,6 +31,7 @@ from torch import Tensor
 from explorer.core.errors import TaskError
 from explorer.core.keys import MatrixKey
 from explorer.masks.apply import apply, empty_mask
+from explorer.masks.fitting import fitting
 from explorer.masks.mask import Mask
 from explorer.measure.batches import Batch, answer_logits
 from explorer.measure.metrics import Outcome, outcome
@@ -126,7 +127,7 @@ def _tables(
     for key, removed in mask.by_matrix.items():
         if key not in means.of:
             continue
-        svd, site = svds.get(view, key), key.stacked
+        svd, site = fitting(view, key, removed, svds=svds), key.stacked
         indices = [one.index for one in removed]
         c = means.of[key][:, indices]
         dtype = torch.promote_types(c.dtype, svd.s.dtype)

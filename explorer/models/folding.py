@@ -47,15 +47,15 @@ def fold(name: str, model: Any) -> None:
     for block in model.get_submodule(stored.blocks):
         for module, norm in readers.items():
             assert norm is not None
-            _fold_reader(block.get_submodule(module), block.get_submodule(norm), placed)
+            fold_reader(block.get_submodule(module), block.get_submodule(norm), placed)
         for norm in (placed.attention, placed.mlp):
             _neutralise(block.get_submodule(norm), placed.offset)
         for kind in WRITERS if placed.centred else ():
-            _centre_writer(block.get_submodule(stored.modules[kind]))
+            centre_writer(block.get_submodule(stored.modules[kind]))
 
 
-def _fold_reader(site: Any, norm: Any, placed: Norms) -> None:
-    """Steps 1 and 2 for one stored module."""
+def fold_reader(site: Any, norm: Any, placed: Norms) -> None:
+    """Steps 1 and 2 for one stored module, in place, with the `weight` and, if there is one, `bias` of its norm."""
     W = _oriented(site)
     scale = norm.weight.detach().double() + placed.offset
     shift = getattr(norm, "bias", None)
@@ -68,8 +68,8 @@ def _fold_reader(site: Any, norm: Any, placed: Norms) -> None:
     _store(site, W - W.mean(dim=0) if placed.centred else W)
 
 
-def _centre_writer(site: Any) -> None:
-    """Step 3 for one stored module."""
+def centre_writer(site: Any) -> None:
+    """Step 3 for one stored module, in place."""
     W = _oriented(site)
     _store(site, W - W.mean(dim=1, keepdim=True))
     if site.bias is not None:

@@ -41,7 +41,7 @@ NOT_COMPUTED = frozenset(
         "output_attentions", "output_hidden_states", "n_inner", "intermediate_size",
     }
 )  # fmt: skip
-_SAFETENSORS = {
+STORED_TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
 }  # fmt: skip
 _TOKENIZER_SETTINGS = (
@@ -207,7 +207,7 @@ def _places(files: Sequence[Path], prefix: str) -> dict[str, _Stored]:
     for file in files:
         with safe_open(file, framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118 - not a mapping
-                kind = _SAFETENSORS.get(opened.get_slice(name).get_dtype())
+                kind = STORED_TYPES.get(opened.get_slice(name).get_dtype())
                 found[_short(name, prefix)] = _Stored(file, name, kind)
     return found
 

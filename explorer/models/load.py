@@ -23,6 +23,7 @@ from explorer.models.files import ModelFiles, NoWeightsError, model_files
 from explorer.models.folding import fold
 from explorer.models.hub import reason
 from explorer.models.identity import (
+    STORED_TYPES,
     Parts,
     config_digest,
     content,
@@ -65,6 +66,7 @@ class Model:
     _weights: dict[str, Tensor] = field(repr=False)
     _state: dict[str, Tensor] = field(repr=False)
     _content: str = field(repr=False)
+    _stored: frozenset[torch.dtype] = field(repr=False)
     fidelity: Fidelity = UNCHECKED
     _ready: list[View] = field(default_factory=list, repr=False)
 
@@ -79,14 +81,35 @@ class Model:
         return f"{self.digest} {self.dtype} {self.bridge.original_model.device}"
 
     @property
+    def wide(self) -> str:
+        """The type in which its matrices are decomposed: float32, or float64 if it is loaded in that."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    def rounds(self, dtype: str) -> bool:
+        """Whether loading it in a type rounds weights: those that are stored, or what folding makes of them."""
+        wanted = getattr(torch, dtype)
+        return self.basis == "folded" or any(torch.promote_types(one, wanted) != wanted for one in self._stored)
+
+    def holds(self, dtype: str) -> bool:
+        """Whether the weights in memory are those that loading it in a type gives, in this type or a narrower one."""
+        return dtype == self.dtype or not (self.rounds(dtype) or self.rounds(self.dtype))
+
+    @property
     def matrices_identity(self) -> str:
-        """What decides its matrices and nothing else: weights in memory, basis, and how they are cut into heads.
+        """`matrices_as` in the type in which its matrices are decomposed."""
+        return self.matrices_as(self.wide)
+
+    def matrices_as(self, dtype: str) -> str:
+        """What decides its matrices in a type and nothing else: weights, basis, and how they are cut into heads.
 
         Models that differ in other ways (an activation, a tokenizer) share their decompositions.
         """
         shape = self.bridge.cfg
         heads = (shape.n_heads, getattr(shape, "n_key_value_heads", None), shape.d_head)
-        return f"{self.architecture} {self._content} {self.basis} {heads}"
+        if self.holds(dtype):
+            signs = " signs as in float32" if dtype == "float64" else ""  # before, float64 had its own
+            return f"{self.architecture} {self._content} {self.basis} {heads}{signs}"
+        return f"{self.architecture} {self.parts.weights} in {dtype} {self.basis} {heads}"
 
     @classmethod
     def of(cls, model: Model) -> Self:
@@ -150,7 +173,7 @@ def load(
     if wanted not in DTYPES:
         raise SettingsError(f"dtype {wanted!r} is not known: choose one of {', '.join(DTYPES)}.")
     source = locate(name, part(progress, 0.0, 0.5))
-    model, tokenizer, parts = _read(source, getattr(torch, wanted), device or settings().device)
+    model, tokenizer, parts, stored = _read(source, getattr(torch, wanted), device or settings().device)
     expected = reference(source.name, model, tokenizer)
     if chosen == "folded":
         fold(source.name, model)
@@ -169,6 +192,7 @@ def load(
         _weights=weights,
         _state=state,
         _content=content(weights),
+        _stored=stored,
     )
     view = loaded.view()
     loaded = replace(loaded, fidelity=compare(view, expected))
@@ -200,7 +224,7 @@ def read_again(model: Model) -> tuple[Any, Any]:
     if model.basis != "raw":
         raise ModelError(f"{model.source.name} is loaded in the {model.basis} basis: load it in the raw one.")
     shared = model.bridge.original_model
-    copy, tokenizer, parts = _read(model.source, shared.dtype, str(shared.device))
+    copy, tokenizer, parts, _ = _read(model.source, shared.dtype, str(shared.device))
     if parts != model.parts:
         raise ModelError(f"the files of {model.source.name} have changed since it was loaded: load it again.")
     return copy, tokenizer
@@ -240,8 +264,8 @@ def read_config(source: Source) -> tuple[str, Any, ModelFiles]:
     return class_name, config, files
 
 
-def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Parts]:
-    """The Hugging Face model, its tokenizer, and what they are, before anything is changed about them."""
+def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Parts, frozenset[torch.dtype]]:
+    """The Hugging Face model, its tokenizer, what they are, before anything is changed, and the types of its files."""
     check_device(source.name, device)
     class_name, config, files = read_config(source)
     said, usual = config.to_dict(), _usual(config)
@@ -253,8 +277,9 @@ def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Pa
         tokenizer_said = tokenizer_digest(tokenizer)
         weights, stored = hashed.result()
     parts = Parts(weights, config_said, tokenizer_said, stored=stored)
+    types = frozenset(STORED_TYPES[one.dtype] for one in files.tensors.values() if one.dtype in STORED_TYPES)
     try:
-        return model.to(device).eval().requires_grad_(False), tokenizer, parts
+        return model.to(device).eval().requires_grad_(False), tokenizer, parts, types
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"{source.name} cannot be put on device {device!r} ({reason(error)}): set another.") from None
 

@@ -1,4 +1,10 @@
-"""Decompositions of a model's matrices: in memory, then on disk, then computed."""
+"""Decompositions of a model's matrices: in memory, then on disk, then computed.
+
+What is decomposed are the weights as they are stored, in float32, or float64 for a model that is loaded in that: so
+singular values, their vectors and the signs of these are the same in every type that a model is loaded in, and only an
+edited weight is rounded to that type. Decompositions of the weights in another type are to be had by its name: masks of
+before belong to those of the weights as they were loaded (`explorer.masks.fitting`).
+"""
 
 from __future__ import annotations
 
@@ -10,14 +16,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from explorer.core.config import settings
 from explorer.core.errors import ModelError
 from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
 from explorer.models import View
-from explorer.models.matrices import read_base
+from explorer.models.matrices import shape
+from explorer.models.stored import StoredMatrices
 from explorer.spectra.pack import NamedStack
 from explorer.spectra.saver import Saver
 from explorer.spectra.store import SvdStore
@@ -56,17 +62,19 @@ class SvdCache:
         self._memory_used = 0
         self._lock = threading.Lock()
 
-    def get(self, view: View, key: MatrixKey) -> Decomposition:
+    def get(self, view: View, key: MatrixKey, dtype: str | None = None) -> Decomposition:
         """Decomposition of a matrix of the view's shared, unpruned model; `get_many` is faster for several.
+
+        In the type `Model.wide`, or of the weights as loading them in another type gives them.
 
         Raises:
             MatrixError: no such matrix.
             ModelError: the matrix holds NaN or infinite weights.
         """
-        return self.get_many(view, [key])[key]
+        return self.get_many(view, [key], dtype=dtype)[key]
 
     def get_many(
-        self, view: View, keys: Sequence[MatrixKey], progress: Progress | None = None
+        self, view: View, keys: Sequence[MatrixKey], progress: Progress | None = None, *, dtype: str | None = None
     ) -> dict[MatrixKey, Decomposition]:
         """Decompositions of several matrices of the view's shared, unpruned model, in the order of `keys`.
 
@@ -77,14 +85,15 @@ class SvdCache:
             MatrixError: no such matrix.
             ModelError: a matrix holds NaN or infinite weights.
         """
-        owner = _owner(view)
+        stored = StoredMatrices(view, dtype)
+        owner = view.model.matrices_as(dtype or view.model.wide)
         with self._lock:
             found = {key: self._memory[owner, key] for key in keys if (owner, key) in self._memory}
             for key in found:
                 self._memory.move_to_end((owner, key))
         missing = [key for key in keys if key not in found]
         if missing:
-            fresh = self._from_disk_or_new(view, owner, missing, progress=progress)
+            fresh = self._from_disk_or_new(stored, owner, missing, progress=progress)
             self._remember(owner, fresh)  # neighbours on disk among them
             found |= fresh
         return {key: found[key] for key in keys}
@@ -95,7 +104,7 @@ class SvdCache:
         `get_many` of them before a loop that gets one after the other keeps them in few files. Nothing is read but
         headers, so this holds no memory.
         """
-        store, owner = self._store, _owner(view)
+        store, owner = self._store, view.model.matrices_identity
         if store is None:
             return ()
         with self._lock:
@@ -104,20 +113,20 @@ class SvdCache:
         return tuple(key for key in unknown if str(key) not in kept)
 
     def _from_disk_or_new(
-        self, view: View, owner: str, keys: Sequence[MatrixKey], progress: Progress | None
+        self, stored: StoredMatrices, owner: str, keys: Sequence[MatrixKey], progress: Progress | None
     ) -> dict[MatrixKey, Decomposition]:
         store = self._store  # read once: another thread may give the store up meanwhile
         found = {} if store is None else self._find(store, owner, keys)
-        weights = {key: read_base(view, key).detach() for key in keys if key not in found}
-        if not weights:
+        missing = [key for key in keys if key not in found]
+        if not missing:
             return found
         saver = Saver(store, owner, self._give_up)
         try:
-            for stack in _computed(weights, self._job_bytes, progress):
+            for stack in _computed(stored, missing, self._job_bytes, progress=progress):
                 saver.add(stack)
         finally:
             saver.close()
-        return found | {key: saver.found[str(key)] for key in weights}
+        return found | {key: saver.found[str(key)] for key in missing}
 
     def _find(self, store: SvdStore, owner: str, keys: Sequence[MatrixKey]) -> dict[MatrixKey, Decomposition]:
         names = {str(key): key for key in keys}
@@ -160,38 +169,38 @@ def default_cache(notify: Notify = warn) -> SvdCache:
     return SvdCache(default_store().folder, notify)
 
 
-def _computed(weights: dict[MatrixKey, Tensor], job_bytes: int, progress: Progress | None) -> Iterator[NamedStack]:
-    """Decompose matrices of one shape and type together, telling progress by the arithmetic done."""
-    jobs = _jobs(weights, job_bytes)
-    costs = [len(job) * max(shape) * min(shape) ** 2 for job in jobs for shape in [weights[job[0]].shape]]
+def _computed(
+    stored: StoredMatrices, keys: Sequence[MatrixKey], job_bytes: int, progress: Progress | None
+) -> Iterator[NamedStack]:
+    """Decompose matrices of one shape together, telling progress by the arithmetic done."""
+    shapes = {key: shape(stored.view, key) for key in keys}
+    jobs = _jobs(shapes, job_bytes // stored.dtype.itemsize)
+    costs = [len(job) * max(shapes[job[0]]) * min(shapes[job[0]]) ** 2 for job in jobs]
     for i, job in enumerate(jobs):
         if progress is not None:
             progress(round(_RESOLUTION * sum(costs[:i]) / sum(costs)), _RESOLUTION)
+        weights = [stored.weight(key) for key in job]
         try:
-            stack = decompose_stack([weights[key] for key in job])
+            stack = decompose_stack(weights)
         except ValueError as error:
-            bad = next(key for key in job if not bool(torch.isfinite(weights[key]).all()))
+            bad = next(key for key, W in zip(job, weights, strict=True) if not bool(torch.isfinite(W).all()))
             raise ModelError(f"{bad} cannot be decomposed: {error}; check the model's files.") from None
         yield NamedStack(tuple(str(key) for key in job), stack)
     if progress is not None:
         progress(_RESOLUTION, _RESOLUTION)
 
 
-def _jobs(weights: dict[MatrixKey, Tensor], job_bytes: int) -> list[list[MatrixKey]]:
-    """The matrices in groups of one shape and type, of at most `job_bytes` unless a single one is larger."""
-    alike: dict[object, list[MatrixKey]] = {}
-    for key, W in weights.items():
-        alike.setdefault((W.shape, W.dtype), []).append(key)
+def _jobs(shapes: dict[MatrixKey, tuple[int, int]], numbers: int) -> list[list[MatrixKey]]:
+    """The matrices in groups of one shape, of at most so many `numbers` unless a single one is larger."""
+    alike: dict[tuple[int, int], list[MatrixKey]] = {}
+    for key, one in shapes.items():
+        alike.setdefault(one, []).append(key)
     jobs = []
-    for keys in alike.values():
-        size = max(1, job_bytes // weights[keys[0]].nbytes)
+    for (d_in, d_out), keys in alike.items():
+        size = max(1, numbers // (d_in * d_out))
         jobs += [keys[start : start + size] for start in range(0, len(keys), size)]
     return jobs
 
 
 def _size(decomposition: Decomposition) -> int:
     return decomposition.u.nbytes + decomposition.s.nbytes + decomposition.vh.nbytes
-
-
-def _owner(view: View) -> str:
-    return view.model.matrices_identity

@@ -7,7 +7,8 @@ r = min(d_in, d_out), and canonical sign: the entry of largest modulus of each u
    side only. A singular value then carries a relative error of about eps * (s_0 / s_i)^2. Small matrices of one shape
    go through together, so that the heads of a model cost arithmetic and not calls.
 2. Where s_i is too small for that to stay below 1e-8, that matrix is decomposed again with LAPACK in float64.
-3. Fix the signs; store u and vh in float32 (or the weight's own type if wider), s in float64.
+3. Store u and vh in float32 (or the weight's own type if wider), s in float64, and fix the signs by u in float32, so
+   that equal weights have equal signs in any type.
 
 On CUDA the weights stay on their device until step 3; the result is on the CPU.
 """
@@ -120,7 +121,7 @@ def _into(u: Tensor, s: Tensor, vh: Tensor, matrices: Sequence[Tensor]) -> None:
     s.copy_(values)
     (vh.mT if wide else u).copy_(projected.div_(scale[:, None]))
     (u if wide else vh.mT).copy_(v)
-    sign = _sign(u)
+    sign = _sign(u.float()).to(u.dtype)
     u.mul_(sign[:, None])
     vh.mul_(sign[..., None])
 

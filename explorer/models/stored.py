@@ -1,0 +1,143 @@
+"""Weights of matrices in another type than that in which their model is loaded, read from its files.
+
+Loading a checkpoint of float32 in bfloat16 rounds its weights, and the singular vectors of rounded weights are others:
+where two entries of u_i are nearly equal in size its sign may turn round, and where two values are nearly equal in size
+their vectors mix. So what is decomposed are the weights as they are stored, in float32 (float64 for a model that is
+loaded in that), whatever type the model runs in (`Model.wide`). Where loading has rounded them they are read again,
+one stacked matrix at a time, and folded as `explorer.models.folding` folds them.
+
+Files may have changed since the model was loaded: what is read is compared, in the model's own type, with the weights
+in memory.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from explorer.core.errors import ModelError
+from explorer.core.keys import Kind, MatrixKey
+from explorer.models.architectures import architecture
+from explorer.models.files import ModelFiles, model_files
+from explorer.models.folding import centre_writer, fold_reader
+from explorer.models.matrices import check, heads, parts_of, read_base, read_base_bias, shape
+from explorer.models.norms import READERS, norms
+from explorer.models.view import View
+
+
+class StoredMatrices:
+    """The matrices of a view's unpruned model in a type of choice; the last stacked one read is kept.
+
+    Args:
+        view: of the model.
+        dtype: `Model.wide` if not given, which is how matrices are decomposed.
+
+    Attributes:
+        in_memory: whether they are the view's own, so that no file is read.
+    """
+
+    def __init__(self, view: View, dtype: str | None = None) -> None:
+        self.view = view
+        self._dtype = view.model.wide if dtype is None else dtype
+        self.in_memory = view.model.holds(self._dtype)
+        self._files: ModelFiles | None = None
+        self._last: tuple[MatrixKey, Tensor, Tensor | None] | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of what is read, but for what is in memory in a narrower one without loss."""
+        found: torch.dtype = getattr(torch, self._dtype)
+        return found
+
+    def weight(self, key: MatrixKey) -> Float[Tensor, "d_in d_out"]:
+        """W of a matrix; never write to it.
+
+        Raises:
+            MatrixError: no such matrix.
+            ModelError: the files have changed since the model was loaded, or cannot be read.
+        """
+        if self.in_memory:
+            return read_base(self.view, key).detach()
+        W, _ = self._stacked(key)
+        return W[parts_of(self.view, key)].to(self.view.device)
+
+    def bias(self, key: MatrixKey) -> Float[Tensor, " d_out"] | None:
+        """The bias of a matrix, None if it has none; otherwise as `weight`."""
+        if self.in_memory:
+            found = read_base_bias(self.view, key)
+            return None if found is None else found.detach()
+        _, b = self._stacked(key)
+        return None if b is None else b[parts_of(self.view, key)[1]].to(self.view.device)
+
+    def _stacked(self, key: MatrixKey) -> tuple[Tensor, Tensor | None]:
+        check(self.view, key)
+        if self._last is None or self._last[0] != key.stacked:
+            self._files = self._files or model_files(self.view.model.source)
+            _check_unchanged(self.view, self._files, key.stacked)
+            self._last = (key.stacked, *_read(self.view, self._files, key.stacked, dtype=self.dtype))
+        return self._last[1:]
+
+
+def _check_unchanged(view: View, files: ModelFiles, key: MatrixKey) -> None:
+    """Folding elsewhere (on a GPU) may round its last digit otherwise."""
+    own = read_base(view, key).detach().cpu()
+    found, _ = _read(view, files, key, dtype=own.dtype)
+    if view.model.basis == "raw":
+        same = torch.equal(found, own)
+    else:
+        eps = torch.finfo(own.dtype).eps
+        same = torch.allclose(found.double(), own.double(), rtol=2 * eps, atol=eps * float(own.abs().max()))
+    if not same:
+        raise ModelError(f"the files of {view.model.source.name} have changed since it was loaded: load it again.")
+
+
+def _read(view: View, files: ModelFiles, key: MatrixKey, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a stacked matrix, in the model's basis, as loading in this type would have them."""
+    model = view.model
+    stored = architecture(model.source.name, model.architecture)
+    placed = norms(model.architecture, view.bridge.original_model.config)
+    site = _site(view, files, stored.module(key.layer, key.kind), dtype=dtype, conv1d=stored.conv1d)
+    if model.basis == "folded" and key.kind in READERS:
+        norm = f"{stored.blocks}.{key.layer}.{placed.before(key.kind)}"
+        weight, bias = (_tensor(view, files, f"{norm}.{name}", dtype=dtype) for name in ("weight", "bias"))
+        fold_reader(site, SimpleNamespace(weight=weight, bias=bias), placed)
+    elif model.basis == "folded" and placed.centred:
+        centre_writer(site)
+    W, b = site.weight.detach(), None if site.bias is None else site.bias.detach()
+    W = W if stored.conv1d else W.T
+    if len(sharing := stored.sharing(key.kind)) > 1:
+        widths = {kind: shape(view, MatrixKey(key.layer, kind))[1] for kind in sharing}
+        outputs = stored.outputs(key.kind, widths, heads(view, Kind.K))
+        W, b = W[:, outputs], None if b is None else b[outputs]
+    return W, b
+
+
+def _site(view: View, files: ModelFiles, module: str, dtype: torch.dtype, *, conv1d: bool) -> Any:
+    """The stored module with its weight and bias."""
+    weight = _tensor(view, files, f"{module}.weight", dtype=dtype)
+    bias = _tensor(view, files, f"{module}.bias", dtype=dtype)
+    if weight is None:
+        raise ModelError(
+            f"{view.model.source.name} stores no {module}.weight under that name, which is decomposed as it is stored: "
+            "load it in float32."
+        )
+    with torch.device("meta"):
+        site: Any = Conv1D(1, 1) if conv1d else nn.Linear(1, 1)
+    site.weight = nn.Parameter(weight, requires_grad=False)
+    site.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return site
+
+
+def _tensor(view: View, files: ModelFiles, name: str, dtype: torch.dtype) -> Tensor | None:
+    """A stored tensor by its name in the model; checkpoints of a bare base model leave the first part out."""
+    prefix = f"{view.bridge.original_model.base_model_prefix}."
+    for candidate in (name, name.removeprefix(prefix)):
+        if candidate in files.tensors:
+            found: Tensor = files.read(candidate).to(dtype)
+            return found
+    return None
