@@ -33,11 +33,11 @@ def flipping(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if name.endswith("h.0.mlp.c_proj.weight"))  # [d_in, d_out]
     d_in, d_out = weights[name].shape
-    torch.manual_seed(3)
+    torch.manual_seed(5)
     u = torch.linalg.qr(torch.randn(d_in, d_out, dtype=torch.float64)).Q
     v = torch.linalg.qr(torch.randn(d_out, d_out, dtype=torch.float64)).Q
     first = torch.full((d_in,), 0.05, dtype=torch.float64)
-    first[0], first[1] = 0.60002, -0.6
+    first[0], first[1] = 0.60001, -0.6
     u[:, 0] = first / first.norm()
     u = torch.linalg.qr(u).Q
     u[:, 0] *= torch.sign(u[0, 0])
@@ -80,12 +80,12 @@ def test_a_mask_of_float32_is_the_same_edit_rounded_once(flipping: Path, dtype: 
 def test_rounded_weights_would_have_turned_the_sign(flipping: Path) -> None:
     W, _ = stored(flipping)
     cosines = [float(decompose(W).u[:, 0] @ decompose(W.to(getattr(torch, dtype))).u[:, 0]) for dtype in HALVES]
-    assert min(cosines) < -0.9
+    assert max(cosines) < -0.9
 
 
 @pytest.mark.parametrize("basis", ["raw", "folded"])
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("family", ["gpt2", "neox", "llama", "phi3", "gemma2", "falcon-new"])
+@pytest.mark.parametrize("family", ["gpt2", "neox", "llama", "phi3", "gemma2", "falcon-grouped"])
 def test_decompositions_are_those_of_the_stored_weights_in_every_type(
     family: str, dtype: str, basis: str, tmp_path: Path
 ) -> None:
