@@ -24,7 +24,7 @@ from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
 from explorer.masks.belonging import SIGMA_TOLERANCE, adopted, identity
 from explorer.masks.fitting import fitting, fitting_type
-from explorer.masks.frozen import check_means, is_bounded
+from explorer.masks.frozen import check_means
 from explorer.masks.mask import Mask, Removed
 from explorer.models import Model, View
 from explorer.models.matrices import check, parts_of, read_base, read_base_bias, replace, restore
@@ -93,13 +93,11 @@ def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None
     mask = adopted(view, mask, svds)
     for key in mask.by_matrix:
         check(view, key)
-    bounded = is_bounded(mask)
     svds.get_many(view, tuple(mask.by_matrix), progress)
     for key, removed in mask.by_matrix.items():
         decomposition = fitting(view, key, removed, svds=svds)
         check_values(decomposition, key, mask=mask)
-        if bounded:
-            check_means(view, key, removed, u=decomposition.u)
+        check_means(view, key, mask, u=decomposition.u)
 
 
 def check_values(decomposition: Decomposition, key: MatrixKey, mask: Mask) -> None:
@@ -123,7 +121,7 @@ def _edit(
     view: View, parts: Mapping[MatrixKey, tuple[Removed, ...]], mask: Mask, svds: SvdCache
 ) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of one stacked matrix with the values of its parts removed or scaled; None keeps the bias."""
-    taken, bounded = 1.0 - mask.gain, is_bounded(mask)
+    taken = 1.0 - mask.gain
     stacked = next(iter(parts)).stacked
     base, bias, stored = read_base(view, stacked), read_base_bias(view, stacked), StoredMatrices(view)
     compute = torch.promote_types(base.dtype, torch.float32)
@@ -133,8 +131,7 @@ def _edit(
         dtype = fitting_type(view, key, removed, svds=svds)
         decomposition = svds.get(view, key, dtype)
         check_values(decomposition, key, mask=mask)
-        if bounded:
-            check_means(view, key, removed, u=decomposition.u)
+        check_means(view, key, mask, u=decomposition.u)
         indices = [one.index for one in removed]
         where = parts_of(view, key)
         if dtype == view.model.wide and not stored.in_memory:

@@ -5,8 +5,19 @@ A norm in front of a matrix bounds what it reads, whatever the input: with d coo
     x = g * n + b, |n| <= sqrt(d)        so        |x . u| <= sqrt(d) |g * u| + |b . u|
 
 O reads the heads' values, averaged by the attention: no longer than the longest value that V can give. OUT reads the
-activation of IN, times GATE where there is one; where the activation makes nothing larger (ReLU, GELU, SiLU), that is
-no longer than what these can give. V, IN and GATE may carry a mask themselves, which at most doubles that.
+activation of IN, or IN times the activation of GATE; where the activation makes nothing larger (ReLU, GELU, SiLU), that
+is no longer than what these can give, a square (`relu2`) no longer than its square, and what lies between 0 and 1 no
+longer than the square root of its width. V, IN and GATE may carry a mask themselves, which at most doubles that. Only
+of OUT behind an activation with parameters of its own (`xielu`, `prelu`), or one that is not known here, no bound is
+known, and any finite mean is taken.
+
+Where no norm stands in front (OLMo 2, OPT with norms behind), a matrix reads the residual stream itself. That is no
+longer than all that is written to it together: the longest embedding with its position, and for every O and OUT on the
+way what the norm behind it lets through, or the longest that it can write.
+
+The released code takes its means from the stream in front of the norm, for OUT from what the non-linearity reads, and
+adds them up over the positions of a prompt: they are bounded by the longest of these, times the positions that the
+model has. A combination of masks takes each of its values from one of them, so that the same bounds hold for it.
 
 A frozen mean beyond the bound is no mean of anything that this model can read.
 """
@@ -14,18 +25,19 @@ A frozen mean beyond the bound is no mean of anything that this model can read.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from explorer.core.errors import MaskError
 from explorer.core.keys import Kind, MatrixKey
-from explorer.masks.mask import Mask, Removed
+from explorer.masks.mask import Mask
 from explorer.models import View
-from explorer.models.matrices import heads, kinds, norm_of, read_base, read_base_bias
-from explorer.models.norms import READERS, norms
+from explorer.models.architectures import architecture
+from explorer.models.matrices import heads, kinds, norm_of, read_base, read_base_bias, shape
+from explorer.models.norms import READERS, WRITERS, norms
 
 SHRINKING = frozenset(
     [
@@ -39,38 +51,41 @@ SHRINKING = frozenset(
         "quick_gelu",
         "silu",
         "swish",
+        "gelu_10",
+        "gelu_python_tanh",
+        "leaky_relu",
+        "linear",
+        "mish",
+        "relu6",
+        "tanh",
     ]
 )
+UP_TO_ONE = frozenset(["sigmoid", "laplace"])
+SQUARING = "relu2"
+UNNAMED = {"BloomForCausalLM": "gelu"}  # activations of classes whose configurations name none
 ACTIVATIONS = ("activation_function", "hidden_activation", "hidden_act", "activation")  # names in configurations
 SLACK, HALF_SLACK = 1e-3, 5e-2  # of the bound, for rounding in float32 and in half types
-_LENGTHS: dict[tuple[str, str, MatrixKey], float] = {}
-_NORMS: dict[tuple[str, str, int, str], tuple[Tensor, Tensor]] = {}
+TOGETHER = 1024  # tokens whose embeddings are looked at together
+_LENGTHS: dict[tuple[str, MatrixKey], float] = {}
+_NORMS: dict[tuple[str, int, str], tuple[Tensor, Tensor]] = {}
+_EMBEDDED: dict[str, float] = {}
 
 
-def is_bounded(mask: Mask) -> bool:
-    """Whether a mask's frozen means are means of what the matrices read.
-
-    The released code takes them from the residual stream in front of the norm, summed over positions; a combination of
-    masks may hold some of these.
-    """
-    made = mask.provenance
-    combined = made.derived is not None and made.derived.means is None
-    return (
-        mask.mode == "freeze" and made.scorer != "as-released" and "frozen_means" not in mask.metrics and not combined
-    )
-
-
-def check_means(view: View, key: MatrixKey, removed: Sequence[Removed], u: Float[Tensor, "d_in r"]) -> None:
+def check_means(view: View, key: MatrixKey, mask: Mask, u: Float[Tensor, "d_in r"]) -> None:
     """Raise MaskError if a frozen mean is larger than any that an input of this model can give.
 
     Args:
         view: of the mask's model.
         key: the matrix.
-        removed: its values in the mask.
-        u: its left singular vectors.
+        mask: whose values of this matrix are looked at; one that removes by zero has no frozen means.
+        u: the matrix's left singular vectors.
     """
-    indices = [one.index for one in removed]
-    bounds = _bounds(view, key, u[:, indices])
+    if mask.mode != "freeze":
+        return
+    removed = mask.by_matrix[key]
+    bounds = _bounds(view, key, u[:, [one.index for one in removed]])
+    if mask.has_released_means:
+        bounds = [max(bound, _summed(view, key)) for bound in bounds]
     slack = HALF_SLACK if view.bridge.original_model.dtype.itemsize < 4 else SLACK
     for one, bound in zip(removed, bounds, strict=True):
         if abs(one.c) > bound * (1 + slack):
@@ -84,7 +99,7 @@ def _bounds(view: View, key: MatrixKey, u: Float[Tensor, "d_in n"]) -> list[floa
     if key.kind in READERS:
         norm = _norm(view, key.layer, key.kind)
         if norm is None:
-            return [math.inf] * u.shape[1]
+            return [_stream(view, key.layer, key.kind)] * u.shape[1]
         gain, shift = norm
         wide = u.double()
         most = math.sqrt(len(gain)) * (gain[:, None] * wide).norm(dim=0) + (shift @ wide).abs()
@@ -92,17 +107,39 @@ def _bounds(view: View, key: MatrixKey, u: Float[Tensor, "d_in n"]) -> list[floa
     return [_longest(view, key)] * u.shape[1]
 
 
+def _summed(view: View, key: MatrixKey) -> float:
+    """Bound of a sum over positions of what the released code takes for the input of a matrix; of O it is a mean."""
+    if key.kind is Kind.O:
+        return _longest(view, key)
+    if key.kind is Kind.OUT:
+        read = _written(view, MatrixKey(key.layer, Kind.GATE if Kind.GATE in kinds(view) else Kind.IN))
+    else:
+        read = _stream(view, key.layer, key.kind)
+    return int(view.config.n_ctx) * read
+
+
 def _norm(view: View, layer: int, kind: Kind) -> tuple[Tensor, Tensor] | None:
     """Scale (its size) and shift of the norm in front of a kind; None without a norm. Computed once."""
     names = norms(view.model.architecture, view.bridge.original_model.config)
     before = names.before(kind)
-    module = norm_of(view, layer, before)
-    if before is None or module is None:
-        return None
-    name = (view.model.digest, view.model.basis, layer, before)
+    return None if before is None else _named(view, layer, before)
+
+
+def _named(view: View, layer: int, norm: str) -> tuple[Tensor, Tensor]:
+    """Scale (its size) and shift of a norm by its name. Computed once."""
+    name = (view.model.as_loaded, layer, norm)
     if name not in _NORMS:
-        _NORMS[name] = _measured(view, module, centred=names.centred)
+        module = norm_of(view, layer, norm)
+        assert module is not None
+        centred = norms(view.model.architecture, view.bridge.original_model.config).centred
+        _NORMS[name] = _measured(view, module, centred=centred)
     return _NORMS[name]
+
+
+def _through(view: View, layer: int, norm: str) -> float:
+    """Length of the longest vector that a norm lets through."""
+    gain, shift = _named(view, layer, norm)
+    return math.sqrt(len(gain)) * float(gain.max()) + float(shift.norm())
 
 
 def _measured(view: View, module: nn.Module, *, centred: bool) -> tuple[Tensor, Tensor]:
@@ -120,7 +157,7 @@ def _measured(view: View, module: nn.Module, *, centred: bool) -> tuple[Tensor, 
 
 def _longest(view: View, key: MatrixKey) -> float:
     """Length of the longest vector that O or OUT can read; infinity where that is not known. Computed once."""
-    name = (view.model.digest, view.model.basis, key)
+    name = (view.model.as_loaded, key)
     if name not in _LENGTHS:
         _LENGTHS[name] = _values(view, key) if key.kind is Kind.O else _activations(view, key.layer)
     return _LENGTHS[name]
@@ -137,20 +174,97 @@ def _values(view: View, key: MatrixKey) -> float:
 def _activations(view: View, layer: int) -> float:
     """What OUT reads: the activation of IN, or IN times the activation of GATE."""
     config = view.bridge.original_model.config
-    activation = next((getattr(config, name) for name in ACTIVATIONS if hasattr(config, name)), None)
-    if activation not in SHRINKING:
+    usual = UNNAMED.get(view.model.architecture)
+    activation = next((getattr(config, name) for name in ACTIVATIONS if hasattr(config, name)), usual)
+    gated = Kind.GATE in kinds(view)
+    length = _written(view, MatrixKey(layer, Kind.GATE if gated else Kind.IN))
+    if activation in UP_TO_ONE:
+        length = math.sqrt(shape(view, MatrixKey(layer, Kind.IN))[1])
+    elif activation == SQUARING:
+        length = length**2
+    elif activation not in SHRINKING:
         return math.inf
-    length = _written(view, MatrixKey(layer, Kind.IN))
-    return length * _written(view, MatrixKey(layer, Kind.GATE)) if Kind.GATE in kinds(view) else length
+    return length * _written(view, MatrixKey(layer, Kind.IN)) if gated else length
 
 
 def _written(view: View, key: MatrixKey) -> float:
     """Length of the longest output that V, IN or GATE can give, under any mask."""
     norm = _norm(view, key.layer, key.kind)
     if norm is None:
-        return math.inf
-    gain, shift = norm
-    read = math.sqrt(len(gain)) * float(gain.max()) + float(shift.norm())
+        read = _stream(view, key.layer, key.kind)
+    else:
+        gain, shift = norm
+        read = math.sqrt(len(gain)) * float(gain.max()) + float(shift.norm())
     bias = read_base_bias(view, key)
     size = float(torch.linalg.matrix_norm(read_base(view, key).double()))
     return 2 * read * size + (0.0 if bias is None else float(bias.double().norm()))
+
+
+def _stream(view: View, layer: int, kind: Kind) -> float:
+    """Length of the longest residual stream in front of a kind that reads it, under any mask."""
+    names = norms(view.model.architecture, view.bridge.original_model.config)
+    in_mlp = kind in (Kind.IN, Kind.GATE)
+    if names.post and names.attention is None:  # OPT: the stream is what the last norm let through
+        if in_mlp:
+            return _through(view, layer, "self_attn_layer_norm")
+        return _through(view, layer - 1, "final_layer_norm") if layer else longest_embedding(view)
+    if names.post and names.attention is not None and names.mlp is not None:  # BLOOM: each half adds to its norm
+        if in_mlp:
+            return _through(view, layer, names.attention) + _writes(view, layer, Kind.O)
+        before = layer - 1
+        return _through(view, before, names.mlp) + _writes(view, before, Kind.OUT) if layer else longest_embedding(view)
+    halves = [(before, half) for before in range(layer) for half in WRITERS] + ([(layer, Kind.O)] if in_mlp else [])
+    return longest_embedding(view) + sum(_writes(view, before, half) for before, half in halves)
+
+
+def _writes(view: View, layer: int, kind: Kind) -> float:
+    """Length of the longest vector that O or OUT can add to the stream, under any mask."""
+    names = norms(view.model.architecture, view.bridge.original_model.config)
+    if (after := names.after(kind)) is not None:
+        return _through(view, layer, after)
+    key = MatrixKey(layer, kind)
+    bias = read_base_bias(view, key)
+    size = float(torch.linalg.matrix_norm(read_base(view, key).double()))
+    return 2 * _longest(view, key) * size + (0.0 if bias is None else float(bias.double().norm()))
+
+
+def longest_embedding(view: View) -> float:
+    """Length of the longest vector that the first block can read. Computed once.
+
+    That of every token at the first position, as the model makes it; another position is at most as far from that as
+    two of its embeddings are long.
+    """
+    name = view.model.as_loaded
+    if name not in _EMBEDDED:
+        own = view.bridge.original_model
+        words = own.get_input_embeddings().weight
+        tables = [one.weight for one in own.modules() if isinstance(one, nn.Embedding) and one.weight is not words]
+        longest = [float(_first(view, part).norm(dim=-1).max()) for part in torch.arange(len(words)).split(TOGETHER)]
+        places = sum(float(one.detach().double().norm(dim=-1).max()) for one in tables if one.shape != words.shape)
+        _EMBEDDED[name] = max(longest) + 2 * places
+    return _EMBEDDED[name]
+
+
+class _Read(Exception):
+    """What the first block reads."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+
+def _first(view: View, tokens: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
+    """What the first block reads at each of some tokens, alone."""
+
+    def stop(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        raise _Read(args[0] if args else options["hidden_states"])
+
+    blocks = architecture(view.model.source.name, view.model.architecture).blocks
+    handle = view.bridge.original_model.get_submodule(f"{blocks}.0").register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            view.bridge.original_model(tokens[:, None].to(view.device), use_cache=False)
+    except _Read as read:
+        return read.x[:, 0].double()
+    finally:
+        handle.remove()
+    raise AssertionError("the model did not run its first block")

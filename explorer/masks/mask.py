@@ -7,6 +7,7 @@ value: every edit returns a new one. Its file is JSON (`format: "eigenprune-mask
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from itertools import pairwise
@@ -23,6 +24,7 @@ from explorer.masks.gain import state_of
 FORMAT: Literal["eigenprune-mask"] = "eigenprune-mask"
 SCHEMA_VERSION: Literal[1] = 1
 MAX_BYTES = 20_000_000
+RELEASED_MEANS = "frozen_means"  # an entry of `metrics`, which says what the frozen means are if not means of inputs
 Mode = Literal["freeze", "zero"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -192,6 +194,11 @@ class Mask(_Frozen):
         """What its values are, in words: `removed`, or `scaled to 50 %`."""
         return state_of(self.gain)
 
+    @property
+    def has_released_means(self) -> bool:
+        """Whether frozen means may be the released code's: of what stands before a norm, summed over positions."""
+        return self.provenance.scorer == "as-released" or RELEASED_MEANS in self.metrics
+
     def indices(self, key: MatrixKey) -> frozenset[int]:
         """Indices removed from one matrix."""
         return frozenset(one.index for one in self.by_matrix.get(key, ()))
@@ -300,17 +307,19 @@ class Mask(_Frozen):
                 gain=self.gain if gain is None else gain,
                 removed=tuple(removed),
                 provenance=self.provenance,
+                metrics={name: note for name, note in self.metrics.items() if name == RELEASED_MEANS},
             )
         except ValidationError as error:
             raise MaskError(_sentence(error)) from None
 
 
 def parse_mask(text: str | bytes, *, name: str = "the mask") -> Mask:
-    """Read a mask file's text.
+    """Read a mask file's text; a byte order mark in front of it, which some editors write, does not matter.
 
     Raises:
         MaskError: oversized, not JSON, another format or version, or a field that does not fit; says which.
     """
+    text = text.removeprefix("\ufeff") if isinstance(text, str) else text.removeprefix(codecs.BOM_UTF8)
     if len(text) > MAX_BYTES:
         raise MaskError(f"{name} has {len(text):,} bytes: mask files have at most {MAX_BYTES:,}; is it another file?")
     try:

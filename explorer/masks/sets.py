@@ -9,7 +9,7 @@ from functools import reduce
 
 from explorer.core.errors import MaskError
 from explorer.core.keys import MatrixKey
-from explorer.masks.mask import Derived, Mask
+from explorer.masks.mask import RELEASED_MEANS, Derived, Mask
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def vote(masks: Sequence[Mask], at_least: int) -> Mask:
     """Values that at least so many of the masks remove: 1 gives the union, as many as there are the intersection.
 
     A value's frozen mean is that of the first mask that removes it. The provenance is the first mask's, with the
-    digests of all of them.
+    digests of all of them; if the frozen means of one are the released code's, the metrics say so.
 
     Raises:
         MaskError: a number that the masks cannot reach, several models or modes, or a matrix that is per head in one
@@ -64,4 +64,7 @@ def vote(masks: Sequence[Mask], at_least: int) -> Mask:
     how = {1: "union", len(masks): "intersection"}.get(at_least, f"vote {at_least}")
     derived = Derived(how=how, masks=tuple(mask.digest for mask in masks))
     made = masks[0].provenance.model_copy(update={"derived": derived})
-    return union.without([place for place, n in votes.items() if n < at_least]).model_copy(update={"provenance": made})
+    released = [mask for mask in masks if mask.has_released_means]
+    notes = {RELEASED_MEANS: f"as released in {len(released)} of {len(masks)} masks"} if released else {}
+    kept = union.without([place for place, n in votes.items() if n < at_least])
+    return kept.model_copy(update={"provenance": made, "metrics": notes})

@@ -107,6 +107,15 @@ def test_the_valid_file_is_read_in_full() -> None:
     )
 
 
+def test_a_byte_order_mark_in_front_does_not_matter(tmp_path: Path) -> None:
+    text = json.dumps(VALID)
+    (tmp_path / "m.json").write_text(text, encoding="utf-8-sig")
+    assert (tmp_path / "m.json").read_bytes().startswith(b"\xef\xbb\xbf{")
+    assert load_mask(tmp_path / "m.json") == parse_mask("\ufeff" + text) == parse_mask(text)
+    with pytest.raises(MaskError, match="Invalid JSON"):
+        parse_mask("\ufeff\ufeff" + text)
+
+
 def test_a_file_without_a_gain_removes_and_one_with_a_gain_scales() -> None:
     assert parse_mask(json.dumps(VALID)).gain == 0.0
     assert parse_mask(json.dumps({**VALID, "gain": 0})).digest == parse_mask(json.dumps(VALID)).digest
