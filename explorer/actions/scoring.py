@@ -244,13 +244,15 @@ class Prune(_Scoring):
         """
         gain = checked_gain(self.gain)
         refuse_unwritable(self.out)
-        from explorer.search import STRATEGIES, check_strategy, mask_of
+        from explorer.search import STRATEGIES, check_strategy, mask_of, null_notice
 
         check_strategy(self.strategy)
         task = self.open_task(tools)
         view, scores = self.scores(task, tools, count=self.count)
         chosen = STRATEGIES[self.strategy](scores, self.count, scores.seed)
         mask = mask_of(view, scores, chosen, task=task, strategy=self.strategy, gain=gain)
+        if (sentence := null_notice(view, scores, mask.removed)) is not None:
+            tools.notice(sentence)
         mask.save(self.out)
         measure = Evaluate(model=self.model, task=replace(self.task, seed=scores.seed), mask=self.out)
         return PruneResult(

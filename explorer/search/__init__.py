@@ -12,7 +12,7 @@ from explorer.core.keys import Kind
 from explorer.masks.apply import empty_mask
 from explorer.masks.mask import Mask, Removed
 from explorer.models import View
-from explorer.models.matrices import matrices
+from explorer.models.matrices import matrices, shape
 from explorer.search.chance import CHANCE
 from explorer.search.chance import SUMMARIES as OF_CHANCE
 from explorer.search.controls import POOL, random_pool, refuse_earlier
@@ -21,6 +21,7 @@ from explorer.search.lowest import lowest
 from explorer.search.problem import Search
 from explorer.search.provenance import provenance
 from explorer.spectra.cache import SvdCache
+from explorer.spectra.measures import null_from
 from explorer.tasks import Task
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_strategy",
     "lowest",
     "mask_of",
+    "null_notice",
     "prune",
     "random_pool",
 ]
@@ -103,3 +105,16 @@ def mask_of(
     )  # fmt: skip
     empty = empty_mask(view.model, scores.mode).model_copy(update={"provenance": made})
     return empty.scaled(gain).with_removed(removed)
+
+
+def null_notice(view: View, scores: Scores, removed: Iterable[Removed]) -> str | None:
+    """A sentence for a person if some of the chosen values are zero but for rounding: removing these does nothing."""
+    first = {key: null_from(one.s, *shape(view, key)) for key, one in scores.matrices.items()}
+    values = tuple(removed)
+    null = [one for one in values if one.index >= first[one.key]]
+    if not null:
+        return None
+    return (
+        f"{len(null):,} of the {len(values):,} chosen values, such as {null[0].index} of {null[0].matrix}, have size "
+        "zero: removing them does nothing."
+    )

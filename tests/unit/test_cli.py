@@ -17,6 +17,8 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import explorer
@@ -279,6 +281,20 @@ def test_a_damaged_cache_entry_is_a_notice_beside_the_result(folder: Path, isola
 
 
 # ------------------------------------------------------------------------------------------------ score and prune
+
+
+def test_chosen_values_of_size_zero_are_said(tmp_path: Path, tiny_file: Path) -> None:
+    folder = tiny.save("gpt2", tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    for name in [name for name in weights if name.endswith("mlp.c_proj.weight")]:
+        weights[name] = torch.zeros_like(weights[name])
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    said = ("prune", "--model", folder, "--task", tiny_file, "--limit", 2, "--out", tmp_path / "m.json", "--count", 2)
+    result = run(*said, "--kinds", "OUT")
+    sentence = "2 of the 2 chosen values, such as 0 of L0.OUT, have size zero: removing them does nothing."
+    assert (result.exit_code, result.stderr.splitlines().count(sentence)) == (0, 1)
+    assert {one.sigma for one in load_mask(tmp_path / "m.json").removed} == {0.0}
+    assert "size zero" not in run(*said, "--kinds", "Q").stderr
 
 
 @pytest.mark.slow

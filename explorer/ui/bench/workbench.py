@@ -14,10 +14,11 @@ from explorer.actions import Prune
 from explorer.attribution import Scores
 from explorer.core.keys import MatrixKey
 from explorer.masks.mask import Mask
-from explorer.search import lowest, mask_of
+from explorer.search import lowest, mask_of, null_notice
 from explorer.ui.bench import chart_data
 from explorer.ui.components import words
 from explorer.ui.components.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
+from explorer.ui.jobs.cached import notices
 from explorer.ui.session import guide, session, state
 from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
@@ -235,4 +236,7 @@ def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:
 def mask_of_lowest(bench: Bench, scores: Scores, count: int, gain: float = 0.0) -> Mask:
     """The mask that removes the `count` lowest-scored values, or scales them to `gain`, and nothing else."""
     with bench.views.borrow() as view:
-        return mask_of(view, scores, lowest(scores, count), gain=gain)
+        mask = mask_of(view, scores, lowest(scores, count), gain=gain)
+        if (sentence := null_notice(view, scores, mask.removed)) is not None:
+            notices().append_once(sentence)
+    return mask
