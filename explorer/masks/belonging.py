@@ -70,16 +70,22 @@ def tolerance(*types: str | None) -> float:
 def may_belong(mask: Mask, model: Model) -> bool:
     """Whether `adopted` may take the mask: it holds the model's identity, or that of some weights alone."""
     own = identity(model)
-    return mask.model.basis == own.basis and (mask.model.digest == own.digest or mask.model.weights is None)
+    return mask.model.basis == own.basis and (is_of(mask, model) or mask.model.weights is None)
+
+
+def is_of(mask: Mask, model: Model) -> bool:
+    """Whether a mask holds the model's identity, or one that it had in an earlier version."""
+    return mask.model.digest == model.digest or mask.model.digest in model.parts.earlier(model.basis)
 
 
 def names(model: Model) -> frozenset[str]:
-    """Digests under which masks of this model are known: its identity, and its weights in files of before.
+    """Digests under which masks of this model are known: its identity, now and before, and its weights.
 
     That of the weights in another type than they are stored in, or in the folded basis, takes longer to find out: a
     mask that is not among these may be one of this model (`adopted`).
     """
-    return frozenset({model.digest, model.parts.weights} if model.basis == "raw" else {model.digest})
+    known = {model.digest} | model.parts.earlier(model.basis)
+    return frozenset(known | {model.parts.weights} if model.basis == "raw" else known)
 
 
 def adopted(view: View, mask: Mask, svds: SvdCache, notify: Notify = warnings.warn) -> Mask:
@@ -95,6 +101,8 @@ def adopted(view: View, mask: Mask, svds: SvdCache, notify: Notify = warnings.wa
         MaskError: a mask of another model.
     """
     own = identity(view.model)
+    if mask.model.digest != own.digest and mask.model.basis == own.basis and is_of(mask, view.model):
+        return mask.of_model(own.model_copy(update={"dtype": mask.model.dtype}))
     if mask.model.digest == own.digest or mask.model.weights is not None or mask.model.basis != own.basis:
         mask.check_model(own)
         return mask
@@ -112,7 +120,7 @@ def belongs(view: View, mask: Mask, svds: SvdCache) -> bool:
     """Whether `adopted` takes the mask."""
     if not may_belong(mask, view.model):
         return False
-    if mask.model.digest == view.model.digest:
+    if is_of(mask, view.model):
         return True
     known, name = _judged(view, mask, svds)
     return isinstance(known[name][0], Mask)
@@ -216,7 +224,7 @@ def _task(mask: Mask) -> Task | None:
     told = made.task in TASKS and not TASKS[made.task].needs_data and made.split == "train" and made.seed is not None
     if not told or mask.mode != "freeze" or not len(mask) or made.derived is not None:
         return None
-    if made.scorer == "as-released" or "frozen_means" in mask.metrics:  # means of another kind
+    if mask.has_released_means:
         return None
     return load_task(str(made.task), made.seed or 0, shots=made.shots or 0, template=made.template)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from explorer.core.errors import MaskError
@@ -64,14 +65,14 @@ def reference(text: str) -> MaskReference:
     return MaskReference(parts[1], None, text)
 
 
-def inline_mask(text: str, identity: ModelIdentity) -> Mask:
-    """The mask that a text holds, for the model with this identity.
+def inline_mask(text: str, identity: ModelIdentity, earlier: Collection[str] = ()) -> Mask:
+    """The mask that a text holds, for the model with this identity; `earlier` are digests that it had before.
 
     Raises:
         MaskError: a text that does not hold a mask, or one for another model.
     """
     found = reference(text)
-    check_reference(found, identity)
+    check_reference(found, identity, earlier)
     if found.id is not None:
         raise MaskError(_BROKEN)
     how, _, numbers, *places = text.split("~")
@@ -89,9 +90,9 @@ def inline_mask(text: str, identity: ModelIdentity) -> Mask:
         raise MaskError(_BROKEN) from None
 
 
-def check_reference(found: MaskReference, identity: ModelIdentity) -> None:
-    """Raise MaskError unless the text was made for this model, or before, when links named the weights alone."""
-    if found.model not in (_short(identity), _weights(identity)):
+def check_reference(found: MaskReference, identity: ModelIdentity, earlier: Collection[str] = ()) -> None:
+    """Raise MaskError unless the text was made for this model, or before, when links named it otherwise."""
+    if found.model not in (_short(identity), _weights(identity), *map(_letters, earlier)):
         raise MaskError(
             f"the link's mask was made for other weights ({found.model}...) than those of {identity.source} "
             f"({_short(identity)}..., {identity.basis} basis): load the model that the link was made with."
@@ -100,13 +101,17 @@ def check_reference(found: MaskReference, identity: ModelIdentity) -> None:
 
 def _named(found: MaskReference, identity: ModelIdentity) -> ModelIdentity:
     """The identity that the text names: the model's, or that of its weights alone, which is still to be checked."""
-    if found.model == _short(identity) or identity.weights is None:
+    if found.model != _weights(identity) or identity.weights is None:
         return identity
     return identity.model_copy(update={"digest": identity.weights, "weights": None, "dtype": None})
 
 
 def _short(identity: ModelIdentity) -> str:
-    return identity.digest.removeprefix("sha256:")[:MODEL_LETTERS]
+    return _letters(identity.digest)
+
+
+def _letters(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:MODEL_LETTERS]
 
 
 def _weights(identity: ModelIdentity) -> str | None:

@@ -1,13 +1,20 @@
 """Which model a model is: a digest over everything that decides what it computes, and over nothing else.
 
 1. Weights as they are stored, whatever type they are loaded in and however they are cut into files; tied ones once.
-2. The configuration, as far as it differs from what its class fills in by itself, but for `NOT_COMPUTED`; the class
-   that it builds, and how attention is computed. So a default that is spelled out, and a setting that a later version
-   of the class adds, change nothing.
-3. The tokenizer: vocabulary, merges, normaliser and the rest of its pipeline, special tokens, chat template.
+2. The configuration, as far as it differs from what its class fills in by itself, but for `NOT_COMPUTED` and
+   `NOT_EVALUATED`; the class that it builds, and how attention is computed. So a default that is spelled out, and a
+   setting that a later version of the class adds, change nothing.
+3. The tokenizer: vocabulary, merges, normaliser and the rest of its pipeline, special tokens, chat template; but not
+   what only fills up batches or begins and ends texts by itself. Prompts are tokenised without special tokens, a BOS is
+   put in front by its id, and batches are filled up behind an attention mask: so padding (its token too), the side of
+   it, EOS and a post-processor that adds such tokens change no token that a model reads. EOS and padding tokens count
+   where the chat template speaks of them.
 4. The basis.
 
-Two models with one digest give the same numbers in the same type on the same device, so that these may be shared.
+Two models with one digest read the same tokens and give the same numbers for them, in the same type on the same
+device. The one thing that does look at padding, EOS and post-processor is what is done as the released code does it,
+so numbers that are kept are kept under the `exactly` of a model, which is the identity as it was before these were left
+out of it. Masks of before hold that one.
 """
 
 from __future__ import annotations
@@ -44,6 +51,16 @@ NOT_COMPUTED = frozenset(
 STORED_TYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
 }  # fmt: skip
+# What is at work only while a model is trained, and the padding token: its embedding row differs by its gradient alone.
+NOT_EVALUATED = frozenset(
+    {
+        "attn_pdrop", "resid_pdrop", "embd_pdrop", "attention_dropout", "resid_dropout", "hidden_dropout",
+        "embed_dropout", "activation_dropout", "dropout", "layerdrop", "pad_token_id",
+    }
+)  # fmt: skip
+_FILLING = ("padding_side", "truncation_side", "add_bos_token", "add_eos_token")  # settings of a fast tokenizer
+_ENDS = ("eos_token", "pad_token")
+_POST = '"post_processor":'
 _TOKENIZER_SETTINGS = (
     "chat_template", "add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces",
     "padding_side", "truncation_side",
@@ -59,16 +76,37 @@ class Parts:
         config: configuration and class.
         tokenizer: what turns text into tokens.
         stored: the type that most weights are stored in, such as `bfloat16`; no part of the identity beside `weights`.
+        exact: configuration and tokenizer with what changes no token that is read and no number (point 3), as they are.
+        unfilled: what these may have been before somebody set a padding token, or a dropout, and saved the model again.
     """
 
     weights: str
     config: str
     tokenizer: str
     stored: str = "float32"
+    exact: tuple[str, str] = ("", "")
+    unfilled: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
     def digest(self, basis: str) -> str:
         """The identity, in a basis."""
-        return digest([repr((FORMAT, self.weights, self.config, self.tokenizer, basis)).encode()])
+        return _identity(self.weights, self.config, self.tokenizer, basis=basis)
+
+    def exactly(self, basis: str) -> str:
+        """The identity with everything that configuration and tokenizer say of the computation, needed or not."""
+        return _identity(self.weights, *self.exact, basis=basis)
+
+    def earlier(self, basis: str) -> frozenset[str]:
+        """What identities of this model may have been before."""
+        configs, tokenizers = self.unfilled
+        return frozenset(
+            _identity(self.weights, config, tokenizer, basis=basis)
+            for config in configs | {self.exact[0]}
+            for tokenizer in tokenizers | {self.exact[1]}
+        )
+
+
+def _identity(weights: str, config: str, tokenizer: str, basis: str) -> str:
+    return digest([repr((FORMAT, weights, config, tokenizer, basis)).encode()])
 
 
 def weights_digest(weights: Mapping[str, Tensor], basis: str = "raw") -> str:
@@ -119,7 +157,14 @@ def stored_weights(files: Sequence[Path], weights: Mapping[str, Tensor], prefix:
     return digest(_stored_parts(found)), _usual(found.values())
 
 
-def config_digest(settings: Mapping[str, Any], usual: Mapping[str, Any], class_name: str, attention: str | None) -> str:
+def config_digest(
+    settings: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    class_name: str,
+    attention: str | None,
+    *,
+    exact: bool = False,
+) -> str:
     """Digest of what a configuration says about the computation.
 
     Args:
@@ -127,40 +172,104 @@ def config_digest(settings: Mapping[str, Any], usual: Mapping[str, Any], class_n
         usual: the same of a configuration of this class that says nothing.
         class_name: of the model that was built from it.
         attention: which implementation of attention the model runs.
+        exact: keep what is at work only in training, as identities of before did.
     """
     given, default = _computed(settings), _computed(usual)
+    if not exact:
+        given = {name: value for name, value in given.items() if name not in NOT_EVALUATED}
     said = {name: value for name, value in given.items() if name not in default or default[name] != value}
     known = {"class": class_name, "type": given.get("model_type"), "attention": attention, "config": said}
     return digest([json.dumps(known, sort_keys=True, default=str).encode()])
 
 
-def tokenizer_digest(tokenizer: Any) -> str:
-    """Digest of what a tokenizer does with text; padding and truncation, which nobody here uses, are left out."""
+@dataclass(frozen=True)
+class TokenizerDigests:
+    """Digests of a tokenizer.
+
+    Attributes:
+        read: of what it does with the texts that models are given here.
+        exact: of all that it says, but for how it pads and cuts: what identities of before held.
+        unfilled: `exact` as it would be with and without its padding token, and padding on either side.
+    """
+
+    read: str
+    exact: str
+    unfilled: frozenset[str]
+
+
+def tokenizer_digests(tokenizer: Any) -> TokenizerDigests:
+    """Digests of a Hugging Face tokenizer."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
+    pipeline = _pipeline(tokenizer, fast)
+    settings = {name: getattr(tokenizer, name, None) for name in _TOKENIZER_SETTINGS}
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    ends = tokenizer.bos_token_id, tokenizer.eos_token_id
     known: dict[str, Any] = {
         "class": None if fast is not None else type(tokenizer).__name__,
-        "settings": {name: getattr(tokenizer, name, None) for name in _TOKENIZER_SETTINGS},
-        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-        "ids": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id],
+        "settings": settings,
+        "special": special,
+        "ids": [*ends, tokenizer.pad_token_id, tokenizer.unk_token_id],
     }
     if getattr(tokenizer, "split_special_tokens", False):  # the pipeline's own text leaves it out
         known["split_special_tokens"] = True
-    return digest([json.dumps(known, sort_keys=True, default=str).encode(), *_pipeline(tokenizer, fast)])
+    alone = {
+        "special": {name: token for name, token in special.items() if name != "pad_token"},
+        "ids": [*ends, None, tokenizer.unk_token_id],
+    }
+    unfilled = [
+        _said({**known, **padding, "settings": {**settings, "padding_side": side}}, pipeline)
+        for padding in ({}, alone)
+        for side in ("left", "right")
+    ]
+    return TokenizerDigests(_read_digest(tokenizer, known, pipeline), _said(known, pipeline), frozenset(unfilled))
 
 
-def _pipeline(tokenizer: Any, fast: Any) -> Iterator[bytes]:
+def _read_digest(tokenizer: Any, known: dict[str, Any], pipeline: Sequence[bytes]) -> str:
+    """See `TokenizerDigests.read`."""
+    template = str(known["settings"]["chat_template"] or "")
+    silent = {name for name in _ENDS if name not in template}
+    fast = known["class"] is None
+    said = {
+        **known,
+        "settings": {name: one for name, one in known["settings"].items() if not fast or name not in _FILLING},
+        "special": {name: token for name, token in known["special"].items() if name not in silent},
+        "ids": [tokenizer.bos_token_id, tokenizer.unk_token_id],
+    }
+    return _said(said, [_without_post(pipeline[0])] if fast else pipeline)
+
+
+def _said(known: dict[str, Any], pipeline: Sequence[bytes]) -> str:
+    return digest([json.dumps(known, sort_keys=True, default=str).encode(), *pipeline])
+
+
+def _without_post(pipeline: bytes) -> bytes:
+    """A fast tokenizer's pipeline without a post-processor that does nothing to texts read without special tokens."""
+    text = pipeline.decode()
+    start = text.index(_POST) + len(_POST)  # inside of a text its quotes would be escaped
+    found, end = json.JSONDecoder().raw_decode(text, start)
+    return (text[:start] + "null" + text[end:]).encode() if _does_nothing(found) else pipeline
+
+
+def _does_nothing(post: Any) -> bool:
+    kind = None if post is None else post.get("type")
+    if kind == "Sequence":
+        return all(map(_does_nothing, post.get("processors", [])))
+    if kind == "TemplateProcessing":
+        return [piece["Sequence"]["id"] for piece in post.get("single", []) if "Sequence" in piece] == ["A"]
+    return kind in (None, "ByteLevel", "BertProcessing", "RobertaProcessing")
+
+
+def _pipeline(tokenizer: Any, fast: Any) -> list[bytes]:
     """All that turns text into tokens."""
     if fast is None:
-        yield json.dumps([sorted(tokenizer.get_vocab().items()), sorted(tokenizer.get_added_vocab().items())]).encode()
+        words = [sorted(tokenizer.get_vocab().items()), sorted(tokenizer.get_added_vocab().items())]
         vocabulary = Path(str(getattr(tokenizer, "vocab_file", None) or ""))
-        if vocabulary.is_file():
-            yield vocabulary.read_bytes()
-        return
+        return [json.dumps(words).encode(), *([vocabulary.read_bytes()] if vocabulary.is_file() else [])]
     padding, truncation = fast.padding, fast.truncation
     try:
         fast.no_padding()
         fast.no_truncation()
-        yield fast.to_str().encode()
+        return [fast.to_str().encode()]
     finally:
         if padding is not None:
             fast.enable_padding(**padding)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -23,12 +23,13 @@ from explorer.models.files import ModelFiles, NoWeightsError, model_files
 from explorer.models.folding import fold
 from explorer.models.hub import reason
 from explorer.models.identity import (
+    NOT_EVALUATED,
     STORED_TYPES,
     Parts,
     config_digest,
     content,
     stored_weights,
-    tokenizer_digest,
+    tokenizer_digests,
     weights_digest,
 )
 from explorer.models.sources import Source, locate
@@ -46,7 +47,7 @@ class Model:
     Attributes:
         source: where it came from.
         digest: its identity (`explorer.models.identity`): weights as stored, configuration, tokenizer and basis, but
-            not the type that it is loaded in.
+            not the type that it is loaded in, nor what changes no token that it reads and no number.
         parts: what the identity is made of.
         basis: `raw`, the weights as in the checkpoint, or `folded` (see `explorer.models.folding`).
         tokenizer: the Hugging Face tokenizer.
@@ -77,8 +78,8 @@ class Model:
 
     @property
     def as_loaded(self) -> str:
-        """Identity, type and device: what numbers that are measured with it depend on, and are kept under."""
-        return f"{self.digest} {self.dtype} {self.bridge.original_model.device}"
+        """Identity (`Parts.exactly`), type and device: what numbers depend on, and are kept under."""
+        return f"{self.parts.exactly(self.basis)} {self.dtype} {self.bridge.original_model.device}"
 
     @property
     def wide(self) -> str:
@@ -273,10 +274,15 @@ def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Pa
     model = read_weights(source, files, config, class_name=class_name, dtype=dtype)
     with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter to others
         hashed = beside.submit(stored_weights, files.weights, _distinct(model), str(model.base_model_prefix))
-        config_said = config_digest(said, usual, class_name, attention=model.config._attn_implementation)
-        tokenizer_said = tokenizer_digest(tokenizer)
+        digested = partial(
+            config_digest, usual=usual, class_name=class_name, attention=model.config._attn_implementation
+        )
+        untrained = {name: one for name, one in said.items() if name not in NOT_EVALUATED}
+        read = tokenizer_digests(tokenizer)
+        exact = digested(said, exact=True), read.exact
+        unfilled = frozenset({digested(untrained, exact=True)}), read.unfilled
         weights, stored = hashed.result()
-    parts = Parts(weights, config_said, tokenizer_said, stored=stored)
+    parts = Parts(weights, digested(said), read.read, stored=stored, exact=exact, unfilled=unfilled)
     types = frozenset(STORED_TYPES[one.dtype] for one in files.tensors.values() if one.dtype in STORED_TYPES)
     try:
         return model.to(device).eval().requires_grad_(False), tokenizer, parts, types

@@ -13,7 +13,7 @@ from explorer.core.errors import ExplorerError, MaskError
 from explorer.core.keys import Kind
 from explorer.experiments.transfer import transfer
 from explorer.masks.apply import apply, check_mask, empty_mask, identity
-from explorer.masks.belonging import adopted, names, tolerance
+from explorer.masks.belonging import adopted, belongs, names, tolerance
 from explorer.masks.links import inline_mask, link_text
 from explorer.masks.mask import Mask, ModelIdentity, Provenance, load_mask
 from explorer.masks.sets import overlaps
@@ -80,6 +80,31 @@ def test_files_of_before_open_where_they_are_right_and_are_saved_anew(
             assert apply(view, old, svds).removed == 12
         own.save(tmp_path / "new.json")
         assert load_mask(tmp_path / "new.json").model == mask.model
+
+
+def test_masks_with_an_identity_of_before_open_and_get_that_of_now(
+    bundled: Model, svds: SvdCache, tmp_path: Path
+) -> None:
+    """Before, padding and dropouts were part of identities: such a mask opens there, and where these were set later."""
+    mask, bare = made(bundled, svds), copies.bundled(tmp_path / "bare", pad_token_id=None)
+    copies.edit(bare / "tokenizer_config.json", pad_token=None)
+    first = load(str(bare), dtype="float32")
+    assert first.digest == bundled.digest != first.parts.exactly("raw") != bundled.parts.exactly("raw")
+    for model in (first, bundled):
+        old = mask.of_model(mask.model.model_copy(update={"digest": model.parts.exactly("raw")}))
+        view, told = bundled.view(), list[str]()
+        assert adopted(view, old, svds, told.append) == mask
+        assert belongs(view, old, svds)
+        assert apply(view, old, svds).removed == 12
+        assert told == []
+        assert old.model.digest in names(bundled)
+        assert transfer(bundled.view(), old, svds) == mask
+        earlier = bundled.parts.earlier("raw")
+        assert inline_mask(link_text(old), identity(bundled), earlier).removed == mask.removed
+    other = mask.of_model(mask.model.model_copy(update={"digest": "sha256:" + 64 * "0"}))
+    assert not belongs(bundled.view(), other, svds)
+    with pytest.raises(MaskError, match="not its configuration"):
+        apply(bundled.view(), other, svds)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

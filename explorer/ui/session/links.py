@@ -95,9 +95,10 @@ def take(model: Model) -> None:
 def _found(model: Model, text: str) -> Mask:
     """The mask that a text stands for, among the session's own or in the workspace if it goes by its id."""
     asked = reference(text)
-    check_reference(asked, identity(model))
+    own, earlier = identity(model), model.parts.earlier(model.basis)
+    check_reference(asked, own, earlier)
     if asked.id is None:
-        return inline_mask(text, identity(model))
+        return inline_mask(text, own, earlier)
     for line in session.lines(model).lines:
         if (at := line.history.nearest(f"sha256:{asked.id}")) is not None:
             return line.history.steps[at].mask

@@ -294,7 +294,7 @@ def _autosave(path: Path, changed: Lines) -> None:
 def _saved(model: Model) -> Lines | None:
     own, named = token(), state.find(_Name)
     sessions = [own, *([named.parted] if named is not None and named.parted is not None else [])]
-    digests = (model.digest, model.parts.weights)  # files of before are named by the weights alone
+    digests = (model.digest, *sorted(names(model) - {model.digest}), model.parts.weights)  # as files were named before
     paths = (_autosave_path(model, name, digest) for name in sessions for digest in digests)
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
@@ -306,7 +306,8 @@ def _saved(model: Model) -> Lines | None:
                 if step.mask.model.digest not in names(model):
                     step.mask.check_model(identity(model))
         if any(step.mask.model.digest != model.digest for line in found.lines for step in line.history.steps):
-            notices().append_once(_OF_BEFORE)
+            if any(step.mask.model.weights is None for line in found.lines for step in line.history.steps):
+                notices().append_once(_OF_BEFORE)
             found = found.of_model(identity(model))
     except MaskError as error:
         notices().append(f"The autosaved mask could not be restored: {error}")

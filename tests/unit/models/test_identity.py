@@ -110,6 +110,92 @@ def test_special_tokens_that_are_read_as_plain_text_make_another_model(bundled: 
     assert (other.parts.weights, other.parts.config) == (bundled.parts.weights, bundled.parts.config)
 
 
+SILENT: dict[str, dict[str, dict[str, Any]]] = {
+    "dropouts": {"config.json": {"attn_pdrop": 0.3, "resid_pdrop": 0.1, "embd_pdrop": 0.2}},
+    "no dropouts": {"config.json": {"attn_pdrop": None, "resid_pdrop": None}},
+    "a padding token's id": {"config.json": {"pad_token_id": 3}},
+    "no padding token": {"config.json": {"pad_token_id": None}, "tokenizer_config.json": {"pad_token": None}},
+    "the end as padding": {"tokenizer_config.json": {"pad_token": "<eos>"}},
+    "padding on the left": {"tokenizer_config.json": {"padding_side": "left", "truncation_side": "left"}},
+    "another end": {"tokenizer_config.json": {"eos_token": "<bos>"}},
+    "no end": {"tokenizer_config.json": {"eos_token": None}},
+    "a post-processor that adds a beginning": {"tokenizer.json": {"post_processor": {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<bos>": {"id": "<bos>", "ids": [365], "tokens": ["<bos>"]}},
+    }}},
+}  # fmt: skip
+TEXTS = ["12 x 3 =", " 36", "<bos>1 + 1 =<eos>", "  a\n7<pad>", "<unk>?"]
+
+
+def edited(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:
+    copies.bundled(folder)
+    for name, entries in changes.items():
+        copies.edit(folder / name, **entries)
+    return folder
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_what_changes_no_token_and_no_number_is_the_same_model(bundled: Model, tmp_path: Path, case: str) -> None:
+    """Plain transformers' logits and the tokens of texts are those of the bundled model, bit for bit."""
+    folder = edited(tmp_path / "copy", SILENT[case])
+    other = load(str(folder), dtype="float32")
+    assert other.digest == bundled.digest
+    assert (other.parts.config, other.parts.tokenizer) == (bundled.parts.config, bundled.parts.tokenizer)
+    assert other.as_loaded != bundled.as_loaded, "what is kept is not shared: the released code looks at padding"
+    for text in TEXTS:
+        assert (
+            other.tokenizer(text, add_special_tokens=False).input_ids
+            == bundled.tokenizer(text, add_special_tokens=False).input_ids
+        )
+    plain, changed = (
+        AutoModelForCausalLM.from_pretrained(one, dtype=torch.float32).eval() for one in (ASSETS / "bundled", folder)
+    )
+    ids = torch.tensor([bundled.tokenizer("12 x 3 = 36").input_ids])
+    with torch.no_grad():
+        assert torch.equal(plain(ids).logits, changed(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("changes", "template"),
+    [({"eos_token": "<bos>"}, "{{ messages[0].content }}{{ eos_token }}"), ({"pad_token": "<eos>"}, "{{ pad_token }}")],
+)
+def test_ends_that_the_chat_template_writes_count(tmp_path: Path, changes: dict[str, str], template: str) -> None:
+    chat = {"tokenizer_config.json": {"chat_template": template}}
+    first = load(str(edited(tmp_path / "one", chat)), dtype="float32")
+    other = {"tokenizer_config.json": {"chat_template": template, **changes}}
+    assert load(str(edited(tmp_path / "two", other)), dtype="float32").digest != first.digest
+
+
+def test_a_post_processor_that_repeats_a_text_counts(bundled: Model, tmp_path: Path) -> None:
+    twice = {"Sequence": {"id": "A", "type_id": 0}}
+    pair = [twice, {"Sequence": {"id": "B", "type_id": 1}}]
+    post = {"type": "TemplateProcessing", "single": [twice, twice], "pair": pair, "special_tokens": {}}
+    folder = edited(tmp_path / "copy", {"tokenizer.json": {"post_processor": post}})
+    assert load(str(folder), dtype="float32").digest != bundled.digest
+
+
+# Of the bundled model and of a copy without a padding token, by the version before these were left out of identities.
+EXACT = {
+    "bundled": "sha256:0d60e0bb96d25c793f7e71f61fda528a379361d13ddcbb35a3511711f11fe241",
+}
+
+
+def test_identities_of_before_are_known(bundled: Model, tmp_path: Path) -> None:
+    assert bundled.parts.exactly("raw") == EXACT["bundled"]
+    assert bundled.as_loaded == f"{EXACT['bundled']} float32 cpu", "what was kept is found again"
+    assert EXACT["bundled"] in bundled.parts.earlier("raw")
+    assert EXACT["bundled"] not in bundled.parts.earlier("folded")
+    bare = {"config.json": {"pad_token_id": None}, "tokenizer_config.json": {"pad_token": None}}
+    before = load(str(edited(tmp_path / "before", bare)), dtype="float32")
+    filled = {"tokenizer_config.json": {"pad_token": "<eos>", "padding_side": "left"}}
+    after = load(str(edited(tmp_path / "after", filled)), dtype="float32")
+    assert before.parts.exactly("raw") in after.parts.earlier("raw")
+    relu = load(str(edited(tmp_path / "relu", {"config.json": {"activation_function": "relu"}})), dtype="float32")
+    assert EXACT["bundled"] not in relu.parts.earlier("raw")
+
+
 @pytest.mark.parametrize("family", ["default", "linear"])
 def test_a_rope_is_part_of_it_however_it_is_spelled(tmp_path: Path, family: str) -> None:
     folder = tiny.save("llama", tmp_path / "given")
