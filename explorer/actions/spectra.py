@@ -239,7 +239,8 @@ class ShowCheckpoint(Streaming):
     """Describe the spectra of a checkpoint matrix by matrix, without loading the model.
 
     Memory stays below two matrices in float32, so a laptop can look at a large model. Rows appear as they are computed;
-    with --json each is one line.
+    with --json each is one line. Names and shapes of all tensors are checked as for loading; only the matrices that are
+    asked for are read.
 
     Example: `eigenprune spectrum --checkpoint ./Llama-70B --kinds Q,K --layers 0-3`
     """
