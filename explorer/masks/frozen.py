@@ -239,7 +239,8 @@ def longest_embedding(view: View) -> float:
         own = view.bridge.original_model
         words = own.get_input_embeddings().weight
         tables = [one.weight for one in own.modules() if isinstance(one, nn.Embedding) and one.weight is not words]
-        longest = [float(_first(view, part).norm(dim=-1).max()) for part in torch.arange(len(words)).split(TOGETHER)]
+        parts = torch.split(torch.arange(len(words)), TOGETHER)
+        longest = [float(_first(view, part).norm(dim=-1).max()) for part in parts]
         places = sum(float(one.detach().double().norm(dim=-1).max()) for one in tables if one.shape != words.shape)
         _EMBEDDED[name] = max(longest) + 2 * places
     return _EMBEDDED[name]

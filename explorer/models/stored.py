@@ -127,7 +127,7 @@ def _site(view: View, files: ModelFiles, module: str, dtype: torch.dtype, *, con
             "load it in float32."
         )
     with torch.device("meta"):
-        site: Any = Conv1D(1, 1) if conv1d else nn.Linear(1, 1)
+        site: Any = Conv1D(1, 1) if conv1d else nn.Linear(1, 1)  # type: ignore[no-untyped-call]
     site.weight = nn.Parameter(weight, requires_grad=False)
     site.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
     return site
