@@ -35,7 +35,7 @@ CARRIERS = (
     "models.hub", "models.identity", "models.smollm2", "models.sources", "models.tokenizer_files", "search.conductor",
     "search.control_pool", "search.control_runs", "search.curve", "search.identity", "search.options",
     "search.provenance", "search.released", "search.released_measures", "search.report", "search.report_file",
-    "search.request", "spectra.__init__", "spectra.pack", "spectra.saver", "spectra.store", "tasks",
+    "search.request", "spectra.__init__", "spectra.measures", "spectra.pack", "spectra.saver", "spectra.store", "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 

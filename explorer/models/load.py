@@ -277,10 +277,13 @@ def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Pa
         digested = partial(
             config_digest, usual=usual, class_name=class_name, attention=model.config._attn_implementation
         )
-        untrained = {name: one for name, one in said.items() if name not in NOT_EVALUATED}
+        before = [
+            {name: one for name, one in said.items() if name not in left}
+            for left in (("pad_token_id",), NOT_EVALUATED - {"pad_token_id"}, NOT_EVALUATED)
+        ]
         read = tokenizer_digests(tokenizer)
         exact = digested(said, exact=True), read.exact
-        unfilled = frozenset({digested(untrained, exact=True)}), read.unfilled
+        unfilled = frozenset(digested(one, exact=True) for one in before), read.unfilled
         weights, stored = hashed.result()
     parts = Parts(weights, digested(said), read.read, stored=stored, exact=exact, unfilled=unfilled)
     types = frozenset(STORED_TYPES[one.dtype] for one in files.tensors.values() if one.dtype in STORED_TYPES)

@@ -220,7 +220,8 @@ def test_a_rope_is_part_of_it_however_it_is_spelled(tmp_path: Path, family: str)
 def test_the_type_of_loading_is_no_part_of_it_but_of_what_is_measured(bundled: Model, basis: str) -> None:
     loaded = [load("bundled", basis=basis, dtype=dtype) for dtype in ("float32", "bfloat16", "float16", "float64")]
     assert len({one.digest for one in loaded}) == len({one.parts for one in loaded}) == 1
-    assert len({one.as_loaded for one in loaded}) == len({one.matrices_identity for one in loaded}) == 4
+    assert len({one.as_loaded for one in loaded}) == 4
+    assert len({one.matrices_identity for one in loaded}) == 3, "both half types: the weights as stored, in float32"
     assert (loaded[0].digest == bundled.digest) == (basis == "raw")
     assert all(one.current_digest() == one.digest for one in loaded)
 
