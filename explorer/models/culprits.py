@@ -7,6 +7,7 @@ fields are read, so it is set to the ordinary one instead, and tried after them:
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -18,6 +19,7 @@ from explorer.models.hub import reason
 
 _KEPT = ("model_type", "architectures", "transformers_version")
 _CHOOSING, _ORDINARY, _NUMBER = ("rope_type", "type"), "default", 2.0
+_PATIENCE, _MOST_INSIDE = 10.0, 100  # seconds; fields inside another one, of which names of labels may be thousands
 _ACTIVATION = "an activation that transformers knows, such as gelu, gelu_new, relu, silu or tanh"
 _ABOVE_ZERO = "a number above 0"
 _EXPECTED = {
@@ -53,12 +55,15 @@ def config_error(
 
 
 def culprit(fields: dict[str, Any], works: Callable[[dict[str, Any]], object]) -> tuple[str, ...] | None:
-    """The names that lead to the field without which the others can be used; None if there is none such."""
+    """The names that lead to the field without which the others can be used; None if there is none such in time."""
+    begun = time.monotonic()
 
     def late(path: tuple[str, ...]) -> int:
         return 2 * isinstance(_value(fields, path), dict) + (path[-1] in _CHOOSING)
 
     for path in sorted(_paths(fields, ()), key=late):
+        if time.monotonic() - begun > _PATIENCE:
+            return None
         if any(_usable(works, other) for other in _others(fields, path)):
             return path
     return None
@@ -105,7 +110,7 @@ def _paths(fields: dict[str, Any], before: tuple[str, ...]) -> Iterator[tuple[st
         if not before and key in _KEPT:
             continue
         yield (*before, key)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and len(value) <= _MOST_INSIDE:
             yield from _paths(value, (*before, key))
 
 

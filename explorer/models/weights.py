@@ -35,6 +35,7 @@ _HARMLESS: tuple[tuple[re.Pattern[str], tuple[int, ...]], ...] = (
     (re.compile(r"rotary_emb\.inv_freq$"), (1,)),
     (re.compile(r"(^|\.)position_ids$"), (1, 2)),
 )
+_FREQUENCIES = 1_000_000  # numbers of a table that is made to be looked at; no head is as wide
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -118,8 +119,8 @@ def check_stored(
     except Exception as error:  # each class fails in its own way
         logging.getLogger(__name__).debug("no model can be built", exc_info=True)
         raise config_error(source.name, files, lambda fields: built(configured(fields)), error) from None
-    _check_rotations(source, files, model)
     _check_fit(source, files, model, report=report)
+    _check_rotations(source, files, model)
     return model
 
 
@@ -170,7 +171,11 @@ def _check_twice(source: Source, files: ModelFiles, prefix: str) -> None:
 
 def _check_rotations(source: Source, files: ModelFiles, model: Any) -> None:
     """Refuse frequencies that are no numbers, with which nothing that the model says would be one."""
-    kinds = {type(one) for one in model.modules() if any("inv_freq" in name for name in one._buffers)}
+    kinds = {
+        type(one)
+        for one in model.modules()
+        if any("inv_freq" in name and made.numel() <= _FREQUENCIES for name, made in one._buffers.items())
+    }
 
     def finite(config: Any) -> None:
         for kind in kinds:
