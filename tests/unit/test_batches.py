@@ -184,7 +184,7 @@ def test_examples_as_long_as_the_model_reads_are_taken_and_longer_ones_refused(v
 
 def test_an_example_without_any_token_to_read_is_refused(view: View) -> None:
     task = of(("", "w1"), bos=False)
-    with pytest.raises(TaskError, match="has 0 tokens"):
+    with pytest.raises(TaskError, match="is no token for this tokenizer, and no BOS stands in front"):
         batches(view, task, task.test)
 
 
