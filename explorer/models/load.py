@@ -258,7 +258,7 @@ def read_config(source: Source) -> tuple[str, Any, ModelFiles]:
     try:
         config = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False, local_files_only=True)
     except Exception as error:  # besides ValueError and OSError, each library's own validation errors
-        raise config_error(source.name, files, configured, error) from None
+        raise config_error(source.name, files, configured, error=error) from None
     class_name = _check_causal(source, config)
     if missing is not None:
         raise missing

@@ -118,7 +118,7 @@ def check_stored(
         model, report = built(config)
     except Exception as error:  # each class fails in its own way
         logging.getLogger(__name__).debug("no model can be built", exc_info=True)
-        raise config_error(source.name, files, lambda fields: built(configured(fields)), error) from None
+        raise config_error(source.name, files, lambda fields: built(configured(fields)), error=error) from None
     _check_fit(source, files, model, report=report)
     _check_rotations(source, files, model)
     return model
@@ -186,7 +186,7 @@ def _check_rotations(source: Source, files: ModelFiles, model: Any) -> None:
     try:
         finite(model.config)
     except ValueError as error:
-        raise config_error(source.name, files, lambda fields: finite(configured(fields)), error) from None
+        raise config_error(source.name, files, lambda fields: finite(configured(fields)), error=error) from None
 
 
 def _check_fit(source: Source, files: ModelFiles, model: Any, report: Any) -> None:
