@@ -96,7 +96,7 @@ HELD_BY = {
         "tests/unit/reproduce/test_recipe.py",
     ),
     "task": ("tests/unit/tasks/test_tasks.py", "tests/unit/tasks/test_template.py", "tests/unit/test_measuring.py"),
-    "page": ("tests/unit/test_measuring.py", "tests/unit/ui/test_recipes.py"),
+    "page": ("tests/unit/test_measuring.py", "tests/unit/ui/test_rooms.py"),
     "export": ("tests/unit/export",),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 
 from explorer.core.errors import SettingsError
 from explorer.core.keys import Kind
-from explorer.experiments.reproduce.recipe import Recipe, Released, Searched, read_recipe
+from explorer.experiments.reproduce.recipe import Released, Searched, SuiteRecipe, read_recipe
 from explorer.experiments.reproduce.suites import find_suite, suites
 from tests.unit.reproduce.recipes import QUICK, write
 
@@ -34,7 +34,7 @@ PUBLISHED = {
 SIZES = {"int-sum": 2000, "int-mult": 80, "cb": 56, "copa": 100, "rte": 277}
 
 
-def read(tmp_path: Path, text: str = QUICK, **replaced: str) -> Recipe:
+def read(tmp_path: Path, text: str = QUICK, **replaced: str) -> SuiteRecipe:
     return read_recipe(write(tmp_path, text, **replaced))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from explorer.core.keys import MatrixKey
-from explorer.ui.bench.chart_data import same_elsewhere
 from explorer.ui.components.matrix_steps import step
+from explorer.ui.spectra.choice import same_elsewhere
 
 ORDER = ("a", "b", "c")
 
