@@ -92,7 +92,7 @@ def _show_pattern(one: Mapping[str, Any], tokens: Sequence[str], *, masked: bool
 def _show_written(values: Sequence[Mapping[str, Any]], tokens: Sequence[str]) -> None:
     for one in values:
         rows = list(zip(tokens, one["baseline"], one["masked"], strict=True))
-        title = f"JsonRecord by {one['matrix']} value {one['index']}"
+        title = f"Written by {one['matrix']} value {one['index']}"
         show_table(title, ("token", "(x · u) s, unpruned", "with the mask"), rows)
 
 

@@ -203,10 +203,10 @@ def test_an_upload_that_takes_long_to_check_is_applied_when_checked(monkeypatch:
     entered, gate = threading.Event(), threading.Event()
     original = work.check_mask
 
-    def slow(*args: Any) -> None:
+    def slow(*args: Any, **named: Any) -> None:
         entered.set()
         assert gate.wait(SOON)
-        original(*args)
+        original(*args, **named)
 
     monkeypatch.setattr(work, "check_mask", slow)
     cached.runner().drop(("check", mask_digest(content)))

@@ -816,20 +816,19 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[li
     """What would have taken this process's place."""
     commands: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda _, words: commands.append(words))
-    monkeypatch.setattr(explorer.cli.launch, "ROOT", tmp_path)
+    monkeypatch.setattr(explorer.cli.launch, "HOME", tmp_path)
     before = Path.cwd()
     yield commands
-    os.chdir(before)
+    assert Path.cwd() == before
 
 
 def test_app_starts_streamlit_on_localhost(started: list[list[str]], tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("")
     assert run("app", "--port", 8642).exit_code == 0
     (words,) = started
-    assert words[1:5] == ["-m", "streamlit", "run", str(tmp_path / "app.py")]
+    assert words[1:6] == ["-P", "-m", "streamlit", "run", str(tmp_path / "app.py")]
     assert words[words.index("--server.port") + 1] == "8642"
     assert words[words.index("--server.address") + 1] == "127.0.0.1"
-    assert Path.cwd() == tmp_path
 
 
 def test_app_without_its_pages_is_one_sentence(started: list[list[str]], tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def figures() -> dict[str, tuple[go.Figure, int]]:
     found = diff(*pair(9, 7, 0.1))
     mean = Mean(0.5, 0.1, 4)
     points = [prune_plots.CurvePoint(1, 0.5, mean, -0.2), prune_plots.CurvePoint(2, 0.6, mean, -0.3)]
-    measured = [search_plots.Measured(1, 0.5, 0.6), search_plots.Measured(2, 0.4, 0.7)]
+    measured = [search_plots.TriedMask(1, 0.5, 0.6), search_plots.TriedMask(2, 0.4, 0.7)]
     on_test = search_plots.HeldOut(0.5, 0.9, (0.8, 0.7))
     return {
         "lens": (activation_plots.lens([-1.0, -2.0], [-0.5, -0.1], "x"), 4),

@@ -26,7 +26,8 @@ from explorer.ui.shell import mask_panel
 DIGEST = "sha256:" + "a1" * 32
 WEIGHTS = "sha256:" + "c3" * 32
 IDENTITY = ModelIdentity(source="m", digest=DIGEST, weights=WEIGHTS, dtype="float32")
-_PARTS = {"source": SimpleNamespace(origin="m", revision=None), "parts": SimpleNamespace(weights=WEIGHTS)}
+_KNOWN = SimpleNamespace(weights=WEIGHTS, earlier=lambda basis: frozenset())
+_PARTS = {"source": SimpleNamespace(origin="m", revision=None), "parts": _KNOWN}
 MODEL = cast(Model, SimpleNamespace(digest=DIGEST, basis="raw", dtype="float32", **_PARTS))
 PATHLIKE = [
     "../../../etc",
