@@ -83,13 +83,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     root = tmp_path_factory.mktemp("installed")
     venv.create(root / "venv", with_pip=False, symlinks=True)
     python = root / "venv" / "bin" / "python"
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(("EIGENPRUNE_", "PYTHON"))}
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
-    subprocess.run([*pip, str(wheel)], check=True, timeout=200)
+    # Where the checkout is installed for development, pip must not take it for what is asked.
+    subprocess.run([*pip, "--force-reinstall", str(wheel)], check=True, timeout=200, cwd=root, env=outer)
     site = sysconfig.get_path("purelib", vars={"base": str(root / "venv")})
     Path(site, "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     folder = root / "empty"
     folder.mkdir()
-    outer = {name: value for name, value in os.environ.items() if not name.startswith(("EIGENPRUNE_", "PYTHON"))}
     own = {f"EIGENPRUNE_{name}": str(root / name.lower()) for name in ("CACHE", "WORKSPACE")}
     environment = {**outer, **own, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     return Installed(python.parent, folder, environment)
