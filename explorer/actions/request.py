@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, Unio
 from urllib.parse import parse_qsl, urlencode
 
 from explorer.core.errors import SettingsError
-from explorer.core.finite import plain
 from explorer.core.progress import Progress
+from explorer.core.records import Record, json_text
 
 if TYPE_CHECKING:
     from explorer.models import View
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from explorer.tasks import Task
 
 REQUIRED = MISSING
-FOR_PEOPLE = {"for_people": True}  # metadata of a result's field that is shown, but is no key of `--json`
 
 
 @dataclass(frozen=True)
@@ -181,41 +180,21 @@ class Tools:
 ALONE = Tools()
 
 
-class Result:
-    """What a request gives: a dataclass whose fields are the keys of `--json`, but for those that are `FOR_PEOPLE`.
-
-    Shares are in [0, 1].
-    """
+class Result(Record):
+    """What a request gives: a dataclass whose fields are the keys of `--json`. Shares are in [0, 1]."""
 
     @property
     def exit_code(self) -> int:
         """What a command ends with; 0 unless a result is bad news that a script should hear of."""
         return 0
 
-    @classmethod
-    def keys(cls) -> tuple[str, ...]:
-        """The keys of `as_dict`, in order."""
-        return tuple(one.name for one in fields(cls) if not one.metadata.get("for_people"))  # type: ignore[arg-type]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, those of dataclasses in them as well."""
-        return {name: _plain(getattr(self, name)) for name in self.keys()}
-
     def as_json(self) -> str:
         """What `--json` prints; numbers that JSON cannot hold are null."""
-        return json.dumps(plain(self.as_dict()), indent=2, ensure_ascii=False, allow_nan=False)
+        return json_text(self.as_dict(), indent=2)
 
     def as_json_line(self) -> str:
         """The same in one line, for one of many rows."""
-        return json.dumps(plain(self.as_dict()), ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Result):
-        return value.as_dict()
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return json_text(self.as_dict())
 
 
 class Request:
@@ -230,6 +209,18 @@ class Request:
         Raises:
             ExplorerError: what the user can mend, in one sentence.
         """
+
+    @classmethod
+    def result_type(cls) -> Any:
+        """What `run` gives: mostly a class."""
+        return get_type_hints(cls.run)["return"]
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """The keys of `--json`; none where its docstring says them: for several types, or one with keys of its own."""
+        result = cls.result_type()
+        fielded = isinstance(result, type) and issubclass(result, Record) and result.as_dict is Record.as_dict
+        return result.keys() if fielded else ()
 
     def check_json(self) -> None:
         """Refuse options that go with no `--json`.
@@ -341,6 +332,12 @@ class Streaming(Request):
         Raises:
             ExplorerError: what the user can mend, in one sentence.
         """
+
+    @classmethod
+    def result_type(cls) -> Any:
+        """What one of the rows is."""
+        (row,) = get_args(get_type_hints(cls.rows)["return"])
+        return row
 
     def run(self, tools: Tools = ALONE) -> Rows:
         """All rows."""

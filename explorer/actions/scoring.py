@@ -28,9 +28,10 @@ from explorer.actions.choices import (
     removal_mode,
 )
 from explorer.actions.evaluate import Evaluate, change_of, figures_of
-from explorer.actions.request import ALONE, FOR_PEOPLE, Arg, Request, Tools
+from explorer.actions.request import ALONE, Arg, Request, Tools
 from explorer.core.errors import SettingsError
 from explorer.core.keys import MatrixKey
+from explorer.core.records import FOR_PEOPLE
 from explorer.masks.gain import state_of
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class ScoreResult(ScoringResult):
     bootstrap: int
     mask_digest: str | None
     values: Sequence[Mapping[str, Any]]
-    state: str = field(default="removed", metadata=FOR_PEOPLE)
+    state: str = field(metadata=FOR_PEOPLE)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 from typer.main import get_command
 
-from explorer.actions.request import REQUIRED, Option, Request, Result, Streaming, Tools, options_of
+from explorer.actions.request import REQUIRED, Option, Request, Streaming, Tools, options_of
 from explorer.cli.console import notice, say, working
 from explorer.cli.search_bar import searching
 
@@ -90,12 +90,8 @@ def _stream(asked: Streaming, show: Callable[[Any, Any], None], *, json: bool) -
 
 
 def _keys(request: type[Request]) -> str | None:
-    if issubclass(request, Streaming):
-        (result,) = get_args(get_type_hints(request.rows)["return"])
-    else:
-        result = get_type_hints(request.run)["return"]
-    listed = isinstance(result, type) and issubclass(result, Result) and is_dataclass(result)
-    return f"Keys of --json: {', '.join(result.keys())}." if listed else None
+    keys = request.keys()
+    return f"Keys of --json: {', '.join(keys)}." if keys else None
 
 
 def _parameter(option: Option) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args
 
 from explorer.actions import REQUESTS, Request, Result, Streaming
 from explorer.actions.request import REQUIRED, Option, options_of
@@ -75,19 +74,11 @@ def _default(option: Option) -> str:
 
 def _reported(request: type[Request]) -> Iterator[str]:
     """What `--json` prints, where one dataclass says so; help says it otherwise."""
-    streams = issubclass(request, Streaming)
-    result = get_type_hints(request.rows if streams else request.run)["return"]
-    if streams:
-        (result,) = get_args(result)
-    if is_dataclass(result):
-        assert isinstance(result, type)
-        yield f"Keys of `--json`{', a line per row' if streams else ''}: {_keys(result)}."
-        if said := list(_attributes(result)):
+    if keys := request.keys():
+        rows = ", a line per row" if issubclass(request, Streaming) else ""
+        yield f"Keys of `--json`{rows}: {', '.join(f'`{key}`' for key in keys)}."
+        if said := list(_attributes(request.result_type())):
             yield "\n".join(said)
-
-
-def _keys(result: type[Any]) -> str:
-    return ", ".join(f"`{key}`" for key in result.keys())  # noqa: SIM118 (a method of results)
 
 
 def _attributes(result: type[Result]) -> Iterator[str]:

@@ -103,3 +103,10 @@ def test_numbers_that_are_none_are_refused(kind: type[Request]) -> None:
         if int in get_args(option.type) or option.type is int:
             with pytest.raises(SettingsError, match=option.word):
                 option.read("many")
+
+
+@pytest.mark.parametrize("kind", REQUESTS, ids=lambda kind: kind.command)
+def test_help_says_once_which_keys_there_are(kind: type[Request]) -> None:
+    """By the result's fields, or in the docstring where the result has keys of its own."""
+    said = "Keys of --json" in (kind.__doc__ or "")
+    assert bool(kind.keys()) != said
