@@ -26,3 +26,4 @@ Method = Literal[
 ]
 Chance = Literal["random-search", "random-energy", "smallest", "largest"]
 Strategy = Literal[Method, Chance]
+Compute = Literal["auto", "float32", "bfloat16"]

@@ -31,8 +31,9 @@ SEARCHES = (
 CARRIERS = (
     "attribution.effect_store", "core.__init__", "core.config", "core.errors", "core.files", "core.measuring",
     "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.overflow",
-    "models.__init__", "models.convert", "models.culprits", "models.fields", "models.files", "models.gguf",
-    "models.gguf_header", "models.hub", "models.identity", "models.smollm2", "models.sources", "models.tokenizer_files",
+    "models.__init__", "models.compute", "models.convert", "models.culprits", "models.fields", "models.files",
+    "models.gguf", "models.gguf_header", "models.hub", "models.identity", "models.smollm2", "models.sources",
+    "models.tokenizer_files",
     "search.conductor", "search.control_pool", "search.control_runs", "search.curve", "search.identity",
     "search.options", "search.provenance", "search.released", "search.released_measures", "search.report",
     "search.report_file", "search.request", "spectra.__init__", "spectra.measures", "spectra.pack", "spectra.saver",

@@ -140,9 +140,14 @@ def replace(view: View, key: MatrixKey, W: Tensor, b: Tensor | None = None) -> N
 
 
 def restore(view: View, key: MatrixKey) -> None:
-    """Put the shared model's own weight and bias back for the whole stacked matrix of `key`."""
+    """Put the shared model's own weight and bias back for the whole stacked matrix of `key`, in the view's type."""
     site, base = _module(view, key), _module(view, key, base=True)
-    site.weight, site.bias = base.weight, base.bias
+    if site.weight.dtype == base.weight.dtype:
+        site.weight, site.bias = base.weight, base.bias
+    else:
+        bias = None if base.bias is None else base.bias.detach().to(site.weight.dtype)
+        site.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        _install(site, base.weight.detach().to(site.weight.dtype), None)
 
 
 @dataclass(frozen=True, eq=False)

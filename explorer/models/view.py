@@ -116,20 +116,33 @@ class ViewPool:
                     self._idle.append(view)
 
 
-def copy_bridge(bridge: Any) -> Any:
+def copy_bridge(bridge: Any, dtype: torch.dtype | None = None) -> Any:
     """Deep copy of a TransformerLens bridge that shares all parameters, and buffers but of rotations.
 
-    Some rotations write their frequencies (a few numbers) as they run; two views may run at the same time.
+    Some rotations write their frequencies (a few numbers) as they run; two views may run at the same time. With a type,
+    what is of another one is copied into it instead.
     """
     memo: dict[int, Any] = {}
     own = {id(x) for part in bridge.original_model.modules() if hasattr(part, "rope_type") for x in part.buffers()}
     for root in (bridge, bridge.original_model):
-        tensors = (*root.parameters(), *root.buffers())
-        memo.update((id(tensor), tensor) for tensor in tensors if id(tensor) not in own)
+        for tensor in (*root.parameters(), *root.buffers()):
+            if id(tensor) not in memo and id(tensor) not in own:
+                memo[id(tensor)] = tensor if dtype is None else _in_type(tensor, dtype)
     for module in {*bridge.modules(), *bridge.original_model.modules()}:  # nearly all belong to both
         memo.update(_empty_copies(module))
     with _COPYING:
-        return copy.deepcopy(bridge, memo)
+        copied = copy.deepcopy(bridge, memo)
+    if dtype is not None:
+        copied.cfg.dtype = dtype  # what attention casts to
+    return copied
+
+
+def _in_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A parameter or buffer in a type; itself if it is in that already, or holds no fractions."""
+    if tensor.dtype == dtype or not tensor.is_floating_point():
+        return tensor
+    values = tensor.detach().to(dtype)
+    return torch.nn.Parameter(values, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else values
 
 
 def _empty_copies(module: torch.nn.Module) -> Iterator[tuple[int, Any]]:

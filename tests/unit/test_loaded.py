@@ -18,6 +18,7 @@ from explorer.core.errors import ExplorerError, MatrixError
 from explorer.masks.apply import apply, empty_mask
 from explorer.measure.batches import batches
 from explorer.measure.evaluate import evaluate
+from explorer.models.compute import COMPUTE
 from explorer.models.matrices import kinds, matrices
 from explorer.search import SEARCHES
 from explorer.tasks import SPLITS
@@ -121,6 +122,7 @@ def test_closed_choices_are_those_of_the_tables() -> None:
     assert set(get_args(names.Scorer)) == set(SCORERS)
     assert set(get_args(names.Strategy)) == set(SEARCHES)
     assert get_args(names.Split) == SPLITS
+    assert get_args(names.Compute) == COMPUTE
 
 
 def test_the_package_says_its_version_and_gives_such_a_model() -> None:
