@@ -132,6 +132,13 @@ class Search(Request):
     max_growth: Annotated[
         float | None, Arg("Largest growth of the perplexity on plain text, such as 0.1 for 10 %.", least=0.0)
     ] = None
+    compute: Annotated[
+        str,
+        Arg(
+            "Type in which proposals are computed: float32, bfloat16, or auto (bfloat16 for a large model where it is "
+            "faster). Whatever is accepted or reported is measured in the type of --dtype."
+        ),
+    ] = "auto"
     controls: Annotated[int, Arg("Draws of each random control of the mask; 0 for none.", least=0)] = 20
     test_limit: Annotated[int | None, Arg("Measure mask, baseline and controls on N test examples only.", least=1)] = (
         None
@@ -194,7 +201,7 @@ class Search(Request):
             self.strategy, kinds, layers, per_head=per_head, mode=removal_mode(self.mode), scorer=self.scorer,
             limit=self.limit, max_removed=at_most(self.max_removed, total), seconds=self.time,
             seed=self.task.seed_number, controls=self.controls, test_limit=self.test_limit, options=self.options,
-            growth=self.max_growth,
+            growth=self.max_growth, compute=self.compute,
         )  # fmt: skip
 
     def _elsewhere(self, names: tuple[str, ...]) -> TasksChoice:
@@ -210,6 +217,10 @@ class Search(Request):
             self.strategy, lambda name: elsewhere.open_one(name, "train", self.limit, tools=tools)
         )
         self._check_places()
+        if self.compute not in get_args(names.Compute):
+            raise SettingsError(
+                f"--compute {self.compute[:40]!r} is not known: choose one of {', '.join(get_args(names.Compute))}."
+            )
         kinds_or_all(self.kinds), layers_or_all(self.layers), removal_mode(self.mode)
         task = replace(self.task, seed=self.splits).open("train", self.limit, tools)
         task.split("test", self.test_limit)
@@ -279,7 +290,7 @@ class Search(Request):
                 f"--as-released is a form of the strategy paper, not of {self.strategy}: add --strategy paper."
             )
         given = {"--layers": self.layers is not None, "--mode zero": self.mode != "freeze", "--stacked": self.stacked}
-        given["--per-kind"] = self.per_kind
+        given |= {"--per-kind": self.per_kind, "--compute": self.compute != "auto"}
         for option in (name for name, unusual in given.items() if unusual):
             raise SettingsError(f"--as-released freezes values of all layers, per head: leave out {option}.")
 

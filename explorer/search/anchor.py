@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.core.errors import TaskError
@@ -15,6 +16,8 @@ from explorer.models import View
 
 LENGTH = 512  # as far as the perplexity of `mask damage` looks back
 HELD = 3  # blocks on which nothing is trained
+APART = 8  # positions of a block at which predictions are compared
+TOP = 256  # tokens of the unpruned prediction that are compared one by one, the most probable ones
 
 
 def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 position"], ...]:
@@ -40,3 +43,70 @@ def text_loss(view: View, blocks: Sequence[Int[Tensor, "1 position"]]) -> float:
             logits = view.logits(block)[0, :-1].float()
             losses.append(float(torch.nn.functional.cross_entropy(logits, block[0, 1:])))
     return sum(losses) / len(losses)
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What the unpruned model predicts at some positions of a block.
+
+    Attributes:
+        positions: where.
+        top: the most probable tokens there.
+        logs: their log-probabilities.
+        rest: the log-probability that all others have together.
+    """
+
+    positions: Int[Tensor, " place"]
+    top: Int[Tensor, "place top"]
+    logs: Float[Tensor, "place top"]
+    rest: Float[Tensor, " place"]
+
+
+@dataclass(eq=False)
+class Anchor:
+    """Divergence of a changed model from the unpruned one on plain text.
+
+    KL(unpruned || changed) over the TOP most probable tokens and all others as one, at every APART-th position of a
+    block: a lower bound of that over all tokens, and close to it, since what is grouped is rare. What the unpruned
+    model predicts is computed at a block's first use.
+
+    Attributes:
+        view: what runs; it may be in a narrower type than the model.
+        blocks: of text.
+        unpruned: takes whatever is on the view off it.
+    """
+
+    view: View
+    blocks: Sequence[Int[Tensor, "1 position"]]
+    unpruned: Callable[[], object]
+    _expected: dict[int, Expected] = field(default_factory=dict)
+
+    def prepare(self, number: int) -> bool:
+        """Have the unpruned prediction for a block's divergence; whether the unpruned model was run for it."""
+        if number in self._expected:
+            return False
+        self.unpruned()
+        with torch.no_grad():
+            length = self.blocks[number].shape[1]
+            positions = torch.arange(number % APART, length, APART, device=self.view.device)
+            logs = self._predicted(number, positions)
+            top = logs.topk(min(TOP, logs.shape[1]), dim=1)
+            self._expected[number] = Expected(positions, top.indices, top.values, _remaining(top.values))
+        return True
+
+    def divergence(self, number: int) -> Float[Tensor, ""]:
+        """Of the view as it is now on a block, nats per token."""
+        expected = self._expected[number]
+        logs = self._predicted(number, expected.positions).gather(1, expected.top)
+        known = (expected.logs.exp() * (expected.logs - logs)).sum(dim=1)
+        return (known + expected.rest.exp() * (expected.rest - _remaining(logs))).mean()
+
+    def _predicted(self, number: int, positions: Int[Tensor, " place"]) -> Float[Tensor, "place vocabulary"]:
+        logits = self.view.logits_at(self.blocks[number], torch.zeros_like(positions), positions)
+        return torch.log_softmax(logits.float(), dim=-1)
+
+
+def _remaining(logs: Float[Tensor, "place top"]) -> Float[Tensor, " place"]:
+    """Log of the probability that is left; that of a rounding error, at least, where nothing is."""
+    left = 1.0 - logs.exp().sum(dim=1)
+    return left.clamp_min(torch.finfo(logs.dtype).eps).log()

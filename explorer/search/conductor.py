@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from explorer.core.errors import ExplorerError
 from explorer.core.progress import Progress, part
 from explorer.models import Model, View
+from explorer.models.compute import compute_type
 from explorer.models.matrices import matrices
 from explorer.search.anchor import anchor_blocks
 from explorer.search.identity import search_digest
@@ -160,7 +161,8 @@ def _problem(request: SearchRequest, view: View, task: Task, *, svds: SvdCache, 
         svds.get_many(view, missing, part(told.progress, 0.0, DECOMPOSED))
     problem = Problem(
         view, task, svds, keys=keys, budget=request.budget, mode=request.mode, scorer=request.scorer,
-        limit=request.limit, seed=request.seed, text=anchor_blocks(view), progress=part(told.progress, DECOMPOSED, 1.0),
+        limit=request.limit, seed=request.seed, text=anchor_blocks(view),
+        compute=compute_type(view.model, request.compute), progress=part(told.progress, DECOMPOSED, 1.0),
     )  # fmt: skip
     if told.measured is not None:
         tell = told.measured

@@ -121,7 +121,7 @@ def _member(problem: Problem, given: EnsembleSettings, number: int) -> Mask:
         budget = replace(budget, seconds=max(0.0, budget.seconds - problem.seconds) / left)
     smaller = Problem(
         problem.view, task, problem.svds, keys=problem.keys, budget=budget,
-        mode=problem.mode, scorer=problem.scorer, limit=limit, seed=seed, text=problem.text,
+        mode=problem.mode, scorer=problem.scorer, limit=limit, seed=seed, text=problem.text, compute=problem.compute,
         progress=part(problem.progress, number / parts, (number + 1) / parts),
         journal=None if problem.journal is None else problem.journal.part(str(number)),
     )  # fmt: skip

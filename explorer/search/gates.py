@@ -43,6 +43,7 @@ class Gates:
 
     Attributes:
         logits: per stacked matrix, `[part, r]`, parts in the order of `keys`.
+        view: what runs; gated weights are computed in the model's type and handed to it in its own.
         keys: per stacked matrix, the matrices (heads) that are gated.
     """
 
@@ -57,7 +58,8 @@ class Gates:
         grouped: dict[MatrixKey, list[MatrixKey]] = {}
         for key in values:
             grouped.setdefault(key.stacked, []).append(key)
-        self._view, self._mode = view, mode
+        self.view, self._mode = view, mode
+        self._dtype = next(view.bridge.original_model.parameters()).dtype
         self._sites = {site: _site(view, svds, site, keys=keys, values=values) for site, keys in grouped.items()}
         self.keys = {site: one.keys for site, one in self._sites.items()}
         self.logits = {site: torch.full_like(one.s, start, requires_grad=True) for site, one in self._sites.items()}
@@ -91,8 +93,9 @@ class Gates:
         weights = {}
         for site, one in self._sites.items():
             parts, biases = _removed(_off(self.logits[site]), one)
-            weights[site] = _assemble(one, parts, biases if self._mode == "freeze" else None)
-        with substituted(self._view, weights):
+            W, b = _assemble(one, parts, biases if self._mode == "freeze" else None)
+            weights[site] = W.to(self._dtype), None if b is None else b.to(self._dtype)
+        with substituted(self.view, weights):
             yield
 
 

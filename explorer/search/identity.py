@@ -9,7 +9,7 @@ from explorer.search.problem import Problem
 
 
 def search_digest(problem: Problem, strategy: str, settings: object = None) -> str:
-    """SHA-256 over model, type and device, examples, strategy, settings, budget, text, libraries and code.
+    """SHA-256 over model, types and device, examples, strategy, settings, budget, text, libraries and code.
 
     The test split is not among it: no search sees it. Code is what measures and decides (`explorer.core.measuring`).
 
@@ -23,6 +23,7 @@ def search_digest(problem: Problem, strategy: str, settings: object = None) -> s
         "task": (problem.task.digest, problem.limit, problem.seed),
         "strategy": (strategy, settings),
         "values": ([str(key) for key in problem.keys], problem.mode, problem.scorer, problem.budget),
+        "compute": problem.compute or problem.view.model.dtype,
         "text": digest(tensor_bytes(block) for block in problem.text),
         "with": searches_digest(),
     }

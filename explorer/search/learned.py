@@ -4,40 +4,48 @@
 
        mean task loss + anchor * KL(unpruned || gated) on a block of plain text + price * number of removed values
 
-   with straight-through gradients (`explorer.search.gates`).
+   with straight-through gradients (`explorer.search.gates`). The text is read in every SPACING-th step, and its
+   gradient is used in those that follow: it changes slowly, and costs more than the task's. All of this is computed in
+   the problem's `compute` type, since it only proposes.
 2. Anchor and price are multipliers, not settings: each step moves them up or down, by STEP at most, as the divergence
    is above or below what is allowed, and as more or fewer values are removed than the budget has room for. So the gates
    first find what helps the task at any cost, and are then driven to where it costs little elsewhere. Without the text
    term, gates trained on few examples overfit and break everything else.
 3. The learning rate falls along half a cosine, so that gates stop flipping.
-4. Every EVERY steps the gates are hardened into a mask within the budget and measured; the lowest validation loss wins.
+4. Every EVERY steps the gates are hardened into a mask within the budget and measured, unless the growth of the
+   perplexity is limited and the divergence far from where it is steered to; the lowest validation loss wins.
    Training ends early once that has not improved for PATIENCE measurements within the budget.
-5. The best mask goes through a few rounds of `verified`, which restores what does not help, and checks every change.
+5. If the last mask lets the perplexity grow too much, the values whose gates are least certain go back: how many is
+   found by halving, in FITS measurements.
+6. The best mask goes through a few rounds of `verified`, which restores what does not help, and checks every change.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
+from explorer.attribution import Scores
+from explorer.core.keys import MatrixKey
 from explorer.masks.apply import apply
 from explorer.measure.batches import Batch, batches
 from explorer.measure.metrics import run
-from explorer.search.anchor import HELD
+from explorer.search.anchor import HELD, Anchor
 from explorer.search.gates import Gates
+from explorer.search.outcome import State
 from explorer.search.problem import Problem
-from explorer.search.verified import verified
+from explorer.search.verified import Value, verified
 
-START, FLOOR = 0.4, -2.0  # logits stay between FLOOR and 1, so that a gate can change its mind in a few dozen steps
+START, FLOOR, CEILING = 0.4, -2.0, 1.0  # logits stay between the latter, so that a gate can change its mind
 RATE, LOWEST_RATE, BETAS = 0.05, 0.005, (0.9, 0.99)
-EVERY, PATIENCE, ROUNDS = 10, 6, 4
+EVERY, PATIENCE, ROUNDS, FITS = 10, 6, 4, 4
 SMALLEST = 4  # examples in a mini-batch
+SPACING, READ = 1, 256  # steps from one look at the text to the next, and tokens of a block that it reads
+HOPELESS = 1.5  # times the divergence that is steered to: no mask within the budget is expected beyond it
 STEP, SMOOTHING = 0.05, 0.9  # of the multipliers, on a logarithmic scale; of the divergence that moves one of them
 ANCHORS, PRICES = (0.5, 60.0), (1e-4, 5e-2)  # nats per nat per token of text; nats per removed value
 
@@ -75,65 +83,156 @@ class _Training:
         self.price = _moved(self.price, removed / max(room, 1), PRICES)
         if divergence is not None:
             first = math.isnan(self.divergence)
-            self.divergence = divergence if first else SMOOTHING * self.divergence + (1 - SMOOTHING) * divergence
-            self.anchor = _moved(self.anchor, self.divergence / allowed, ANCHORS)
+            kept = SMOOTHING**SPACING
+            self.divergence = divergence if first else kept * self.divergence + (1 - kept) * divergence
+            self.anchor = _moved(self.anchor, self.divergence / allowed, ANCHORS, steps=SPACING)
+
+
+@dataclass(eq=False)
+class _Trainer:
+    """Gates, their optimizer, and the text that holds them back.
+
+    Attributes:
+        pull: gradient of the divergence on the text with respect to the logits, of the step that last looked at it.
+    """
+
+    problem: Problem
+    settings: LearnedSettings
+    gates: Gates
+    optimizer: torch.optim.Adam
+    anchor: Anchor
+    now: _Training
+    pull: dict[MatrixKey, Tensor]
+
+    def step(self, examples: tuple[Batch, ...]) -> None:
+        """One step of the gates and of the multipliers."""
+        now, logits = self.now, self.gates.logits
+        for group in self.optimizer.param_groups:
+            fallen = (1 + math.cos(math.pi * now.step / self.settings.steps)) / 2
+            group["lr"] = LOWEST_RATE + (RATE - LOWEST_RATE) * fallen
+        look = now.step // SPACING % len(self.anchor.blocks) if self.anchor.blocks and not now.step % SPACING else None
+        if look is not None:
+            self.problem.forwards += self.anchor.prepare(look)
+        with self.gates.applied():
+            divergence = None if look is None else self._look(look)
+            self._backward(examples)
+        for site, gradient in self.pull.items():
+            logits[site].grad = _plus(logits[site].grad, now.anchor * gradient)
+        if all(bool(one.grad.isfinite().all()) for one in logits.values() if one.grad is not None):
+            self.optimizer.step()
+        else:  # the gated model overflows on these examples: they teach nothing
+            divergence, self.pull = None, {}
+        self.optimizer.zero_grad()
+        with torch.no_grad():
+            for one in logits.values():
+                one.clamp_(FLOOR, CEILING)
+        now.steer(divergence, self.settings.divergence, self.gates.removed(), room=self.problem.budget.removed)
+
+    def _look(self, block: int) -> float:
+        """The divergence on a block, and the pull from it."""
+        divergence = self.anchor.divergence(block)
+        sites = list(self.gates.logits)
+        found = torch.autograd.grad(divergence, [self.gates.logits[site] for site in sites], retain_graph=True)
+        self.pull = dict(zip(sites, found, strict=True))
+        self.problem.forwards += 3
+        return float(divergence.detach())
+
+    def _backward(self, examples: tuple[Batch, ...]) -> None:
+        """Accumulate the gradient of the task's loss and of the price; one set of weights serves all batches."""
+        count = sum(len(batch) for batch in examples)
+        total = self.now.price * self.gates.price()
+        for batch in examples:
+            total = total + run(self.gates.view, batch).loss.sum() / count
+        self.problem.forwards += 3 * count
+        total.backward()  # type: ignore[no-untyped-call]
+
+    def keep(self) -> None:
+        """Keep everything that the next step depends on."""
+        moments = {
+            f"{site} {name}": value
+            for site, one in self.gates.logits.items()
+            for name, value in self.optimizer.state[one].items()
+        }
+        logits = {f"{site} logits": one for site, one in self.gates.logits.items()}
+        pull = {f"{site} pull": one for site, one in self.pull.items()}
+        numbers = {name: float(value) for name, value in vars(self.now).items()}
+        self.problem.keep({**logits, **moments, **pull}, numbers)
+
+    def restore(self, state: State) -> None:
+        """Go back to what was kept."""
+        self.now = _Training(**{name: type(getattr(self.now, name))(value) for name, value in state.numbers.items()})
+        moments: dict[str, dict[str, Tensor]] = {str(site): {} for site in self.gates.logits}
+        for name, value in state.tensors.items():
+            place, _, what = name.partition(" ")
+            if what not in ("", "logits", "pull"):
+                moments[place][what] = value
+        for site, logits in self.gates.logits.items():
+            with torch.no_grad():
+                logits.copy_(state.tensors[f"{site} logits"])
+            if f"{site} pull" in state.tensors:
+                self.pull[site] = state.tensors[f"{site} pull"].to(logits)
+            self.optimizer.state[logits] = {
+                name: value if name == "step" else value.to(logits) for name, value in moments[str(site)].items()
+            }
 
 
 def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
     """Train gates, measure hardened masks on the way, and prune the best one back; see the module docstring."""
     given = settings or LearnedSettings()
     scores = problem.score()
-    gates = Gates(problem.view, problem.svds, scores.matrices, mode=problem.mode, start=START)
-    optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
-    now, size = _Training(), _batch_size(problem, given)
+    trainer = _trainer(problem, given, scores)
+    gates, size = trainer.gates, _batch_size(problem, given)
     if (state := problem.kept()) is not None:
-        now = _Training(**{name: type(getattr(now, name))(value) for name, value in state.numbers.items()})
-        _restore(gates, optimizer, state.tensors)
+        trainer.restore(state)
+    now = trainer.now
     while now.step < given.steps and now.waited < PATIENCE:
         problem.at(now.step, given.steps)
-        _train(problem, given, gates, optimizer=optimizer, now=now, examples=_mini_batch(problem, size, now.step))
+        trainer.step(_mini_batch(problem, size, now.step))
         now.step += 1
-        if now.step % EVERY and now.step < given.steps:
+        far = problem.budget.growth is not None and now.divergence > HOPELESS * given.divergence
+        if (now.step % EVERY or far) and now.step < given.steps:
             problem.check()
             continue
         chosen = gates.chosen(at_most=problem.budget.removed)
-        point = problem.measure(problem.mask(scores.removed(*value) for value in chosen))
+        point = problem.measure(
+            problem.mask(scores.removed(*value) for value in chosen), train=False, rival=problem.best
+        )
         settled = problem.allows(point) and gates.removed() <= problem.budget.removed
         loss = point.validation.mean_loss.value
         now.waited = now.waited + 1 if settled and loss >= now.best else 0
         now.best = min(now.best, loss) if settled else now.best
-        problem.keep(_state(gates, optimizer), {name: float(value) for name, value in vars(now).items()})
+        trainer.keep()
+    _fit(problem, scores, gates.chosen(at_most=problem.budget.removed))
     problem.at(given.steps, given.steps)  # how many rounds follow is not known
     if problem.best.removed:
-        verified(problem, problem.best.mask, ROUNDS)
+        verified(problem, problem.best, ROUNDS)
 
 
-def _train(
-    problem: Problem,
-    given: LearnedSettings,
-    gates: Gates,
-    optimizer: torch.optim.Optimizer,
-    now: _Training,
-    examples: tuple[Batch, ...],
-) -> None:
-    """One step of the gates and of the multipliers."""
-    blocks = problem.text[:-HELD]
-    block = blocks[now.step % len(blocks)] if blocks else None
-    wanted = None if block is None else (block, _unpruned(problem, block))  # all blocks at once would fill memory
-    for group in optimizer.param_groups:
-        group["lr"] = LOWEST_RATE + (RATE - LOWEST_RATE) * (1 + math.cos(math.pi * now.step / given.steps)) / 2
-    with gates.applied():
-        divergence = _backward(problem, gates, examples, now=now, wanted=wanted)
-    gradients = [logits.grad for logits in gates.logits.values() if logits.grad is not None]
-    if (divergence is None or math.isfinite(divergence)) and all(bool(one.isfinite().all()) for one in gradients):
-        optimizer.step()
-    else:  # the gated model overflows on these examples: they teach nothing
-        divergence = None
-    optimizer.zero_grad()
-    with torch.no_grad():
-        for logits in gates.logits.values():
-            logits.clamp_(FLOOR, 1.0)
-    now.steer(divergence, given.divergence, gates.removed(), room=problem.budget.removed)
+def _fit(problem: Problem, scores: Scores, chosen: list[Value]) -> None:
+    """Measure the largest beginnings of the chosen values, if all of them are beyond the growth that is allowed."""
+    if problem.budget.growth is None or problem.allows(problem.curve[-1]):
+        return
+    within, beyond = 0, len(chosen)
+    for _ in range(FITS):
+        count = (within + beyond) // 2
+        if count in (within, beyond):
+            return
+        mask = problem.mask(scores.removed(*value) for value in chosen[:count])
+        point = problem.measure(mask, train=False, rival=problem.best)
+        within, beyond = (count, beyond) if problem.allows(point) else (within, count)
+
+
+def _trainer(problem: Problem, settings: LearnedSettings, scores: Scores) -> _Trainer:
+    view = problem.proposing
+    gates = Gates(view, problem.svds, scores.matrices, mode=problem.mode, start=START)
+    optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
+    blocks = tuple(block[:, :READ] for block in problem.text[:-HELD])
+    anchor = Anchor(view, blocks, lambda: apply(view, problem.mask(), problem.svds))
+    return _Trainer(problem, settings, gates, optimizer, anchor=anchor, now=_Training(), pull={})
+
+
+def _plus(one: Tensor | None, other: Tensor) -> Tensor:
+    return other if one is None else one + other
 
 
 def _batch_size(problem: Problem, given: LearnedSettings) -> int:
@@ -148,71 +247,10 @@ def _mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
     examples = problem.examples
     epoch, place = divmod(step, len(examples) // size)
     order = random.Random(f"{problem.seed} {epoch}").sample(examples, len(examples))
-    return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size]))
+    return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size], size))
 
 
-def _moved(multiplier: float, ratio: float, bounds: tuple[float, float]) -> float:
-    """A multiplier after a step towards where the constraint holds: `ratio` is what is over what may be."""
+def _moved(multiplier: float, ratio: float, bounds: tuple[float, float], steps: int = 1) -> float:
+    """A multiplier after steps towards where the constraint holds: `ratio` is what is over what may be."""
     lowest, highest = bounds
-    return min(highest, max(lowest, multiplier * math.exp(STEP * max(-1.0, min(1.0, ratio - 1)))))
-
-
-def _state(gates: Gates, optimizer: torch.optim.Adam) -> dict[str, Tensor]:
-    """Everything that the next step depends on."""
-    moments = {
-        f"{site} {name}": value for site, one in gates.logits.items() for name, value in optimizer.state[one].items()
-    }
-    logits = {f"{site} logits": one for site, one in gates.logits.items()}
-    return {**logits, **moments}
-
-
-def _restore(gates: Gates, optimizer: torch.optim.Adam, tensors: Mapping[str, Tensor]) -> None:
-    """Put gates and optimizer back to a `_state`."""
-    moments: dict[str, dict[str, Tensor]] = {str(site): {} for site in gates.logits}
-    for name, value in tensors.items():
-        place, _, what = name.partition(" ")
-        if what and what != "logits":
-            moments[place][what] = value
-    for site, logits in gates.logits.items():
-        with torch.no_grad():
-            logits.copy_(tensors[f"{site} logits"])
-        optimizer.state[logits] = {
-            name: value if name == "step" else value.to(logits) for name, value in moments[str(site)].items()
-        }
-
-
-def _backward(
-    problem: Problem,
-    gates: Gates,
-    examples: tuple[Batch, ...],
-    now: _Training,
-    wanted: tuple[Int[Tensor, "1 position"], Float[Tensor, "position vocabulary"]] | None,
-) -> float | None:
-    """Accumulate the gradient of the whole objective; the divergence on the text, nats per token.
-
-    The weights of the step serve all of its passes.
-    """
-    count = sum(len(batch) for batch in examples)
-    total, divergence = now.price * gates.price(), None
-    for batch in examples:
-        total = total + run(problem.view, batch).loss.sum() / count
-    problem.forwards += 3 * count
-    if wanted is not None:
-        block, before = wanted
-        after = _log_probabilities(problem, block)
-        divergence = (before.exp() * (before - after)).sum(dim=-1).mean()
-        total = total + now.anchor * divergence
-        problem.forwards += 4  # the unpruned pass is one of them
-    total.backward()  # type: ignore[no-untyped-call]
-    return None if divergence is None else float(divergence.detach())
-
-
-def _unpruned(problem: Problem, block: Int[Tensor, "1 position"]) -> Float[Tensor, "position vocabulary"]:
-    """What the unpruned model predicts after every token of a block of text."""
-    apply(problem.view, problem.mask(), problem.svds)  # the last measured mask is still on the view
-    with torch.no_grad():
-        return _log_probabilities(problem, block)
-
-
-def _log_probabilities(problem: Problem, block: Int[Tensor, "1 position"]) -> Float[Tensor, "position vocabulary"]:
-    return torch.log_softmax(problem.view.logits(block)[0].float(), dim=-1)
+    return min(highest, max(lowest, multiplier * math.exp(steps * STEP * max(-1.0, min(1.0, ratio - 1)))))

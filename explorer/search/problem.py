@@ -6,12 +6,14 @@ through `score` and `measure`, which know from the journal what was found before
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -22,9 +24,12 @@ from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import Mask, Mode, Removed
-from explorer.measure.evaluate import evaluate
+from explorer.measure.batches import batches
+from explorer.measure.evaluate import Evaluation, evaluate
 from explorer.measure.overflow import check_losses
+from explorer.measure.residuals import Kept, keep
 from explorer.models import View
+from explorer.models.matrices import parts_of
 from explorer.search.anchor import HELD, text_loss
 from explorer.search.journal import Journal
 from explorer.search.outcome import Budget, Found, Point, State, Status
@@ -59,6 +64,8 @@ class Problem:
         limit: examples used of the train split; None for all.
         text: blocks of plain-text tokens `[1, position]` on which the model should go on as before; the perplexity is
             measured on the last HELD of them, which strategies do not use otherwise.
+        compute: the type in which proposals are computed: the model's own, or a narrower one that is faster
+            (`explorer.search.compute`). What is measured, and so whatever is accepted or reported, never is.
         watch: told how far the search is, after every measurement and in between.
         journal: where answers are recorded, and found if they are there already; None to start anew and keep nothing.
         forwards: forward passes of one example so far (a backward pass counts as two), in all runs together. What a
@@ -75,11 +82,13 @@ class Problem:
     limit: int | None = None
     seed: int = 0
     text: tuple[Int[Tensor, "1 position"], ...] = ()
+    compute: str | None = None
     progress: Progress | None = None
     watch: Callable[[Status], None] | None = None
     journal: Journal | None = None
     forwards: int = 0
     curve: list[Point] = field(default_factory=list)
+    _means: dict[str, Mapping[MatrixKey, Tensor]] = field(default_factory=dict)
     _share: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
@@ -96,6 +105,11 @@ class Problem:
         """The train examples that are used."""
         return self.task.split("train", self.limit)
 
+    @cached_property
+    def proposing(self) -> View:
+        """The view that proposals are computed on: the problem's own, or one in the type `compute`."""
+        return self.view if self.compute in (None, self.view.model.dtype) else self.view.model.view(self.compute)
+
     @property
     def seconds(self) -> float:
         """Seconds that the search has taken, in all runs together."""
@@ -105,7 +119,7 @@ class Problem:
     def best(self) -> Point:
         """The measured mask with the lowest validation loss within the budget; the smaller one of equals."""
         allowed = [point for point in self.curve if self.allows(point)]
-        return min(allowed, key=lambda point: (point.validation.mean_loss.value, point.removed))
+        return min(allowed, key=_rank)
 
     def allows(self, point: Point) -> bool:
         """Whether a measured mask is within the budget, and the model finite with it; the unpruned model always is."""
@@ -116,13 +130,17 @@ class Problem:
         return self.allows(point) and point.validation.mean_loss.value < best.validation.mean_loss.value
 
     def score(self, mask: Mask | None = None) -> Scores:
-        """Scores of all values on the train split, at a mask (of the unpruned model if none is given)."""
+        """Scores of all values on the train split, at a mask (of the unpruned model if none is given).
+
+        They propose, so they are computed in the type `compute`, but for the frozen means, which masks hold.
+        """
 
         def compute() -> Scores:
-            return score(
-                self.view, self.task, self.svds, keys=self.keys,
+            found = score(
+                self.proposing, self.task, self.svds, keys=self.keys,
                 scorer=self.scorer, mode=self.mode, limit=self.limit, seed=self.seed, mask=mask,
             )  # fmt: skip
+            return found if self.proposing is self.view else self.with_means(found, mask)
 
         def unpack(data: bytes) -> Scores:
             tensors, numbers = unpack_tensors(data)
@@ -138,6 +156,43 @@ class Problem:
         found = self._answer("score", "" if mask is None else mask.digest, compute, pack=pack, unpack=unpack, dear=True)
         self.forwards += round(found.forwards)
         return found
+
+    def with_means(self, scores: Scores, mask: Mask | None) -> Scores:
+        """Scores with the frozen means of now: what the matrices read on average with the mask on."""
+        at = mask or self.mask()
+        means, found = self._mean_inputs(at), {}
+        for key, one in scores.matrices.items():
+            own = {removed.index: removed.c for removed in at.by_matrix.get(key, ())}
+            mean = means[key.stacked][parts_of(self.view, key)[0]]
+            c = mean @ self.svds.get(self.view, key).u.to(mean.dtype)
+            c[list(own)] = torch.tensor(list(own.values()), dtype=c.dtype)
+            found[key] = replace(one, c=c)
+        return replace(scores, matrices=found)
+
+    def _mean_inputs(self, mask: Mask) -> Mapping[MatrixKey, Tensor]:
+        """Of the stacked matrices over the train examples, with a mask on; at hand if it was the last that they ran."""
+
+        def compute() -> Mapping[MatrixKey, Tensor]:
+            if mask.digest not in self._means:
+                apply(self.view, mask, self.svds)
+                self._run_train(mask)
+            return self._means[mask.digest]
+
+        def pack(means: Mapping[MatrixKey, Tensor]) -> bytes:
+            return pack_tensors({str(site): mean for site, mean in means.items()}, {})
+
+        def unpack(data: bytes) -> Mapping[MatrixKey, Tensor]:
+            return {MatrixKey.parse(site): mean for site, mean in unpack_tensors(data)[0].items()}
+
+        return self._answer("means", mask.digest, compute, pack=pack, unpack=unpack, dear=True)
+
+    def _run_train(self, mask: Mask) -> Kept:
+        """Run the train examples with the mask that is on the view, and note the mean inputs."""
+        given = batches(self.view, self.task, self.examples)
+        sites = tuple(dict.fromkeys(key.stacked for key in self.keys))
+        kept = keep(self.view, given, inputs=sites, memory_bytes=0)
+        self._means = {mask.digest: kept.means}
+        return kept
 
     def start(self) -> Point:
         """The unpruned model, measured: the first point of the curve.
@@ -155,19 +210,33 @@ class Problem:
                     check_losses(self.view, self.task, found.examples, losses=found.loss, what=what)
         return point
 
-    def measure(self, mask: Mask, *, train: bool = True) -> Point:
-        """Put a mask onto the view, run validation (and train) examples, and add the point to the curve."""
+    def measure(self, mask: Mask, *, train: bool = True, rival: Point | None = None) -> Point:
+        """Put a mask onto the view, run validation (and train) examples, and add the point to the curve.
+
+        Args:
+            mask: what is removed.
+            train: whether train examples are measured.
+            rival: a measured mask to be better than: as soon as this one is not, what is left is not measured, the
+                dearest last.
+        """
 
         def compute() -> Point:
             apply(self.view, mask, self.svds)
-            validation = evaluate(self.view, self.task, "validation")
-            seen = evaluate(self.view, self.task, "train", limit=self.limit) if train else None
-            return Point(mask, seen, validation, growth=self._growth())
+            point = Point(mask, None, evaluate(self.view, self.task, "validation"))
+            if rival is not None and _rank(point) >= _rank(rival):
+                return point
+            if train:
+                point = replace(point, train=self._train(mask))
+                if rival is not None and rival.train is not None and _train_loss(point) > _train_loss(rival):
+                    return point
+            return replace(point, growth=self._growth())
 
         def pack(one: Point) -> bytes:
             return pack_point(one.mask, one.train, one.validation, growth=one.growth)
 
-        point = self._answer("measure", f"{mask.digest} {train}", compute, pack=pack, unpack=self._point)
+        point = self._answer(
+            "measure", f"{mask.digest} {train} {rival is None}", compute, pack=pack, unpack=self._point
+        )
         self.forwards += point.validation.n + (point.train.n if point.train else 0)
         self.forwards += HELD if point.growth is not None else 0
         self.curve.append(point)
@@ -179,7 +248,7 @@ class Problem:
 
         def compute() -> Point:
             apply(self.view, point.mask, self.svds)
-            return replace(point, train=evaluate(self.view, self.task, "train", limit=self.limit))
+            return replace(point, train=self._train(point.mask))
 
         def pack(one: Point) -> bytes:
             return pack_point(one.mask, one.train, one.validation, growth=one.growth)
@@ -232,6 +301,12 @@ class Problem:
         if self.budget.seconds is not None and self.seconds > self.budget.seconds and not replaying:
             raise OutOfTime
 
+    def _train(self, mask: Mask) -> Evaluation:
+        """The train examples with the mask that is on the view."""
+        several = any(example.choices for example in self.examples)  # texts besides the answers, which have no means
+        kept = None if several else self._run_train(mask)
+        return evaluate(self.view, self.task, "train", limit=self.limit, kept=kept)
+
     def _growth(self) -> float | None:
         """Of the perplexity on the held-out text, for the view as it is now; None if there is no limit to it."""
         if self.budget.growth is None:
@@ -269,6 +344,15 @@ class Problem:
     def _point(self, data: bytes) -> Point:
         removed, train, validation, growth = unpack_point(data, self.examples, self.task.split("validation"))
         return Point(self.mask(removed), train, validation, growth=growth)
+
+
+def _rank(point: Point) -> tuple[float, int]:
+    """What decides between masks within the budget, the better one first."""
+    return point.validation.mean_loss.value, point.removed
+
+
+def _train_loss(point: Point) -> float:
+    return math.nan if point.train is None else point.train.mean_loss.value
 
 
 Search = Callable[[Problem], None]

@@ -167,7 +167,7 @@ def _settings(problem: Problem, options: Mapping[str, Any], control_draws: int) 
         options=dict(options), scorer=problem.scorer, matrices=tuple(map(str, problem.keys)), limit=problem.limit,
         max_removed=budget.removed, max_seconds=budget.seconds, max_growth=budget.growth,
         text_blocks=len(problem.text), control_draws=control_draws, device=str(problem.view.device),
-        dtype=str(problem.view.bridge.original_model.dtype).removeprefix("torch."),
+        dtype=problem.view.model.dtype, compute=problem.compute or problem.view.model.dtype,
     )  # fmt: skip
 
 

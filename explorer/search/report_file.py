@@ -39,7 +39,10 @@ class PointFigures(JsonRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(JsonRecord):
-    """What the search was told; `options` are those of the strategy that are not its defaults."""
+    """What the search was told; `options` are those of the strategy that are not its defaults.
+
+    `compute` is the type in which proposals were computed; what stands in the report was measured in `dtype`.
+    """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     scorer: str
@@ -52,6 +55,7 @@ class SearchSettings(JsonRecord):
     control_draws: Count
     device: str
     dtype: str
+    compute: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ class SearchRequest:
         options: those that belong to the strategy.
         growth: largest growth of the perplexity of plain text, 0.1 for 10 %; None for no limit.
         control_names: which controls are drawn.
+        compute: a name of `explorer.models.compute.COMPUTE`: in which type proposals are computed.
     """
 
     strategy: str
@@ -49,6 +50,7 @@ class SearchRequest:
     options: StrategyOptions = USUAL
     growth: float | None = None
     control_names: tuple[str, ...] = OF_THE_MASK
+    compute: str = "auto"
 
     @property
     def budget(self) -> Budget:

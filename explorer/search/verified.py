@@ -7,7 +7,9 @@
    refused, predictions of this size do not hold here: the reach is half of it, and the round proposes again.
 4. Effects do not add up, so the reach follows how much of an accepted prediction came true on the train examples, as
    the radius of a trust-region method does (Nocedal and Wright, Numerical Optimization, chapter 4).
-5. End when nothing within reach is worth measuring, nothing negative is left, or the budget is used up.
+5. While predictions come true, the same scores propose what comes next: a round ends with the first one that does not.
+6. End when a round has accepted nothing: nothing within reach is worth measuring, nothing negative is left, or the
+   budget is used up.
 """
 
 from __future__ import annotations
@@ -27,30 +29,38 @@ LEAST = 1e-3  # of the unpruned loss: predictions below it are not worth measuri
 Value = tuple[MatrixKey, int]
 
 
-def verified(problem: Problem, start: Mask | None = None, rounds: int | None = None) -> None:
-    """Improve a mask (the unpruned model if none is given) round by round, `rounds` times at most."""
+def verified(problem: Problem, start: Point | None = None, rounds: int | None = None) -> None:
+    """Improve a measured mask (the unpruned model if none is given) round by round, `rounds` times at most."""
     unpruned = problem.start()
-    best = unpruned if start is None else problem.measure(start)
+    best = unpruned if start is None else start if start.train is not None else problem.complete(start)
     most, least = problem.budget.removed, LEAST * _train_loss(unpruned)
     reach, done = math.inf, 0
     while rounds is None or done < rounds:
         done += 1
         problem.at(best.removed, most)  # how many rounds there will be is not known
-        scores = problem.score(best.mask)
+        scores, at = problem.score(best.mask), best
         ranked = [entry for entry in scores.ranking() if entry[0] < 0]
         while True:
-            proposal, predicted = _within(
-                reach, ranked, best.mask, most=most, count=LARGEST if math.isfinite(reach) else START
-            )
+            count = LARGEST if math.isfinite(reach) else START
+            proposal, predicted = _within(reach, ranked, best.mask, most=most, count=count)
             if predicted < least:
-                return
-            point = problem.measure(_flipped(scores, best.mask, proposal))
-            if _better(problem, point, best):
                 break
-            reach = predicted / 2
-        came_true = (_train_loss(best) - _train_loss(point)) / predicted
-        reach = predicted * (2 if came_true >= GOOD else 1 if came_true >= POOR else 0.5)
-        best = point
+            point = problem.measure(_flipped(scores, best.mask, proposal), rival=best)
+            if not _better(problem, point, best):
+                if best is not at:
+                    break
+                reach = predicted / 2
+                continue
+            came_true = (_train_loss(best) - _train_loss(point)) / predicted
+            reach = predicted * (2 if came_true >= GOOD else 1 if came_true >= POOR else 0.5)
+            best = point
+            if came_true < GOOD:
+                break
+            flipped = set(proposal)
+            ranked = [entry for entry in ranked if entry[1:] not in flipped]
+            scores = problem.with_means(scores, best.mask)
+        if best is at:
+            return
 
 
 def _within(

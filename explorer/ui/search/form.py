@@ -81,7 +81,8 @@ def request(setting: Setting, asked: SearchRequest) -> Search:
         model=setting.model, task=replace(setting.task, seed=asked.seed), out=Path(OUT), strategy=asked.strategy,
         **vars(asked.options), kinds=",".join(asked.kinds or ()) or "all",
         layers=None if asked.layers is None else ",".join(map(str, asked.layers)), max_removed=str(asked.max_removed),
-        time=asked.seconds, max_growth=asked.growth, controls=asked.controls, test_limit=asked.test_limit,
+        time=asked.seconds, max_growth=asked.growth, compute=asked.compute, controls=asked.controls,
+        test_limit=asked.test_limit,
         scorer=asked.scorer, mode=asked.mode, stacked=not asked.per_head, limit=asked.limit,
         split_seed=None if asked.seed == splits else splits,
     )  # fmt: skip

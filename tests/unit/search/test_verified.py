@@ -32,7 +32,7 @@ class Watched(Problem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.steps: list[tuple[float, Point]] = []
+        self.steps: list[tuple[float, bool, Point]] = []  # with whether scores were of the mask they were compared to
         self.scores: Scores | None = None
 
     def score(self, mask: Mask | None = None) -> Scores:
@@ -45,10 +45,12 @@ class Watched(Problem):
         self.scores = found
         return found
 
-    def measure(self, mask: Mask, *, train: bool = True) -> Point:
-        point = super().measure(mask, train=train)
-        if self.scores is not None:
-            self.steps.append((-(self.scores.predicted(mask) or 0.0), point))
+    def measure(self, mask: Mask, *, train: bool = True, rival: Point | None = None) -> Point:
+        point = super().measure(mask, train=train, rival=rival)
+        if self.scores is not None and rival is not None:
+            predicted = [self.scores.predicted(one) or 0.0 for one in (rival.mask, mask)]
+            scored = self.scores.mask or self.mask()
+            self.steps.append((predicted[0] - predicted[1], scored.digest == rival.mask.digest, point))
         return point
 
 
@@ -100,16 +102,19 @@ def test_the_reach_follows_what_came_true(problem: Watched) -> None:
     assert len(problem.steps) == len(found.curve) - 1 >= 4
     best, reach = unpruned, math.inf
     refused = 0
-    for predicted, point in problem.steps:
-        assert LEAST * train_loss(unpruned) <= predicted <= reach + 1e-9
-        fell = train_loss(best) - train_loss(point)
-        if fell >= 0 and point.validation.mean_loss.value < best.validation.mean_loss.value:
+    for predicted, fresh, point in problem.steps:
+        assert LEAST * train_loss(unpruned) <= predicted + 1e-9
+        assert predicted <= reach + 1e-9
+        lower = point.validation.mean_loss.value < best.validation.mean_loss.value
+        if lower and (fell := train_loss(best) - train_loss(point)) >= 0:
             reach = predicted * (2 if fell >= GOOD * predicted else 1 if fell >= POOR * predicted else 0.5)
             best = point
         else:
-            reach = predicted / 2
+            assert lower == (point.train is not None), "a mask that is not better is not measured any further"
+            reach = predicted / 2 if fresh else reach
             refused += 1
     assert refused
+    assert any(not fresh for _, fresh, _ in problem.steps), "scores propose again while predictions come true"
     assert found.best.validation.mean_loss.value <= best.validation.mean_loss.value
 
 
