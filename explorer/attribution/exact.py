@@ -2,18 +2,20 @@
 
 Single values (`exact_effects`, and the scorer `exact`):
 
-1. One pass over the examples keeps the residual streams of the view (`explorer.measure.residuals`) and the mean inputs
-   m.
-2. Values are taken layer by layer. Copies of the examples run together from their layer on, one value changed in each
-   (`explorer.attribution.singles`): no weight is edited.
+1. One pass over the examples keeps the state of the view and the mean inputs m.
+2. Values are taken layer by layer. Copies of the examples run together from their layer on, one value changed in each:
+   no weight is edited. `explorer.attribution.runs` chooses how they run.
 3. Results go to the store, if there is one, as they come. Runs are cut in the same way whatever was stored before, so
    one that was stopped or killed goes on and ends with the same bits.
+4. With a `Pace`, a few runs are measured first, and what the whole takes is told before it begins; and runs come in
+   random order, so that what a limit of time allows is a random sample of them (of up to `Runs.copies` values each).
 
 Masks (`mask_losses`, `joint_effects`): each is put onto the view, and only what it changes is run.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, ScoringRequest
 from explorer.attribution.effect_store import EffectStore, default_effects
-from explorer.attribution.singles import Flip, changed_losses
+from explorer.attribution.pace import Pace, Run, tracked
+from explorer.attribution.runs import Runs, kept_runs
+from explorer.attribution.singles import Flip
 from explorer.core.errors import MaskError, MatrixError, SettingsError
 from explorer.core.files import digest
 from explorer.core.keys import MatrixKey
@@ -43,8 +47,7 @@ from explorer.models.matrices import check, parts_of
 from explorer.models.tensors import tensor_bytes
 from explorer.spectra.cache import SvdCache
 
-FORMAT = "exact-2"
-TOKENS = 1024  # per run of several copies: more is no faster on a CPU
+FORMAT = "exact-3"
 Value = tuple[MatrixKey, int]
 
 
@@ -88,6 +91,7 @@ def exact_effects(
     *,
     store: EffectStore | None = None,
     progress: Progress | None = None,
+    pace: Pace | None = None,
     **flips: Unpack[Flips],
 ) -> Effects:
     """Measure what removing each value alone does; at a mask, what removing a kept or restoring a removed one does.
@@ -103,6 +107,8 @@ def exact_effects(
         values: (matrix, index), in any order; a matrix may be given per head or stacked.
         store: where results are looked up and kept as they come.
         progress: told (done, total); what was done before it raised is in the store.
+        pace: for long work: tells beforehand what it takes, and may end it early; what was not measured until then is
+            absent from the result.
         flips: how values are flipped, and from which mask on.
 
     Raises:
@@ -124,14 +130,14 @@ def exact_effects(
         svds = fitted(view, mask, svds)
         keys = tuple(dict.fromkeys(key for key, _ in wanted))
         sites = () if means is not None else tuple(dict.fromkeys(key.stacked for key in keys))
-        kept = keep(view, batches, inputs=sites, progress=part(progress, 0.0, 0.05))
+        kept, runs = kept_runs(view, batches, sites, progress=part(progress, 0.0, 0.05))
         context = _context(view, batches, mask, means=means)
         job = _Job(
-            view, kept, svds, mask=mask, inputs=kept.means if means is None else means, store=store, context=context
+            view, runs, svds, mask=mask, inputs=kept.means if means is None else means, store=store, context=context
         )
-        measured = job.run(wanted, part(progress, 0.05, 1.0))
+        measured = job.run(wanted, part(progress, 0.05, 1.0), pace)
         c = {key: job.means(key) for key in keys}
-    return Effects(kept.loss, kept.n, {value: measured[value] for value in wanted}, c=c)
+    return Effects(kept.loss, kept.n, {value: measured[value] for value in wanted if value in measured}, c=c)
 
 
 def known_effects(
@@ -151,7 +157,10 @@ def known_effects(
 
 
 def forwards(view: View, values: Iterable[Value], examples: int) -> float:
-    """What `exact_effects` costs, in forward passes of one example: all once, then from each value's layer on."""
+    """What `exact_effects` costs at most, in forward passes of one example: all once, then from each value's layer on.
+
+    Plain arithmetic (`explorer.attribution.runs`) takes less, by what examples share.
+    """
     layers = int(view.config.n_layers)
     return examples * (1.0 + sum((layers - key.layer) / layers for key, _ in values))
 
@@ -220,22 +229,22 @@ class _Job:
     """One measurement of single values; `context` names, in the store, everything but matrix and index."""
 
     view: View
-    kept: Kept
+    runs: Runs
     svds: SvdCache
     mask: Mask
     inputs: Mapping[MatrixKey, Tensor]
     store: EffectStore | None
     context: str
 
-    def run(self, values: Sequence[Value], progress: Progress | None) -> dict[Value, Mean]:
+    def run(self, values: Sequence[Value], progress: Progress | None, pace: Pace | None) -> dict[Value, Mean]:
         known = self._known(values)
-        before = torch.cat([found.loss for found in self.kept.outcomes]).tolist()
-        for run in track(self._runs(values), progress):
-            missing = [value for value in run if value not in known]
-            if not missing:
-                continue
-            rows = changed_losses(self.view, self.kept, list(self._changes(missing)))
-            fresh = {value: paired_difference(row, before) for value, row in zip(missing, rows.tolist(), strict=True)}
+        runs = [Run(tuple(of), math.fsum(self.runs.work(key) for key, _ in of)) for of in self._cut(values)]
+        left = [run for run in runs if not known.keys() >= set(run.values)]
+        ordered = left if pace is None else pace.ordered(left, known=len(known.keys() & set(values)))
+        for run in tracked(ordered, math.fsum(run.work for run in left), progress):
+            missing = [value for value in run.values if value not in known]
+            rows = self.runs.losses(list(self._changes(missing))).tolist()
+            fresh = {value: paired_difference(row, self.runs.before) for value, row in zip(missing, rows, strict=True)}
             known |= fresh
             if self.store is not None:
                 entries = {(self._name(key), i): (m.value, m.stderr, m.n) for (key, i), m in fresh.items()}
@@ -259,9 +268,9 @@ class _Job:
     def _name(self, key: MatrixKey) -> str:
         return _name(self.context, key)
 
-    def _runs(self, values: Sequence[Value]) -> list[list[Value]]:
+    def _cut(self, values: Sequence[Value]) -> list[list[Value]]:
         """Values of one layer, in order, as many as are run together."""
-        copies = max(1, TOKENS // self.kept.tokens)
+        copies = self.runs.copies
         layers = groupby(sorted(values), key=lambda value: value[0].layer)
         return [
             group[i : i + copies] for _, of in layers for group in (list(of),) for i in range(0, len(group), copies)

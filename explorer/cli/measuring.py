@@ -11,13 +11,25 @@ from explorer.actions.study import StudyResult, StudyScorers
 from explorer.cli.console import say, show_table
 from explorer.core.texts import loss_text
 
+SHOWN = 40  # rows; --out and --json give all
+
 
 def show_effects(request: MeasureEffects, result: EffectsResult) -> None:
-    """Print exact effects."""
-    rows = [(one["matrix"], one["index"], loss_text(one["exact"], one["stderr"], signed=True)) for one in result.values]
-    show_table("Measured one by one, each alone", ("matrix", "index", "change of the loss"), rows)
+    """Print exact effects; of many, those that help most and those that are needed most."""
+    ranked = sorted(result.values, key=lambda one: one["exact"]) if len(result.values) > SHOWN else list(result.values)
+    cut = [*ranked[: SHOWN // 2], *ranked[-(SHOWN // 2) :]] if len(ranked) > SHOWN else ranked
+    rows = [(one["matrix"], one["index"], loss_text(one["exact"], one["stderr"], signed=True)) for one in cut]
+    title = "Measured one by one, each alone"
+    if len(cut) < len(ranked):
+        title += f": the lowest and the highest {SHOWN // 2} of {len(ranked):,}"
+    show_table(title, ("matrix", "index", "change of the loss"), rows)
     state = "unpruned" if request.mask is None else f"at {request.mask}:"
     say(f"{result.task}, {result.split} split, n = {result.n:,}, {state} loss {result.loss:.3f} nats per example.")
+    if len(result.values) < result.asked:
+        say(
+            f"{len(result.values):,} of {result.asked:,} values were measured in the time given; the same command goes "
+            "on with the others."
+        )
 
 
 def show_readout(request: ReadOut, result: ReadoutResult) -> None:

@@ -15,11 +15,12 @@ from explorer.core.files import digest
 LIBRARIES = ("torch", "transformers", "transformer-lens")
 # Modules, and packages with all that is in them, that decide the exact effect of a value on given tokens.
 EFFECTS = (
-    "attribution.base", "attribution.exact", "attribution.singles", "core.finite", "core.keys", "masks.apply",
-    "masks.fitting", "masks.mask", "measure.batches", "measure.chat", "measure.metrics", "measure.prefix",
-    "measure.residuals", "measure.tokens", "models.architectures", "models.bridge", "models.caches",
-    "models.fidelity", "models.folding", "models.load", "models.matrices", "models.norms", "models.rotary",
-    "models.stored", "models.tensors", "models.view", "models.weights", "spectra.cache", "spectra.svd",
+    "attribution.base", "attribution.exact", "attribution.runs", "attribution.singles", "attribution.suffix",
+    "core.finite", "core.keys", "masks.apply", "masks.fitting", "masks.mask", "measure.batches", "measure.chat",
+    "measure.forest", "measure.metrics", "measure.prefix", "measure.residuals", "measure.tokens",
+    "models.architectures", "models.arithmetic", "models.bridge", "models.caches", "models.fidelity", "models.folding",
+    "models.load", "models.matrices", "models.norms", "models.rotary", "models.stored", "models.tensors", "models.view",
+    "models.weights", "spectra.cache", "spectra.svd",
 )  # fmt: skip
 # Those that decide the result of a search beside.
 SEARCHES = (
@@ -29,15 +30,15 @@ SEARCHES = (
 # What belongs to these or is imported by them and decides no number: where things are kept, what they are called, what
 # is made of a search. Whatever is read through them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
-    "attribution.effect_store", "core.__init__", "core.config", "core.errors", "core.files", "core.measuring",
-    "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.overflow",
-    "models.__init__", "models.compute", "models.convert", "models.culprits", "models.fields", "models.files",
+    "attribution.effect_store", "attribution.pace", "core.__init__", "core.config", "core.errors", "core.files",
+    "core.measuring", "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain",
+    "measure.overflow", "models.__init__", "models.compute", "models.convert", "models.culprits", "models.fields",
+    "models.files",
     "models.gguf", "models.gguf_header", "models.hub", "models.identity", "models.smollm2", "models.sources",
-    "models.tokenizer_files",
-    "search.conductor", "search.control_pool", "search.control_runs", "search.curve", "search.identity",
-    "search.options", "search.provenance", "search.released", "search.released_measures", "search.report",
-    "search.report_file", "search.request", "spectra.__init__", "spectra.measures", "spectra.pack", "spectra.saver",
-    "spectra.store", "tasks",
+    "models.tokenizer_files", "search.conductor", "search.control_pool", "search.control_runs", "search.curve",
+    "search.identity", "search.options", "search.provenance", "search.released", "search.released_measures",
+    "search.report", "search.report_file", "search.request", "spectra.__init__", "spectra.measures", "spectra.pack",
+    "spectra.saver", "spectra.store", "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 

@@ -33,3 +33,11 @@ def range_text(shares: Sequence[float]) -> str:
 def spread_text(stderr: float, digits: int) -> str:
     """A standard error, or `unknown`, as of one example."""
     return f"{stderr:.{digits}f}" if math.isfinite(stderr) else "unknown"
+
+
+def duration_text(seconds: float) -> str:
+    """A time such as `40 s`, `12 min` or `9 h 20 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60:,} h {minutes % 60} min"

@@ -11,11 +11,13 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from itertools import chain
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -43,6 +45,7 @@ from explorer.actions.spectra import (
 )
 from explorer.actions.tasks import TaskResult, TasksResult, ValidateResult
 from explorer.attribution import SCORERS, Options, score
+from explorer.attribution.pace import Pace
 from explorer.cli import app, console
 from explorer.cli.parse import read
 from explorer.cli.scoring import show_scores
@@ -52,7 +55,7 @@ from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import Mask, Mode, load_mask
 from explorer.measure.evaluate import Comparison, evaluate
 from explorer.models import NAMED, Model
-from explorer.models.matrices import matrices
+from explorer.models.matrices import matrices, shape
 from explorer.search import SEARCHES, STRATEGIES, mask_of, prune
 from explorer.search.control_pool import ControlPool
 from explorer.search.controls import beaten
@@ -886,6 +889,59 @@ def test_effects_are_shown_and_have_the_keys_of_their_report(common: tuple[str, 
     shown = run(*words).stdout
     assert f"n = {found['n']}" in shown
     assert f"{found['values'][2]['exact']:+.3f}" in shown
+
+
+@pytest.mark.slow
+def test_all_effects_are_estimated_sampled_and_go_on(common: tuple[str, ...], model: Model, tmp_path: Path) -> None:
+    everything = report("effects", *common, "--all", "--kinds", "Q,OUT")
+    view = model.view()
+    values = [(str(key), i) for key in matrices(view, [Kind.Q, Kind.OUT]) for i in range(min(shape(view, key)))]
+    assert [(one["matrix"], one["index"]) for one in everything["values"]] == values
+    assert everything["asked"] == len(values)
+    table = tmp_path / "effects.csv"
+    words = ("effects", *common, "--all", "--kinds", "Q,OUT", "--sample", "7", "--out", table)
+    done = run(*words)
+    assert "GFLOP/s" not in done.stderr, "all are known: there is nothing to estimate"
+    sampled = report(*words)
+    assert sampled["asked"] == len(sampled["values"]) == 7
+    assert all(one in everything["values"] for one in sampled["values"])
+    assert len(pd.read_csv(table)) == 7
+    other = report(*words, "--seed", "5")
+    assert [one["index"] for one in other["values"]] != [one["index"] for one in sampled["values"]]
+
+
+@pytest.mark.slow
+def test_what_all_effects_take_is_said_first_and_time_ends_them(
+    common: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explorer.attribution.runs.TOKENS", 64)  # a few values at a time
+    monkeypatch.setattr("explorer.attribution.pace.Pace", partial(Pace, clock=map(float, count(step=10)).__next__))
+    part = report("effects", *common, "--all", "--time", "200")
+    assert 0 < len(part["values"]) < part["asked"]
+    shown = run("effects", *common, "--all", "--time", "60")
+    assert f"{part['asked'] - len(part['values']):,} values to measure, {len(part['values']):,} more are known: " in (
+        shown.stderr
+    )
+    assert "60 s is enough for about" in shown.stderr
+    assert f"of {part['asked']:,} values were measured in the time given" in shown.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "give one of them"),
+        (("--all", "--value", "L0.Q.H0:0"), "give one of them"),
+        (("--value", "L0.Q.H0:0", "--sample", "3"), "add --all"),
+        (("--value", "L0.Q.H0:0", "--kinds", "Q"), "add --all"),
+        (("--all", "--kinds", "QQ"), "QQ"),
+        (("--all", "--time", "0"), "greater than or equal to 1"),
+    ],
+)
+def test_effects_that_do_not_go_together_are_a_sentence(
+    nothing_loads: None, common: tuple[str, ...], options: tuple[str, ...], message: str
+) -> None:
+    assert message in refused("effects", *common, *options)
 
 
 @pytest.mark.slow
