@@ -30,7 +30,7 @@ SPLIT = "train"
 
 @dataclass(frozen=True)
 class StudyResult(OfTask):
-    """How scorers agree with the exact effects of `sampled` values, measured on `n` examples.
+    """How scorers agree with the exact effects of `sampled` values, measured on `n` examples; all or a sample.
 
     Attributes:
         loss: the unpruned model's, nats per example.
@@ -53,7 +53,7 @@ class StudyResult(OfTask):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyScorers(Request):
-    """Measure the exact effect of a stratified sample of values, and compare what the scorers predict for them.
+    """Measure exact effects, of all values or of a stratified sample, and compare what the scorers predict for them.
 
     Strata and extremes come from the first scorer. Measured effects are kept in the cache folder: a study that was
     stopped goes on.
@@ -69,7 +69,10 @@ class StudyScorers(Request):
     scorer: Annotated[
         tuple[str, ...], Arg("A scorer to study; may be given several times. Default: gradient and hybrid.")
     ] = ()
-    per_kind: Annotated[int, Arg("Values measured per kind, over all layers.", least=2)] = 200
+    per_kind: Annotated[
+        int | None,
+        Arg("Values measured per kind, over all layers. Default: all if there are at most 4,096, else 200.", least=2),
+    ] = None
     extremes: Annotated[int, Arg("Besides, this many of the lowest and of the highest scores.", least=0)] = 10
     limit: Annotated[int, Arg("Use the first N examples of the train split.", least=1)] = 64
     mode: Mode = "freeze"

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from explorer.attribution.exact import Value, exact_effects
+from explorer.attribution.runs import kept_runs
+from explorer.attribution.singles import Flip
 from explorer.core.errors import TaskError
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.apply import apply, empty_mask
@@ -22,14 +25,15 @@ from explorer.measure.metrics import run, run_all
 from explorer.measure.perplexity import read_text, tokens_of
 from explorer.measure.residuals import keep, run_kept
 from explorer.models import View, load
-from explorer.models.matrices import kinds, matrices
+from explorer.models.matrices import kinds, matrices, parts_of
 from explorer.spectra.cache import SvdCache, default_cache
 from explorer.tasks import Example, Task, load_task
 from explorer.tasks.shots import with_shots
 from tests.bench.subjects import plain_model, plain_pass
-from tests.bench.timing import Row, paired, verdict
+from tests.bench.timing import Row, figures, paired, seconds, verdict
 
 VALUES_PER_LAYER, SINGLE_RUNS = 14, 2
+MIDDLE, PRODUCTS = 48, 4  # values of the middle layer; products of each size
 LONG = 96
 
 
@@ -46,7 +50,50 @@ def measure(
             *long_rows(view, svds, plain, runs, examples // 2),
             prefix_row(view, with_shots(task, shots), examples, runs),
         ]
-    return [*rows, *single_rows(view, svds, prepared, plain, runs)]
+    exact = view if dtype == "float32" else load(name, dtype="float32", device=device).view()
+    utilised = [used_row(exact, svds, batches(exact, task, task.split("train", examples)), runs)]
+    return [*rows, *single_rows(view, svds, prepared, plain, runs), *utilised]
+
+
+def used_row(view: View, svds: SvdCache, prepared: Sequence[Batch], runs: int) -> Row:
+    """Values of all kinds of the middle layer, against their matrix products at the fastest square product's rate.
+
+    A ratio of 2.5 is 40 % of that rate. Float32, as exact effects are unless a model is loaded in another type.
+    """
+    layer, device = int(view.config.n_layers) // 2, str(view.device)
+    keys = matrices(view, layers=[layer])
+    values = [(key, index) for key in keys for index in range(svds.get(view, key).rank)]
+    values = values[:: max(1, len(values) // (MIDDLE if device == "cpu" else len(values)))]
+    kept, ways = kept_runs(view, prepared, tuple({key.stacked: None for key in keys}))
+    changes = [_flip(view, svds, value, kept.means[value[0].stacked]) for value in values]
+    work = sum(ways.work(key) for key, _ in values)
+
+    def ours() -> None:
+        for start in range(0, len(changes), ways.copies):
+            ways.losses(changes[start : start + ways.copies])
+
+    ours()
+    pairs = [(seconds(ours, device), work / peak(view)) for _ in range(runs)]
+    found = figures(pairs, "s")
+    median = found["ratio"]
+    assert isinstance(median, float)
+    about = torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU"
+    note = (
+        f"{100 / median:.0f} % of the peak (median), {work / found['ours_s'] / 1e9:,.0f} GFLOP/s, "  # type: ignore[operator]
+        f"{1e3 * found['ours_s'] / len(values):,.3g} ms per value; {about}, {torch.get_num_threads()} threads, "  # type: ignore[operator]
+        f"{view.model.dtype}"
+    )
+    what = f"exact effects of {len(values)} values of layer {layer}"
+    return {"what": what, "against": "their products at peak", "target": 2.5, **found, "note": note}
+
+
+def peak(view: View) -> float:
+    """Operations per second of the fastest of some square products in float32 on the view's device, now."""
+    device, best = str(view.device), 0.0
+    for size in (1024, 2048) if device == "cpu" else (4096, 8192):
+        a, b = torch.randn(2, size, size, device=device)
+        best = max(best, *(2.0 * size**3 / seconds(lambda a=a, b=b: a @ b, device) for _ in range(PRODUCTS)))  # type: ignore[misc]
+    return best
 
 
 def long_rows(view: View, svds: SvdCache, plain: Any, runs: int, examples: int) -> list[Row]:
@@ -145,6 +192,14 @@ def _values(view: View, svds: SvdCache, layer: int) -> list[Value]:
         rank = svds.get(view, key).rank
         found += [(key, place * rank // per_kind) for place in range(per_kind)]
     return found
+
+
+def _flip(view: View, svds: SvdCache, value: Value, mean: Tensor) -> Flip:
+    key, index = value
+    found = svds.get(view, key)
+    u = found.u[:, index]
+    c = float(mean[parts_of(view, key)[0]].double() @ u.double())
+    return Flip(key, u, -found.s[index].to(found.vh.dtype) * found.vh[index], c)
 
 
 def _removed(view: View, svds: SvdCache, value: Value, c: float = 0.0) -> Removed:

@@ -1,8 +1,8 @@
 """How far scores can be trusted: predicted against exact effects, for single values and for growing masks.
 
 1. Score all values with every scorer of the study.
-2. Draw a sample (`explorer.experiments.study.sampling`) and measure the exact effect of each value in it, on the same
-   examples.
+2. Measure exact effects on the same examples: of all values of a small model, of a larger one's those of a sample
+   (`explorer.experiments.study.sampling`).
 3. Compare, per scorer, kind and group (`explorer.experiments.study.trust`).
 4. Joint trust: for the lowest k values of each kind, and of all, the sum of the scores against the exact effect.
 """
@@ -31,6 +31,8 @@ from explorer.tasks import Task
 __all__ = ["ALL", "JointPoint", "JointTrust", "SampledValue", "Study", "StudyOptions", "Trust", "study_scorers"]
 
 ALL = "all"
+WHOLE = 4096  # values of all kinds together, measured in seconds on the bundled model
+SAMPLED = 200
 JOINT_COUNTS = tuple(2**power for power in range(1, 10))
 
 
@@ -41,7 +43,8 @@ class StudyOptions:
     Attributes:
         mode: how values are removed.
         split, limit: the examples: the first `limit` of a split.
-        per_kind: values per kind, 2 or more, in strata of the first scorer's scores.
+        per_kind: values per kind, 2 or more, in strata of the first scorer's scores; None for all where there are at
+            most `WHOLE`, else for `SAMPLED`.
         extremes: besides, this many of the lowest and of the highest scores.
         seed: of the sample, and of scorers that draw.
     """
@@ -49,7 +52,7 @@ class StudyOptions:
     mode: Mode = "freeze"
     split: str = "train"
     limit: int | None = 64
-    per_kind: int = 200
+    per_kind: int | None = None
     extremes: int = 10
     seed: int = 0
 
@@ -59,7 +62,7 @@ USUAL = StudyOptions()
 
 @dataclass(frozen=True)
 class SampledValue:
-    """One sampled value: what each scorer predicts for it, and its exact effect, nats per example."""
+    """One measured value: what each scorer predicts for it, and its exact effect, nats per example."""
 
     matrix: MatrixKey
     index: int
@@ -75,7 +78,7 @@ class Study:
     Attributes:
         n: number of examples that the scorers and the exact effects saw.
         loss: unpruned loss on them, nats per example.
-        sample: every sampled value.
+        sample: every measured value.
         trust: by scorer, kind ("all" for every kind) and group ("all" for both).
         joint: by scorer and kind ("all" for the lowest over all kinds), for scorers that predict nats.
     """
@@ -106,7 +109,7 @@ def study_scorers(
     store: EffectStore | None = None,
     progress: Progress | None = None,
 ) -> Study:
-    """Compare scorers with exact effects on one sample; the first scorer defines its strata and its extremes.
+    """Compare scorers with exact effects of the same values; the first scorer defines strata and extremes.
 
     The view is left unpruned. With a store, measured effects are looked up and kept as they come, so that a study that
     was stopped goes on.
@@ -115,7 +118,7 @@ def study_scorers(
         SettingsError: no scorer, an unknown one, or fewer than 2 values per kind.
         TaskError, MatrixError, ModelError: as `score`.
     """
-    if not scorers or options.per_kind < 2 or options.extremes < 0:
+    if not scorers or (options.per_kind is not None and options.per_kind < 2) or options.extremes < 0:
         raise SettingsError("a study needs a scorer, 2 or more values per kind, and extremes of 0 or more.")
     scored = {}
     for done, name in enumerate(scorers):
@@ -125,7 +128,9 @@ def study_scorers(
             seed=options.seed, progress=bar,
         )  # fmt: skip
     first = scored[scorers[0]]
-    groups = sample(first, per_kind=options.per_kind, extremes=options.extremes, seed=options.seed)
+    count = sum(len(matrix.s) for matrix in first.matrices.values())
+    per_kind = options.per_kind or (count if count <= WHOLE else SAMPLED)
+    groups = sample(first, per_kind=per_kind, extremes=options.extremes, seed=options.seed)
     examples = batches(view, task, task.split(options.split, options.limit))
     exact = exact_effects(
         view, examples, svds, values=groups, mode=options.mode, store=store, progress=part(progress, 0.3, 0.8)
