@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
 
-PROBES = 3  # runs measured before anything is told: from the first layers, the middle and the last
+PROBE_SECONDS = 1.0  # runs measured before anything is told: one each of the first, middle and last, then any
 PORTION = 64  # runs in order of their layers, so that the kept state moves through the model once for all of them
 STEPS = 1000
 
@@ -63,17 +64,21 @@ class Pace:
         if not runs:
             return
         began = self.clock()
-        probes = sorted({0, len(runs) // 2, len(runs) - 1})[:PROBES]
-        for place in probes:
-            yield runs[place]
-        spent = max(self.clock() - began, 1e-9)
-        done = [runs[place] for place in probes]
-        speed = sum(run.work for run in done) / spent
-        total = sum(run.work for run in runs)
-        counted = sum(len(run.values) for run in done)
-        self.told(Estimate(sum(len(run.values) for run in runs), known, counted, seconds=total / speed, flops=speed))
-        rest = [run for place, run in enumerate(runs) if place not in probes]
+        first = sorted({0, len(runs) // 2, len(runs) - 1})
+        rest = [run for place, run in enumerate(runs) if place not in first]
         random.Random(self.seed).shuffle(rest)
+        probes: list[Run] = []
+        for run in (*(runs[place] for place in first), *rest):
+            if len(probes) >= len(first) and self.clock() - began >= PROBE_SECONDS:
+                break
+            yield run
+            probes.append(run)
+        rest = rest[len(probes) - len(first) :]
+        spent = max(self.clock() - began, 1e-9)
+        speed = math.fsum(run.work for run in probes) / spent
+        seconds = math.fsum(run.work for run in runs) / speed
+        counted, probed = (sum(len(run.values) for run in some) for some in (runs, probes))
+        self.told(Estimate(counted, known, probed, seconds=seconds, flops=speed))
         for start in range(0, len(rest), PORTION):
             for run in sorted(rest[start : start + PORTION], key=lambda run: run.values[0]):
                 if self.seconds is not None and self.clock() - began + run.work / speed > self.seconds:

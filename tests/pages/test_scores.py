@@ -213,6 +213,24 @@ def test_scores_and_exact_effects_at_the_mask(engine: Engine, scores: Scores) ->
     assert not sentences(app)
 
 
+def test_all_rows_that_pass_the_filters_can_be_measured(engine: Engine, scores: Scores) -> None:
+    app = open_page("Scores")
+    app.multiselect(key="score-kinds").set_value([Kind.K])
+    app.multiselect(key="score-layers").set_value([1])
+    app = settled(app.run())
+    app.button_group(key="measure-which").set_value("all")
+    app = settled(app.run())
+    assert app.number_input(key="measure-count").disabled
+    app = click(app, "measure-these")
+    wanted = tuple((key, i) for _, key, i in scores.ranking() if key.kind is Kind.K and key.layer == 1)
+    found = table(app)
+    assert values(found) == wanted
+    exact = effects(engine, wanted)
+    assert found["exact"].tolist() == pytest.approx([exact[value].value for value in wanted], rel=1e-4, abs=1e-6)
+    command = next(one for one in copied(app, "effects").commands if "--all" in one)
+    assert "--kinds" in command
+
+
 def test_a_failed_measurement_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     from explorer.core.errors import MatrixError
     from explorer.ui.jobs import work

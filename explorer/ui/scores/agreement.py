@@ -24,8 +24,8 @@ from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import share
 
-START, MOST = 8, 500
-LOWEST, SPREAD = "the first", "spread out"
+START, MOST = 8, 5000
+LOWEST, SPREAD, ALL = "the first", "spread out", "all"
 _AGREEMENT = {
     "n": st.column_config.NumberColumn("n", width=44),
     "Spearman": st.column_config.NumberColumn("Spearman", format="%.3f", help="rank correlation"),
@@ -55,19 +55,22 @@ def measured(bench: Bench, scores: Scores, mask: Mask) -> Mapping[Value, Mean]:
 def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask, examples: int) -> None:
     """'Measure these N exactly': the selected rows, or N of those shown."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        count = st.number_input(
-            "How many", min_value=1, max_value=MOST, value=START,
-            key="measure-count", persist_state="session", width=110, disabled=bool(chosen),
-            help=f"At most {MOST:,} at a time.",
-        )  # fmt: skip
+        count_box = st.container(width="content")
         which = st.segmented_control(
-            "Which", [LOWEST, SPREAD], default=LOWEST, required=True, key="measure-which", persist_state="session",
-            disabled=bool(chosen), help="The first rows of the table, or rows from its top to its bottom.",
+            "Which", [LOWEST, SPREAD, ALL], default=LOWEST, required=True, key="measure-which",
+            persist_state="session", disabled=bool(chosen),
+            help="The first rows of the table, rows from its top to its bottom, or all that pass the filters.",
+        )  # fmt: skip
+        count = count_box.number_input(
+            "How many", min_value=1, max_value=MOST, value=START,
+            key="measure-count", persist_state="session", width=110, disabled=bool(chosen) or which == ALL,
+            help=f"At most {MOST:,} at a time; more in the shell, with what Copy as code gives.",
         )  # fmt: skip
         if chosen:
             wanted = chosen[:MOST]
         else:
-            picked = value_rows.spread(shown, int(count)) if which == SPREAD else shown.head(int(count))
+            number = MOST if which == ALL else int(count)
+            picked = value_rows.spread(shown, number) if which == SPREAD else shown.head(number)
             wanted = value_rows.values(picked)
         place = work.place(bench, mask)
         st.button(
@@ -81,12 +84,16 @@ def ask(bench: Bench, shown: pd.DataFrame, chosen: tuple[Value, ...], mask: Mask
         share.copy(
             "effects",
             bench,
-            lambda setting: [requests.effects(setting, wanted, mask), study(setting)],
+            lambda setting: [
+                requests.effects(setting, wanted, mask),
+                requests.all_effects(setting, mask),
+                study(setting),
+            ],
             disabled=not wanted,
         )
     guide.explain(
         f"Costs at most {len(wanted):,} forward passes over {examples:,} train examples; a value in the last layers "
-        f"costs less than one in the first. At most {MOST:,} at a time."
+        "costs less than one in the first, and what examples begin with in common is read once."
     )
 
 

@@ -123,6 +123,13 @@ def effects(setting: Setting, values: Iterable[Value], mask: Mask) -> MeasureEff
     )  # fmt: skip
 
 
+def all_effects(setting: Setting, mask: Mask) -> MeasureEffects:
+    """The same for every value of the bench's kinds, at once or with interruptions."""
+    scored = setting.scored
+    named = {name: scored[name] for name in ("model", "task", "kinds", "stacked", "limit")}
+    return MeasureEffects(**named, every=True, mask=setting.mask(mask), mode=mask.mode)
+
+
 def spectra(setting: Setting, keys: Iterable[AnyKey], **second: Any) -> ShowSpectra:
     """Singular values of matrices and products; `second` says which model is beside them, and how it is compared."""
     return ShowSpectra(model=setting.model, matrix=tuple(map(str, keys)), **second)

@@ -42,6 +42,17 @@ def test_all_runs_are_done_once_and_the_estimate_is_what_they_take() -> None:
     assert done[:3] == [runs[0], runs[100], runs[199]]
 
 
+def test_fast_runs_are_probed_for_a_second() -> None:
+    told: list[Estimate] = []
+    runs = some(400)
+    done = paced(runs, None, told, speed=1000.0)
+    (estimate,) = told
+    probed = done[: estimate.probed // 3]
+    assert 1.0 <= sum(run.work for run in probed) / 1000 < 1.2
+    assert sorted(run.values for run in done) == [run.values for run in runs]
+    assert estimate.seconds == pytest.approx(sum(run.work for run in runs) / 1000)
+
+
 def test_the_time_given_is_used_and_kept() -> None:
     runs = some(200)
     whole = sum(run.work for run in runs) / SPEED

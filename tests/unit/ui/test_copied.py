@@ -165,6 +165,7 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "damage": requests.damage(given, first, sums, limit=LIMIT, text=False),
         "damage, from a folder": requests.damage(given, first, copa, limit=LIMIT, text=False),
         "effects": requests.effects(bare, VALUES, first.without_all()),
+        "effects, all": requests.all_effects(_few(engine), first.without_all()),
         "effects, at the mask": requests.effects(given, VALUES, first),
         "effects, at the mask, softer": requests.effects(soft, VALUES, engine.soft),
         "evaluate": requests.evaluate(given, first),
@@ -408,6 +409,16 @@ def test_exact_effects(engine: Engine, told: Any) -> None:
         assert [(one["exact"], one["stderr"]) for one in report["values"]] == [
             (one.value, one.stderr) for one in found.values()
         ]
+
+
+def test_all_exact_effects(engine: Engine, told: Any) -> None:
+    cut = batches(engine.view, engine.task, engine.task.split("train", 8))
+    keys = matrices(engine.view, (Kind.Q,))
+    values = [(key, index) for key in keys for index in range(engine.svds.get(engine.view, key).rank)]
+    found = exact_effects(engine.view, cut, engine.svds, values).values
+    (report,) = told("effects, all")
+    assert [(one["matrix"], one["index"]) for one in report["values"]] == [(str(key), i) for key, i in found]
+    assert [one["exact"] for one in report["values"]] == [one.value for one in found.values()]
 
 
 @pytest.mark.slow
