@@ -65,7 +65,8 @@ class HookedRuns(Runs):
 
     def __init__(self, view: View, kept: Kept) -> None:
         self._view, self._kept = view, kept
-        self.copies = max(1, TOKENS // kept.tokens)
+        answers = max(len(batch.targets) for batch in kept.batches)
+        self.copies = max(1, _together(view, logits=answers / kept.tokens) // kept.tokens)
 
     @cached_property
     def before(self) -> tuple[float, ...]:
@@ -123,7 +124,7 @@ def kept_runs(
     with torch.no_grad():
         longest = max(batch.tokens.shape[1] for batch in batches)
         model = arithmetic(view, longest) if view.model.dtype == "float32" else None
-        together = 0 if model is None else _together(model)
+        together = _together(view)
         grown = () if model is None else forests(batches, together)
         fits = model is not None and all(_small_attention(model, forest) for forest in grown)
         kept = keep(view, batches, inputs=sites, memory_bytes=0 if fits else MEMORY_BYTES, progress=progress)
@@ -135,13 +136,15 @@ def kept_runs(
     return kept, HookedRuns(view, kept)
 
 
-def _together(model: Arithmetic) -> int:
-    """How many tokens run at a time."""
-    if model.view.device.type == "cpu":
+def _together(view: View, logits: float = 0.0) -> int:
+    """How many tokens run at a time, if that share of them has logits of the whole vocabulary."""
+    if view.device.type == "cpu":
         return TOKENS
-    block = model.blocks[0].matrices.values()
-    each = sum(linear.W.shape[1] for linear in block) * 2 * model.unembedding.W.element_size()
-    return max(TOKENS, DEVICE_BYTES // each)
+    config = view.config
+    widths = 12 * int(config.d_model) + 6 * int(config.d_mlp)
+    wide = 2 * torch.float32.itemsize * int(config.d_vocab)
+    size = next(view.bridge.original_model.parameters()).element_size()
+    return max(TOKENS, int(DEVICE_BYTES / (widths * size + logits * wide)))
 
 
 def _small_attention(model: Arithmetic, forest: Forest) -> bool:

@@ -238,6 +238,8 @@ class Suffix:
         """
         copies, width, forest, last = max(len(q), len(k), len(v)), self.model.d_head, self.forest, self._is_last(layer)
         q, k, v = (one.reshape(*one.shape[:2], -1, width) for one in (q, k, v))
+        norms = self.model.blocks[layer].of_heads
+        q, k = (norms[kind](one) if kind in norms else one for kind, one in ((Kind.Q, q), (Kind.K, k)))
         q, k = _rotated(q, self._turn_answers if last else self._turn), _rotated(k, self._turn)
         if last:
             paths, mask = forest.paths[forest.routes], forest.seen[:, None, None].repeat(copies, 1, 1, 1)

@@ -2,8 +2,9 @@
 
 A family is listed in `PLAIN` if a block of it is `x + attention(norm(x))`, then `x + mlp(norm(x))`, with nothing
 between: causal attention over all that comes before, scaled by the root of a head's width, heads in groups or not,
-positions rotated (fully) or in the embedding. A configuration of one that does more (a narrow window, scales by layer)
-is not read: `arithmetic` gives None, and the model has to be run as it is.
+queries and keys normalised head by head or not, positions rotated (fully) or in the embedding. A configuration of one
+that does more (a narrow window, scales by layer) is not read: `arithmetic` gives None, and the model has to be run as
+it is.
 """
 
 from __future__ import annotations
@@ -27,16 +28,29 @@ from explorer.models.view import View
 PLAIN: dict[str, str | None] = {
     "GPT2LMHeadModel": "transformer.wpe",
     "LlamaForCausalLM": None,
+    "GemmaForCausalLM": None,
     "MistralForCausalLM": None,
+    "Phi3ForCausalLM": None,
     "Qwen2ForCausalLM": None,
+    "Qwen3ForCausalLM": None,
+}
+# Norms over each head of what Q and K give, as modules of a block.
+OF_HEADS: dict[str, dict[Kind, str]] = {
+    "Qwen3ForCausalLM": {Kind.Q: "self_attn.q_norm", Kind.K: "self_attn.k_norm"},
 }
 
 
 @dataclass(frozen=True, eq=False)
 class PlainNorm:
-    """A norm over the last axis, LayerNorm or RMSNorm, in the type of what it is given."""
+    """A norm over the last axis, LayerNorm or RMSNorm, in the type of what it is given.
+
+    Attributes:
+        module: its Hugging Face module.
+        offset: added to an RMSNorm's scale.
+    """
 
     module: Any
+    offset: float = 0.0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalise x: [..., d_model]."""
@@ -44,9 +58,14 @@ class PlainNorm:
             normed: Tensor = self.module(x)
             return normed
         size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = (size.square() / x.shape[-1] + self.module.variance_epsilon).rsqrt()
-        scaled: Tensor = (x * scale).mul_(self.module.weight)
+        scale = (size.square() / x.shape[-1] + self._epsilon).rsqrt()
+        weight = self.module.weight
+        scaled: Tensor = (x * scale).mul_(weight + self.offset if self.offset else weight)
         return scaled
+
+    @property
+    def _epsilon(self) -> float:
+        return float(self.module.eps if hasattr(self.module, "eps") else self.module.variance_epsilon)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +93,17 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class PlainBlock:
-    """One block's norms and matrices, as they are on the view."""
+    """One block's norms and matrices, as they are on the view.
+
+    Attributes:
+        before_attention, before_mlp: over the residual stream.
+        of_heads: over each head of Q and K, where there are such norms.
+        matrices: by kind, heads stacked.
+    """
 
     before_attention: PlainNorm
     before_mlp: PlainNorm
+    of_heads: dict[Kind, PlainNorm]
     matrices: dict[Kind, Linear]
 
     def __getitem__(self, kind: Kind) -> Linear:
@@ -148,8 +174,11 @@ def arithmetic(view: View, longest: int) -> Arithmetic | None:
     for layer in range(int(view.config.n_layers)):
         found = {kind: MatrixKey(layer, kind) for kind in kinds(view)}
         linears = {kind: Linear(read(view, key), read_bias(view, key)) for kind, key in found.items()}
-        pair = [_bare(norm_of(view, layer, place)) for place in (places.attention, places.mlp)]
-        blocks.append(PlainBlock(PlainNorm(pair[0]), PlainNorm(pair[1]), linears))
+        before = [_bare(norm_of(view, layer, place)) for place in (places.attention, places.mlp)]
+        attention, mlp = (PlainNorm(norm, places.offset) for norm in before)
+        inner = {kind: _bare(norm_of(view, layer, place)) for kind, place in OF_HEADS.get(name, {}).items()}
+        of_heads = {kind: PlainNorm(norm) for kind, norm in inner.items()}
+        blocks.append(PlainBlock(attention, mlp, of_heads, matrices=linears))
     return Arithmetic(
         view,
         tuple(blocks),
@@ -157,7 +186,7 @@ def arithmetic(view: View, longest: int) -> Arithmetic | None:
         kv_heads=heads(view, Kind.K),
         d_head=int(view.config.d_head),
         activation=ACT2FN[getattr(config, "hidden_act", None) or config.activation_function],
-        final=PlainNorm(_bare(view.bridge.ln_final)),
+        final=PlainNorm(_bare(view.bridge.ln_final), places.offset),
         unembedding=Linear(unembed.weight.T, getattr(unembed, "bias", None)),
     )
 

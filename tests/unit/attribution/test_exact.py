@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 from explorer.attribution import score
 from explorer.attribution.effect_store import EffectStore
 from explorer.attribution.exact import Value, exact_effects, joint_effects, known_effects, mask_losses
+from explorer.attribution.pace import Estimate, Pace
 from explorer.core.errors import MaskError, MatrixError, SettingsError, Stopped
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.apply import apply, empty_mask
@@ -186,6 +188,24 @@ def test_stopping_keeps_what_is_done_and_the_rest_is_measured_later(view: View, 
     assert len(store) == len(values)
 
 
+def test_what_the_time_allows_is_measured_and_the_rest_later(
+    view: View, svds: SvdCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explorer.attribution.runs.TOKENS", 64)  # a few values at a time
+    values, prepared, told = some_values(view), cut(view), list[Estimate]()
+    whole = exact_effects(view, prepared, svds, values)
+    store = EffectStore(tmp_path / "effects.sqlite", pytest.fail)
+    clock = map(float, count(step=10)).__next__
+    part = exact_effects(view, prepared, svds, values, store=store, pace=Pace(60.0, told.append, clock=clock))
+    assert told[0].values == len(values)
+    assert 0 < len(part.values) == len(store) < len(values)
+    assert list(part.values) == [value for value in values if value in part.values]
+    rest = exact_effects(view, prepared, svds, values, store=store, pace=Pace(None, told.append))
+    assert told[1].values == len(values) - len(part.values)
+    assert told[1].known == len(part.values)
+    assert rest.values == whole.values
+
+
 @pytest.mark.parametrize("at_mask", [False, True])
 def test_what_was_measured_is_known_without_measuring(
     view: View, svds: SvdCache, tmp_path: Path, at_mask: bool
@@ -208,9 +228,9 @@ def test_stored_effects_belong_to_all_they_depend_on(view: View, svds: SvdCache,
     store = EffectStore(tmp_path / "effects.sqlite", pytest.fail)
     mask = empty_mask(view.model).with_removed([removed(view, svds, (MatrixKey(0, Kind.OUT), 0), 0.0)])
     means = {MatrixKey(1, Kind.K): torch.ones(int(view.config.d_model))}
-    for count, options in enumerate(({}, {"mode": "zero"}, {"mask": mask}, {"means": means}), start=1):
+    for entries, options in enumerate(({}, {"mode": "zero"}, {"mask": mask}, {"means": means}), start=1):
         first = exact_effects(view, prepared, svds, [value], store=store, **options)
-        assert len(store) == count
+        assert len(store) == entries
         assert exact_effects(view, prepared, svds, [value], store=store, **options).values == first.values
     exact_effects(view, prepared[:1], svds, [value], store=store)
     assert len(store) == 5

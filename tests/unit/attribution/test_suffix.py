@@ -107,16 +107,26 @@ def test_changes_run_together_as_alone_and_in_any_order_of_layers(view64: View, 
             torch.testing.assert_close(together, alone, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+WIDE = {  # the same with attention to all that comes before
+    f"{name}-wide": replace(FAMILIES[name], options={**FAMILIES[name].options, **options})
+    for name, options in {
+        "mistral": {"sliding_window": None},
+        "phi3": {"sliding_window": None},
+        "qwen2": {"use_sliding_window": False, "sliding_window": None},
+    }.items()
+}
+PLAINLY = {"gemma", "gpt2", "llama", "llama-biased", "qwen3", "qwen3-biased", *WIDE}
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES | WIDE))
 def test_listed_families_take_the_plain_way_and_agree_with_hooks(
     name: str, tmp_path: Path, svds: SvdCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load(str(FAMILIES[name].save(tmp_path)), dtype="float32", device="cpu")
+    model = load(str((FAMILIES | WIDE)[name].save(tmp_path)), dtype="float32", device="cpu")
     view = replace(model, tokenizer=tiny.tokenizer()).view()
     cut = batches(view, tiny.task(), EXAMPLES, 4)
     _, runs = kept_runs(view, cut)
-    beside = FAMILIES[name].options.get("sliding_window") or name == "gpt2-scaled"
-    assert isinstance(runs, PlainRuns) == (model.architecture in PLAIN and not beside)
+    assert isinstance(runs, PlainRuns) == (name in PLAINLY)
     if not isinstance(runs, PlainRuns):
         return
     values = [(key, 1) for key in matrices(view)]
@@ -127,6 +137,10 @@ def test_listed_families_take_the_plain_way_and_agree_with_hooks(
         assert plainly[value].value == pytest.approx(hooked[value].value, abs=1e-5), str(value[0])
         assert plainly[value].stderr == pytest.approx(hooked[value].stderr, abs=1e-5)
     assert max(abs(one.value) for one in plainly.values()) > 1e-2
+
+
+def test_every_listed_family_is_tried() -> None:
+    assert {type((FAMILIES | WIDE)[name].build()).__name__ for name in PLAINLY} == set(PLAIN)
 
 
 def test_a_model_whose_plain_losses_are_not_its_own_runs_with_hooks(
@@ -174,6 +188,18 @@ def test_the_work_is_that_of_the_products_that_run(view64: View, svds: SvdCache)
         read = len(ours.forest.answers) if at_answers else ours.forest.nodes
         reading = 2 * read * svds.get(view64, key).u.shape[0]
         assert ours.work(key) == products(key, 3) - products(key, 2) - reading, str(key)
+
+
+def test_other_devices_run_as_many_copies_as_their_share_of_memory_holds(
+    view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = batches(view, tiny.task(), EXAMPLES, 4)
+    on_cpu = HookedRuns(view, keep(view, cut)).copies
+    monkeypatch.setattr(View, "device", torch.device("meta"))
+    elsewhere = HookedRuns(view, keep(view, cut)).copies
+    monkeypatch.setattr(ways, "DEVICE_BYTES", ways.DEVICE_BYTES // 4)
+    assert elsewhere > 100 * on_cpu
+    assert HookedRuns(view, keep(view, cut)).copies == pytest.approx(elsewhere / 4, abs=1)
 
 
 def test_hooked_work_grows_towards_the_first_layer(view64: View) -> None:
