@@ -21,6 +21,8 @@ from explorer.attribution.runs import HookedRuns, PlainRuns, kept_runs
 from explorer.attribution.singles import Flip
 from explorer.attribution.suffix import Suffix
 from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.apply import empty_mask
+from explorer.masks.mask import Mode, Removed
 from explorer.measure.batches import batches
 from explorer.measure.forest import forests
 from explorer.measure.residuals import keep
@@ -137,6 +139,25 @@ def test_listed_families_take_the_plain_way_and_agree_with_hooks(
         assert plainly[value].value == pytest.approx(hooked[value].value, abs=1e-5), str(value[0])
         assert plainly[value].stderr == pytest.approx(hooked[value].stderr, abs=1e-5)
     assert max(abs(one.value) for one in plainly.values()) > 1e-2
+
+
+@pytest.mark.parametrize(("mode", "gain"), [("freeze", 0.0), ("zero", 0.0), ("freeze", 0.25)])
+def test_at_a_mask_both_ways_agree(
+    view: View, svds: SvdCache, monkeypatch: pytest.MonkeyPatch, mode: Mode, gain: float
+) -> None:
+    gone = [(MatrixKey(0, Kind.K, 1), 0), (MatrixKey(1, Kind.OUT), 1), (MatrixKey(1, Kind.O, 0), 2)]
+    entries = [
+        Removed(matrix=str(key), index=index, sigma=float(svds.get(view, key).s[index]), c=0.3) for key, index in gone
+    ]
+    mask = empty_mask(view.model, mode).with_removed(entries).scaled(gain)
+    cut, values = batches(view, tiny.task(), EXAMPLES, 4), [*gone, *((key, 1) for key in matrices(view))]
+    plainly = exact_effects(view, cut, svds, values, mode=mode, mask=mask)
+    monkeypatch.setattr("explorer.attribution.runs.arithmetic", lambda view, longest: None)
+    hooked = exact_effects(view, cut, svds, values, mode=mode, mask=mask)
+    assert plainly.values.keys() == hooked.values.keys()
+    assert plainly.loss == hooked.loss
+    for value, effect in plainly.values.items():
+        assert effect.value == pytest.approx(hooked.values[value].value, abs=1e-5), str(value[0])
 
 
 def test_every_listed_family_is_tried() -> None:
