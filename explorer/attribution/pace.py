@@ -49,7 +49,7 @@ class Pace:
 
     Attributes:
         seconds: wall clock after which no run begins that would not end in time; None for all of them.
-        told: called once with the estimate, before anything but the probes has run.
+        told: called once with the estimate, before anything but the probes has run; not if these are all.
         seed: of the order of the runs.
         clock: seconds of some clock.
     """
@@ -78,7 +78,8 @@ class Pace:
         speed = math.fsum(run.work for run in probes) / spent
         seconds = math.fsum(run.work for run in runs) / speed
         counted, probed = (sum(len(run.values) for run in some) for some in (runs, probes))
-        self.told(Estimate(counted, known, probed, seconds=seconds, flops=speed))
+        if rest:
+            self.told(Estimate(counted, known, probed, seconds=seconds, flops=speed))
         for start in range(0, len(rest), PORTION):
             for run in sorted(rest[start : start + PORTION], key=lambda run: run.values[0]):
                 if self.seconds is not None and self.clock() - began + run.work / speed > self.seconds:

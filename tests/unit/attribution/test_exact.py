@@ -200,7 +200,7 @@ def test_what_the_time_allows_is_measured_and_the_rest_later(
     assert told[0].values == len(values)
     assert 0 < len(part.values) == len(store) < len(values)
     assert list(part.values) == [value for value in values if value in part.values]
-    rest = exact_effects(view, prepared, svds, values, store=store, pace=Pace(None, told.append))
+    rest = exact_effects(view, prepared, svds, values, store=store, pace=Pace(None, told.append, clock=clock))
     assert told[1].values == len(values) - len(part.values)
     assert told[1].known == len(part.values)
     assert rest.values == whole.values

@@ -75,8 +75,10 @@ def test_few_runs_or_none() -> None:
     told: list[Estimate] = []
     assert paced([], None, told) == []
     assert not told
-    assert len(paced(some(2), None, told)) == 2
-    assert told[0].values == 6
+    assert len(paced(some(3), None, told)) == 3
+    assert not told, "they are done by then"
+    assert len(paced(some(4), None, told)) == 4
+    assert told[0].values == 12
 
 
 def test_progress_goes_by_the_work_and_ends_at_the_end() -> None:
