@@ -91,7 +91,7 @@ class Anchor:
             positions = torch.arange(number % APART, length, APART, device=self.view.device)
             logs = self._predicted(number, positions)
             top = logs.topk(min(TOP, logs.shape[1]), dim=1)
-            self._expected[number] = Expected(positions, top.indices, top.values, _remaining(top.values))
+            self._expected[number] = Expected(positions, top.indices, top.values, rest=_remaining(top.values))
         return True
 
     def divergence(self, number: int) -> Float[Tensor, ""]:

@@ -228,7 +228,7 @@ def _trainer(problem: Problem, settings: LearnedSettings, scores: Scores) -> _Tr
     optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
     blocks = tuple(block[:, :READ] for block in problem.text[:-HELD])
     anchor = Anchor(view, blocks, lambda: apply(view, problem.mask(), problem.svds))
-    return _Trainer(problem, settings, gates, optimizer, anchor=anchor, now=_Training(), pull={})
+    return _Trainer(problem, settings, gates, optimizer=optimizer, anchor=anchor, now=_Training(), pull={})
 
 
 def _plus(one: Tensor | None, other: Tensor) -> Tensor:
@@ -247,7 +247,7 @@ def _mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
     examples = problem.examples
     epoch, place = divmod(step, len(examples) // size)
     order = random.Random(f"{problem.seed} {epoch}").sample(examples, len(examples))
-    return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size], size))
+    return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size], batch_size=size))
 
 
 def _moved(multiplier: float, ratio: float, bounds: tuple[float, float], steps: int = 1) -> float:
