@@ -28,6 +28,13 @@ MODEL_HELP = "bundled, smollm2-135m, a hub id (org/name, org/name@revision), a m
 
 Dtype = Annotated[str | None, Arg("float32, float64, bfloat16 or float16; EIGENPRUNE_DTYPE or float32 if not given.")]
 Device = Annotated[str | None, Arg("Such as cpu or cuda; EIGENPRUNE_DEVICE or cpu if not given.")]
+Cluster = Annotated[
+    str | None,
+    Arg(
+        "Where independent pieces are measured: local or local:N (so many workers on this machine) or ray://HOST:PORT; "
+        "EIGENPRUNE_CLUSTER, or else this process, if not given."
+    ),
+]
 Limit = Annotated[int | None, Arg("Use only the first N examples of the split.", least=1)]
 Split = Annotated[str, Arg("train, validation or test.")]
 MaskFile = Annotated[Path, Arg("Mask file to write; a file that is there is replaced.")]

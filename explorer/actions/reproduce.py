@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from explorer.actions.choices import Device
+from explorer.actions.choices import Cluster, Device
+from explorer.actions.clusters import Executors, check_cluster, workers
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.experiments.reproduce.cells import CellStore
     from explorer.experiments.reproduce.entries import SuiteEntry
+    from explorer.experiments.reproduce.recipe import SuiteRecipe
+    from explorer.experiments.reproduce.run import RecipeOutcome, Runner
     from explorer.experiments.reproduce.suites import Suite
 
 INCOMPLETE = 3
@@ -60,7 +63,8 @@ class Reproduce(Request):
     """Run a suite of recipes, each as it says, and print the results beside their controls and what was published.
 
     Every cell is kept as soon as it is measured: a suite that was stopped goes on, and --show prints the table again.
-    Models and data that cannot be had are listed with how to get them, the other cells run. Exit codes: 0 every cell is
+    Models and data that cannot be had are listed with how to get them, the other cells run. With --cluster each recipe
+    is run whole by one worker; one that was stopped is run anew. Exit codes: 0 every cell is
     there; 3 some could not be had, or refused their recipe; the others as everywhere.
 
     Keys of --json: suite, folder, missing (how many), cells: each with recipe, model, source, task, strategy, kinds,
@@ -94,6 +98,7 @@ class Reproduce(Request):
     show: Annotated[bool, Arg("Run nothing, print the results that are there.")] = False
     markdown: Annotated[bool, Arg("Print the table in Markdown.")] = False
     device: Device = None
+    cluster: Cluster = None
 
     def run(self, tools: Tools = ALONE) -> SuitesResult | ReproduceResult:
         """Run the recipes, or list the suites.
@@ -141,18 +146,42 @@ class Reproduce(Request):
 
         check(suite.recipes)
         store.check_writable()
+        check_cluster(self.cluster)
         models = Models(store.folder / "models", places, self.device)
         journals = default_journals(tools.notice)
         runner = Runner(store, models, default_cache(tools.notice), journals=journals, data=self.data, fresh=self.fresh)
         found = {}
-        for number, recipe in enumerate(in_order(suite.recipes), start=1):
-            with tools.working(f"{recipe.name} ({number} of {len(suite.recipes)})") as progress:
-                outcome = runner.run(recipe, progress)
-            if outcome.cell is not None and not outcome.kept:
-                before, after = (f"{100 * one.accuracy:.1f} %" for one in (outcome.cell.before, outcome.cell.after))
-                tools.remark(f"{recipe.name}: {before} -> {after}")
-            found[recipe.name] = SuiteEntry(recipe, outcome.cell, outcome.reason, kept=outcome.kept)
+        with workers(self.cluster, self.device, tools) as executors:
+            for outcome in self._outcomes(runner, in_order(suite.recipes), places, executors=executors, tools=tools):
+                recipe = outcome.recipe
+                if outcome.cell is not None and not outcome.kept:
+                    before, after = (f"{100 * one.accuracy:.1f} %" for one in (outcome.cell.before, outcome.cell.after))
+                    tools.remark(f"{recipe.name}: {before} -> {after}")
+                found[recipe.name] = SuiteEntry(recipe, outcome.cell, outcome.reason, kept=outcome.kept)
         return [found[recipe.name] for recipe in suite.recipes]
+
+    def _outcomes(
+        self,
+        runner: Runner,
+        recipes: Sequence[SuiteRecipe],
+        places: dict[str, str],
+        *,
+        executors: Executors | None,
+        tools: Tools,
+    ) -> Iterator[RecipeOutcome]:
+        """What recipes come to: one after the other, or as workers have them."""
+        if executors is None:
+            for number, recipe in enumerate(recipes, start=1):
+                with tools.working(f"{recipe.name} ({number} of {len(recipes)})") as progress:
+                    outcome = runner.run(recipe, progress)
+                yield outcome
+            return
+        from explorer.experiments.reproduce.recipe_cells import SuiteSubject, run_by
+
+        at = {name: str(Path(place).resolve()) if Path(place).exists() else place for name, place in places.items()}
+        data = None if self.data is None else str(self.data.resolve())
+        with tools.working(f"{len(recipes)} recipes") as progress:
+            yield from run_by(executors(SuiteSubject(at, self.device, data)), runner, recipes, progress=progress)
 
 
 def _suites() -> SuitesResult:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, Unio
 from urllib.parse import parse_qsl, urlencode
 
 from explorer.core.errors import SettingsError
+from explorer.core.executor import Executor, Subject
 from explorer.core.progress import Progress
 from explorer.core.records import Record, json_text
 
@@ -167,6 +168,7 @@ class Tools:
         searching: the same around a search.
         view: the model, if it is open already.
         task: the task, if it is open already.
+        executors: gives the executor of a subject, if there are workers already.
     """
 
     notice: Callable[[str], None] = _unsaid
@@ -175,6 +177,7 @@ class Tools:
     searching: Callable[[str], AbstractContextManager[SearchWatch]] = _unwatched
     view: View | None = None
     task: Task | None = None
+    executors: Callable[[Subject], Executor] | None = None
 
 
 ALONE = Tools()

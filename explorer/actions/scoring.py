@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from explorer.actions.choices import (
+    Cluster,
     Gain,
     Kinds,
     Limit,
@@ -27,6 +28,7 @@ from explorer.actions.choices import (
     refuse_unwritable,
     removal_mode,
 )
+from explorer.actions.clusters import check_cluster, executor_of, workers
 from explorer.actions.evaluate import Evaluate, change_of, figures_of
 from explorer.actions.request import ALONE, Arg, Request, Tools
 from explorer.core.errors import SettingsError
@@ -289,6 +291,7 @@ class Curve(_Scoring):
     limit: Annotated[int | None, Arg("Score on the first N examples of the train split.", least=1)] = None
     split: Split = "validation"
     eval_limit: Annotated[int | None, Arg("Measure on the first N examples of --split.", least=1)] = None
+    cluster: Cluster = None
 
     @property
     def state(self) -> str:
@@ -302,18 +305,22 @@ class Curve(_Scoring):
             ExplorerError: a model, task, scorer or counts that cannot be had.
         """
         gain, counts = checked_gain(self.gain), None if self.counts is None else _counts(self.counts)
+        check_cluster(self.cluster)
         task = self.open_task(tools)
         most = len(task.split(self.split, self.eval_limit))
         view, scores = self.scores(task, tools, count=max(counts or [0]))
         from explorer.measure.sampling import draw_sample
         from explorer.search.curve import curve, stops
+        from explorer.search.mask_cells import masks_by
         from explorer.spectra.cache import default_cache
 
-        with tools.working("Measuring") as progress:
+        with workers(self.cluster, self.model.device, tools) as executors, tools.working("Measuring") as progress:
             sample = draw_sample(view, task, self.split, most=most, seconds=float("inf"))
+            executor = executor_of(executors, view, task)
+            apart = None if executor is None else masks_by(executor, task, self.split, limit=len(sample.examples))
             found = curve(
                 view, default_cache(tools.notice), scores, sample=sample, counts=counts or stops(scores.size),
-                gain=gain, progress=progress,
+                gain=gain, apart=apart, progress=progress,
             )  # fmt: skip
         return CurveResult(
             **_about(view, task, scores),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from explorer.actions import names
 from explorer.actions.choices import (
+    Cluster,
     Kinds,
     Limit,
     MaskFile,
@@ -24,6 +25,7 @@ from explorer.actions.choices import (
     removal_mode,
     wording,
 )
+from explorer.actions.clusters import check_cluster, executor_of, workers
 from explorer.actions.masks import plain_text
 from explorer.actions.report import PAGE, write_page
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
@@ -154,6 +156,7 @@ class Search(Request):
     stacked: Stacked = False
     limit: Limit = None
     split_seed: Annotated[int | None, Arg("Seed of the splits alone; --seed if not given.", least=0)] = None
+    cluster: Cluster = None
 
     def run(self, tools: Tools = ALONE) -> SearchResult | ReleasedResult:
         """Search, and report.
@@ -221,6 +224,7 @@ class Search(Request):
             raise SettingsError(
                 f"--compute {self.compute[:40]!r} is not known: choose one of {', '.join(get_args(names.Compute))}."
             )
+        check_cluster(self.cluster)
         kinds_or_all(self.kinds), layers_or_all(self.layers), removal_mode(self.mode)
         task = replace(self.task, seed=self.splits).open("train", self.limit, tools)
         task.split("test", self.test_limit)
@@ -231,10 +235,14 @@ class Search(Request):
         from explorer.spectra.cache import default_cache
 
         text, request = plain_text(view, self.text), self.engine_request(view)
-        with tools.searching(f"Searching ({self.strategy})") as bar:
+        with (
+            workers(self.cluster, self.model.device, tools) as executors,
+            tools.searching(f"Searching ({self.strategy})") as bar,
+        ):
             found = conduct(
                 request, view, task, svds=default_cache(tools.notice), chosen=chosen,
-                recording=Recording(default_journals(tools.notice), self.fresh), elsewhere=Elsewhere(others, text),
+                recording=Recording(default_journals(tools.notice), self.fresh),
+                elsewhere=Elsewhere(others, text, executor_of(executors, view, task)),
                 watcher=Watcher(
                     bar.progress, lambda _, status: bar.watch(status), lambda one: _say_resumed(one, tools),
                     after=bar.after,
@@ -291,8 +299,9 @@ class Search(Request):
             )
         given = {"--layers": self.layers is not None, "--mode zero": self.mode != "freeze", "--stacked": self.stacked}
         given |= {"--per-kind": self.per_kind, "--compute": self.compute != "auto"}
+        given |= {"--cluster": self.cluster is not None}
         for option in (name for name, unusual in given.items() if unusual):
-            raise SettingsError(f"--as-released freezes values of all layers, per head: leave out {option}.")
+            raise SettingsError(f"--as-released freezes values of all layers, per head, in one go: leave out {option}.")
 
 
 def at_most(text: str, total: int) -> int:

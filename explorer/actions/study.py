@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from explorer.actions.choices import (
+    Cluster,
     Kinds,
     Mode,
     ModelChoice,
@@ -19,6 +20,7 @@ from explorer.actions.choices import (
     refuse_unwritable,
     removal_mode,
 )
+from explorer.actions.clusters import check_cluster, executor_of, workers
 from explorer.actions.request import ALONE, Arg, Request, Tools
 from explorer.core.errors import SettingsError
 
@@ -78,6 +80,7 @@ class StudyScorers(Request):
     mode: Mode = "freeze"
     stacked: Stacked = False
     out: Annotated[Path | None, Arg("Write every measured value to this CSV file as well.")] = None
+    cluster: Cluster = None
 
     def run(self, tools: Tools = ALONE) -> StudyResult:
         """Measure, and compare.
@@ -87,7 +90,7 @@ class StudyScorers(Request):
         """
         from explorer.attribution import SCORERS
         from explorer.attribution.effect_store import default_effects
-        from explorer.experiments.study import StudyOptions, study_scorers
+        from explorer.experiments.study import EffectsMeasuring, StudyOptions, study_scorers
         from explorer.models.matrices import matrices
         from explorer.spectra.cache import default_cache
 
@@ -97,15 +100,19 @@ class StudyScorers(Request):
                 raise SettingsError(f"{name[:40]!r} is not a scorer: choose from {', '.join(SCORERS)}.")
         if self.out is not None:
             refuse_unwritable(self.out)
+        check_cluster(self.cluster)
         kinds, mode = kinds_or_all(self.kinds), removal_mode(self.mode)
         task = self.task.open(SPLIT, self.limit, tools)
         view = self.model.open_for(task, SPLIT, self.limit, tools=tools)
         options = StudyOptions(mode, SPLIT, self.limit, per_kind=self.per_kind, extremes=self.extremes, seed=task.seed)
-        with tools.working("Measuring exact effects") as progress:
-            study = study_scorers(
-                view, task, default_cache(tools.notice), keys=matrices(view, kinds, per_head=not self.stacked),
-                scorers=names, options=options, store=default_effects(tools.notice), progress=progress,
-            )  # fmt: skip
+        store = default_effects(tools.notice)
+        with workers(self.cluster, self.model.device, tools) as executors:
+            measuring = EffectsMeasuring(store, executor_of(executors, view, task))
+            with tools.working("Measuring exact effects") as progress:
+                study = study_scorers(
+                    view, task, default_cache(tools.notice), keys=matrices(view, kinds, per_head=not self.stacked),
+                    scorers=names, options=options, measuring=measuring, progress=progress,
+                )  # fmt: skip
         if self.out is not None:
             _write_csv(study, self.out)
         return StudyResult(**asked(view, task) | _figures(study))

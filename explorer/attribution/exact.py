@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypedDict, Unpack
@@ -49,6 +49,10 @@ from explorer.spectra.cache import SvdCache
 
 FORMAT = "exact-3"
 Value = tuple[MatrixKey, int]
+Chunk = Sequence[Value]  # values of one layer whose copies run together
+# Who measures runs instead of this process: given the runs, the job that they belong to, and what is told how far it
+# is, gives the effects of some of the values at a time.
+Apart = Callable[[Sequence[Chunk], "EffectsJob", Progress | None], Iterator[Mapping[Value, Mean]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,7 @@ def exact_effects(
     values: Iterable[Value],
     *,
     store: EffectStore | None = None,
+    apart: Apart | None = None,
     progress: Progress | None = None,
     pace: Pace | None = None,
     **flips: Unpack[Flips],
@@ -106,6 +111,7 @@ def exact_effects(
         svds: decompositions.
         values: (matrix, index), in any order; a matrix may be given per head or stacked.
         store: where results are looked up and kept as they come.
+        apart: who measures what is not in the store; this process if None. Not for means of one's own.
         progress: told (done, total); what was done before it raised is in the store.
         pace: for long work: tells beforehand what it takes, and may end it early; what was not measured until then is
             absent from the result.
@@ -126,17 +132,14 @@ def exact_effects(
     wanted = tuple(dict.fromkeys(values))
     with view.lock:
         _check(view, mask, svds, values=wanted)
-        apply(view, mask, svds)
-        svds = fitted(view, mask, svds)
         keys = tuple(dict.fromkeys(key for key, _ in wanted))
-        sites = () if means is not None else tuple(dict.fromkeys(key.stacked for key in keys))
-        kept, runs = kept_runs(view, batches, sites, progress=part(progress, 0.0, 0.05))
-        context = _context(view, batches, mask, means=means)
-        job = _Job(
-            view, runs, svds, mask=mask, inputs=kept.means if means is None else means, store=store, context=context
+        job = EffectsJob.begin(
+            view, batches, svds, mask=mask, keys=keys, means=means, progress=part(progress, 0.0, 0.05)
         )
-        measured = job.run(wanted, part(progress, 0.05, 1.0), pace)
+        bar = part(progress, 0.05, 1.0)
+        measured = job.run(wanted, store, None if means is not None else apart, progress=bar, pace=pace)
         c = {key: job.means(key) for key in keys}
+    kept = job.kept
     return Effects(kept.loss, kept.n, {value: measured[value] for value in wanted if value in measured}, c=c)
 
 
@@ -190,15 +193,22 @@ def mask_losses(
     return torch.stack(rows) if rows else torch.zeros(0, kept.n)
 
 
+def keep_unpruned(
+    view: View, batches: Sequence[Batch], svds: SvdCache, progress: Progress | None = None
+) -> tuple[Kept, list[float]]:
+    """The residual streams of the unpruned view, and the loss of every example (nats); the view is left unpruned."""
+    with view.lock:
+        apply(view, empty_mask(view.model), svds)
+        kept = keep(view, batches, progress=progress)
+    return kept, torch.cat([found.loss for found in kept.outcomes]).tolist()
+
+
 def joint_effects(
     view: View, batches: Sequence[Batch], svds: SvdCache, masks: Sequence[Mask], progress: Progress | None = None
 ) -> tuple[Mean, ...]:
     """Change of the mean loss (nats per example) by each mask against the unpruned view; see `mask_losses`."""
-    with view.lock:
-        apply(view, empty_mask(view.model), svds)
-        kept = keep(view, batches, progress=part(progress, 0.0, 0.05))
-        rows = mask_losses(view, kept, svds, masks=masks, progress=part(progress, 0.05, 1.0))
-    before = torch.cat([found.loss for found in kept.outcomes]).tolist()
+    kept, before = keep_unpruned(view, batches, svds, progress=part(progress, 0.0, 0.05))
+    rows = mask_losses(view, kept, svds, masks=masks, progress=part(progress, 0.05, 1.0))
     return tuple(paired_difference(row, before) for row in rows.tolist())
 
 
@@ -225,31 +235,82 @@ def exact(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
-    """One measurement of single values; `context` names, in the store, everything but matrix and index."""
+class EffectsJob:
+    """One measurement of single values.
+
+    Attributes:
+        view: with `mask` on it.
+        kept: its residual streams.
+        runs: runs copies of the examples.
+        svds: decompositions.
+        mask: what is removed already.
+        inputs: mean input of each stacked matrix that is measured.
+        context: names, in the store, everything but matrix and index: equal where the same values are measured.
+    """
 
     view: View
+    kept: Kept
     runs: Runs
     svds: SvdCache
     mask: Mask
     inputs: Mapping[MatrixKey, Tensor]
-    store: EffectStore | None
     context: str
 
-    def run(self, values: Sequence[Value], progress: Progress | None, pace: Pace | None) -> dict[Value, Mean]:
-        known = self._known(values)
+    @classmethod
+    def begin(
+        cls,
+        view: View,
+        batches: Sequence[Batch],
+        svds: SvdCache,
+        *,
+        mask: Mask,
+        keys: Iterable[MatrixKey],
+        means: Mapping[MatrixKey, Tensor] | None = None,
+        progress: Progress | None = None,
+    ) -> EffectsJob:
+        """Put the mask onto the view and run all examples once; of some matrices the mean inputs are kept."""
+        apply(view, mask, svds)
+        svds = fitted(view, mask, svds)
+        sites = () if means is not None else tuple(dict.fromkeys(key.stacked for key in keys))
+        kept, runs = kept_runs(view, batches, sites, progress=progress)
+        context = _context(view, batches, mask, means=means)
+        inputs = kept.means if means is None else means
+        return cls(view, kept, runs, svds=svds, mask=mask, inputs=inputs, context=context)
+
+    def run(
+        self,
+        values: Sequence[Value],
+        store: EffectStore | None,
+        apart: Apart | None,
+        *,
+        progress: Progress | None,
+        pace: Pace | None,
+    ) -> dict[Value, Mean]:
+        """The effects of some values: looked up, measured here or apart, and kept as they come."""
+        known = {} if store is None else self._known(values, store)
         runs = [Run(tuple(of), math.fsum(self.runs.work(key) for key, _ in of)) for of in self._cut(values)]
         left = [run for run in runs if not known.keys() >= set(run.values)]
-        ordered = left if pace is None else pace.ordered(left, known=len(known.keys() & set(values)))
-        for run in tracked(ordered, math.fsum(run.work for run in left), progress):
-            missing = [value for value in run.values if value not in known]
-            rows = self.runs.losses(list(self._changes(missing))).tolist()
-            fresh = {value: paired_difference(row, self.runs.before) for value, row in zip(missing, rows, strict=True)}
-            known |= fresh
-            if self.store is not None:
-                entries = {(self._name(key), i): (m.value, m.stderr, m.n) for (key, i), m in fresh.items()}
-                self.store.save(entries)
+
+        def missing(run: Run) -> list[Value]:
+            return [value for value in run.values if value not in known]
+
+        if apart is None:
+            ordered = left if pace is None else pace.ordered(left, known=len(known.keys() & set(values)))
+            told = tracked(ordered, math.fsum(run.work for run in left), progress)
+            fresh: Iterator[Mapping[Value, Mean]] = (some for run in told for some in self.measured([missing(run)]))
+        else:
+            fresh = apart([missing(run) for run in left], self, progress)
+        for some in fresh:
+            known |= some
+            if store is not None:
+                store.save({(self._name(key), i): (m.value, m.stderr, m.n) for (key, i), m in some.items()})
         return known
+
+    def measured(self, runs: Sequence[Chunk], progress: Progress | None = None) -> Iterator[Mapping[Value, Mean]]:
+        """The effects of each run's values, whose copies run together."""
+        for run in track(runs, progress):
+            rows = self.runs.losses(list(self._changes(run))).tolist()
+            yield {value: paired_difference(row, self.runs.before) for value, row in zip(run, rows, strict=True)}
 
     def means(self, key: MatrixKey) -> Tensor:
         """Frozen means of one matrix."""
@@ -259,11 +320,9 @@ class _Job:
             c[one.index] = one.c
         return c
 
-    def _known(self, values: Sequence[Value]) -> dict[Value, Mean]:
-        if self.store is None:
-            return {}
+    def _known(self, values: Sequence[Value], store: EffectStore) -> dict[Value, Mean]:
         keys = dict.fromkeys(key for key, _ in values)
-        return {(key, i): Mean(*entry) for key in keys for i, entry in self.store.load(self._name(key)).items()}
+        return {(key, i): Mean(*entry) for key in keys for i, entry in store.load(self._name(key)).items()}
 
     def _name(self, key: MatrixKey) -> str:
         return _name(self.context, key)

@@ -17,11 +17,11 @@ def show(request: Reproduce, result: SuitesResult | ReproduceResult) -> None:
     if request.markdown:
         for line in tables.reasons(entries):
             notice(line)
-        return say("\n\n".join([tables.markdown(rows), *tables.places(entries)]))
+        return say("\n\n".join([tables.markdown(rows), *tables.places(entries), *tables.machines(entries)]))
     if result.missing < len(entries):
         for title, found in tables.sections(rows, result.suite):
             show_table(title, tuple(found[0]), [tuple(row.values()) for row in found])
-    for line in (*tables.places(entries), *tables.reasons(entries)):
+    for line in (*tables.places(entries), *tables.machines(entries), *tables.reasons(entries)):
         say(line)
     say(f"{len(entries) - result.missing:,} of {len(entries):,} cells are in {result.folder}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from explorer.core.executor import Machine
 from explorer.experiments.reproduce.entries import SuiteEntry
 from explorer.search.controls import DEFAULT
 
@@ -62,6 +63,17 @@ def places(entries: Sequence[SuiteEntry]) -> Iterator[str]:
     pairs = {(one.recipe.model.title, one.cell.source) for one in entries if _elsewhere(one)}  # type: ignore[union-attr]
     for title, source in sorted(pairs):
         yield f"{title} was taken from {source}."
+
+
+def machines(entries: Sequence[SuiteEntry]) -> Iterator[str]:
+    """A line that says so where cells were measured in different types or on different devices."""
+    by_machine: dict[str, list[str]] = {}
+    for one in entries:
+        if one.cell is not None and one.cell.device is not None:
+            by_machine.setdefault(str(Machine(one.cell.device, str(one.cell.dtype))), []).append(one.recipe.name)
+    if len(by_machine) > 1:
+        told = "; ".join(f"{machine}: {', '.join(names)}" for machine, names in by_machine.items())
+        yield f"Not all cells were measured alike. {told}."
 
 
 def _elsewhere(entry: SuiteEntry) -> bool:

@@ -31,6 +31,8 @@ class Settings:
         dtype: floating-point type of the loaded weights, one of `DTYPES` (`EIGENPRUNE_DTYPE`).
         cache_bytes: size of the kept decompositions; the least recently used go first (`EIGENPRUNE_CACHE_GB`).
         seed: seed for splits, random controls and samples (`EIGENPRUNE_SEED`).
+        cluster: where independent cells are measured, `local`, `local:N` or `ray://HOST:PORT`; None for this process
+            (`EIGENPRUNE_CLUSTER`).
         closed_seconds: for how long a closed tab of the app can come back before its memory is freed and its jobs are
             stopped (`EIGENPRUNE_CLOSED_SECONDS`).
     """
@@ -42,6 +44,7 @@ class Settings:
     seed: int = 0
     cache_bytes: int = 20 * 10**9
     closed_seconds: float = 90.0
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -73,4 +76,5 @@ def settings() -> Settings:
         seed=int(seed),
         cache_bytes=round(float(gigabytes) * 10**9),
         closed_seconds=float(closed),
+        cluster=os.environ.get("EIGENPRUNE_CLUSTER") or None,
     )

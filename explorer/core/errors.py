@@ -31,5 +31,9 @@ class NotFiniteError(ExplorerError):
     """Losses or scores that are not finite, where only finite ones can be used."""
 
 
+class ClusterError(ExplorerError):
+    """A cluster that cannot be reached, or workers that cannot answer."""
+
+
 class Stopped(Exception):
     """Long work was asked to stop; nothing is wrong and nothing was changed."""

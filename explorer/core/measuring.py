@@ -30,15 +30,15 @@ SEARCHES = (
 # What belongs to these or is imported by them and decides no number: where things are kept, what they are called, what
 # is made of a search. Whatever is read through them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
-    "attribution.effect_store", "attribution.pace", "core.__init__", "core.config", "core.errors", "core.files",
-    "core.measuring", "core.progress", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain",
+    "attribution.effect_cells", "attribution.effect_costs", "attribution.effect_store", "attribution.pace",
+    "core.__init__", "core.config", "core.errors", "core.executor", "core.files", "core.measuring", "core.progress",
+    "core.records", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.opened",
     "measure.overflow", "models.__init__", "models.compute", "models.convert", "models.culprits", "models.fields",
-    "models.files",
-    "models.gguf", "models.gguf_header", "models.hub", "models.identity", "models.smollm2", "models.sources",
-    "models.tokenizer_files", "search.conductor", "search.control_pool", "search.control_runs", "search.curve",
-    "search.identity", "search.options", "search.provenance", "search.released", "search.released_measures",
-    "search.report", "search.report_file", "search.request", "spectra.__init__", "spectra.measures", "spectra.pack",
-    "spectra.saver", "spectra.store", "tasks",
+    "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity", "models.smollm2",
+    "models.sources", "models.tokenizer_files", "search.conductor", "search.control_pool", "search.control_runs",
+    "search.curve", "search.identity", "search.mask_cells", "search.options", "search.provenance", "search.released",
+    "search.released_measures", "search.report", "search.report_file", "search.request", "spectra.__init__",
+    "spectra.measures", "spectra.pack", "spectra.saver", "spectra.store", "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 

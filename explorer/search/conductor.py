@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from explorer.core.errors import ExplorerError
+from explorer.core.executor import Executor
 from explorer.core.progress import Progress, part
 from explorer.models import Model, View
 from explorer.models.compute import compute_type
@@ -63,10 +64,15 @@ class Recording:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What a search's mask is measured on beside its own task, to know the damage; nothing by default."""
+    """What a search's mask is measured on beside its own task, to know the damage; nothing by default.
+
+    Attributes:
+        executor: who measures the controls; this process if None.
+    """
 
     others: Sequence[Task] = ()
     text: str | None = None
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,8 @@ def conduct(
     report = search(
         problem, task, request.strategy, strategy=strategy, options=chosen.options, progress=told.after,
         evidence=Evidence(
-            request.controls, request.control_names, request.test_limit, others=damaged.others, text=damaged.text
+            request.controls, request.control_names, request.test_limit, others=damaged.others, text=damaged.text,
+            executor=damaged.executor,
         ),
     )  # fmt: skip
     if recording is not None and report.found.stopped != "stopped":

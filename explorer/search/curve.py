@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from explorer.attribution import Scores
 from explorer.core.progress import Progress, part
 from explorer.masks.apply import apply
-from explorer.measure.evaluate import Comparison
+from explorer.masks.mask import Mask
+from explorer.measure.evaluate import Comparison, Evaluation
 from explorer.measure.sampling import Sample
 from explorer.models import View
 from explorer.search import lowest, mask_of
@@ -18,6 +19,7 @@ from explorer.search.lowest import check_count
 from explorer.spectra.cache import SvdCache
 
 STOPS = 16
+MasksApart = Callable[[Sequence[Mask], Progress | None], Iterable[Evaluation]]  # masks to their evaluations, in order
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +49,10 @@ def curve(
     counts: Sequence[int],
     *,
     gain: float = 0.0,
+    apart: MasksApart | None = None,
     progress: Progress | None = None,
 ) -> tuple[Stop, ...]:
-    """Measure a sample at every count; the view is left with the last mask on it.
+    """Measure a sample at every count; the view is left with the last mask on it, unless they are measured apart.
 
     Args:
         view: a view of the scored model.
@@ -58,6 +61,7 @@ def curve(
         sample: the examples, with the baseline.
         counts: numbers of lowest-scored values.
         gain: share of each of them that stays.
+        apart: who measures the masks on the sample's examples; this process if None.
         progress: told (done, total).
 
     Raises:
@@ -66,10 +70,18 @@ def curve(
     """
     for count in counts:
         check_count(scores, count)
-    found = []
-    for place, count in enumerate(counts):
-        mask = mask_of(view, scores, lowest(scores, count), gain=gain)
+    masks = [mask_of(view, scores, lowest(scores, count), gain=gain) for count in counts]
+    found = _measured(view, svds, masks, sample=sample, progress=progress) if apart is None else apart(masks, progress)
+    return tuple(
+        Stop(count, Comparison(measured, sample.baseline), scores.predicted(mask))
+        for count, mask, measured in zip(counts, masks, found, strict=True)
+    )
+
+
+def _measured(
+    view: View, svds: SvdCache, masks: Sequence[Mask], *, sample: Sample, progress: Progress | None
+) -> Iterator[Evaluation]:
+    """One mask after the other on the view."""
+    for place, mask in enumerate(masks):
         apply(view, mask, svds)
-        measured = sample.measure(view, part(progress, place / len(counts), (place + 1) / len(counts)))
-        found.append(Stop(count, measured, scores.predicted(mask)))
-    return tuple(found)
+        yield sample.measure(view, part(progress, place / len(masks), (place + 1) / len(masks))).masked

@@ -50,8 +50,8 @@ def pack_point(mask: Mask, train: Evaluation | None, validation: Evaluation, gro
     removed = [(one.matrix, one.index, one.sigma, one.c) for one in mask.removed]
     parts = {
         "removed": removed,
-        "train": None if train is None else _figures(train),
-        "validation": _figures(validation),
+        "train": None if train is None else pack_evaluation(train),
+        "validation": pack_evaluation(validation),
         "growth": growth,
     }
     return json.dumps(parts).encode()
@@ -63,14 +63,16 @@ def unpack_point(
     """What `pack_point` was given, on the examples that it was measured on."""
     parts = json.loads(data)
     removed = tuple(Removed(matrix=m, index=i, sigma=sigma, c=c) for m, i, sigma, c in parts["removed"])
-    seen = None if parts["train"] is None else _evaluation(parts["train"], train)
-    return removed, seen, _evaluation(parts["validation"], validation), parts["growth"]
+    seen = None if parts["train"] is None else unpack_evaluation(parts["train"], train)
+    return removed, seen, unpack_evaluation(parts["validation"], validation), parts["growth"]
 
 
-def _figures(evaluation: Evaluation) -> dict[str, Any]:
+def pack_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as plain values, without its examples."""
     return {one.name: getattr(evaluation, one.name) for one in fields(evaluation) if one.name != "examples"}
 
 
-def _evaluation(figures: Mapping[str, Any], examples: tuple[Example, ...]) -> Evaluation:
+def unpack_evaluation(figures: Mapping[str, Any], examples: tuple[Example, ...]) -> Evaluation:
+    """What `pack_evaluation` was given, on the examples that it was measured on."""
     kept = {name: tuple(value) if isinstance(value, list) else value for name, value in figures.items()}
     return Evaluation(examples, **kept)  # type: ignore[arg-type]

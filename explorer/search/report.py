@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from explorer.core.progress import Progress, part, track
+from explorer.core.executor import Executor
+from explorer.core.progress import Progress, part
 from explorer.masks.apply import apply
 from explorer.masks.damage import Damage, damage
 from explorer.masks.mask import Mask
@@ -17,6 +18,7 @@ from explorer.measure.readers import measured_batches
 from explorer.models import View
 from explorer.search.control_runs import ControlRuns
 from explorer.search.controls import DRAWS, OF_THE_MASK, POOL, draws, means_of
+from explorer.search.mask_cells import here, measured_masks
 from explorer.search.outcome import Found, Point
 from explorer.search.problem import Problem, Search, solve
 from explorer.search.provenance import provenance
@@ -97,6 +99,7 @@ class Evidence:
         test_limit: measure mask, baseline and controls on the first so many test examples only.
         others: tasks to measure the damage on, on as many test examples.
         text: plain text to measure the damage on.
+        executor: who measures the controls; this process if None.
     """
 
     control_draws: int = DRAWS
@@ -104,6 +107,7 @@ class Evidence:
     test_limit: int | None = None
     others: Sequence[Task] = ()
     text: str | None = None
+    executor: Executor | None = None
 
 
 def search(
@@ -179,7 +183,7 @@ def _measure(problem: Problem, mask: Mask, task: Task, split: str, limit: int | 
 def _controls(
     problem: Problem, mask: Mask, task: Task, test: Evaluation, beside: Evidence, *, progress: Progress | None
 ) -> dict[str, ControlRuns]:
-    names, count = beside.control_names, beside.control_draws
+    names, count, limit = beside.control_names, beside.control_draws, beside.test_limit
     if not len(mask) or count < 1:
         return {}
     pool = problem.keys if POOL in names else ()
@@ -189,9 +193,12 @@ def _controls(
         for name in names
         for drawn in draws(scores, mask, name, seeds=range(problem.seed, problem.seed + count))
     ]
+    executor = beside.executor or here(problem.view, task, problem.svds)
+    drawn = [mask for _, mask in masks]
+    found = measured_masks(executor, task, masks=drawn, split="test", limit=limit, progress=progress)
     runs: dict[str, list[Evaluation]] = {name: [] for name in names}
-    for name, drawn in track(masks, progress):
-        runs[name].append(_measure(problem, drawn, task, split="test", limit=beside.test_limit))
+    for (name, _), evaluation in zip(masks, found, strict=True):
+        runs[name].append(evaluation)
     return {name: ControlRuns.against(test, tuple(evaluations)) for name, evaluations in runs.items()}
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from scripts.docs import commands, results, rooms
+from scripts.docs import commands, costs, results, rooms
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PARTS: Mapping[str, Callable[[], str]] = {
+    "cluster-costs": costs.table,
     "commands-list": commands.overview,
     "commands": commands.details,
     "found": results.found,

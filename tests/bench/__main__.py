@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from explorer.core.files import write_json
-from tests.bench import exact_effect, latency, opening, rows, scaling
+from tests.bench import driver, exact_effect, latency, opening, rows, scaling
 from tests.bench.subjects import DTYPES, Subject
 from tests.bench.timing import Row, clock_name, verdict
 
@@ -86,6 +86,8 @@ def main(
         examples = EXAMPLES.get(name, 128) // (4 if quick else 1)
         with tempfile.TemporaryDirectory() as folder:
             measured = measure(Subject(name, examples, device, Path(folder)), runs, quick)
+        if name == "bundled":
+            measured.append(driver.driver_row(16, 4) if quick else driver.driver_row())
         if clicks and device == "cpu" and name in CLICKS:
             measured += latency.measure(name, 8 if quick else CLICKS[name])
         Console(width=150).print(table(f"{name}, {examples} examples, {runs} runs, {about['device']}", measured))

@@ -13,6 +13,7 @@ from explorer.attribution import Scores
 from explorer.masks.mask import Mask
 from explorer.measure.evaluate import Evaluation, evaluate
 from explorer.models import View
+from explorer.search import mask_cells
 from explorer.search import report as reports
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
@@ -58,7 +59,7 @@ def test_prune_eval_and_search_have_one_null(
         measured.append(in_force(view))
         return evaluate(view, *rest, **options)
 
-    monkeypatch.setattr(reports, "evaluate", watched)
+    monkeypatch.setattr(mask_cells, "evaluate", watched)
     task = load_task("int-mult")
     problem = Problem(engine.view, task, engine.svds, tuple(scores.matrices), Budget(4))
     control_names = ("random-per-matrix",)

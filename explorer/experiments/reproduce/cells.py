@@ -48,6 +48,7 @@ class SuiteCell(JsonRecord):
         recipe_digest: of the recipe that was run; another digest means that the recipe has changed.
         source: the model that was loaded, as it was asked for.
         dtype: type that it was loaded in.
+        device: what it was measured on, `cpu` or the name of a GPU; None in cells of before.
         before, after: the unpruned and the pruned model on the test examples. In a cell as released, right means token
             `answer_token` of the answer; otherwise all answer tokens count.
         whole_before, whole_after: a cell as released with all answer tokens counted.
@@ -64,6 +65,7 @@ class SuiteCell(JsonRecord):
     model_digest: str
     basis: Literal["raw", "folded"]
     dtype: str | None = None
+    device: str | None = None
     task_digest: str
     removed: int
     mask_digest: str
@@ -88,6 +90,11 @@ class SuiteCell(JsonRecord):
 _READ = TypeAdapter(SuiteCell)
 
 
+def parse_cell(text: str) -> SuiteCell:
+    """The cell that `SuiteCell.to_json` wrote; raises ValueError for anything else."""
+    return _READ.validate_json(text)
+
+
 @dataclass(frozen=True)
 class CellStore:
     """The cells of one suite in a folder: NAME.json, and NAME.mask.json for those who want the mask."""
@@ -110,7 +117,7 @@ class CellStore:
     def load(self, recipe: SuiteRecipe) -> SuiteCell | None:
         """The cell of exactly this recipe; None if there is none, it cannot be read, or the recipe has changed."""
         try:
-            cell = _READ.validate_json(self.path(recipe).read_text(encoding="utf-8"))
+            cell = parse_cell(self.path(recipe).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return cell if cell.recipe_digest == recipe.digest else None

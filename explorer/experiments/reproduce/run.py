@@ -16,6 +16,7 @@ from explorer.experiments.reproduce.recipe import Released, Searched, SuiteRecip
 from explorer.masks.mask import Mask
 from explorer.measure.evaluate import evaluate
 from explorer.measure.figures import Figures
+from explorer.measure.opened import device_name
 from explorer.models import View
 from explorer.models.matrices import matrices, shape
 from explorer.search import SEARCHES
@@ -76,16 +77,25 @@ class Runner:
     def run(self, recipe: SuiteRecipe, progress: Progress | None = None) -> RecipeOutcome:
         """The recipe's outcome: kept from before, measured now, or the reason why it can be neither."""
         try:
-            if not self._fresh and (cell := self._kept(recipe)) is not None:
+            if (cell := self.kept(recipe)) is not None:
                 return RecipeOutcome(recipe, cell, kept=True)
-            cell, mask = self._measure(recipe, progress)
+            cell, mask = self.measure(recipe, progress)
         except ExplorerError as error:
             return RecipeOutcome(recipe, reason=str(error))
+        return self.keep(recipe, cell, mask)
+
+    def keep(self, recipe: SuiteRecipe, cell: SuiteCell, mask: Mask) -> RecipeOutcome:
+        """Put a measured cell into the store."""
         self._store.save(recipe, cell, mask)
         return RecipeOutcome(recipe, cell)
 
-    def _kept(self, recipe: SuiteRecipe) -> SuiteCell | None:
-        """The stored cell, unless the recipe, the local model, the data, or what counts as right have changed."""
+    def kept(self, recipe: SuiteRecipe) -> SuiteCell | None:
+        """The stored cell, unless the recipe, the local model, the data, or what counts as right have changed.
+
+        None, too, where cells are to be measured again.
+        """
+        if self._fresh:
+            return None
         cell = self._store.load(recipe)
         if cell is None or (self._models.given(recipe) or cell.source) != cell.source:
             return None
@@ -108,7 +118,12 @@ class Runner:
             self._no_task[name] = f"needs --data: {error}"
             raise NotHadError(self._no_task[name]) from None
 
-    def _measure(self, recipe: SuiteRecipe, progress: Progress | None) -> tuple[SuiteCell, Mask]:
+    def measure(self, recipe: SuiteRecipe, progress: Progress | None = None) -> tuple[SuiteCell, Mask]:
+        """Run a recipe; nothing is kept of it.
+
+        Raises:
+            ExplorerError: its model or data cannot be had, or refuse it.
+        """
         whole = self._task(recipe)
         task = with_metric(_cut(whole, recipe.task.validation_limit), recipe.metric_of(whole))
         model = self._models.get(recipe, whole, part(progress, 0.0, 0.1))
@@ -122,8 +137,8 @@ class Runner:
         )
         cell = SuiteCell(
             recipe=recipe.name, recipe_digest=recipe.digest, source=self._models.source(recipe),
-            model_digest=model.digest, basis=model.basis, dtype=model.dtype, task_digest=whole.digest,
-            removed=len(found.mask), mask_digest=found.mask.digest, reference=reference,
+            model_digest=model.digest, basis=model.basis, dtype=model.dtype, device=device_name(view.device),
+            task_digest=whole.digest, removed=len(found.mask), mask_digest=found.mask.digest, reference=reference,
             found=_found(recipe, found.mask), versions=dict(found.mask.provenance.versions), **found.fields,
         )  # fmt: skip
         return cell, found.mask

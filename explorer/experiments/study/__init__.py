@@ -10,25 +10,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from explorer.attribution import SCORERS, Scores, score
+from explorer.attribution.effect_cells import effects_by, joint_effects_by
 from explorer.attribution.effect_store import EffectStore
 from explorer.attribution.exact import exact_effects, joint_effects
 from explorer.core.errors import SettingsError
+from explorer.core.executor import Executor
 from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress, part
 from explorer.experiments.study.sampling import Group, Value, sample
 from explorer.experiments.study.trust import JointPoint, JointTrust, Trust, joint_trust, trust
 from explorer.masks.apply import empty_mask
-from explorer.masks.mask import Mode
-from explorer.measure.batches import Batch, batches
+from explorer.masks.mask import Mask, Mode
+from explorer.measure.batches import batches
+from explorer.measure.metrics import Mean
 from explorer.models import View
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
-__all__ = ["ALL", "JointPoint", "JointTrust", "SampledValue", "Study", "StudyOptions", "Trust", "study_scorers"]
+__all__ = [
+    "ALL",
+    "EffectsMeasuring",
+    "JointPoint",
+    "JointTrust",
+    "SampledValue",
+    "Study",
+    "StudyOptions",
+    "Trust",
+    "study_scorers",
+]
 
 ALL = "all"
 WHOLE = 4096  # values of all kinds together, measured in seconds on the bundled model
@@ -58,6 +71,23 @@ class StudyOptions:
 
 
 USUAL = StudyOptions()
+
+
+@dataclass(frozen=True)
+class EffectsMeasuring:
+    """Where measured effects are kept, and who measures them.
+
+    Attributes:
+        store: where they are looked up and kept as they come, so that a study that was stopped goes on; None to keep
+            nothing.
+        executor: of this model and task; this process if None.
+    """
+
+    store: EffectStore | None = None
+    executor: Executor | None = None
+
+
+HERE = EffectsMeasuring()
 
 
 @dataclass(frozen=True)
@@ -106,13 +136,12 @@ def study_scorers(
     *,
     scorers: Sequence[str] = ("gradient", "hybrid"),
     options: StudyOptions = USUAL,
-    store: EffectStore | None = None,
+    measuring: EffectsMeasuring = HERE,
     progress: Progress | None = None,
 ) -> Study:
     """Compare scorers with exact effects of the same values; the first scorer defines strata and extremes.
 
-    The view is left unpruned. With a store, measured effects are looked up and kept as they come, so that a study that
-    was stopped goes on.
+    The view is left unpruned.
 
     Raises:
         SettingsError: no scorer, an unknown one, or fewer than 2 values per kind.
@@ -132,9 +161,11 @@ def study_scorers(
     per_kind = options.per_kind or (count if count <= WHOLE else SAMPLED)
     groups = sample(first, per_kind=per_kind, extremes=options.extremes, seed=options.seed)
     examples = batches(view, task, task.split(options.split, options.limit))
+    executor, split, limit = measuring.executor, options.split, options.limit
     exact = exact_effects(
-        view, examples, svds, values=groups, mode=options.mode, store=store, progress=part(progress, 0.3, 0.8)
-    ).values
+        view, examples, svds, values=groups, mode=options.mode, store=measuring.store,
+        apart=None if executor is None else effects_by(executor, split, limit), progress=part(progress, 0.3, 0.8),
+    ).values  # fmt: skip
     measured = tuple(
         SampledValue(
             *value, group, {name: float(s.matrices[value[0]].score[value[1]]) for name, s in scored.items()},
@@ -143,12 +174,19 @@ def study_scorers(
         for value, group in groups.items()
     )  # fmt: skip
     in_nats = {name: scored[name] for name in scorers if SCORERS[name].in_nats}
+
+    def jointly(masks: Sequence[Mask]) -> tuple[Mean, ...]:
+        bar = part(progress, 0.8, 1.0)
+        if executor is not None:
+            return joint_effects_by(executor, masks, options.split, limit=options.limit, progress=bar)
+        return joint_effects(view, examples, svds, masks=masks, progress=bar)
+
     return Study(
         model=view.model.source.name, digest=view.model.digest, basis=view.model.basis, task=task.name,
         split=options.split, n=first.n, mode=options.mode, seed=options.seed, loss=first.loss,
         scorers=tuple(scorers), sample=measured,
         trust=_trusts(measured, scorers),
-        joint=_joint(view, examples, svds, scored=in_nats, progress=part(progress, 0.8, 1.0)),
+        joint=_joint(view, in_nats, jointly),
     )  # fmt: skip
 
 
@@ -165,9 +203,9 @@ def _trusts(measured: Sequence[SampledValue], scorers: Sequence[str]) -> dict[tu
 
 
 def _joint(
-    view: View, examples: Sequence[Batch], svds: SvdCache, *, scored: Mapping[str, Scores], progress: Progress | None
+    view: View, scored: Mapping[str, Scores], measure: Callable[[Sequence[Mask]], Sequence[Mean]]
 ) -> dict[tuple[str, str], JointTrust]:
-    """Growing masks of every scorer, of each kind and of all kinds together."""
+    """Growing masks of every scorer, of each kind and of all kinds together, and what `measure` says of them."""
     chosen: dict[tuple[str, str], list[list[Value]]] = {}
     for name, scores in scored.items():
         ranking = [(key, index) for _, key, index in scores.ranking()]
@@ -180,7 +218,7 @@ def _joint(
         for (name, _), growing in chosen.items()
         for values in growing
     ]
-    effects = iter(joint_effects(view, examples, svds, masks=masks, progress=progress))
+    effects = iter(measure(masks))
     return {
         (name, kind): joint_trust(
             [JointPoint(len(values), _total(scored[name], values), next(effects).value) for values in growing]

@@ -29,6 +29,7 @@ from explorer.search.provenance import provenance
 from explorer.search.report import Report
 from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
+from explorer.ui.jobs import cluster
 from explorer.ui.jobs.cached import runner
 from explorer.ui.jobs.runner import Job, JobState, Key
 from explorer.ui.session.notices import notices
@@ -202,7 +203,7 @@ def run(bench: Bench, started: Started, progress: Progress) -> SearchOutcome:
         report = conduct(
             started.asked, view, bench.task, svds=bench.svds, watcher=watcher,
             recording=Recording(default_journals(notices().append_once)),
-            elsewhere=Elsewhere(text=own_text(bench.model.tokenizer)),
+            elsewhere=Elsewhere(text=own_text(bench.model.tokenizer), executor=cluster.executor(bench, view)),
         )  # fmt: skip
     return SearchOutcome(report, report.file)
 

@@ -8,17 +8,18 @@ from typing import Any, TypeVar, cast
 
 from explorer.actions import MeasureEffects
 from explorer.attribution import Options, Scores, score
+from explorer.attribution.effect_cells import effects_by
 from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import Value, exact_effects, known_effects
 from explorer.core.errors import MaskError, MatrixError
 from explorer.core.keys import AnyKey, MatrixKey
-from explorer.core.progress import Progress, track
+from explorer.core.progress import Progress
 from explorer.masks.activations import Contrast, PromptReading, read_prompt
 from explorer.masks.apply import apply, check_mask
 from explorer.masks.belonging import adopted
 from explorer.masks.mask import Mask
 from explorer.measure.batches import batches
-from explorer.measure.evaluate import Comparison, Evaluation, evaluate, evaluate_kept
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate_kept
 from explorer.measure.metrics import Mean
 from explorer.measure.readers import measured_batches
 from explorer.measure.readout import Readout, readouts
@@ -26,12 +27,13 @@ from explorer.measure.residuals import Kept, keep
 from explorer.models import Model, View, ViewPool, fetch, load
 from explorer.models.matrices import matrices
 from explorer.search.controls import DEFAULT, draws, means_of
+from explorer.search.mask_cells import here, measured_masks
 from explorer.spectra.model_diff import decomposed
 from explorer.spectra.svd import Decomposition
 from explorer.tasks import Example
 from explorer.ui.components import words
 from explorer.ui.components.painting import Wait
-from explorer.ui.jobs import cached
+from explorer.ui.jobs import cached, cluster
 from explorer.ui.jobs.cached import compute, effects_seen, only, runner, svds
 from explorer.ui.jobs.runner import JobState, Key, tell
 from explorer.ui.session import requests, used_models
@@ -42,6 +44,7 @@ CONTROL_DRAWS = 20
 T = TypeVar("T")
 Wanted = Callable[[View], tuple[MatrixKey, ...]]  # the matrices of a view that are to be scored
 KEPT_BYTES = 1 << 28  # residual streams of one split
+FEW = 8  # values that are measured here although there are workers
 PORTION = 64  # a split is measured in portions of so many examples, each a random sample
 
 
@@ -231,12 +234,13 @@ def controls(bench: Bench, wait: Wait | None = None) -> Controls | None:
     key = ("controls", request, made.task, made.examples)  # which give the frozen means
 
     def work(view: View, progress: Progress) -> Controls:
-        found = []
         seeds = range(bench.task.seed, bench.task.seed + CONTROL_DRAWS)
         scores = means_of(view, bench.task, bench.svds, mask=bench.mask)
-        for mask in track(draws(scores, bench.mask, DEFAULT, seeds=seeds), progress):
-            apply(view, mask, bench.svds)
-            found.append(evaluate(view, bench.task, bench.split, limit=bench.eval_limit))
+        found = measured_masks(
+            cluster.executor(bench, view) or here(view, bench.task, bench.svds), bench.task,
+            draws(scores, bench.mask, DEFAULT, seeds=seeds), split=bench.split, limit=bench.eval_limit,
+            progress=progress,
+        )  # fmt: skip
         return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
 
     label = f"{CONTROL_DRAWS} {DEFAULT} masks of {words.count(len(bench.mask), 'value')}"
@@ -323,10 +327,11 @@ def effects(bench: Bench, values: tuple[Value, ...], mask: Mask) -> dict[Value, 
 
     def work(view: View, progress: Progress) -> dict[Value, Mean]:
         cut = batches(view, bench.task, bench.task.split("train", bench.score_limit))
-        store = default_effects(notices().append)
+        workers = cluster.executor(bench, view) if len(values) > FEW else None
         found = exact_effects(
-            view, cut, bench.svds, values=values, mode=mask.mode, mask=mask, store=store, progress=progress
-        )
+            view, cut, bench.svds, values=values, mode=mask.mode, mask=mask, store=default_effects(notices().append),
+            apart=None if workers is None else effects_by(workers, "train", bench.score_limit), progress=progress,
+        )  # fmt: skip
         seen.add(at, found.values)
         return dict(found.values)
 

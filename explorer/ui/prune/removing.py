@@ -16,9 +16,11 @@ from explorer.models import View
 from explorer.plots import prune as prune_plots
 from explorer.plots.prune import CurvePoint
 from explorer.search.curve import Stop, curve, stops
+from explorer.search.mask_cells import masks_by
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.bench import live, workbench
 from explorer.ui.components import figures, words
+from explorer.ui.jobs import cluster
 from explorer.ui.jobs.work import on_view
 from explorer.ui.session import requests, session, state
 from explorer.ui.session.requests import Setting
@@ -65,7 +67,11 @@ def along(bench: Bench, scores: Scores) -> None:
 
 def _curve(bench: Bench, scores: Scores, drawn: Sample, counts: list[int]) -> tuple[CurvePoint, ...] | None:
     def work(view: View, progress: Progress) -> tuple[CurvePoint, ...]:
-        found = curve(view, bench.svds, scores, sample=drawn, counts=counts, gain=bench.mask.gain, progress=progress)
+        workers = cluster.executor(bench, view)
+        apart = None if workers is None else masks_by(workers, bench.task, bench.split, limit=len(drawn.examples))
+        found = curve(
+            view, bench.svds, scores, sample=drawn, counts=counts, gain=bench.mask.gain, apart=apart, progress=progress
+        )
         return tuple(_point(one) for one in found)
 
     key = ("curve", request(requests.by_contents(bench), counts, len(drawn.examples)))

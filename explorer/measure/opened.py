@@ -1,0 +1,99 @@
+"""A model with a task as the subject of cells: as text, and opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from explorer.core.errors import ModelError
+from explorer.core.executor import Machine, Subject
+from explorer.core.files import typed_path
+from explorer.models import NAMED, View, load
+from explorer.spectra.cache import SvdCache, default_cache
+from explorer.tasks import Task
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedModel:
+    """A view of a model with a task, for cells.
+
+    Attributes:
+        view: any state; nobody else uses it meanwhile.
+        task: whose examples are measured.
+        svds: decompositions.
+    """
+
+    view: View
+    task: Task
+    svds: SvdCache
+    _held: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def machine(self) -> Machine:
+        """Where the model is, and in which type."""
+        return Machine(device_name(self.view.device), self.view.model.dtype)
+
+    def held(self, name: Hashable, make: Callable[[], T]) -> T:
+        """What several cells need, such as residual streams: made for the first one, the latest thing only is kept."""
+        if name not in self._held:
+            self._held.clear()  # before the next one, so that two are never in memory
+            self._held[name] = make()
+        found: T = self._held[name]
+        return found
+
+
+@dataclass(frozen=True)
+class ModelAndTask(Subject):
+    """A model by its name or place, and a task with all of its examples.
+
+    Attributes:
+        model: as it is asked for; files have the same place on every machine.
+        as_loaded: what it must be once it is loaded (`Model.as_loaded`).
+    """
+
+    model: str
+    basis: str
+    dtype: str
+    device: str
+    as_loaded: str
+    task: Task
+
+    @classmethod
+    def of(cls, view: View, task: Task) -> ModelAndTask:
+        """The model of a view, as it is loaded, with a task."""
+        model = view.model
+        return cls(
+            model=_place(model.source.name), basis=model.basis, dtype=model.dtype, device=view.device.type,
+            as_loaded=model.as_loaded, task=task,
+        )  # fmt: skip
+
+    def open(self) -> OpenedModel:
+        """Load it.
+
+        Raises:
+            ModelError: it cannot be loaded here, or is another one here.
+        """
+        model = load(self.model, basis=self.basis, dtype=self.dtype, device=self.device)
+        if model.as_loaded != self.as_loaded:
+            raise ModelError(
+                f"{self.model} is another model here than where it was asked for, or on another device: give both the "
+                "same files."
+            )
+        return OpenedModel(model.view(), self.task, default_cache(lambda sentence: None))
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or what a GPU calls itself."""
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else device.type
+
+
+def _place(name: str) -> str:
+    """The name of a model, or its place from the root on, as other processes work in other folders."""
+    path = None if name in NAMED else typed_path(name)
+    return name if path is None or not path.exists() else str(Path(path).resolve())
