@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.ui.session import guide
+from explorer.ui.session import state
 from explorer.ui.shell.share import links
 from tests.pages.app import captions, go, open_page, settled
 
@@ -17,7 +17,7 @@ EXPLAINED = {
 
 
 def put_away(app: AppTest) -> AppTest:
-    return settled(app.toggle(key=guide.SHOWN).set_value(False).run())
+    return settled(app.toggle(key=state.EXPLANATIONS.key).set_value(False).run())
 
 
 @pytest.mark.parametrize(("title", "text"), EXPLAINED.items())
@@ -26,7 +26,7 @@ def test_explanations_go_and_come_back(title: str, text: str) -> None:
     assert any(text in one for one in captions(app).splitlines())
     app = put_away(app)
     assert text not in captions(app)
-    app = settled(app.toggle(key=guide.SHOWN).set_value(True).run())
+    app = settled(app.toggle(key=state.EXPLANATIONS.key).set_value(True).run())
     assert text in captions(app)
 
 
@@ -43,7 +43,7 @@ def test_a_link_for_others_leaves_their_help_as_it_is(monkeypatch: pytest.Monkey
     original = links.address
     monkeypatch.setattr(links, "address", lambda *given: addresses.append(original(*given)) or addresses[-1])
     app = open_page("Overview", help="false")
-    assert not app.toggle(key=guide.SHOWN).value
+    assert not app.toggle(key=state.EXPLANATIONS.key).value
     app.session_state["share"] = True
     settled(app.run())
     assert addresses
