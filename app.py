@@ -18,6 +18,15 @@ with st.spinner("Starting the engine"):
     from explorer.ui.streamlit_internals import browser_history, reconnect
     from explorer.ui.table import PAGES
 
+
+def draw(page: st.Page) -> None:
+    """The sidebar and the page. What they work on must be no global: the last run's would outlast all sessions."""
+    bench = sidebar.bench()
+    session.work_on(bench)
+    if bench is not None:
+        pages.run(page, then=background.draw)
+
+
 page = pages.navigate(PAGES)
 with pages.sentences():
     cached.start_page()
@@ -28,8 +37,5 @@ with pages.sentences():
         reconnect.mount()
     links.arrive(presence.shown_elsewhere)
     presence.here()
-    bench = sidebar.bench()
-    session.work_on(bench)
-    if bench is not None:
-        pages.run(page, then=background.draw)
+    draw(page)
     sidebar.show_notices()
