@@ -49,7 +49,7 @@ class Presence:
         is_open: whether a connection is open.
         close: closes a connection's state for good.
         gone: called with a session whose last tab is gone.
-        empty: called when no tab is left, and once more after that time if nobody has come.
+        empty: called when no tab is left.
     """
 
     def __init__(
@@ -97,14 +97,6 @@ class Presence:
         tab.forget()
         if last:
             self._gone(tab.session)
-        if nobody:
-            self._empty()
-            asyncio.get_running_loop().call_later(self._seconds, self._look_again)
-
-    def _look_again(self) -> None:
-        """What was in use when the last tab went, as by a script that was ending, is freed now."""
-        with self._lock:
-            nobody = not self._tabs
         if nobody:
             self._empty()
 

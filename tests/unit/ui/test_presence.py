@@ -67,16 +67,6 @@ def test_with_the_last_tab_nobody_is_left() -> None:
     async def scene(world: World) -> None:
         world.leave(world.enter("1", "a"))
 
-    assert play(scene) == ["close 1", "forget 1", "gone a", "empty", "empty"]
-
-
-def test_who_comes_after_the_last_tab_is_not_cleared_away() -> None:
-    async def scene(world: World) -> None:
-        world.leave(world.enter("1", "a"))
-        while "empty" not in world.told:
-            await asyncio.sleep(SECONDS / 10)
-        world.enter("2", "a")
-
     assert play(scene) == ["close 1", "forget 1", "gone a", "empty"]
 
 
@@ -96,7 +86,7 @@ def test_two_tabs_of_one_session_both_have_to_go() -> None:
         assert world.told == ["close 1", "forget 1"]
         world.leave(second)
 
-    assert play(scene)[2:] == ["close 2", "forget 2", "gone a", "empty", "empty"]
+    assert play(scene)[2:] == ["close 2", "forget 2", "gone a", "empty"]
 
 
 def test_a_connection_that_comes_back_keeps_everything() -> None:
@@ -117,7 +107,7 @@ def test_a_connection_that_has_not_run_since_it_came_back_is_waited_for() -> Non
         assert world.told == []
         world.open.discard("1")
 
-    assert play(scene) == ["close 1", "forget 1", "gone a", "empty", "empty"]
+    assert play(scene) == ["close 1", "forget 1", "gone a", "empty"]
 
 
 def test_a_session_is_shown_elsewhere_only_while_another_connection_is_open() -> None:
