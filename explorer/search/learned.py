@@ -4,9 +4,8 @@
 
        mean task loss + anchor * KL(unpruned || gated) on a block of plain text + price * number of removed values
 
-   with straight-through gradients (`explorer.search.gates`). The text is read in every SPACING-th step, and its
-   gradient is used in those that follow: it changes slowly, and costs more than the task's. All of this is computed in
-   the problem's `compute` type, since it only proposes.
+   with straight-through gradients (`explorer.search.gates`). All of this is computed in the problem's `compute` type,
+   since it only proposes.
 2. Anchor and price are multipliers, not settings: each step moves them up or down, by STEP at most, as the divergence
    is above or below what is allowed, and as more or fewer values are removed than the budget has room for. So the gates
    first find what helps the task at any cost, and are then driven to where it costs little elsewhere. Without the text
@@ -30,7 +29,6 @@ import torch
 from torch import Tensor
 
 from explorer.attribution import Scores
-from explorer.core.keys import MatrixKey
 from explorer.masks.apply import apply
 from explorer.measure.batches import Batch, batches
 from explorer.measure.metrics import run
@@ -44,7 +42,7 @@ START, FLOOR, CEILING = 0.4, -2.0, 1.0  # logits stay between the latter, so tha
 RATE, LOWEST_RATE, BETAS = 0.05, 0.005, (0.9, 0.99)
 EVERY, PATIENCE, ROUNDS, FITS = 10, 6, 4, 4
 SMALLEST = 4  # examples in a mini-batch
-SPACING, READ = 1, 256  # steps from one look at the text to the next, and tokens of a block that it reads
+READ = 256  # tokens of a block of text that a step reads
 HOPELESS = 1.5  # times the divergence that is steered to: no mask within the budget is expected beyond it
 STEP, SMOOTHING = 0.05, 0.9  # of the multipliers, on a logarithmic scale; of the divergence that moves one of them
 ANCHORS, PRICES = (0.5, 60.0), (1e-4, 5e-2)  # nats per nat per token of text; nats per removed value
@@ -83,18 +81,13 @@ class _Training:
         self.price = _moved(self.price, removed / max(room, 1), PRICES)
         if divergence is not None:
             first = math.isnan(self.divergence)
-            kept = SMOOTHING**SPACING
-            self.divergence = divergence if first else kept * self.divergence + (1 - kept) * divergence
-            self.anchor = _moved(self.anchor, self.divergence / allowed, ANCHORS, steps=SPACING)
+            self.divergence = divergence if first else SMOOTHING * self.divergence + (1 - SMOOTHING) * divergence
+            self.anchor = _moved(self.anchor, self.divergence / allowed, ANCHORS)
 
 
 @dataclass(eq=False)
 class _Trainer:
-    """Gates, their optimizer, and the text that holds them back.
-
-    Attributes:
-        pull: gradient of the divergence on the text with respect to the logits, of the step that last looked at it.
-    """
+    """Gates, their optimizer, and the text that holds them back."""
 
     problem: Problem
     settings: LearnedSettings
@@ -102,38 +95,38 @@ class _Trainer:
     optimizer: torch.optim.Adam
     anchor: Anchor
     now: _Training
-    pull: dict[MatrixKey, Tensor]
 
     def step(self, examples: tuple[Batch, ...]) -> None:
         """One step of the gates and of the multipliers."""
-        now, logits = self.now, self.gates.logits
+        now, logits = self.now, self.gates.logits.values()
         for group in self.optimizer.param_groups:
             fallen = (1 + math.cos(math.pi * now.step / self.settings.steps)) / 2
             group["lr"] = LOWEST_RATE + (RATE - LOWEST_RATE) * fallen
-        look = now.step // SPACING % len(self.anchor.blocks) if self.anchor.blocks and not now.step % SPACING else None
-        if look is not None:
-            self.problem.forwards += self.anchor.prepare(look)
+        block = now.step % len(self.anchor.blocks) if self.anchor.blocks else None
+        if block is not None:
+            self.problem.forwards += self.anchor.prepare(block)
         with self.gates.applied():
-            divergence = None if look is None else self._look(look)
+            divergence = None if block is None else self._hold_back(block)
             self._backward(examples)
-        for site, gradient in self.pull.items():
-            logits[site].grad = _plus(logits[site].grad, now.anchor * gradient)
-        if all(bool(one.grad.isfinite().all()) for one in logits.values() if one.grad is not None):
+        finite = all(bool(one.grad.isfinite().all()) for one in logits if one.grad is not None)
+        if finite and (divergence is None or math.isfinite(divergence)):
             self.optimizer.step()
         else:  # the gated model overflows on these examples: they teach nothing
-            divergence, self.pull = None, {}
+            divergence = None
         self.optimizer.zero_grad()
         with torch.no_grad():
-            for one in logits.values():
+            for one in logits:
                 one.clamp_(FLOOR, CEILING)
         now.steer(divergence, self.settings.divergence, self.gates.removed(), room=self.problem.budget.removed)
 
-    def _look(self, block: int) -> float:
-        """The divergence on a block, and the pull from it."""
-        divergence = self.anchor.divergence(block)
-        sites = list(self.gates.logits)
-        found = torch.autograd.grad(divergence, [self.gates.logits[site] for site in sites], retain_graph=True)
-        self.pull = dict(zip(sites, found, strict=True))
+    def _hold_back(self, block: int) -> float:
+        """Begin the gradient with that of the divergence on a block, which is given.
+
+        It is taken apart from the task's, so that the two passes are not in memory together.
+        """
+        divergence, logits = self.anchor.divergence(block), list(self.gates.logits.values())
+        for one, gradient in zip(logits, torch.autograd.grad(divergence, logits, retain_graph=True), strict=True):
+            one.grad = self.now.anchor * gradient
         self.problem.forwards += 3
         return float(divergence.detach())
 
@@ -154,9 +147,8 @@ class _Trainer:
             for name, value in self.optimizer.state[one].items()
         }
         logits = {f"{site} logits": one for site, one in self.gates.logits.items()}
-        pull = {f"{site} pull": one for site, one in self.pull.items()}
         numbers = {name: float(value) for name, value in vars(self.now).items()}
-        self.problem.keep({**logits, **moments, **pull}, numbers)
+        self.problem.keep({**logits, **moments}, numbers)
 
     def restore(self, state: State) -> None:
         """Go back to what was kept."""
@@ -164,13 +156,11 @@ class _Trainer:
         moments: dict[str, dict[str, Tensor]] = {str(site): {} for site in self.gates.logits}
         for name, value in state.tensors.items():
             place, _, what = name.partition(" ")
-            if what not in ("", "logits", "pull"):
+            if what and what != "logits":
                 moments[place][what] = value
         for site, logits in self.gates.logits.items():
             with torch.no_grad():
                 logits.copy_(state.tensors[f"{site} logits"])
-            if f"{site} pull" in state.tensors:
-                self.pull[site] = state.tensors[f"{site} pull"].to(logits)
             self.optimizer.state[logits] = {
                 name: value if name == "step" else value.to(logits) for name, value in moments[str(site)].items()
             }
@@ -228,11 +218,7 @@ def _trainer(problem: Problem, settings: LearnedSettings, scores: Scores) -> _Tr
     optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
     blocks = tuple(block[:, :READ] for block in problem.text[:-HELD])
     anchor = Anchor(view, blocks, lambda: apply(view, problem.mask(), problem.svds))
-    return _Trainer(problem, settings, gates, optimizer=optimizer, anchor=anchor, now=_Training(), pull={})
-
-
-def _plus(one: Tensor | None, other: Tensor) -> Tensor:
-    return other if one is None else one + other
+    return _Trainer(problem, settings, gates, optimizer=optimizer, anchor=anchor, now=_Training())
 
 
 def _batch_size(problem: Problem, given: LearnedSettings) -> int:
@@ -250,7 +236,7 @@ def _mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
     return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size], batch_size=size))
 
 
-def _moved(multiplier: float, ratio: float, bounds: tuple[float, float], steps: int = 1) -> float:
-    """A multiplier after steps towards where the constraint holds: `ratio` is what is over what may be."""
+def _moved(multiplier: float, ratio: float, bounds: tuple[float, float]) -> float:
+    """A multiplier after a step towards where the constraint holds: `ratio` is what is over what may be."""
     lowest, highest = bounds
-    return min(highest, max(lowest, multiplier * math.exp(steps * STEP * max(-1.0, min(1.0, ratio - 1)))))
+    return min(highest, max(lowest, multiplier * math.exp(STEP * max(-1.0, min(1.0, ratio - 1)))))

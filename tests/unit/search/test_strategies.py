@@ -15,7 +15,7 @@ from explorer.masks.apply import apply
 from explorer.models import Model, load
 from explorer.models.matrices import matrices
 from explorer.search.adaptive import adaptive
-from explorer.search.anchor import HELD
+from explorer.search.anchor import HELD, Anchor
 from explorer.search.chance import CHANCE, SUMMARIES
 from explorer.search.controls import DRAWS, RANDOM, draws
 from explorer.search.laser import laser
@@ -199,6 +199,24 @@ def text(model: Model) -> tuple[torch.Tensor, ...]:
     prompts = [example.prompt + example.answer for example in load_task("int-mult", 0).train]
     ids = model.tokenizer(" ".join(prompts), add_special_tokens=False)["input_ids"]
     return tuple(torch.tensor([ids[start : start + 10]]) for start in range(0, 10 * (HELD + 4), 10))
+
+
+@pytest.mark.parametrize(("shift", "steps"), [(0.0, 3), (math.inf, 0)])
+def test_a_divergence_that_is_not_finite_teaches_nothing(
+    model: Model,
+    svds: SvdCache,
+    text: tuple[torch.Tensor, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    shift: float,
+    steps: int,
+) -> None:
+    found, taken = Anchor.divergence, []
+    monkeypatch.setattr(Anchor, "divergence", lambda anchor, block: found(anchor, block) + shift)
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda optimizer: taken.append(optimizer))
+    given = problem(model, svds, layers=[0], text=text, limit=8)
+    given.start()
+    learned(given, LearnedSettings(steps=3))
+    assert len(taken) == steps
 
 
 @pytest.mark.slow
