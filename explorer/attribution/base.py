@@ -20,6 +20,7 @@ from explorer.core.progress import Progress, track
 from explorer.masks.mask import Mask, Mode, Removed
 from explorer.measure.batches import Batch
 from explorer.models import View
+from explorer.models.matrices import parts_of
 from explorer.spectra.cache import SvdCache
 from explorer.spectra.svd import Decomposition
 
@@ -279,6 +280,25 @@ class ScoringRequest:
         frozen = means.clone()
         frozen[..., list(removed)] = torch.tensor([one.c for one in removed.values()], dtype=means.dtype)
         return frozen
+
+
+def frozen_means(
+    view: View, key: MatrixKey, u: Float[Tensor, "rows r"], *, inputs: Mapping[MatrixKey, Tensor], mask: Mask
+) -> Float[Tensor, " r"]:
+    """M . u_i of a matrix for kept values, the mask's own c_i for removed ones.
+
+    Args:
+        view: of the model.
+        key: the matrix.
+        u: its left singular vectors.
+        inputs: mean input m of each stacked matrix.
+        mask: what is removed.
+    """
+    mean = inputs[key.stacked][parts_of(view, key)[0]]
+    c = mean @ u.to(mean.dtype)
+    for one in mask.by_matrix.get(key, ()):
+        c[one.index] = one.c
+    return c
 
 
 Scorer = Callable[[ScoringRequest], tuple[float, dict[MatrixKey, MatrixScores]]]

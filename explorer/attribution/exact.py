@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.attribution.base import MatrixScores, ScoringRequest
+from explorer.attribution.base import MatrixScores, ScoringRequest, frozen_means
 from explorer.attribution.effect_store import EffectStore, default_effects
 from explorer.attribution.pace import Pace, Run, tracked
 from explorer.attribution.runs import Runs, kept_runs
@@ -43,7 +43,7 @@ from explorer.measure.batches import Batch
 from explorer.measure.metrics import Mean, paired_difference
 from explorer.measure.residuals import Kept, keep, run_kept
 from explorer.models import View
-from explorer.models.matrices import check, parts_of
+from explorer.models.matrices import check
 from explorer.models.tensors import tensor_bytes
 from explorer.spectra.cache import SvdCache
 
@@ -200,7 +200,7 @@ def keep_unpruned(
     with view.lock:
         apply(view, empty_mask(view.model), svds)
         kept = keep(view, batches, progress=progress)
-    return kept, torch.cat([found.loss for found in kept.outcomes]).tolist()
+    return kept, kept.losses.tolist()
 
 
 def joint_effects(
@@ -314,11 +314,8 @@ class EffectsJob:
 
     def means(self, key: MatrixKey) -> Tensor:
         """Frozen means of one matrix."""
-        u, m = self.svds.get(self.view, key).u, self.inputs[key.stacked]
-        c = m[parts_of(self.view, key)[0]] @ u.to(m.dtype)
-        for one in self.mask.by_matrix.get(key, ()):
-            c[one.index] = one.c
-        return c
+        u = self.svds.get(self.view, key).u
+        return frozen_means(self.view, key, u, inputs=self.inputs, mask=self.mask)
 
     def _known(self, values: Sequence[Value], store: EffectStore) -> dict[Value, Mean]:
         keys = dict.fromkeys(key for key, _ in values)

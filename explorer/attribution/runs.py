@@ -71,7 +71,7 @@ class HookedRuns(Runs):
     @cached_property
     def before(self) -> tuple[float, ...]:
         """See `Runs`."""
-        return tuple(torch.cat([found.loss for found in self._kept.outcomes]).tolist())
+        return tuple(self._kept.losses.tolist())
 
     def losses(self, changes: Sequence[Flip]) -> Float[Tensor, "change example"]:
         """See `Runs`."""
@@ -155,6 +155,6 @@ def _small_attention(model: Arithmetic, forest: Forest) -> bool:
 
 def _agree(runs: PlainRuns, kept: Kept) -> bool:
     """Whether the plain losses of the kept state are the model's own; not where one is not finite."""
-    own = torch.cat([found.loss for found in kept.outcomes]).double().cpu()
+    own = kept.losses.double().cpu()
     plain = torch.tensor(runs.before, dtype=torch.float64)
     return bool(((plain - own).abs() <= AGREEMENT * own.abs().clamp_min(1.0)).all())

@@ -80,6 +80,11 @@ class Kept:
     means: Mapping[MatrixKey, Float[Tensor, " _"]]
 
     @cached_property
+    def losses(self) -> Float[Tensor, " example"]:
+        """Loss of every example in the kept state, nats."""
+        return torch.cat([found.loss for found in self.outcomes])
+
+    @cached_property
     def loss(self) -> float:
         """Mean loss of the kept state, nats per example."""
         return sum(float(found.loss.sum()) for found in self.outcomes) / self.n

@@ -21,6 +21,7 @@ from explorer.core.errors import MatrixError
 from explorer.core.keys import Kind, MatrixKey
 from explorer.models import View
 from explorer.models.architectures import Architecture, architecture
+from explorer.models.view import in_type
 
 _SLOTS = {
     Kind.Q: "attn.q",
@@ -142,12 +143,8 @@ def replace(view: View, key: MatrixKey, W: Tensor, b: Tensor | None = None) -> N
 def restore(view: View, key: MatrixKey) -> None:
     """Put the shared model's own weight and bias back for the whole stacked matrix of `key`, in the view's type."""
     site, base = _module(view, key), _module(view, key, base=True)
-    if site.weight.dtype == base.weight.dtype:
-        site.weight, site.bias = base.weight, base.bias
-    else:
-        bias = None if base.bias is None else base.bias.detach().to(site.weight.dtype)
-        site.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        _install(site, base.weight.detach().to(site.weight.dtype), None)
+    dtype = site.weight.dtype
+    site.weight, site.bias = in_type(base.weight, dtype), None if base.bias is None else in_type(base.bias, dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,7 +127,7 @@ def copy_bridge(bridge: Any, dtype: torch.dtype | None = None) -> Any:
     for root in (bridge, bridge.original_model):
         for tensor in (*root.parameters(), *root.buffers()):
             if id(tensor) not in memo and id(tensor) not in own:
-                memo[id(tensor)] = tensor if dtype is None else _in_type(tensor, dtype)
+                memo[id(tensor)] = tensor if dtype is None else in_type(tensor, dtype)
     for module in {*bridge.modules(), *bridge.original_model.modules()}:  # nearly all belong to both
         memo.update(_empty_copies(module))
     with _COPYING:
@@ -137,7 +137,7 @@ def copy_bridge(bridge: Any, dtype: torch.dtype | None = None) -> Any:
     return copied
 
 
-def _in_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def in_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A parameter or buffer in a type; itself if it is in that already, or holds no fractions."""
     if tensor.dtype == dtype or not tensor.is_floating_point():
         return tensor

@@ -59,7 +59,7 @@ class Gates:
         for key in values:
             grouped.setdefault(key.stacked, []).append(key)
         self.view, self._mode = view, mode
-        self._dtype = next(view.bridge.original_model.parameters()).dtype
+        self._dtype = view.bridge.original_model.dtype
         self._sites = {site: _site(view, svds, site, keys=keys, values=values) for site, keys in grouped.items()}
         self.keys = {site: one.keys for site, one in self._sites.items()}
         self.logits = {site: torch.full_like(one.s, start, requires_grad=True) for site, one in self._sites.items()}

@@ -23,7 +23,7 @@ def search_digest(problem: Problem, strategy: str, settings: object = None) -> s
         "task": (problem.task.digest, problem.limit, problem.seed),
         "strategy": (strategy, settings),
         "values": ([str(key) for key in problem.keys], problem.mode, problem.scorer, problem.budget),
-        "compute": problem.compute or problem.view.model.dtype,
+        "compute": problem.proposing_dtype,
         "text": digest(tensor_bytes(block) for block in problem.text),
         "with": searches_digest(),
     }

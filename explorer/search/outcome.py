@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,7 +37,9 @@ class Point:
     """A mask on a search's way, measured; losses in nats per example.
 
     Attributes:
-        growth: of the perplexity on the problem's text, 0.1 for 10 %; None if the budget sets no limit to it.
+        train: None where it was not measured.
+        growth: of the perplexity on the problem's text, 0.1 for 10 %; None if the budget sets no limit to it, and where
+            it was not measured.
     """
 
     mask: Mask
@@ -48,6 +51,11 @@ class Point:
     def removed(self) -> int:
         """Number of removed values."""
         return len(self.mask)
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss on the train examples; not a number where they were not measured."""
+        return math.nan if self.train is None else self.train.mean_loss.value
 
     @property
     def finite(self) -> bool:

@@ -6,18 +6,17 @@ through `score` and `measure`, which know from the journal what was found before
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from explorer.attribution import SCORERS, Scores, score
+from explorer.attribution.base import frozen_means
 from explorer.core.errors import SettingsError, Stopped
 from explorer.core.finite import expm1
 from explorer.core.keys import MatrixKey
@@ -29,7 +28,6 @@ from explorer.measure.evaluate import Evaluation, evaluate
 from explorer.measure.overflow import check_losses
 from explorer.measure.residuals import Kept, keep
 from explorer.models import View
-from explorer.models.matrices import parts_of
 from explorer.search.anchor import HELD, text_loss
 from explorer.search.journal import Journal
 from explorer.search.outcome import Budget, Found, Point, State, Status
@@ -64,8 +62,9 @@ class Problem:
         limit: examples used of the train split; None for all.
         text: blocks of plain-text tokens `[1, position]` on which the model should go on as before; the perplexity is
             measured on the last HELD of them, which strategies do not use otherwise.
-        compute: the type in which proposals are computed: the model's own, or a narrower one that is faster
-            (`explorer.search.compute`). What is measured, and so whatever is accepted or reported, never is.
+        compute: the type in which proposals are computed, such as a narrower one that is faster
+            (`explorer.models.compute`); the model's own if None. What is measured, and so whatever is accepted or
+            reported, always is in the model's own.
         watch: told how far the search is, after every measurement and in between.
         journal: where answers are recorded, and found if they are there already; None to start anew and keep nothing.
         forwards: forward passes of one example so far (a backward pass counts as two), in all runs together. What a
@@ -105,10 +104,16 @@ class Problem:
         """The train examples that are used."""
         return self.task.split("train", self.limit)
 
+    @property
+    def proposing_dtype(self) -> str:
+        """The type in which proposals are computed."""
+        return self.compute or self.view.model.dtype
+
     @cached_property
     def proposing(self) -> View:
-        """The view that proposals are computed on: the problem's own, or one in the type `compute`."""
-        return self.view if self.compute in (None, self.view.model.dtype) else self.view.model.view(self.compute)
+        """The view that proposals are computed on: the problem's own, or one in another type."""
+        model, dtype = self.view.model, self.proposing_dtype
+        return self.view if dtype == model.dtype else model.view(dtype)
 
     @property
     def seconds(self) -> float:
@@ -162,11 +167,9 @@ class Problem:
         at = mask or self.mask()
         means, found = self._mean_inputs(at), {}
         for key, one in scores.matrices.items():
-            own = {removed.index: removed.c for removed in at.by_matrix.get(key, ())}
-            mean = means[key.stacked][parts_of(self.view, key)[0]]
-            c = mean @ self.svds.get(self.view, key).u.to(mean.dtype)
-            c[list(own)] = torch.tensor(list(own.values()), dtype=c.dtype)
-            found[key] = replace(one, c=c)
+            found[key] = replace(
+                one, c=frozen_means(self.view, key, self.svds.get(self.view, key).u, inputs=means, mask=at)
+            )
         return replace(scores, matrices=found)
 
     def _mean_inputs(self, mask: Mask) -> Mapping[MatrixKey, Tensor]:
@@ -227,7 +230,7 @@ class Problem:
                 return point
             if train:
                 point = replace(point, train=self._train(mask))
-                if rival is not None and rival.train is not None and _train_loss(point) > _train_loss(rival):
+                if rival is not None and point.train_loss > rival.train_loss:  # never of a rival without one
                     return point
             return replace(point, growth=self._growth())
 
@@ -349,10 +352,6 @@ class Problem:
 def _rank(point: Point) -> tuple[float, int]:
     """What decides between masks within the budget, the better one first."""
     return point.validation.mean_loss.value, point.removed
-
-
-def _train_loss(point: Point) -> float:
-    return math.nan if point.train is None else point.train.mean_loss.value
 
 
 Search = Callable[[Problem], None]

@@ -171,7 +171,7 @@ def _settings(problem: Problem, options: Mapping[str, Any], control_draws: int) 
         options=dict(options), scorer=problem.scorer, matrices=tuple(map(str, problem.keys)), limit=problem.limit,
         max_removed=budget.removed, max_seconds=budget.seconds, max_growth=budget.growth,
         text_blocks=len(problem.text), control_draws=control_draws, device=str(problem.view.device),
-        dtype=problem.view.model.dtype, compute=problem.compute or problem.view.model.dtype,
+        dtype=problem.view.model.dtype, compute=problem.proposing_dtype,
     )  # fmt: skip
 
 

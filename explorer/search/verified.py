@@ -33,7 +33,7 @@ def verified(problem: Problem, start: Point | None = None, rounds: int | None = 
     """Improve a measured mask (the unpruned model if none is given) round by round, `rounds` times at most."""
     unpruned = problem.start()
     best = unpruned if start is None else start if start.train is not None else problem.complete(start)
-    most, least = problem.budget.removed, LEAST * _train_loss(unpruned)
+    most, least = problem.budget.removed, LEAST * unpruned.train_loss
     reach, done = math.inf, 0
     while rounds is None or done < rounds:
         done += 1
@@ -51,7 +51,7 @@ def verified(problem: Problem, start: Point | None = None, rounds: int | None = 
                     break
                 reach = predicted / 2
                 continue
-            came_true = (_train_loss(best) - _train_loss(point)) / predicted
+            came_true = (best.train_loss - point.train_loss) / predicted
             reach = predicted * (2 if came_true >= GOOD else 1 if came_true >= POOR else 0.5)
             best = point
             if came_true < GOOD:
@@ -88,9 +88,4 @@ def _flipped(scores: Scores, mask: Mask, values: list[Value]) -> Mask:
 
 
 def _better(problem: Problem, point: Point, best: Point) -> bool:
-    return problem.improves(point, best) and _train_loss(point) <= _train_loss(best)
-
-
-def _train_loss(point: Point) -> float:
-    assert point.train is not None
-    return point.train.mean_loss.value
+    return problem.improves(point, best) and point.train_loss <= best.train_loss
