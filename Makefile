@@ -56,7 +56,7 @@ docs: .venv/.docs  ## Write the generated parts of docs/ anew, and build the doc
 screenshots: .venv/.test  ## Write pictures of every page to build/screenshots
 	$(CHROMIUM_THEN) OMP_NUM_THREADS=1 $(BIN)/python -m scripts.screenshots $(ARGS)
 
-bench: .venv/.test  ## Measure speed and memory against plain transformers and LAPACK (ARGS="--device cuda")
+bench: .venv/.test .venv/.bench  ## Measure speed and memory against plain transformers and LAPACK (ARGS="--device cuda")
 	$(CHROMIUM_THEN) OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(ARGS)
 
 bench-scaling: .venv/.test  ## Measure how costs grow with the model and the split, up to a billion weights
@@ -68,7 +68,8 @@ clean:  ## Remove .venv and everything that is made again
 
 .venv/.test: EXTRA := [dev]
 .venv/.docs: EXTRA := [dev,docs]
-.venv/.app .venv/.test .venv/.docs: pyproject.toml constraints.txt
+.venv/.bench: EXTRA := [dev,bench]
+.venv/.app .venv/.test .venv/.docs .venv/.bench: pyproject.toml constraints.txt
 	@scripts/make-venv.sh "$(PYTHON)" .venv
 	$(INSTALL) -e '.$(EXTRA)'
 	@touch .venv/.app $@

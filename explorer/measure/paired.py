@@ -32,9 +32,11 @@ def mcnemar(after: Sequence[bool], before: Sequence[bool]) -> McNemar:
     repaired = sum(now and not then for now, then in pairs)
     broken = sum(then and not now for now, then in pairs)
     flipped = repaired + broken
-    from scipy.stats import binomtest  # slow to import, and most evaluations are not compared
+    if not flipped:
+        return McNemar(repaired, broken, 1.0)
+    from scipy.stats import binomtest  # slow to import, and in most evaluations nothing flips
 
-    return McNemar(repaired, broken, float(binomtest(repaired, flipped).pvalue) if flipped else 1.0)
+    return McNemar(repaired, broken, float(binomtest(repaired, flipped).pvalue))
 
 
 def bootstrap_interval(

@@ -24,8 +24,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.integrate import quad
-from scipy.optimize import brentq
 from torch import Tensor
 
 BLOCK_GAP = 1e-2
@@ -183,6 +181,9 @@ def bulk_edge(s: Float[Tensor, " r"], d_in: int, d_out: int) -> float | None:
 @lru_cache(maxsize=256)
 def marchenko_pastur_median(ratio: float) -> float:
     """Median of the Marchenko-Pastur law with unit variance and ratio M / N in (0, 1]: of eigenvalues of X^T X / N."""
+    from scipy.integrate import quad  # slow to import, and few commands ask for a noise edge
+    from scipy.optimize import brentq
+
     lower, upper = (1 - math.sqrt(ratio)) ** 2, (1 + math.sqrt(ratio)) ** 2
     middle, half = (lower + upper) / 2, (upper - lower) / 2
 

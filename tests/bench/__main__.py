@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from explorer.core.config import ASSETS
 from explorer.core.files import write_json
-from tests.bench import driver, exact_effect, latency, opening, rows, scaling
+from tests.bench import driver, exact_effect, harness, latency, opening, rows, scaling, starting
 from tests.bench.subjects import DTYPES, Subject
 from tests.bench.timing import Row, clock_name, verdict
 
@@ -38,8 +39,10 @@ def measure(subject: Subject, runs: int, quick: bool) -> list[Row]:
         *exact_effect.measure(subject.name, runs=runs, examples=few, dtype=subject.dtype, device=subject.device),
         *rows.svd_rows(subject, 1 if quick else max(1, runs // 2)),
         *rows.view_rows(subject, runs),
+        starting.load_row(subject, runs),
         opening.check_row(subject, runs),
         *opening.file_rows(runs, opening.LINES // (20 if quick else 1)),
+        *([] if subject.name == "bundled" else harness.harness_rows(subject, runs)),
     ]
 
 
@@ -87,6 +90,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             measured = measure(Subject(name, examples, device, Path(folder)), runs, quick)
         if name == "bundled":
+            measured += starting.start_rows(ASSETS / "bundled", runs)
             measured.append(driver.driver_row(16, 4) if quick else driver.driver_row())
         if clicks and device == "cpu" and name in CLICKS:
             measured += latency.measure(name, 8 if quick else CLICKS[name])
