@@ -61,16 +61,11 @@ def _choose_prompt(bench: Bench, box: DeltaGenerator, place: int, example: Examp
     """The example's prompt, or one that the user writes."""
     key = f"prompt-{bench.task.digest[7:15]}-{bench.split}-{place}"
     linked = links.restore("prompt", example.prompt, links.text_up_to(MOST_LETTERS), key=key)
-    prompt = box.text_area(
-        "Prompt: the example's, or write your own",
-        key=linked.key,
-        height="content",
-        max_chars=MOST_LETTERS,
-        persist_state="session",
-        on_change=session.moved(linked.key, Widget[str](linked.key).value, lambda _: inside.choose_for_good("example")),
-    )
-    linked.keep(prompt)
-    return prompt
+    shown = Widget[str](linked.key).value
+    return linked.draw(
+        box.text_area, "Prompt: the example's, or write your own", height="content", max_chars=MOST_LETTERS,
+        on_change=session.moved(linked.key, shown, lambda _: inside.choose_for_good("example")),
+    )  # fmt: skip
 
 
 def _tokens(bench: Bench, prompt: str, contrast: Contrast) -> None:

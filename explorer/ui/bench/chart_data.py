@@ -41,21 +41,10 @@ def choose_axis(keys: tuple[str, str], *, scored: bool) -> Axis:
     heights = ["singular value", "score"]
     shown = links.restore(keys[0], heights[0], links.one_of(heights))
     log = links.restore(keys[1], True, links.one_of([False]))
-    height = st.segmented_control(
-        "Height",
-        heights,
-        required=True,
-        key=shown.key,
-        persist_state="session",
-        help="What the height of a point is; its colour is the score either way.",
-    )
-    by_score = height == "score"
-    log_y = st.toggle(
-        "Log axis", key=log.key, persist_state="session", disabled=by_score,
-        help="Logarithmic height; scores have two signs and are always linear.",
-    )  # fmt: skip
-    shown.keep(str(height))
-    log.keep(log_y)
+    about = "What the height of a point is; its colour is the score either way."
+    by_score = shown.draw(st.segmented_control, "Height", heights, required=True, help=about) == "score"
+    about = "Logarithmic height; scores have two signs and are always linear."
+    log_y = log.draw(st.toggle, "Log axis", disabled=by_score, help=about)
     if by_score and scored:
         return "score"
     return "log-sigma" if log_y else "sigma"

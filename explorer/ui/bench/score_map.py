@@ -29,15 +29,11 @@ def choose_every(bench: Bench) -> bool:
     if not left:
         return True
     linked = links.restore("every-kind", False, links.one_of([True]))
-    every = st.toggle(
-        f"All kinds: {', '.join(left)} too",
-        key=linked.key,
-        persist_state="session",
+    return linked.draw(
+        st.toggle, f"All kinds: {', '.join(left)} too",
         help=f"Now {', '.join(bench.kinds)}, as chosen in the settings. All of them cost {SCORERS[bench.scorer].cost}, "
         "and the decompositions of all matrices, once: seconds on a small model, minutes on a large one.",
-    )
-    linked.keep(every)
-    return every
+    )  # fmt: skip
 
 
 def draw(bench: Bench) -> None:

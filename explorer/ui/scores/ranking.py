@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -50,22 +51,14 @@ def choose_scores(bench: Bench) -> tuple[int, Mask | None]:
     """Resamples for standard errors (0 for none), and the mask to score at (None for the unpruned model)."""
     spec = SCORERS[bench.scorer]
     errors, here = (links.restore(key, False, links.one_of([True])) for key in ("score-errors", "score-at-mask"))
-    with_errors = st.toggle(
-        "Standard errors",
-        key=errors.key,
-        persist_state="session",
-        disabled=not spec.bootstraps,
+    with_errors = errors.draw(
+        st.toggle, "Standard errors", disabled=not spec.bootstraps,
         help=f"{BOOTSTRAP} resamples of the train examples; gradient, integrated and curvature know them.",
-    )
-    at_mask = st.toggle(
-        "At the current mask",
-        key=here.key,
-        persist_state="session",
-        disabled=not spec.at_mask or not len(bench.mask),
+    )  # fmt: skip
+    at_mask = here.draw(
+        st.toggle, "At the current mask", disabled=not spec.at_mask or not len(bench.mask),
         help="What flipping each value would do now. Effects do not add up, so scores change as the mask grows.",
-    )
-    errors.keep(with_errors)
-    here.keep(at_mask)
+    )  # fmt: skip
     possible = at_mask and spec.at_mask and bool(len(bench.mask))
     return BOOTSTRAP if with_errors and spec.bootstraps else 0, bench.mask if possible else None
 
@@ -82,7 +75,7 @@ def choose_filters(table: pd.DataFrame) -> Filters:
     layers, heads = (sorted(int(one) for one in table[name].dropna().unique()) for name in ("layer", "head"))
     signs = links.restore("score-sign", SIGNS[0], links.one_of(SIGNS))
     doubts = links.restore("score-doubt", DOUBTS[0], links.one_of(DOUBTS))
-    leasts = links.restore("score-least", 0.0, _least)
+    leasts = links.restore("score-least", 0.0, links.number_in(0.0, sys.float_info.max))
 
     def pick(box: Any, label: str, options: Sequence[Any]) -> tuple[Any, ...]:
         name, about = label.lower(), f"Only values of these {label.lower()}; all if none is chosen."
@@ -92,42 +85,22 @@ def choose_filters(table: pd.DataFrame) -> Filters:
         widget = Widget[list[Any]](linked.key)
         if gone := [one for one in widget.value or [] if one not in options]:  # one of another model must not linger
             widget.put([one for one in widget.value or [] if one not in gone])
-        chosen = box.multiselect(label, options, key=linked.key, persist_state="session", placeholder="all", help=about)
-        linked.keep(list(chosen))
-        return tuple(chosen)
+        return tuple(linked.draw(box.multiselect, label, options, placeholder="all", help=about))
 
     boxes = st.columns(6, vertical_alignment="bottom")
-    sign = boxes[3].selectbox(
-        "Sign", SIGNS, key=signs.key, persist_state="session",
-        help="Negative: removing the value is predicted to lower the loss.",
-    )  # fmt: skip
-    doubt = boxes[4].selectbox(
-        "Score is", DOUBTS, key=doubts.key, persist_state="session",
-        help="Doubtful: so large a change that a linear score is likely to be wrong.",
-    )  # fmt: skip
-    least = boxes[5].number_input(
-        "At least, nats", 0.0, step=0.01, format="%.3g", key=leasts.key, persist_state="session",
-        help="Smallest absolute score.",
-    )  # fmt: skip
-    signs.keep(sign)
-    doubts.keep(doubt)
-    leasts.keep(float(least))
+    about_sign = "Negative: removing the value is predicted to lower the loss."
+    about_doubt = "Doubtful: so large a change that a linear score is likely to be wrong."
     return Filters(
         kinds=pick(boxes[0], "Kinds", kinds),
         layers=pick(boxes[1], "Layers", layers),
         heads=pick(boxes[2], "Heads", heads),
-        sign=sign,
-        doubt=doubt,
-        least=float(least),
-    )
-
-
-def _least(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
+        sign=signs.draw(boxes[3].selectbox, "Sign", SIGNS, help=about_sign),
+        doubt=doubts.draw(boxes[4].selectbox, "Score is", DOUBTS, help=about_doubt),
+        least=leasts.draw(
+            boxes[5].number_input, "At least, nats", min_value=0.0, step=0.01, format="%.3g",
+            help="Smallest absolute score.",
+        ),
+    )  # fmt: skip
 
 
 def ranking(shown: pd.DataFrame, total: int) -> tuple[Value, ...]:

@@ -35,12 +35,8 @@ def _choose_shares(before: StrategyOptions) -> StrategyOptions:
     linked = links.restore(
         "per-kind", False, {"1": True}.get, key="search-per-kind", start=before.per_kind, text=lambda _: "1"
     )
-    per_kind = st.toggle(
-        "Same share of every kind", key=linked.key, persist_state="session",
-        help="Removes the lowest fraction of each kind on its own, not of all values together.",
-    )  # fmt: skip
-    linked.keep(per_kind)
-    return StrategyOptions(per_kind=per_kind)
+    about = "Removes the lowest fraction of each kind on its own, not of all values together."
+    return StrategyOptions(per_kind=linked.draw(st.toggle, "Same share of every kind", help=about))
 
 
 def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
@@ -48,18 +44,14 @@ def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
     before, usual = state.take(StrategyOptions) or before, EnsembleSettings()
     first, second, third, fourth = st.columns([2, 2, 1, 1])
     of_base = links.restore("base", usual.base, links.one_of(BASES), key="search-base", start=before.base)
-    base = first.selectbox(
-        "Combines the masks of", list(BASES), key=of_base.key, persist_state="session",
-        help="The strategy that each of its searches uses.",
-    )  # fmt: skip
+    about = "The strategy that each of its searches uses."
+    base = of_base.draw(first.selectbox, "Combines the masks of", list(BASES), help=about)
     start = TASKS_OVER if before.other_tasks else before.over or usual.over
     of_over = links.restore("over", usual.over, links.one_of(OVER), key="search-over", start=start)
-    over = second.selectbox(
-        "Its searches differ in", list(OVER), format_func=OVER.__getitem__, key=of_over.key, persist_state="session",
+    over = of_over.draw(
+        second.selectbox, "Its searches differ in", list(OVER), format_func=OVER.__getitem__,
         help="Values that are removed whatever the examples, the seed or the task are less likely to be chance.",
     )  # fmt: skip
-    of_base.keep(base)
-    of_over.keep(over)
     with third:
         tasks, members = (_choose_tasks(bench, before), None) if over == TASKS_OVER else ([], _choose_count(before))
     most = 1 + len(tasks) if members is None else members
@@ -67,12 +59,10 @@ def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
         "at-least", None, links.whole_in(1, most), key=f"search-at-least-{most}",
         start=None if (before.at_least or most) >= most else before.at_least,
     )  # fmt: skip
-    at_least = fourth.number_input(
-        "In at least", min_value=1, max_value=most, value=None, key=linked.key,
-        persist_state="session", placeholder="any",
+    at_least = linked.draw(
+        fourth.number_input, "In at least", min_value=1, max_value=most, value=None, placeholder="any",
         help="How many of the masks must remove a value: 1 for the union. If it is left empty, every number is tried.",
     )  # fmt: skip
-    linked.keep(at_least)
     return StrategyOptions(
         base=None if base == usual.base else base,
         members=None if members == usual.resamples else members,
@@ -87,12 +77,7 @@ def _choose_tasks(bench: Bench, before: StrategyOptions) -> list[str]:
     linked = links.restore(
         "over-tasks", known[:1], links.some_of(known), key="search-over-tasks", start=start, text=links.joined_texts
     )
-    tasks = st.multiselect(
-        "Tasks", known, key=linked.key, persist_state="session",
-        help="One search for each, and one for the task of the page.",
-    )  # fmt: skip
-    linked.keep(tasks)
-    return tasks
+    return linked.draw(st.multiselect, "Tasks", known, help="One search for each, and one for the task of the page.")
 
 
 def _choose_count(before: StrategyOptions) -> int:
@@ -100,11 +85,5 @@ def _choose_count(before: StrategyOptions) -> int:
     linked = links.restore(
         "members", usual, links.whole_in(2, MOST_MEMBERS), key="search-members", start=before.members
     )
-    members = int(
-        st.number_input(
-            "Searches", 2, MOST_MEMBERS, key=linked.key, persist_state="session",
-            help="How many masks it combines; each costs a search.",
-        )
-    )  # fmt: skip
-    linked.keep(members)
-    return members
+    about = "How many masks it combines; each costs a search."
+    return linked.draw(st.number_input, "Searches", min_value=2, max_value=MOST_MEMBERS, help=about)

@@ -71,13 +71,8 @@ def draw() -> None:
         links.HELP, True, {"true": True, "false": False}.get, text=lambda wanted: str(wanted).lower()
     )
     with st.popover("Help and legend", icon=":material/help:", width="stretch", key="guide"):
-        wanted = st.toggle(
-            "Explanations on the pages",
-            key=linked.key,
-            persist_state="session",
-            help="The texts under plots and tables, and the tour on the Overview.",
-        )
-        linked.keep(wanted)
+        help_text = "The texts under plots and tables, and the tour on the Overview."
+        linked.draw(st.toggle, "Explanations on the pages", help=help_text)
         st.html(legend())
         st.caption("The same colours and markers on every page.")
 

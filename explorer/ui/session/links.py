@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -137,6 +137,19 @@ class Linked(Generic[T]):
     def keep(self, value: T) -> None:
         """Make the URL say a value."""
         keep(self.name, value, self.usual, text=self.text)
+
+    def draw(self, widget: Callable[..., object], label: str, *options: object, **further: object) -> T:
+        """Draw the widget, which holds its value for the whole session, and make the URL say it.
+
+        Args:
+            widget: what draws it, such as `st.selectbox`.
+            label: what stands on it.
+            *options: what it offers.
+            **further: what else it takes.
+        """
+        value = cast("T", widget(label, *options, key=self.key, persist_state="session", **further))
+        self.keep(value)
+        return value
 
 
 def named(name: str) -> bool:

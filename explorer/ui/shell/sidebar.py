@@ -95,19 +95,13 @@ def _choose_model() -> str:
 
 def _choose_basis() -> str:
     """What is decomposed."""
-    offered = get_args(Basis)
+    offered: tuple[str, ...] = get_args(Basis)
     linked = links.restore("basis", offered[0], links.one_of(offered))
-    chosen = st.segmented_control(
-        "Basis",
-        offered,
-        required=True,
-        key=linked.key,
-        persist_state="session",
+    return linked.draw(
+        st.segmented_control, "Basis", offered, required=True,
         help="Raw: weights as in the checkpoint. Folded: layer norms folded into them. Outputs are the same, singular "
         "values differ, and a mask belongs to one basis.",
-    )
-    linked.keep(chosen)
-    return str(chosen)
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,34 +120,16 @@ def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> _Settings:
     chosen, per_head = _choose_matrices(existing)
     _choose_mode(model)
     scorer = _choose_scorer()
-    score_limit = _choose_limit(
-        "Train examples to score on",
-        "score_limit",
-        model,
-        about="The first ones. Scores and frozen means come from them.",
-    )
-    split = _choose_split()
-    eval_limit = _choose_limit(
-        "Examples to measure on",
-        "eval_limit",
-        model,
-        about="The first ones of the split: a random sample, as it is shuffled.",
-    )
-    return _Settings(chosen, per_head, scorer, score_limit=score_limit, split=split, eval_limit=eval_limit)
-
-
-def _choose_split() -> str:
-    linked = links.restore("split", SPLITS[0], links.one_of(SPLITS))
-    split = st.segmented_control(
-        "Measure on",
-        SPLITS,
-        required=True,
-        key=linked.key,
-        persist_state="session",
+    about = "The first ones. Scores and frozen means come from them."
+    score_limit = _choose_limit("Train examples to score on", "score_limit", model, about=about)
+    of_split = links.restore("split", SPLITS[0], links.one_of(SPLITS))
+    split = of_split.draw(
+        st.segmented_control, "Measure on", SPLITS, required=True,
         help="Choose on validation examples, look at test ones at the end: clicking while you watch is a search too.",
-    )
-    linked.keep(str(split))
-    return str(split)
+    )  # fmt: skip
+    about = "The first ones of the split: a random sample, as it is shuffled."
+    eval_limit = _choose_limit("Examples to measure on", "eval_limit", model, about=about)
+    return _Settings(chosen, per_head, scorer, score_limit=score_limit, split=split, eval_limit=eval_limit)
 
 
 def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool]:
@@ -162,20 +138,16 @@ def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool
         "kinds", list(USUAL_KINDS), links.some_of(existing), key=f"kinds-{'-'.join(existing)}", text=links.joined_texts
     )
     picked = st.multiselect(
-        "Matrices to score",
-        existing,
-        key=of_kinds.key,
-        persist_state="session",
+        "Matrices to score", existing, key=of_kinds.key, persist_state="session",
         help="The set M whose values are scored; Q and K if none is chosen.",
-    )
-    of_heads = links.restore("granularity", PER_HEAD, links.one_of(GRANULARITIES))
-    granularity = st.segmented_control(
-        "Attention matrices", GRANULARITIES, required=True, key=of_heads.key, persist_state="session",
-        help="Decompose each head's part of Q, K, V and O on its own, or the matrices of all heads stacked.",
     )  # fmt: skip
     chosen = tuple(kind for kind in existing if kind in picked) or USUAL_KINDS
     of_kinds.keep(list(chosen))
-    of_heads.keep(str(granularity))
+    of_heads = links.restore("granularity", PER_HEAD, links.one_of(GRANULARITIES))
+    granularity = of_heads.draw(
+        st.segmented_control, "Attention matrices", GRANULARITIES, required=True,
+        help="Decompose each head's part of Q, K, V and O on its own, or the matrices of all heads stacked.",
+    )  # fmt: skip
     return chosen, granularity == PER_HEAD
 
 
@@ -183,22 +155,17 @@ def _choose_scorer() -> str:
     """A scorer whose scores predict a change of the loss, without the slow reference."""
     offered = [name for name, spec in SCORERS.items() if spec.in_nats and name != "exact"]
     linked = links.restore("scorer", offered[0], links.one_of(offered))
-    chosen = st.selectbox("Scorer", offered, key=linked.key, persist_state="session", help=_scorers_help(offered))
-    linked.keep(chosen)
+    about = "  \n".join(f"**{name}**: {SCORERS[name].summary}" for name in offered)
+    chosen = linked.draw(st.selectbox, "Scorer", offered, help=about)
     st.caption(SCORERS[chosen].cost.capitalize() + ".")
     return chosen
-
-
-def _scorers_help(names: list[str]) -> str:
-    return "  \n".join(f"**{name}**: {SCORERS[name].summary}" for name in names)
 
 
 def _choose_limit(label: str, name: str, model: Model, about: str) -> int | None:
     """How many examples of a split, None for all; by default as many as take about a click."""
     usual: int | str = ALL if model.parameters_count <= SMALL_MODEL else 64
     linked: links.Linked[object] = links.restore(name, usual, links.one_of(LIMITS), key=f"{name}-{usual}")
-    chosen = st.select_slider(label, LIMITS, key=linked.key, persist_state="session", help=about)
-    linked.keep(chosen)
+    chosen = linked.draw(st.select_slider, label, LIMITS, help=about)
     return chosen if isinstance(chosen, int) else None
 
 

@@ -209,49 +209,26 @@ def _choose_folder(name: str) -> Path | None:
 
 def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing, str]:
     """Shots, template, framing and metric; they start anew with each task."""
-    of_shots = links.restore("shots", 0, _shots, key=f"shots-{name}")
+    of_shots = links.restore("shots", 0, links.whole_in(0, MOST_SHOTS), key=f"shots-{name}")
     of_template = links.restore("template", "", links.text_up_to(MOST_LETTERS), key=f"template-{name}")
     with st.expander("How it is asked", icon=":material/chat:"):
-        shots = int(
-            st.number_input(
-                "Shots",
-                0,
-                MOST_SHOTS,
-                key=of_shots.key,
-                persist_state="session",
-                help="Solved train examples, the same for all, in front of every prompt.",
-            )
-        )
-        template = st.text_area(
-            "Prompt template",
-            key=of_template.key,
-            max_chars=MOST_LETTERS,
-            persist_state="session",
-            placeholder=default,
-            height="content",
+        about = "Solved train examples, the same for all, in front of every prompt."
+        shots = of_shots.draw(st.number_input, "Shots", min_value=0, max_value=MOST_SHOTS, help=about)
+        template = of_template.draw(
+            st.text_area, "Prompt template", max_chars=MOST_LETTERS, placeholder=default, height="content",
             help="Another prompt with the placeholders in braces; empty: the task's own.",
-        )
-        framing = _choose_framing(name)
-        metric = _choose_metric(name)
-    of_shots.keep(shots)
-    of_template.keep(template)
-    return shots, template or None, framing, metric
+        )  # fmt: skip
+        return shots, template or None, _choose_framing(name), _choose_metric(name)
 
 
 def _choose_metric(name: str) -> str:
     """What counts as right."""
     linked = links.restore("metric", METRICS[0], links.one_of(METRICS), key=f"metric-{name}")
-    metric = st.selectbox(
-        "Right is",
-        METRICS,
-        format_func=lambda one: _METRICS[one],
-        key=linked.key,
-        persist_state="session",
+    return linked.draw(
+        st.selectbox, "Right is", METRICS, format_func=_METRICS.__getitem__,
         help="What accuracy counts. A choice is the answer with the largest log-probability among the choices, summed "
         "over its tokens or per token; the others stand beside it.",
-    )
-    linked.keep(metric)
-    return metric
+    )  # fmt: skip
 
 
 def _choose_framing(name: str) -> Framing:
@@ -261,24 +238,13 @@ def _choose_framing(name: str) -> Framing:
         "chat", False, {"1": True, "0": False}.get, key=f"chat-{name}", text=lambda on: str(int(on))
     )
     of_system = links.restore("system", "", links.text_up_to(MOST_LETTERS), key=f"system-{name}")
-    bos = st.selectbox("BOS token", BOS_RULES, key=of_bos.key, persist_state="session", help=_BOS_HELP)
-    chat = st.toggle("As a chat", key=of_chat.key, persist_state="session", help=_CHAT_HELP)
+    bos = of_bos.draw(st.selectbox, "BOS token", BOS_RULES, help=_BOS_HELP)
+    chat = of_chat.draw(st.toggle, "As a chat", help=_CHAT_HELP)
     system = st.text_area(
-        "System message",
-        key=of_system.key,
-        max_chars=MOST_LETTERS,
-        persist_state="session",
-        placeholder="the template's own",
-        height="content",
-        disabled=not chat,
+        "System message", key=of_system.key, max_chars=MOST_LETTERS, persist_state="session",
+        placeholder="the template's own", height="content", disabled=not chat,
         help="The first message of the chat; empty: what the template says.",
-    )
+    )  # fmt: skip
     said = system if chat else ""
-    of_bos.keep(bos)
-    of_chat.keep(chat)
     of_system.keep(said)
     return as_framing(bos, chat=chat, system=said or None)
-
-
-def _shots(text: str) -> int | None:
-    return int(text) if text.isdecimal() and text.isascii() and len(text) < 4 and int(text) <= MOST_SHOTS else None

@@ -56,13 +56,8 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
     st.subheader(f"Tokens of one singular value of {key}", anchor=False)
     choice, effect = st.columns([1, 4], vertical_alignment="bottom")
     linked = links.restore("value", 0, links.one_of(range(found.rank)), key=_index_key(key))
-    index = int(
-        choice.number_input(
-            "Singular value", 0, found.rank - 1, key=linked.key, persist_state="session",
-            help="Index in the spectrum, 0 for the largest.",
-        )
-    )  # fmt: skip
-    linked.keep(index)
+    about = "Index in the spectrum, 0 for the largest."
+    index = linked.draw(choice.number_input, "Singular value", min_value=0, max_value=found.rank - 1, help=about)
     with effect:
         if isinstance(key, MatrixKey):
             _effect(bench, key, index, scores=scores)
