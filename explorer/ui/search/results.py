@@ -94,7 +94,7 @@ def _row(bench: Bench, search: Earlier, place: int, *, active: bool) -> None:
     done = search.result is not None
 
     def go_on() -> None:
-        form.show(search.asked)
+        form.renew()
         searching.searches().start(bench, search.asked)
 
     with st.container(horizontal=True, vertical_alignment="center"):

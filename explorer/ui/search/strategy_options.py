@@ -7,12 +7,12 @@ import streamlit as st
 from explorer.search.ensemble import BASES, EnsembleSettings
 from explorer.search.options import USUAL, StrategyOptions
 from explorer.tasks import TASKS
-from explorer.ui.session import links, state
+from explorer.ui.session import links
 from explorer.ui.session.session import Bench
 
 MOST_MEMBERS = 50
 TASKS_OVER = "tasks"
-_KEYS = ("search-per-kind", "search-base", "search-over", "search-members", "search-at-least")  # begin so
+FIELDS = ("per-kind", "base", "over", "members", "at-least")  # what their keys begin with, behind `search-`
 OVER = {"splits": "halves of the train examples", "seeds": "seeds", TASKS_OVER: "other tasks"}
 
 
@@ -23,15 +23,7 @@ def choose(bench: Bench, strategy: str, before: StrategyOptions) -> StrategyOpti
     return _choose_members(bench, before) if strategy == "ensemble" else USUAL
 
 
-def fill(options: StrategyOptions) -> None:
-    """Put options into the fields, before they are drawn."""
-    for widget in state.widgets_named(*_KEYS):
-        widget.drop()
-    state.put(options)
-
-
 def _choose_shares(before: StrategyOptions) -> StrategyOptions:
-    before = state.take(StrategyOptions) or before
     linked = links.restore(
         "per-kind", False, {"1": True}.get, key="search-per-kind", start=before.per_kind, text=lambda _: "1"
     )
@@ -41,7 +33,7 @@ def _choose_shares(before: StrategyOptions) -> StrategyOptions:
 
 def _choose_members(bench: Bench, before: StrategyOptions) -> StrategyOptions:
     """What an ensemble combines."""
-    before, usual = state.take(StrategyOptions) or before, EnsembleSettings()
+    usual = EnsembleSettings()
     first, second, third, fourth = st.columns([2, 2, 1, 1])
     of_base = links.restore("base", usual.base, links.one_of(BASES), key="search-base", start=before.base)
     about = "The strategy that each of its searches uses."

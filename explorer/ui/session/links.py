@@ -214,10 +214,12 @@ def number_in(low: float, high: float) -> Callable[[str], float | None]:
 
     def read(text: str) -> float | None:
         try:
-            value = float(text)
+            value = (
+                float(text) if text.isascii() and "_" not in text else None
+            )  # Python reads 1_0 and other digits, too
         except ValueError:
             return None
-        return value if low <= value <= high else None
+        return value if value is not None and low <= value <= high else None
 
     return read
 
