@@ -12,6 +12,7 @@ import streamlit as st
 
 from explorer.actions import Prune
 from explorer.attribution import Scores
+from explorer.attribution.exact import Value
 from explorer.core.keys import MatrixKey
 from explorer.masks.mask import Mask
 from explorer.search import lowest, mask_of, null_notice
@@ -93,6 +94,19 @@ def change(bench: Bench, scores: Scores, changed: Callable[[Mask], Mapping[str, 
     return session.change_mask(bench.model, changed_mask)
 
 
+def switch(bench: Bench, scores: Scores, values: Mapping[Value, bool]) -> bool:
+    """Remove single values (True) and restore others (False), as `change` does."""
+
+    def changed(mask: Mask) -> dict[str, set[int]]:
+        after: dict[str, set[int]] = {}
+        for (key, index), gone in values.items():
+            removed = after.setdefault(str(key), set(mask.indices(key)))
+            (removed.add if gone else removed.discard)(index)
+        return after
+
+    return change(bench, scores, changed)
+
+
 @dataclass
 class Editing:
     """The table's editor: it holds its edits itself, so it is kept while only they change the mask.
@@ -119,16 +133,8 @@ def table(bench: Bench, scores: Scores) -> None:
 
     def edited() -> None:
         rows = {int(row): bool(cells["removed"]) for row, cells in _edited_rows(key).items()}
-
-        def changed(mask: Mask) -> dict[str, set[int]]:
-            after: dict[str, set[int]] = {}
-            for row, gone in rows.items():
-                matrix, index = frame["matrix"].iloc[row], int(frame["index"].iloc[row])
-                removed = after.setdefault(matrix, set(mask.indices(MatrixKey.parse(matrix))))
-                (removed.add if gone else removed.discard)(index)
-            return after
-
-        accepted = change(bench, scores, changed)
+        places = {row: (MatrixKey.parse(frame["matrix"].iloc[row]), int(frame["index"].iloc[row])) for row in rows}
+        accepted = switch(bench, scores, {places[row]: gone for row, gone in rows.items()})
         editing.expected = session.history(bench.model).mask.digest if accepted else ""
 
     st.data_editor(

@@ -8,9 +8,7 @@ import streamlit as st
 
 from explorer.actions import Curve
 from explorer.attribution import Scores
-from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
-from explorer.masks.mask import Mask
 from explorer.measure.sampling import Sample
 from explorer.models import View
 from explorer.plots import prune as prune_plots
@@ -122,17 +120,15 @@ def whole(bench: Bench, scores: Scores) -> None:
         keys = places[chosen]
         size = sum(len(scores.matrices[key].s) for key in keys)
         gone = sum(len(bench.mask.indices(key)) for key in keys)
+
+        def switch(remove: bool) -> None:
+            values = ((key, index) for key in keys for index in range(len(scores.matrices[key].s)))
+            workbench.switch(bench, scores, dict.fromkeys(values, remove))
+
         st.caption(f"{gone:,} of {size:,} values {bench.mask.state}")
         with st.container(horizontal=True):
             for label, name, remove, possible in (
                 (f"{words.verb(bench.mask)} all", "whole-off", True, gone < size),
                 ("Restore all", "whole-on", False, gone > 0),
             ):
-                st.button(label, key=name, disabled=not possible, on_click=_switch, args=(bench, scores, keys, remove))
-
-
-def _switch(bench: Bench, scores: Scores, keys: tuple[MatrixKey, ...], remove: bool) -> None:
-    def changed(mask: Mask) -> dict[str, range]:
-        return {str(key): range(len(scores.matrices[key].s) if remove else 0) for key in keys}
-
-    workbench.change(bench, scores, changed)
+                st.button(label, key=name, disabled=not possible, on_click=switch, args=(remove,))

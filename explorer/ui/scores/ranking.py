@@ -16,7 +16,7 @@ from explorer.masks.mask import Mask
 from explorer.ui.bench import opening, workbench
 from explorer.ui.components import words
 from explorer.ui.scores.value_rows import DOUBT, DOUBTS, ROWS, SIGNS, Filters, values
-from explorer.ui.session import links, requests, session
+from explorer.ui.session import links, requests
 from explorer.ui.session.session import Bench
 from explorer.ui.session.state import Widget
 from explorer.ui.shell import share
@@ -162,16 +162,14 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
     gone = [value for value in chosen if value[1] in bench.mask.indices(value[0])]
     kept = [value for value in chosen if value not in gone]
 
-    def remove() -> None:
-        session.change_mask(bench.model, lambda mask: _removed(bench, scores, mask, chosen=kept))
-
-    def restore() -> None:
-        session.change_mask(bench.model, lambda mask: mask.without({(str(key), index) for key, index in gone}))
+    def switch(values: Sequence[Value], remove: bool) -> None:
+        workbench.switch(bench, scores, dict.fromkeys(values, remove))
 
     with st.container(horizontal=True, vertical_alignment="center", key="score-actions"):
         label = f"{words.verb(bench.mask)} {len(kept):,}"
-        st.button(label, key="remove-selected", type="primary", disabled=not kept, on_click=remove)
-        st.button(f"Restore {len(gone):,}", key="restore-selected", disabled=not gone, on_click=restore)
+        st.button(label, key="remove-selected", type="primary", disabled=not kept, on_click=switch, args=(kept, True))
+        label = f"Restore {len(gone):,}"
+        st.button(label, key="restore-selected", disabled=not gone, on_click=switch, args=(gone, False))
         st.button(
             "Open in Spectra",
             key="open-selected",
@@ -181,9 +179,3 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
             args=chosen[0] if chosen else (),
         )
         st.caption(f"{len(chosen):,} selected" if chosen else "Select rows or points to act on them.")
-
-
-def _removed(bench: Bench, scores: Scores, mask: Mask, chosen: Sequence[Value]) -> Mask:
-    """`mask` with further values removed; what it holds keeps its frozen mean."""
-    start = mask if len(mask) else workbench.mask_of_lowest(bench, scores, 0, gain=mask.gain)
-    return start.with_removed(scores.removed(*value) for value in chosen if value[1] not in mask.indices(value[0]))
