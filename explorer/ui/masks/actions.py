@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
 from explorer.actions import IntersectMasks, Request, SubtractMasks, UniteMasks, VoteMasks
-from explorer.export import EXPORTS
 from explorer.masks.library import MAX_NAME, MAX_NOTES, Entry, Library, id_of
 from explorer.masks.mask import Mask
 from explorer.masks.sets import vote
 from explorer.ui.components.words import literal
 from explorer.ui.masks.saved import attempt, delete
-from explorer.ui.session.session import Bench
+from explorer.ui.session import state
+from explorer.ui.session.session import Bench, Offered
 from explorer.ui.session.state import Widget
 from explorer.ui.shell import mask_panel, share
 
@@ -35,10 +34,7 @@ _MORE: dict[str, Combine] = {
 
 def one(bench: Bench, library: Library, entry: Entry) -> None:
     """Actions on a single mask, and its name and notes to be changed."""
-
-    def open_it() -> None:
-        mask_panel.offer(entry.name, entry.mask, f"opened {entry.name}")
-
+    opened = Offered(entry.name, entry.mask, f"opened {entry.name}")
     with st.container(horizontal=True, vertical_alignment="center", key="entry-actions"):
         st.button(
             "Open in the workbench",
@@ -46,25 +42,12 @@ def one(bench: Bench, library: Library, entry: Entry) -> None:
             type="primary",
             icon=":material/content_cut:",
             disabled=id_of(bench.mask) == entry.id,
-            on_click=open_it,
+            on_click=lambda: state.put(opened),
             help="Makes it the current mask; undo brings the other one back.",
         )
-        _export(entry)
+        mask_panel.downloads("Export", entry.name, entry.mask, key="entry-export")
         st.button("Delete", key="entry-delete", icon=":material/delete:", on_click=delete, args=(library, (entry,)))
     _describe(library, entry)
-
-
-def _export(entry: Entry) -> None:
-    for name, export in EXPORTS.items():
-        st.download_button(
-            "Export" if name == "mask" else f"Export {export.label}",
-            data=partial(export.encode, entry.mask),
-            file_name=mask_panel.file_name(entry.name, entry.mask, export.suffix),
-            mime=export.mime,
-            icon=":material/download:",
-            on_click="ignore",
-            key="entry-export" if name == "mask" else f"entry-export-{name}",
-        )
 
 
 def _describe(library: Library, entry: Entry) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -20,6 +20,7 @@ from explorer.ui.session.session import Bench, Offered
 from explorer.ui.shell import lines_panel, share
 
 PLACES = 8
+Width = Literal["content", "stretch"]
 
 
 def draw(model: Model, bench: Bench | None) -> None:
@@ -34,7 +35,7 @@ def draw(model: Model, bench: Bench | None) -> None:
         lines_panel.forks(model)
     if bench is not None:
         share.draw(bench)
-    _download(model, mask)
+    downloads("Download", model.source.name, mask, key="download", width="stretch")
     _uploader(model)
 
 
@@ -56,11 +57,6 @@ def take_upload(model: Model, views: ViewPool) -> None:
     else:
         session.change_mask(model, lambda _: own, offered.label)
         st.toast(words.literal(f"{name}: {words.chosen(mask)}."), icon=":material/check:")
-
-
-def offer(name: str, mask: Mask, label: str) -> None:
-    """Have a mask checked and, if it fits, made the session's as a step called `label`."""
-    state.put(Offered(name, mask, label))
 
 
 def _state(mask: Mask) -> None:
@@ -96,17 +92,18 @@ def _steps(model: Model) -> None:
             )
 
 
-def _download(model: Model, mask: Mask) -> None:
-    for name, export in EXPORTS.items():
+def downloads(verb: str, name: str, mask: Mask, *, key: str, width: Width = "content") -> None:
+    """A button for each format in which a mask leaves; `name` is the model's or the mask's."""
+    for sort, export in EXPORTS.items():
         st.download_button(
-            f"Download {export.label}",
+            f"{verb} {export.label}",
             data=partial(export.encode, mask),  # made when asked for: a file per rerun would be gone too soon
-            file_name=file_name(model.source.name, mask, export.suffix),
+            file_name=file_name(name, mask, export.suffix),
             mime=export.mime,
             icon=":material/download:",
             on_click="ignore",
-            width="stretch",
-            key="download" if name == "mask" else f"download-{name}",
+            width=width,
+            key=key if sort == "mask" else f"{key}-{sort}",
             help=export.about,
         )
 
@@ -139,7 +136,7 @@ def _uploader(model: Model) -> None:
         except ExplorerError as error:
             session.complain(str(error))
         else:
-            offer(file.name, mask, f"uploaded {file.name}")
+            state.put(Offered(file.name, mask, f"uploaded {file.name}"))
 
     with st.container(key="upload"):
         st.file_uploader(
