@@ -13,9 +13,7 @@ from explorer.ui.bench import inside
 from explorer.ui.bench.inside import TOP, choose_example, choose_head, heads, request, wrote
 from explorer.ui.components import figures, words
 from explorer.ui.jobs import work
-from explorer.ui.session import links, session
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Widget, links, session
 from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import pages, share
 from explorer.ui.streamlit_internals.elements import DeltaGenerator

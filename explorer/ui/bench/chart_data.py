@@ -14,8 +14,7 @@ from explorer.spectra.circuits import circuits
 from explorer.spectra.measures import blocks, null_from, summarise
 from explorer.ui.components.spectrum_chart import Axis, Series
 from explorer.ui.jobs import work
-from explorer.ui.session import links
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, links
 
 
 def scored_keys(bench: Bench) -> tuple[MatrixKey, ...]:

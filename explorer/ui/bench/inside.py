@@ -20,10 +20,7 @@ from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
 from explorer.ui.components import figures, words
 from explorer.ui.jobs import work
-from explorer.ui.session import links, requests, session, state
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Setting, Widget, links, requests, session, state
 from explorer.ui.shell import share
 
 T = TypeVar("T", int, tuple[int, int])

@@ -18,8 +18,7 @@ from explorer.ui.components.painting import SOON, Wait
 from explorer.ui.jobs.cached import only
 from explorer.ui.jobs.runner import Key
 from explorer.ui.jobs.work import on_view
-from explorer.ui.session import requests, session
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, requests, session
 
 
 def now(bench: Bench) -> Bench:

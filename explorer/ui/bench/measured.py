@@ -13,8 +13,7 @@ from explorer.ui.components import words
 from explorer.ui.components.painting import SOON, UNSEEN, Wait
 from explorer.ui.jobs import cached, work
 from explorer.ui.jobs.work import Controls
-from explorer.ui.session import state
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, state
 
 
 @dataclass(frozen=True)

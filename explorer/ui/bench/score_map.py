@@ -17,8 +17,7 @@ from explorer.ui.bench.score_cells import cells
 from explorer.ui.components import figures
 from explorer.ui.components.selection import selected_id
 from explorer.ui.jobs import work
-from explorer.ui.session import guide, links, requests
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, guide, links, requests
 from explorer.ui.shell import share
 
 

@@ -23,9 +23,7 @@ from explorer.ui.components import words
 from explorer.ui.components.spectrum_chart import Series
 from explorer.ui.jobs import work
 from explorer.ui.jobs.cached import compute
-from explorer.ui.session import links, requests, used_models
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Widget, links, requests, used_models
 from explorer.ui.shell.model_choice import agree, agreed, fetch
 
 _AGAINST: Widget[str | None] = Widget("against")

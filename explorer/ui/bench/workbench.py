@@ -19,11 +19,8 @@ from explorer.search import lowest, mask_of, null_notice
 from explorer.ui.bench import chart_data
 from explorer.ui.components import words
 from explorer.ui.components.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
-from explorer.ui.session import guide, session, state
+from explorer.ui.session import Bench, Setting, Widget, guide, session, state
 from explorer.ui.session.notices import notices
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
 from explorer.ui.shell import share
 
 TABLE_ROWS = 200

@@ -14,7 +14,7 @@ from explorer.core.executor import Answer, Executor, Subject, WorkCell
 from explorer.core.progress import Progress
 from explorer.measure.opened import ModelAndTask
 from explorer.models import View
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench
 
 if TYPE_CHECKING:
     from explorer.experiments.cluster.workers import RayCluster

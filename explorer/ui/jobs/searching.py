@@ -32,8 +32,9 @@ from explorer.search.request import SearchRequest
 from explorer.ui.jobs import cluster
 from explorer.ui.jobs.cached import runner
 from explorer.ui.jobs.runner import Job, JobState, Key
+from explorer.ui.session import Bench
 from explorer.ui.session.notices import notices
-from explorer.ui.session.session import Bench, token
+from explorer.ui.session.session import token
 
 KEPT = 100  # searches that the process remembers, over all sessions
 SEARCHED = 0.85  # share of the bar at which the strategy has ended

@@ -36,9 +36,9 @@ from explorer.ui.components.painting import Wait
 from explorer.ui.jobs import cached, cluster
 from explorer.ui.jobs.cached import compute, effects_seen, only, runner, svds
 from explorer.ui.jobs.runner import JobState, Key, tell
-from explorer.ui.session import requests, used_models
+from explorer.ui.session import Bench, requests, used_models
 from explorer.ui.session.notices import notices
-from explorer.ui.session.session import Bench, token
+from explorer.ui.session.session import token
 
 CONTROL_DRAWS = 20
 T = TypeVar("T")

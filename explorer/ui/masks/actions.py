@@ -13,9 +13,8 @@ from explorer.masks.mask import Mask
 from explorer.masks.sets import vote
 from explorer.ui.components.words import literal
 from explorer.ui.masks.saved import attempt, delete
-from explorer.ui.session import state
-from explorer.ui.session.session import Bench, Offered
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Widget, state
+from explorer.ui.session.session import Offered
 from explorer.ui.shell import mask_panel, share
 
 Combine = Callable[[tuple[Mask, ...]], Mask]

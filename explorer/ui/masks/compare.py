@@ -18,9 +18,7 @@ from explorer.plots import masks as mask_plots
 from explorer.ui.components import comparisons, figures, words
 from explorer.ui.components.words import literal
 from explorer.ui.masks import outcomes
-from explorer.ui.session import requests
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, Setting, requests
 from explorer.ui.shell import share, tasks_at_hand
 
 MANY = 200

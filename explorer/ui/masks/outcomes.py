@@ -16,10 +16,8 @@ from explorer.models import View
 from explorer.tasks import Task
 from explorer.ui.components import words
 from explorer.ui.jobs.work import on_view
-from explorer.ui.session import requests
+from explorer.ui.session import Bench, Setting, requests
 from explorer.ui.session.notices import notices
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
 
 
 def pair(bench: Bench, first: Mask, second: Mask, task: Task | None = None) -> Comparison | None:

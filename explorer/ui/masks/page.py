@@ -7,8 +7,7 @@ import streamlit as st
 from explorer.masks.belonging import names
 from explorer.masks.library import Entry, Library, Listing
 from explorer.ui.masks import actions, compare, saved, transfer
-from explorer.ui.session import guide, session
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, guide, session
 from explorer.ui.shell import pages
 
 

@@ -13,10 +13,8 @@ from explorer.core.errors import ExplorerError, MaskError
 from explorer.masks.library import MAX_NAME, Entry, Library, Listing, id_of
 from explorer.masks.mask import Mask, parse_mask
 from explorer.ui.components.words import literal
-from explorer.ui.session import session, state
+from explorer.ui.session import Bench, Widget, session, state
 from explorer.ui.session.history import History
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
 
 _COLUMNS = {
     "name": st.column_config.TextColumn("name", width=172),

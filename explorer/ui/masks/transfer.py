@@ -18,10 +18,7 @@ from explorer.ui.components import comparisons
 from explorer.ui.components.words import literal
 from explorer.ui.masks import outcomes
 from explorer.ui.masks.saved import attempt
-from explorer.ui.session import guide, requests, state
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Setting, Widget, guide, requests, state
 from explorer.ui.shell import share, tasks_at_hand
 from explorer.ui.shell.model_choice import agree
 

@@ -11,8 +11,7 @@ from explorer.ui.bench import chart_data, score_map
 from explorer.ui.components import words
 from explorer.ui.jobs import work
 from explorer.ui.overview import tour
-from explorer.ui.session import guide, session
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, guide, session
 from explorer.ui.shell import pages
 
 SAMPLE = 5

@@ -15,8 +15,8 @@ from explorer.ui.bench.measured import controlled, failure, want_controls
 from explorer.ui.bench.workbench import START_COUNT, mask_of_lowest
 from explorer.ui.components import words
 from explorer.ui.jobs import work
-from explorer.ui.session import state
-from explorer.ui.session.session import Bench, change_mask
+from explorer.ui.session import Bench, state
+from explorer.ui.session.session import change_mask
 from explorer.ui.shell import pages
 
 _HIDDEN = (

@@ -17,9 +17,7 @@ from explorer.models import View
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.components import comparisons
 from explorer.ui.jobs.work import on_view
-from explorer.ui.session import requests, state
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, Setting, requests, state
 from explorer.ui.shell import share, tasks_at_hand
 from explorer.ui.shell.plain_text import reads
 from explorer.ui.shell.task_reading import Reading

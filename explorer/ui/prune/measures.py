@@ -21,8 +21,7 @@ from explorer.ui.bench.measured import Measured, controlled, known, sample_and_s
 from explorer.ui.components import figures, painting, words
 from explorer.ui.jobs import work
 from explorer.ui.jobs.work import Controls
-from explorer.ui.session import state
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, state
 from explorer.ui.shell import pages
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 

@@ -12,10 +12,7 @@ from explorer.ui.bench.inside import inside
 from explorer.ui.components import matrix_steps, painting, words
 from explorer.ui.jobs import work
 from explorer.ui.prune import consequences, measures, removing
-from explorer.ui.session import links, requests, session
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Setting, Widget, links, requests, session
 from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import share
 

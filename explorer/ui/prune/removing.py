@@ -20,10 +20,7 @@ from explorer.ui.bench import live, workbench
 from explorer.ui.components import figures, words
 from explorer.ui.jobs import cluster
 from explorer.ui.jobs.work import on_view
-from explorer.ui.session import requests, session, state
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Setting, Widget, requests, session, state
 from explorer.ui.shell import share
 
 GAINS = tuple(round(0.05 * step, 2) for step in range(20))

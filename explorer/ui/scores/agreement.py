@@ -19,9 +19,7 @@ from explorer.ui.components import figures
 from explorer.ui.components.selection import selected_ids
 from explorer.ui.jobs import work
 from explorer.ui.scores import value_rows
-from explorer.ui.session import guide, requests, state
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, Setting, guide, requests, state
 from explorer.ui.shell import share
 
 START, MOST = 8, 5000

@@ -15,8 +15,7 @@ from explorer.ui.bench import opening, score_map
 from explorer.ui.bench.measured import Measured, line, sample_and_split
 from explorer.ui.jobs import work
 from explorer.ui.scores import agreement, ranking, value_rows
-from explorer.ui.session import session
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, session
 from explorer.ui.shell import pages
 
 OFFENDERS = 50

@@ -16,9 +16,7 @@ from explorer.masks.mask import Mask
 from explorer.ui.bench import opening, workbench
 from explorer.ui.components import words
 from explorer.ui.scores.value_rows import DOUBT, DOUBTS, ROWS, SIGNS, Filters, values
-from explorer.ui.session import links, requests
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Widget, links, requests
 from explorer.ui.shell import share
 
 BOOTSTRAP = 100

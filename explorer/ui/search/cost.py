@@ -9,7 +9,7 @@ from explorer.search.laser import KEPT
 from explorer.search.learned import EVERY, LearnedSettings
 from explorer.search.paper import counts
 from explorer.search.request import SearchRequest
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench
 
 
 def cost(bench: Bench, asked: SearchRequest, matrices: int, size: int) -> str:

@@ -19,10 +19,7 @@ from explorer.ui.components.words import literal
 from explorer.ui.jobs import searching
 from explorer.ui.search import strategy_options
 from explorer.ui.search.cost import cost
-from explorer.ui.session import guide, links, state
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Setting, Widget, guide, links, state
 from explorer.ui.shell import plain_text
 
 SHARE = 0.02  # of all values that may be removed, until the user says otherwise

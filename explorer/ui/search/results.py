@@ -28,9 +28,7 @@ from explorer.ui.jobs import cached, searching
 from explorer.ui.jobs.runner import JobState
 from explorer.ui.jobs.searching import SearchOutcome, Seen, Started
 from explorer.ui.search import form
-from explorer.ui.session import guide, session, state
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Widget, guide, session, state
 from explorer.ui.shell import mask_panel, pages, share
 
 MOST_EARLIER = 20

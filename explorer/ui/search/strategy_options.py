@@ -7,8 +7,7 @@ import streamlit as st
 from explorer.search.ensemble import BASES, EnsembleSettings
 from explorer.search.options import USUAL, StrategyOptions
 from explorer.tasks import TASKS
-from explorer.ui.session import links
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, links
 
 MOST_MEMBERS = 50
 TASKS_OVER = "tasks"

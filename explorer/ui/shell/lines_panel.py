@@ -6,9 +6,8 @@ import streamlit as st
 
 from explorer.models import Model
 from explorer.ui.components.words import literal
-from explorer.ui.session import session
+from explorer.ui.session import Widget, session
 from explorer.ui.session.history import MAX_NAME, History, Lines
-from explorer.ui.session.state import Widget
 
 HEIGHT = 320
 _STEPS = "All steps of the mask: click one to go there."

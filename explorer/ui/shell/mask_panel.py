@@ -15,8 +15,8 @@ from explorer.masks.mask import Mask, parse_mask
 from explorer.models import Model, ViewPool
 from explorer.ui.components import words
 from explorer.ui.jobs import work
-from explorer.ui.session import session, state
-from explorer.ui.session.session import Bench, Offered
+from explorer.ui.session import Bench, session, state
+from explorer.ui.session.session import Offered
 from explorer.ui.shell import lines_panel, share
 
 PLACES = 8

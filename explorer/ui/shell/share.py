@@ -13,9 +13,7 @@ from explorer.core.errors import ExplorerError
 from explorer.masks.links import INLINE
 from explorer.tasks import TASKS, Task
 from explorer.ui.components.words import literal
-from explorer.ui.session import links, requests
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, Setting, links, requests
 from explorer.ui.shell import task_choice, tasks_at_hand
 
 Make = Callable[[Setting], Iterable[Request | None]]

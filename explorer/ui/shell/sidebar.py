@@ -15,10 +15,8 @@ from explorer.models.matrices import kinds
 from explorer.ui.components import keyboard
 from explorer.ui.components.words import literal
 from explorer.ui.jobs import cached, work
-from explorer.ui.session import guide, links, session, state
+from explorer.ui.session import Bench, Widget, guide, links, session, state
 from explorer.ui.session.notices import notices
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
 from explorer.ui.shell import mask_panel, plain_text, task_choice
 from explorer.ui.shell.model_choice import agree, agreed, fetch
 

@@ -14,8 +14,7 @@ from explorer.core.files import typed_path
 from explorer.tasks import BOS_RULES, METRICS, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.components.words import literal
-from explorer.ui.session import links, state
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Widget, links, state
 from explorer.ui.shell import tasks_at_hand
 from explorer.ui.shell.task_files import ID_LETTERS, TaskFile, safe_name
 from explorer.ui.shell.task_reading import Reading

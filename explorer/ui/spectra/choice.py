@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from explorer.core.keys import AnyKey, Circuit, CircuitKey, Kind, MatrixKey, parse_key
-from explorer.ui.session import links, state
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Widget, links, state
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 MOST_OTHERS = 48  # matrices beside the first

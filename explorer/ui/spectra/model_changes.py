@@ -15,8 +15,7 @@ from explorer.ui.bench import second_model
 from explorer.ui.bench.second_model import Common
 from explorer.ui.components import figures
 from explorer.ui.components.words import literal, percent
-from explorer.ui.session import guide, requests
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, guide, requests
 from explorer.ui.shell import share
 
 LEADING = 8

@@ -14,8 +14,7 @@ from explorer.ui.bench import chart_data, opening, second_model
 from explorer.ui.components import figures, matrix_steps
 from explorer.ui.components.spectrum_chart import Axis, Series, spectrum_chart
 from explorer.ui.jobs import work
-from explorer.ui.session import links, requests, session, state
-from explorer.ui.session.session import Bench
+from explorer.ui.session import Bench, links, requests, session, state
 from explorer.ui.shell import pages, share
 from explorer.ui.spectra import choice, measure_tables, model_changes, readouts
 from explorer.ui.streamlit_internals.elements import DeltaGenerator

@@ -16,10 +16,7 @@ from explorer.measure.readout import Readout, Token
 from explorer.spectra.svd import Decomposition
 from explorer.ui.components import words
 from explorer.ui.jobs import work
-from explorer.ui.session import guide, links, state
-from explorer.ui.session.requests import Setting
-from explorer.ui.session.session import Bench
-from explorer.ui.session.state import Widget
+from explorer.ui.session import Bench, Setting, Widget, guide, links, state
 from explorer.ui.shell import share
 
 TOKENS = 10

@@ -15,7 +15,8 @@ from explorer.ui.components.spectrum_chart.picks import Pick, PickLog
 from explorer.ui.components.spectrum_chart.plotly_js import ensure_plotly_js
 from explorer.ui.components.spectrum_chart.scripts import CHART
 from explorer.ui.components.spectrum_chart.series import Series
-from explorer.ui.session.state import Widget, of
+from explorer.ui.session import Widget
+from explorer.ui.session.state import of
 
 
 @dataclass
