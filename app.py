@@ -15,7 +15,7 @@ with st.spinner("Starting the engine"):
     from explorer.ui.jobs import cached, presence
     from explorer.ui.session import links, session
     from explorer.ui.shell import background, pages, sidebar
-    from explorer.ui.streamlit_internals import browser_history, reconnect
+    from explorer.ui.streamlit_internals import page_scripts
     from explorer.ui.table import PAGES
 
 
@@ -33,8 +33,7 @@ with pages.sentences():
     pages.first(page)
     figures.style()
     with st.sidebar:
-        browser_history.mount()
-        reconnect.mount()
+        page_scripts.mount()
     links.arrive(presence.shown_elsewhere)
     presence.here()
     draw(page)

@@ -1,7 +1,5 @@
 """The page Activations."""
 
-from __future__ import annotations
-
 from explorer.ui.activations.page import draw
 from explorer.ui.shell.pages import Page
 

@@ -1,24 +1,27 @@
-"""The Overview's map: layers x matrices, clickable."""
+"""The model as a map, layers x matrices: each cell has its most harmful score, and opens its matrix."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import streamlit as st
 
-from explorer.attribution import SCORERS
+from explorer.attribution import SCORERS, Scores
 from explorer.core.errors import MatrixError
-from explorer.core.keys import MatrixKey
+from explorer.core.keys import Kind, MatrixKey
+from explorer.masks.mask import Mask
 from explorer.models.matrices import kinds
 from explorer.plots import scores as score_plots
 from explorer.plots import style
+from explorer.plots.scores import Cell
 from explorer.ui.bench import opening
-from explorer.ui.bench.score_cells import cells
 from explorer.ui.components import figures
-from explorer.ui.components.selection import selected_id
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, guide, links, requests
 from explorer.ui.shell import share
+
+COLUMNS = 96  # more heads than that are too thin to be told apart or clicked
 
 
 def choose_every(bench: Bench) -> bool:
@@ -66,8 +69,36 @@ def draw(bench: Bench) -> None:
 
 def clicked(event: Any, known: set[str]) -> MatrixKey | None:
     """The matrix that was clicked, if it is one of those shown: what comes from the browser is checked."""
-    name = selected_id(event)
+    name = figures.selected_id(event)
     try:
         return MatrixKey.parse(name) if name in known else None
     except MatrixError:
         return None
+
+
+def cells(scores: Scores, mask: Mask) -> tuple[Cell, ...]:
+    """The map's cells, layer by layer: heads side by side, or one cell per kind if there are too many heads.
+
+    A cell of several heads has the most harmful score of any of them, and opens the head that it is of.
+    """
+    columns = {(key.kind, key.head) for key in scores.matrices}
+    merged = len(columns) > COLUMNS
+    groups: dict[tuple[int, Kind, int | None], list[MatrixKey]] = {}
+    for key in sorted(scores.matrices):
+        groups.setdefault((key.layer, key.kind, None if merged else key.head), []).append(key)
+    return tuple(_cell(scores, mask, head, keys=keys) for (_, _, head), keys in groups.items())
+
+
+def _cell(scores: Scores, mask: Mask, head: int | None, keys: Iterable[MatrixKey]) -> Cell:
+    found = {key: scores.matrices[key].score for key in keys}
+    worst, key = min((float(score.min()), key) for key, score in found.items())
+    return Cell(
+        matrix=str(key),
+        layer=key.layer,
+        kind=str(key.kind),
+        head=head,
+        worst=worst,
+        harmful=sum(int((score < 0).sum()) for score in found.values()),
+        values=sum(len(score) for score in found.values()),
+        removed=sum(len(mask.indices(one)) for one in found),
+    )

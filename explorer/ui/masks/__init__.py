@@ -1,7 +1,5 @@
 """The page Masks."""
 
-from __future__ import annotations
-
 from explorer.ui.masks.page import draw
 from explorer.ui.shell.pages import Page
 

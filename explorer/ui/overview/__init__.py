@@ -1,7 +1,5 @@
 """The page Overview."""
 
-from __future__ import annotations
-
 from explorer.ui.overview.page import draw
 from explorer.ui.shell.pages import Page
 

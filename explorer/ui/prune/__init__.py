@@ -1,7 +1,5 @@
 """The page Prune."""
 
-from __future__ import annotations
-
 from explorer.ui.prune.measures import panel_first
 from explorer.ui.prune.page import draw
 from explorer.ui.shell.pages import Page

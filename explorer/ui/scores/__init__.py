@@ -1,7 +1,5 @@
 """The page Scores."""
 
-from __future__ import annotations
-
 from explorer.ui.scores.page import draw
 from explorer.ui.shell.pages import Page
 

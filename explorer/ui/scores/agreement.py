@@ -16,7 +16,6 @@ from explorer.masks.mask import Mask
 from explorer.measure.metrics import Mean
 from explorer.plots import scores as score_plots
 from explorer.ui.components import figures
-from explorer.ui.components.selection import selected_ids
 from explorer.ui.jobs import work
 from explorer.ui.scores import value_rows
 from explorer.ui.session import Bench, Setting, guide, requests, state
@@ -123,7 +122,7 @@ def compare(shown: pd.DataFrame) -> tuple[Value, ...]:
     st.dataframe(table, hide_index=True, column_config=_AGREEMENT, key="agreement")
     if len(found) > score_plots.POINTS:
         st.caption(f"The plot shows {score_plots.POINTS:,} of {len(found):,} measured values, at even distances.")
-    chosen = set(selected_ids(event))
+    chosen = set(figures.selected_ids(event))
     return value_rows.values(found[[name in chosen for name in drawn.names]])
 
 

@@ -23,7 +23,6 @@ from explorer.search.outcome import Point
 from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
 from explorer.ui.components import figures, painting, words
-from explorer.ui.components.selection import selected_id
 from explorer.ui.jobs import cached, searching
 from explorer.ui.jobs.runner import JobState
 from explorer.ui.jobs.searching import SearchOutcome, Seen, Started
@@ -308,7 +307,7 @@ def _pick(chart: str, chosen: Widget[int], count: int) -> Callable[[], None]:
 
 def clicked(event: Any, count: int) -> int | None:
     """Which of `count` points a chart's selection holds; None if none of them."""
-    name = selected_id(event)
+    name = figures.selected_id(event)
     return int(name) if name is not None and name.isdecimal() and int(name) < count else None
 
 

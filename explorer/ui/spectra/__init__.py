@@ -1,7 +1,5 @@
 """The page Spectra."""
 
-from __future__ import annotations
-
 from explorer.ui.shell.pages import Page
 from explorer.ui.spectra.page import draw
 

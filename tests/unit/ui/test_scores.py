@@ -14,9 +14,8 @@ from explorer.attribution import MatrixScores, Scores
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.mask import Mask, ModelIdentity, Removed
 from explorer.measure.metrics import Mean
-from explorer.ui.bench import score_cells
-from explorer.ui.bench.score_cells import cells
-from explorer.ui.bench.score_map import clicked
+from explorer.ui.bench import score_map
+from explorer.ui.bench.score_map import cells, clicked
 from explorer.ui.scores.value_rows import Filters, agreement, measured, offenders, rows, spread, values
 
 KEYS = [MatrixKey.parse(text) for text in ("L1.OUT", "L0.Q.H1", "L0.Q.H0", "L0.K.H0", "L1.Q.H0", "L1.Q.H1")]
@@ -154,7 +153,7 @@ def test_cells_hold_the_worst_score_and_the_number_of_harmful_ones() -> None:
 
 
 def test_too_many_heads_become_one_cell_per_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_cells, "COLUMNS", 3)
+    monkeypatch.setattr(score_map, "COLUMNS", 3)
     scores = scored(7)
     found = cells(scores, mask_of(*GONE))
     assert [(cell.layer, cell.kind) for cell in found] == [(0, "Q"), (0, "K"), (1, "Q"), (1, "OUT")]
