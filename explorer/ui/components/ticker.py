@@ -13,9 +13,7 @@ import streamlit as st
 from explorer.ui.components.painting import LOOK
 
 _MOUNT = st.components.v2.component(
-    "eigenprune_ticker",
-    js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
-    isolate_styles=False,
+    "eigenprune_ticker", js=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"), isolate_styles=False
 )
 
 

@@ -82,12 +82,7 @@ def views(_model: Model, digest: str) -> ViewPool:
     return ViewPool(_model)
 
 
-def compute(
-    key: Key,
-    label: str,
-    work: Callable[[Progress], T],
-    wait: Wait | None = None,
-) -> T | None:
+def compute(key: Key, label: str, work: Callable[[Progress], T], wait: Wait | None = None) -> T | None:
     """The result of some work; None while it runs, was stopped or failed, which the page then shows in this place.
 
     Args:

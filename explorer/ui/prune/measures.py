@@ -230,12 +230,7 @@ def _control(bench: Bench, found: Measured) -> None:
         return
     if not controlled(bench):
         st.metric(label, "-", help=about)
-        st.button(
-            "Measure",
-            key="controls",
-            help="Runs on every change from now on.",
-            on_click=want_controls,
-        )
+        st.button("Measure", key="controls", help="Runs on every change from now on.", on_click=want_controls)
         return
     if found.controls is None or found.whole is None:
         st.metric(label, WAITING if found.problem is None else NONE, help=about)

@@ -81,16 +81,6 @@ def forks(model: Model) -> None:
 
         st.button("Fork here", key="fork-here", type="primary", on_click=fork, width="stretch")
         if len(now.lines) > 1:
-            st.button(
-                literal(f"Close {now.line.name}"),
-                key="fork-close",
-                on_click=close,
-                width="stretch",
-            )
+            st.button(literal(f"Close {now.line.name}"), key="fork-close", on_click=close, width="stretch")
         if now.closed is not None:
-            st.button(
-                literal(f"Open {now.closed.name} again"),
-                key="fork-reopen",
-                on_click=reopen,
-                width="stretch",
-            )
+            st.button(literal(f"Open {now.closed.name} again"), key="fork-reopen", on_click=reopen, width="stretch")

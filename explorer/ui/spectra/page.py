@@ -97,13 +97,7 @@ def _insert_second(
     found.insert(1, decomposition)
 
 
-def _plots(
-    bench: Bench,
-    shown: Sequence[Series],
-    found: Sequence[Decomposition],
-    *,
-    y: Axis,
-) -> None:
+def _plots(bench: Bench, shown: Sequence[Series], found: Sequence[Decomposition], *, y: Axis) -> None:
     left, right = st.columns([3, 2])
     with left:
         spectrum_chart(shown, key="spectra-chart", state=bench.mask.state, y=y, interactive=False)

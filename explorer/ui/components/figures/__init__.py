@@ -34,12 +34,7 @@ def style() -> None:
 
 
 def draw(
-    figure: Any,
-    key: str,
-    *,
-    box: DeltaGenerator | None = None,
-    config: Mapping[str, object] = CONFIG,
-    **options: Any,
+    figure: Any, key: str, *, box: DeltaGenerator | None = None, config: Mapping[str, object] = CONFIG, **options: Any
 ) -> Any:
     """`st.plotly_chart` with the menu, whose content is made when it is open; gives what the plot gives.
 
