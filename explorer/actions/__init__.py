@@ -1,7 +1,7 @@
 """Everything that a user can ask for: one frozen request per action, which gives one result.
 
 From a request follow its command, its Python, its TOML and its link (`explorer.actions.request`). A new action is a
-file here and a line in `REQUESTS`.
+file here and its name in `__all__`, from which `REQUESTS` are taken.
 """
 
 from explorer.actions.activations import ReadActivations
@@ -89,40 +89,7 @@ __all__ = [
     "WordingChoice",
 ]
 
-REQUESTS: tuple[type[Request], ...] = (
-    CacheInfo,
-    CheckModel,
-    ClearCache,
-    ConvertModel,
-    Curve,
-    DiffMasks,
-    Evaluate,
-    FetchModel,
-    Finetune,
-    IntersectMasks,
-    ListMatrices,
-    ListModels,
-    ListTasks,
-    MeasureDamage,
-    MeasureEffects,
-    Prune,
-    ReadActivations,
-    ReadOut,
-    RenewMask,
-    Reproduce,
-    ScaleMask,
-    Score,
-    Search,
-    ShowCheckpoint,
-    ShowMask,
-    ShowReport,
-    ShowSpectra,
-    ShowTask,
-    StudyScorers,
-    SubtractMasks,
-    TransferMask,
-    UniteMasks,
-    ValidateTask,
-    VerifyCache,
-    VoteMasks,
+_NAMED = [globals().get(name) for name in __all__]
+REQUESTS: tuple[type[Request], ...] = tuple(
+    one for one in _NAMED if isinstance(one, type) and issubclass(one, Request) and hasattr(one, "command")
 )

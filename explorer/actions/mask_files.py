@@ -349,9 +349,4 @@ def _differing(versions: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _overlap(one: MaskOverlap) -> dict[str, Any]:
-    return {
-        "only_first": one.only_first,
-        "only_second": one.only_second,
-        "both": one.both,
-        "jaccard": one.jaccard,
-    }
+    return {"only_first": one.only_first, "only_second": one.only_second, "both": one.both, "jaccard": one.jaccard}

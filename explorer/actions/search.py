@@ -106,8 +106,7 @@ class Search(Request):
     task: TaskChoice
     out: MaskFile
     strategy: Annotated[
-        str,
-        Arg(f"{', '.join(get_args(names.Method))}, or a control: {', '.join(get_args(names.Chance))}."),
+        str, Arg(f"{', '.join(get_args(names.Method))}, or a control: {', '.join(get_args(names.Chance))}.")
     ] = "verified"
     as_released: Annotated[bool, Arg("paper as in its released code, in the folded basis (see below).")] = False
     fraction: Annotated[float, Arg("Share of the values that --as-released takes.")] = RELEASED[0]

@@ -6,15 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from explorer.actions.choices import (
-    Kinds,
-    ModelChoice,
-    OfModel,
-    Stacked,
-    identity,
-    kinds_or_all,
-    layers_or_all,
-)
+from explorer.actions.choices import Kinds, ModelChoice, OfModel, Stacked, identity, kinds_or_all, layers_or_all
 from explorer.actions.request import ALONE, Arg, Request, Result, Streaming, Tools
 from explorer.core.keys import AnyKey, parse_key
 
@@ -274,22 +266,11 @@ def _values(s: Tensor, d_in: int, d_out: int) -> dict[str, Any]:
     """Singular values [r] and all measures of them."""
     from explorer.spectra.measures import blocks, null_from, summarise
 
-    found = summarise(s, d_in, d_out)
     return {
         "shape": [d_in, d_out],
         "rank": len(s),
         "singular_values": s.tolist(),
-        "frobenius_norm": found.frobenius_norm,
-        "spectral_norm": found.spectral_norm,
-        "stable_rank": found.stable_rank,
-        "effective_rank": found.effective_rank,
-        "participation_ratio": found.participation_ratio,
-        "condition_number": found.condition_number,
-        "null_count": found.null_count,
-        "energy_counts": list(found.energy_counts),
-        "power_law": None if found.power_law is None else asdict(found.power_law),
-        "bulk_edge": found.bulk_edge,
-        "above_bulk": found.above_bulk,
+        **asdict(summarise(s, d_in, d_out)),
         "degenerate_blocks": [list(block) for block in blocks(s[: null_from(s, d_in, d_out)])],
     }
 
