@@ -131,10 +131,14 @@ def test_measuring_shows_exact_effects_their_agreement_and_the_worst(engine: Eng
     assert found["exact"].isna().sum() == len(found) - 8
     off = {value: abs(float(scores.matrices[value[0]].score[value[1]]) - exact[value].value) for value in wanted}
     assert table(app, "offenders")["error"].tolist() == pytest.approx(sorted(off.values(), reverse=True), rel=1e-3)
-    (agreement,) = (one.value for one in app.dataframe if "agreement" in one.proto.id or "Spearman" in one.value)
+    (agreement,) = (one.value for one in app.dataframe if "agreement" in one.proto.id or "spearman" in one.value)
     whole = trust([float(scores.matrices[key].score[i]) for key, i in wanted], [exact[one].value for one in wanted])
     line = agreement.set_index("kind").loc["all"]
-    assert (line["n"], line["Spearman"], line["sign"]) == (8, pytest.approx(whole.spearman), whole.sign_agreement)
+    assert (line["n"], line["spearman"], line["sign_agreement"]) == (
+        8,
+        pytest.approx(whole.spearman),
+        whole.sign_agreement,
+    )
     (chart,) = (json.loads(one.proto.spec) for one in app.get("plotly_chart"))
     names = [name for trace in chart["data"] for name in trace.get("ids", [])]
     assert sorted(names) == sorted(f"{key} {index}" for key, index in wanted)

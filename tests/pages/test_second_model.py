@@ -62,8 +62,8 @@ def test_both_models_stand_side_by_side(engine: Engine, tuned: Path) -> None:
     for view, row in ((engine.view, "L0.K.H1"), (other, named)):
         found = engine.svds.get(view, MatrixKey.parse("L0.K.H1"))
         summary = summarise(found.s, found.u.shape[0], found.vh.shape[1])
-        assert sizes.loc[row, "stable rank"] == pytest.approx(summary.stable_rank)
-        assert tails.loc[row, "exponent"] == pytest.approx(summary.power_law.alpha if summary.power_law else None)
+        assert sizes.loc[row, "stable_rank"] == pytest.approx(summary.stable_rank)
+        assert tails.loc[row, "alpha"] == pytest.approx(summary.power_law.alpha if summary.power_law else None)
     app = settled(app.number_input(key="overlap-k-32").set_value(5).run())
     table = changes(app)
     assert table.index.tolist() == list(KEYS)
@@ -71,7 +71,7 @@ def test_both_models_stand_side_by_side(engine: Engine, tuned: Path) -> None:
         found = compare_matrix(engine.view, other, parse_key(name), engine.svds)
         overlap, row = found.overlap(5), table.loc[name]
         assert row["size"] == pytest.approx(found.size)
-        assert row["stable rank"] == pytest.approx(found.rank.stable_rank)
+        assert row["stable_rank"] == pytest.approx(found.rank.stable_rank)
         assert tuple(row[["50%", "90%", "99%"]]) == found.rank.energy_counts
         assert (row["u"], row["v"]) == pytest.approx((overlap.left.similarity, overlap.right.similarity))
         assert (row["u chance"], row["v chance"]) == pytest.approx((5 / found.shape[0], 5 / found.shape[1]))

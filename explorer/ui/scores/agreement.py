@@ -11,7 +11,6 @@ import streamlit as st
 from explorer.actions import StudyScorers
 from explorer.attribution import Scores
 from explorer.attribution.exact import Value
-from explorer.experiments.study import Trust
 from explorer.masks.mask import Mask
 from explorer.measure.metrics import Mean
 from explorer.plots import scores as score_plots
@@ -25,9 +24,9 @@ START, MOST = 8, 5000
 LOWEST, SPREAD, ALL = "the first", "spread out", "all"
 _AGREEMENT = {
     "n": st.column_config.NumberColumn("n", width=44),
-    "Spearman": st.column_config.NumberColumn("Spearman", format="%.3f", help="rank correlation"),
-    "Pearson": st.column_config.NumberColumn("Pearson", format="%.3f", help="linear correlation"),
-    "sign": st.column_config.NumberColumn(
+    "spearman": st.column_config.NumberColumn("Spearman", format="%.3f", help="rank correlation"),
+    "pearson": st.column_config.NumberColumn("Pearson", format="%.3f", help="linear correlation"),
+    "sign_agreement": st.column_config.NumberColumn(
         "sign right", format="percent", help="share of effects above 1e-5 nats whose sign was predicted"
     ),
 }
@@ -118,7 +117,8 @@ def compare(shown: pd.DataFrame) -> tuple[Value, ...]:
         alt="Exact effects over predicted ones",
     )
     guide.explain("Click a point, or draw a box around many, to act on them: those far off the line were mispredicted.")
-    table = pd.DataFrame([_line(name, one) for name, one in value_rows.agreement(shown).items()])
+    rows = [{"kind": name, **vars(one)} for name, one in value_rows.agreement(shown).items()]
+    table = pd.DataFrame(rows, columns=["kind", *_AGREEMENT])
     st.dataframe(table, hide_index=True, column_config=_AGREEMENT, key="agreement")
     if len(found) > score_plots.POINTS:
         st.caption(f"The plot shows {score_plots.POINTS:,} of {len(found):,} measured values, at even distances.")
@@ -136,7 +136,3 @@ def pairs(found: pd.DataFrame) -> score_plots.Pairs:
         predicted_stderr=found["stderr"].to_numpy(),
         exact_stderr=found["exact_stderr"].to_numpy(),
     )
-
-
-def _line(name: str, one: Trust) -> dict[str, object]:
-    return {"kind": name, "n": one.n, "Spearman": one.spearman, "Pearson": one.pearson, "sign": one.sign_agreement}

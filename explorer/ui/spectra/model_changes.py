@@ -10,23 +10,22 @@ import streamlit as st
 from explorer.core.keys import AnyKey
 from explorer.plots import comparison as diff_plots
 from explorer.spectra.comparison import SpectrumDiff, SubspaceOverlap
-from explorer.spectra.measures import QUANTILES
 from explorer.ui.bench import second_model
 from explorer.ui.bench.second_model import Common
 from explorer.ui.components import figures
 from explorer.ui.components.words import literal, percent
 from explorer.ui.session import Bench, guide, requests
 from explorer.ui.shell import share
+from explorer.ui.spectra.measure_tables import COUNTS, energy_cells
 
 LEADING = 8
 _NUMBER = st.column_config.NumberColumn
-_COUNTS = [f"{share:.0%}" for share in QUANTILES]
 _COLUMNS = {
     "size": _NUMBER("size of W' - W", format="percent", help="its Frobenius norm over that of W"),
-    "largest": _NUMBER("largest", format="%.4g", help="largest singular value of W' - W"),
-    "stable rank": _NUMBER("stable rank", format="%.4g", help="of W' - W"),
-    "effective rank": _NUMBER("effective rank", format="%.4g", help="of W' - W"),
-    **{name: _NUMBER(f"{name} energy", help=f"fewest values of W' - W that carry {name} of Σσ²") for name in _COUNTS},
+    "spectral_norm": _NUMBER("largest", format="%.4g", help="largest singular value of W' - W"),
+    "stable_rank": _NUMBER("stable rank", format="%.4g", help="of W' - W"),
+    "effective_rank": _NUMBER("effective rank", format="%.4g", help="of W' - W"),
+    **{name: _NUMBER(f"{name} energy", help=f"fewest values of W' - W that carry {name} of Σσ²") for name in COUNTS},
     "values": _NUMBER("of", help="singular values that W' - W has"),
     "u": _NUMBER("overlap u", format="%.3f", help="mean squared cosine between the leading input directions"),
     "u chance": _NUMBER("chance", format="%.3f", help="of random subspaces of this size: k / d_in"),
@@ -61,7 +60,8 @@ def draw(bench: Bench, other: Bench, found: Common) -> None:
     with right:
         st.markdown(_told(changes[first], first, changes[first].overlap(int(k))))
     _figures(changes[first], first, int(k))
-    st.dataframe(pd.DataFrame(_rows(changes, int(k))), hide_index=True, column_config=_COLUMNS, key="changes")
+    table = pd.DataFrame(_rows(changes, int(k)), columns=["matrix", *_COLUMNS])
+    st.dataframe(table, hide_index=True, column_config=_COLUMNS, key="changes")
     guide.explain(
         "W is the matrix in the first model, W' in the second. Small changes of singular values can hide large "
         "rotations of their directions, which the overlap shows; chance is what random directions give."
@@ -100,10 +100,8 @@ def _rows(changes: Mapping[AnyKey, SpectrumDiff], k: int) -> list[dict[str, obje
             {
                 "matrix": str(key),
                 "size": found.size,
-                "largest": rank.spectral_norm,
-                "stable rank": rank.stable_rank,
-                "effective rank": rank.effective_rank,
-                **dict(zip(_COUNTS, rank.energy_counts, strict=True)),
+                **vars(rank),
+                **energy_cells(rank),
                 "values": len(found.difference),
                 "u": overlap.left.similarity,
                 "u chance": overlap.left.chance_similarity,

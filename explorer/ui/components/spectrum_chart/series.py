@@ -44,7 +44,3 @@ class Series:
         used = self.removed.union(self.uncertain, *self.blocks)
         if used and not (min(used) >= 0 and max(used) < self.s.size):
             raise ValueError(f"{self.matrix}: removed, uncertain and blocks must hold indices in 0..{self.s.size - 1}.")
-
-    def block_of(self, index: int) -> tuple[int, ...]:
-        """The degenerate block that holds ``index``, or ``(index,)``."""
-        return next((block for block in self.blocks if index in block), (index,))
