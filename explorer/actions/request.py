@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl, urlencode
 
 from explorer.core.errors import SettingsError
@@ -125,8 +125,8 @@ def _unsaid(sentence: str) -> None:
     """Say nothing."""
 
 
-class SearchWatch(Protocol):
-    """Who is told of a search while it runs."""
+class SearchWatch:
+    """Is told of a search while it runs; by itself it tells nobody."""
 
     def progress(self, done: int, total: int) -> None:
         """How far the strategy is."""
@@ -138,23 +138,10 @@ class SearchWatch(Protocol):
         """How far what follows the strategy is."""
 
 
-class _NoWatch:
-    """Nobody is told."""
-
-    def progress(self, done: int, total: int) -> None:
-        pass
-
-    def watch(self, status: Status) -> None:
-        pass
-
-    def after(self, done: int, total: int) -> None:
-        pass
-
-
 @contextmanager
 def _unwatched(what: str) -> Iterator[SearchWatch]:
     """Tell nobody of a search."""
-    yield _NoWatch()
+    yield SearchWatch()
 
 
 @dataclass(frozen=True)

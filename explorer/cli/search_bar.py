@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from explorer.actions.request import SearchWatch
 from explorer.core.texts import percent
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SearchBar:
+class SearchBar(SearchWatch):
     """A bar on stderr, and what a search tells it."""
 
     bar: Bar

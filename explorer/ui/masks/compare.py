@@ -44,7 +44,7 @@ def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None
         found = outcomes.pair(bench, first[1], second[1])
         if found is not None:
             _figures(found, bench, first[0], second=second[0])
-            _differing(found, first[0], second[0])
+            _differing(found)
 
 
 def pair(setting: Setting, first: Mask, second: Mask) -> list[Request]:
@@ -82,7 +82,7 @@ def _figures(comparison: Comparison, bench: Bench, first: str, second: str) -> N
     st.markdown(comparisons.sentence(comparison, "the first", "the second", where=where))
 
 
-def _differing(found: Comparison, first: str, second: str) -> None:
+def _differing(found: Comparison) -> None:
     before, after = found.baseline, found.masked
     places = [i for i in range(after.n) if before.says(i) != after.says(i)]
     if not places:

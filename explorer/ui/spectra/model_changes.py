@@ -59,7 +59,7 @@ def draw(bench: Bench, other: Bench, found: Common) -> None:
         )  # fmt: skip
     with right:
         st.markdown(_told(changes[first], first, changes[first].overlap(int(k))))
-    _figures(changes[first], first, int(k))
+    _figures(changes[first], int(k))
     table = pd.DataFrame(_rows(changes, int(k)), columns=["matrix", *_COLUMNS])
     st.dataframe(table, hide_index=True, column_config=_COLUMNS, key="changes")
     guide.explain(
@@ -82,7 +82,7 @@ def _told(found: SpectrumDiff, key: AnyKey, overlap: SubspaceOverlap) -> str:
     )
 
 
-def _figures(found: SpectrumDiff, key: AnyKey, k: int) -> None:
+def _figures(found: SpectrumDiff, k: int) -> None:
     shown = (
         (diff_plots.difference(found), "difference"),
         (diff_plots.changes(found), "relative-change"),
