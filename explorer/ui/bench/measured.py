@@ -12,7 +12,6 @@ from explorer.ui.bench import live
 from explorer.ui.components import words
 from explorer.ui.components.painting import SOON, UNSEEN, Wait
 from explorer.ui.jobs import cached, work
-from explorer.ui.jobs.work import Controls
 from explorer.ui.session import Bench, state
 
 
@@ -29,7 +28,8 @@ class Measured:
         sample: the mask on the live sample; None too where the sample is the whole split.
         part: the mask on the first examples of the split, as many as have been measured by now.
         whole: the mask on the whole split.
-        controls: masks of the default control on the whole split, if they are wanted, once the mask is measured.
+        controls: accuracies of the default control's masks on the whole split, if they are wanted, once the mask is
+            measured.
         problem: why nothing will be measured, if that is so.
     """
 
@@ -37,7 +37,7 @@ class Measured:
     sample: Comparison | None = None
     part: Comparison | None = None
     whole: Comparison | None = None
-    controls: Controls | None = None
+    controls: tuple[float, ...] | None = None
     problem: str | None = None
 
     @property

@@ -9,13 +9,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import streamlit as st
-
 from explorer.core.errors import MatrixError
 from explorer.core.keys import AnyKey
 from explorer.core.progress import Progress, track
 from explorer.masks.apply import empty_mask
-from explorer.models import NAMED, ViewPool, available, load
+from explorer.models import ViewPool, load
 from explorer.spectra.comparison import SpectrumDiff
 from explorer.spectra.model_diff import check_both, check_shapes, compare_matrix
 from explorer.ui.bench import chart_data
@@ -24,7 +22,7 @@ from explorer.ui.components.spectrum_chart import Series
 from explorer.ui.jobs import work
 from explorer.ui.jobs.cached import compute
 from explorer.ui.session import Bench, Widget, links, requests, used_models
-from explorer.ui.shell.model_choice import agree, agreed, fetch
+from explorer.ui.shell.model_choice import another, here
 
 _AGAINST: Widget[str | None] = Widget("against")
 
@@ -33,31 +31,15 @@ def choose() -> str:
     """The second model's name, or an empty text for none; the URL keeps it."""
     if (asked := links.asked(_AGAINST.key)) is not None:
         _AGAINST.put(asked or None)
-
-    chosen = st.selectbox(
-        "Second model",
-        list(NAMED),
-        index=None,
-        key=_AGAINST.key,
-        accept_new_options=True,
-        persist_state="session",
-        on_change=lambda: agree(_AGAINST.text),
-        placeholder="None: pick or type one",
-        help="Such as a fine-tune of this model, to see what it changed: a name, a Hugging Face hub id, the path of a "
-        "model folder, or the path of a .gguf file. It is only looked at.",
-    )
-    name = str(chosen or "").strip()
+    about = "Such as a fine-tune of this model, to see what it changed. It is only looked at."
+    name = another("Second model", _AGAINST, placeholder="None: pick or type one", about=about)
     links.keep(_AGAINST.key, name, "")
     return name
 
 
 def bench_of(bench: Bench, name: str) -> Bench | None:
     """The bench with the second model, unpruned, in place of the session's; None while it cannot be had."""
-    if not agreed(name, "load-linked-second"):
-        return None
-    if name in NAMED and not available(name) and not fetch(name, "fetch-second"):
-        return None
-    views = _views(name, bench.model.basis)
+    views = _views(name, bench.model.basis) if here(name, "-second") else None
     if views is None:
         return None
     return replace(bench, model=views.model, views=views, mask=empty_mask(views.model))

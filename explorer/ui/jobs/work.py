@@ -48,22 +48,6 @@ FEW = 8  # values that are measured here although there are workers
 PORTION = 64  # a split is measured in portions of so many examples, each a random sample
 
 
-@dataclass(frozen=True)
-class Check:
-    """Whether a mask fits the model: the mask with the model's identity, or the sentence that says why not."""
-
-    mask: Mask | None
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
-class Controls:
-    """Accuracy and mean loss under the default control's masks."""
-
-    accuracy: tuple[float, ...]
-    loss: tuple[float, ...]
-
-
 def on_view(
     bench: Bench, key: Key, work: Callable[[View, Progress], T], *, label: str, wait: Wait | None = None
 ) -> T | None:
@@ -99,17 +83,20 @@ def fetched(name: str) -> bool:
     return compute(("fetch", name), f"Fetching {name}", lambda progress: fetch(name, progress)) is not None
 
 
-def checked(views: ViewPool, mask: Mask, name: str) -> Check | None:
-    """Whether a mask's values are those of the model, which takes the decompositions of all its matrices."""
+def checked(views: ViewPool, mask: Mask, name: str) -> Mask | str | None:
+    """A mask with the model's identity if its values are those of the model, else the sentence that says why not.
 
-    def work(progress: Progress) -> Check:
+    This takes the decompositions of all its matrices.
+    """
+
+    def work(progress: Progress) -> Mask | str:
         with views.borrow() as view:
             try:
                 own = adopted(view, mask, svds(), notify=notices().append_once)
                 check_mask(view, own, svds(), progress=progress)
             except (MaskError, MatrixError) as error:
-                return Check(None, f"{name}: {error}")
-        return Check(own)
+                return f"{name}: {error}"
+        return own
 
     key = ("check", views.model.as_loaded, mask.digest, repr(mask.provenance))
     return compute(key, f"Checking {name}", work)
@@ -227,13 +214,13 @@ def so_far(bench: Bench) -> Comparison | None:
     return None if found is None else Comparison(found, baseline.evaluation.first(found.n))
 
 
-def controls(bench: Bench, wait: Wait | None = None) -> Controls | None:
-    """Masks of the default control of the bench's mask, measured as the mask is."""
+def controls(bench: Bench, wait: Wait | None = None) -> tuple[float, ...] | None:
+    """The accuracies under masks of the default control of the bench's mask, measured as the mask is."""
     made = bench.mask.provenance
     request = requests.evaluate(requests.by_contents(bench), bench.mask, CONTROL_DRAWS)
     key = ("controls", request, made.task, made.examples)  # which give the frozen means
 
-    def work(view: View, progress: Progress) -> Controls:
+    def work(view: View, progress: Progress) -> tuple[float, ...]:
         seeds = range(bench.task.seed, bench.task.seed + CONTROL_DRAWS)
         scores = means_of(view, bench.task, bench.svds, mask=bench.mask)
         found = measured_masks(
@@ -241,7 +228,7 @@ def controls(bench: Bench, wait: Wait | None = None) -> Controls | None:
             draws(scores, bench.mask, DEFAULT, seeds=seeds), split=bench.split, limit=bench.eval_limit,
             progress=progress,
         )  # fmt: skip
-        return Controls(tuple(one.accuracy for one in found), tuple(one.mean_loss.value for one in found))
+        return tuple(one.accuracy for one in found)
 
     label = f"{CONTROL_DRAWS} {DEFAULT} masks of {words.count(len(bench.mask), 'value')}"
     return on_view(bench, key, work, label=label, wait=replace(wait or cached.USUAL, urgent=False))

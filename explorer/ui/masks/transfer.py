@@ -11,7 +11,6 @@ from explorer.actions import TransferMask
 from explorer.masks.belonging import names
 from explorer.masks.library import MAX_NAME, Entry, Library, Listing, id_of
 from explorer.masks.mask import Mask
-from explorer.models import NAMED
 from explorer.tasks import Task
 from explorer.ui.bench import second_model
 from explorer.ui.components import comparisons
@@ -20,7 +19,7 @@ from explorer.ui.masks import outcomes
 from explorer.ui.masks.saved import attempt
 from explorer.ui.session import Bench, Setting, Widget, guide, requests, state
 from explorer.ui.shell import share, tasks_at_hand
-from explorer.ui.shell.model_choice import agree
+from explorer.ui.shell.model_choice import another
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Target:
     sibling: bool
 
 
-_MODEL: Widget[str] = Widget("transfer-model")
+_MODEL: Widget[str | None] = Widget("transfer-model")
 
 
 @dataclass(frozen=True)
@@ -91,24 +90,13 @@ def _choose(bench: Bench, mask: Mask) -> Target | None:
         "Target task", [*offered, bench.task.name], key="transfer-task", persist_state="session", width=220,
         help="Other tasks are asked in their own words, the page's as the sidebar says.",
     )  # fmt: skip
-    model = st.selectbox(
-        "Target model", list(NAMED), index=None, key=_MODEL.key, accept_new_options=True,
-        persist_state="session", placeholder=f"{second_model.short_name(bench)}, as loaded", width=260,
-        on_change=_agree,
-        help="One of the same shapes, such as a fine-tune: a name, a Hugging Face hub id, the path of a model folder, "
-        "or of a .gguf file. It is loaded beside the page's.",
-    )  # fmt: skip
-    model = str(model or "").strip()
+    usual, about = second_model.short_name(bench), "One of the same shapes, such as a fine-tune, beside the page's."
+    model = another("Target model", _MODEL, placeholder=f"{usual}, as loaded", about=about, width=260)
     sibling = bool(model) or mask.model.digest not in names(bench.model)
     if name == bench.task.name:
         return Target(bench.task, share.data_folder(bench), model, sibling=sibling)
     task = offered[name].task()
     return None if task is None else Target(task, offered[name].folder, model, sibling=sibling)
-
-
-def _agree() -> None:
-    """Who chooses a model here wants it loaded."""
-    agree(_MODEL.text)
 
 
 def _request(setting: Setting, mask: Mask, target: Target) -> TransferMask:

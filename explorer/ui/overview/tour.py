@@ -169,13 +169,12 @@ def _check(bench: Bench, scores: Scores | None, comparison: Comparison | None, *
         controls = work.controls(bench)
         text = "Measuring random masks."
         if controls is not None:
-            drawn = controls.accuracy
-            beaten = sum(one < comparison.masked.accuracy for one in drawn)
-            low, high = (words.percent(end) for end in (min(drawn), max(drawn)))
+            beaten = sum(one < comparison.masked.accuracy for one in controls)
+            low, high = (words.percent(end) for end in (min(controls), max(controls)))
             text = (
-                f"Random masks of as many in each matrix reach {words.percent(median(drawn))} ({low} to "
+                f"Random masks of as many in each matrix reach {words.percent(median(controls))} ({low} to "
                 f"{high}): look how this mask's **{words.percent(comparison.masked.accuracy)}** beats **{beaten} of "
-                f"{len(drawn)}**."
+                f"{len(controls)}**."
             )
     return _Step(
         "Check",

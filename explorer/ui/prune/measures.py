@@ -20,7 +20,6 @@ from explorer.ui.bench import live
 from explorer.ui.bench.measured import Measured, controlled, known, sample_and_split, titled, want_controls
 from explorer.ui.components import figures, painting, words
 from explorer.ui.jobs import work
-from explorer.ui.jobs.work import Controls
 from explorer.ui.session import Bench, state
 from explorer.ui.shell import pages
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
@@ -236,7 +235,7 @@ def _control(bench: Bench, found: Measured) -> None:
         st.metric(label, WAITING if found.problem is None else NONE, help=about)
         st.caption(MEASURING if found.problem is None else words.literal(found.problem))
         return
-    own, chance = found.whole.masked.accuracy, found.controls.accuracy
+    own, chance = found.whole.masked.accuracy, found.controls
     count = sum(accuracy < own for accuracy in chance)
     st.metric(label, words.percent(median(chance)), help=about)
     st.caption(
@@ -245,7 +244,7 @@ def _control(bench: Bench, found: Measured) -> None:
     )
 
 
-def changes(comparison: Comparison, controls: Controls | None) -> None:
+def changes(comparison: Comparison, controls: Sequence[float] | None) -> None:
     """The flipped examples, and beside them the random masks' accuracies if they were measured."""
     if controls is None:
         _flips(comparison)
@@ -253,9 +252,7 @@ def changes(comparison: Comparison, controls: Controls | None) -> None:
     left, right = st.columns([3, 2])
     with left:
         _flips(comparison)
-    figure = control_plots.controls(
-        controls.accuracy, comparison.masked.accuracy, comparison.baseline.accuracy, name=DEFAULT
-    )
+    figure = control_plots.controls(controls, comparison.masked.accuracy, comparison.baseline.accuracy, name=DEFAULT)
     figures.draw(figure, "controls-figure", box=right)
 
 

@@ -52,10 +52,10 @@ def take_upload(model: Model, views: ViewPool) -> None:
     if checked is None:
         return
     state.take(Offered)
-    if (own := checked.mask) is None:
-        session.complain(checked.problem or "")
+    if isinstance(checked, str):
+        session.complain(checked)
     else:
-        session.change_mask(model, lambda _: own, offered.label)
+        session.change_mask(model, lambda _: checked, offered.label)
         st.toast(words.literal(f"{name}: {words.chosen(mask)}."), icon=":material/check:")
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import streamlit as st
 
 from explorer.core.config import settings
-from explorer.models import NAMED
+from explorer.models import NAMED, available
 from explorer.ui.components.words import literal
 from explorer.ui.jobs import work
-from explorer.ui.session import state, used_models
+from explorer.ui.session import Widget, state, used_models
 
 
 @dataclass
@@ -21,8 +22,18 @@ class _Wanted:
     to_fetch: set[tuple[str, str]] = field(default_factory=set)
 
 
-def fetch(name: str, key: str) -> bool:
-    """Offer to fetch a named model that is not on this machine; whether it is there now. `key` is the button's."""
+def here(name: str, which: str = "") -> bool:
+    """Whether a model may be loaded now: agreed to and, if it is a named one, on this machine; asks for what is not.
+
+    `which` ends the keys of the buttons.
+    """
+    return _agreed(name, f"load-linked{which}") and (
+        name not in NAMED or available(name) or _fetch(name, f"fetch{which}")
+    )
+
+
+def _fetch(name: str, key: str) -> bool:
+    """Offer to fetch a named model that is not on this machine; whether it is there now."""
     st.info(f"**{name}** is not on this machine yet. It is fetched once and kept in {settings().cache_dir}.")
     started = state.of(_Wanted).to_fetch
     if st.button(f"Fetch {name}", key=key, type="primary"):
@@ -35,8 +46,8 @@ def agree(name: str) -> None:
     state.of(_Wanted).to_load.add(name)
 
 
-def agreed(name: str, key: str) -> bool:
-    """Whether a model may be loaded; asks if a link names one that this machine has not used. `key` is the button's."""
+def _agreed(name: str, key: str) -> bool:
+    """Whether a model may be loaded; asks if a link names one that this machine has not used."""
     if name in NAMED or name in state.of(_Wanted).to_load or used_models.known(name):
         return True
     st.info(
@@ -46,3 +57,22 @@ def agreed(name: str, key: str) -> bool:
     )
     st.button("Load this model", key=key, type="primary", on_click=agree, args=(name,))
     return False
+
+
+def another(
+    label: str, widget: Widget[str | None], *, placeholder: str, about: str, width: int | Literal["stretch"] = "stretch"
+) -> str:
+    """The box of a model beside the page's: its name, or an empty text for none."""
+    chosen = st.selectbox(
+        label,
+        list(NAMED),
+        index=None,
+        key=widget.key,
+        accept_new_options=True,
+        persist_state="session",
+        on_change=lambda: agree(widget.text),
+        placeholder=placeholder,
+        width=width,
+        help=f"{about} A name, a Hugging Face hub id, the path of a model folder, or the path of a .gguf file.",
+    )
+    return str(chosen or "").strip()

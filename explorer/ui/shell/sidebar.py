@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import streamlit as st
@@ -10,7 +12,7 @@ import streamlit as st
 from explorer.attribution import SCORERS
 from explorer.core.keys import Kind
 from explorer.masks.mask import Mode
-from explorer.models import NAMED, Basis, Model, available
+from explorer.models import NAMED, Basis, Model
 from explorer.models.matrices import kinds
 from explorer.ui.components import keyboard
 from explorer.ui.components.words import literal
@@ -18,7 +20,7 @@ from explorer.ui.jobs import cached, work
 from explorer.ui.session import Bench, Widget, guide, links, session, state
 from explorer.ui.session.notices import notices
 from explorer.ui.shell import mask_panel, plain_text, task_choice
-from explorer.ui.shell.model_choice import agree, agreed, fetch
+from explorer.ui.shell.model_choice import agree, here
 
 ALL = "all"
 PER_HEAD = "per head"
@@ -42,9 +44,7 @@ def bench() -> Bench | None:
     with settings_box:
         basis = _choose_basis()
     show_notices()
-    if not agreed(name, "load-linked") or (name in NAMED and not available(name) and not fetch(name, "fetch")):
-        return None
-    model = work.loaded(name, basis)
+    model = work.loaded(name, basis) if here(name) else None
     if model is None:
         return None
     views = cached.views(model, model.as_loaded)
@@ -54,11 +54,11 @@ def bench() -> Bench | None:
     mask_panel.take_upload(model, views)
     links.follow(model)
     with settings_box:
-        chosen = _choose_settings(model, existing)
+        bench_with = _choose_settings(model, existing)
     bench = None
     if task is not None:
         mask = session.history(model).mask
-        bench = Bench(model=model, views=views, svds=cached.svds(), task=task, mask=mask, **vars(chosen))
+        bench = bench_with(model=model, views=views, svds=cached.svds(), task=task, mask=mask)
         if (sentence := plain_text.notice(model, task, bench.split)) is not None:
             words_box.warning(literal(sentence), icon=":material/help:")
     with st.sidebar:
@@ -102,19 +102,8 @@ def _choose_basis() -> str:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What the settings say, with names as `Bench` has them; they are drawn whether or not there is a task."""
-
-    kinds: tuple[Kind, ...]
-    per_head: bool
-    scorer: str
-    score_limit: int | None
-    split: str
-    eval_limit: int | None
-
-
-def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> _Settings:
+def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> Callable[..., Bench]:
+    """A bench with the settings, to be given the rest: they are drawn whether or not there is a task."""
     chosen, per_head = _choose_matrices(existing)
     _choose_mode(model)
     scorer = _choose_scorer()
@@ -127,7 +116,10 @@ def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> _Settings:
     )  # fmt: skip
     about = "The first ones of the split: a random sample, as it is shuffled."
     eval_limit = _choose_limit("Examples to measure on", "eval_limit", model, about=about)
-    return _Settings(chosen, per_head, scorer, score_limit=score_limit, split=split, eval_limit=eval_limit)
+    return partial(
+        Bench, kinds=chosen, per_head=per_head, scorer=scorer, score_limit=score_limit, split=split,
+        eval_limit=eval_limit,
+    )  # fmt: skip
 
 
 def _choose_matrices(existing: tuple[Kind, ...]) -> tuple[tuple[Kind, ...], bool]:
