@@ -114,9 +114,9 @@ def test_the_options_of_a_strategy_decide_what_is_searched(engine: Engine) -> No
     keys = matrices(engine.view, (Kind.Q, Kind.K))
     problem = Problem(engine.view, TASK, engine.svds, keys, Budget(MOST))
     wanted = search(problem, TASK, "paper", partial(paper, per_kind=True), evidence=Evidence(control_draws=0))
-    outcome = finished_one()
-    assert outcome.file.settings.options == {"per_kind": True}
-    assert outcome.report.mask.removed == wanted.mask.removed
+    report = finished_one()
+    assert report.file.settings.options == {"per_kind": True}
+    assert report.mask.removed == wanted.mask.removed
 
 
 def test_an_ensemble_is_asked_for_by_its_fields() -> None:
@@ -150,7 +150,7 @@ def test_the_growth_of_the_perplexity_is_limited_as_by_the_copied_command(
     app.number_input(key=most_key(app)).set_value(16)
     app = finished(start(settled(app.run())))
     free = finished_one()
-    assert free.report.found.best.growth is None
+    assert free.found.best.growth is None
     app.number_input(key="search-growth").set_value(5.0)
     app = settled(app.run())
     assert f"validation examples, and {HELD} blocks of plain text." in captions(app)
@@ -158,19 +158,19 @@ def test_the_growth_of_the_perplexity_is_limited_as_by_the_copied_command(
     assert "perplexity up by at most 5 %" in started_one().asked.title
     found = finished_one()
     assert found.file.settings.max_growth == 0.05
-    assert 0 < len(found.report.mask) < len(free.report.mask)
-    beyond = [point.removed for point in found.report.found.curve if point.growth and point.growth > 0.05]
-    assert len(free.report.mask) in beyond
+    assert 0 < len(found.mask) < len(free.mask)
+    beyond = [point.removed for point in found.found.curve if point.growth and point.growth > 0.05]
+    assert len(free.mask) in beyond
     assert "Open triangles are beyond the budget." in captions(app)
     assert all(f", perplexity {100 * point.growth:+.1f} %" in point_box(app).options[place]
-               for place, point in enumerate(found.report.found.curve) if point.growth is not None)  # fmt: skip
+               for place, point in enumerate(found.found.curve) if point.growth is not None)  # fmt: skip
 
     monkeypatch.chdir(tmp_path)
     (command,) = copied(app, "search").commands
     first, *options = shlex.split(command)
     assert first == "eigenprune"
     assert commands.run(*options, "--fresh").exit_code == 0
-    assert load_mask(tmp_path / "found.mask.json").digest == found.report.mask.digest
+    assert load_mask(tmp_path / "found.mask.json").digest == found.mask.digest
 
 
 def test_a_model_that_cannot_read_the_text_is_not_asked_for_its_perplexity() -> None:
@@ -187,10 +187,10 @@ def started_one() -> searching.Started:
     return one
 
 
-def finished_one() -> searching.SearchOutcome:
-    outcome = started_one().outcome
-    assert outcome is not None
-    return outcome
+def finished_one() -> Report:
+    report = started_one().report
+    assert report is not None
+    return report
 
 
 def finished(app: AppTest) -> AppTest:
@@ -334,7 +334,7 @@ def test_stop_keeps_the_best_mask_and_go_on_ends_with_the_same(held: Held, expec
     assert "It ran to its end" in captions(app)
     assert figures(app)["Removed"] == f"{len(expected.mask):,}"
     assert figures(app)["Accuracy, test"] == words.percent(expected.test.accuracy)
-    assert finished_one().report.mask.digest == expected.mask.digest
+    assert finished_one().mask.digest == expected.mask.digest
 
 
 def test_stopped_twice_it_has_no_test_figures_but_its_masks(held: Held, expected: Report) -> None:

@@ -27,7 +27,6 @@ from explorer.search.journal import default_journals
 from explorer.search.outcome import Point, Status
 from explorer.search.provenance import provenance
 from explorer.search.report import Report
-from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
 from explorer.ui.jobs import cluster
 from explorer.ui.jobs.cached import runner
@@ -46,14 +45,6 @@ class Seen:
 
     curve: tuple[Point, ...]
     best: Point
-
-
-@dataclass(frozen=True)
-class SearchOutcome:
-    """A finished search: its report, and the same as its file holds it."""
-
-    report: Report
-    file: SearchFile
 
 
 class Live:
@@ -121,18 +112,16 @@ class Started:
         return runner().find(self.key)
 
     @property
-    def outcome(self) -> SearchOutcome | None:
+    def report(self) -> Report | None:
         """What it found, if it is done."""
         job = self.job
-        return cast("SearchOutcome", job.result) if job is not None and job.state is JobState.DONE else None
+        return cast("Report", job.result) if job is not None and job.state is JobState.DONE else None
 
     @property
     def seen(self) -> Seen | None:
         """What it has measured so far, or in all."""
-        outcome = self.outcome
-        if outcome is None:
-            return self.live.seen
-        return Seen(outcome.report.found.curve, outcome.report.found.best)
+        report = self.report
+        return self.live.seen if report is None else Seen(report.found.curve, report.found.best)
 
     def stop(self) -> None:
         """Stop it: see `Live.stop`; one that still waits is stopped at once."""
@@ -183,8 +172,7 @@ def ended_early(started: Started) -> bool:
     job = started.job
     if job is None or job.active:
         return False
-    outcome = started.outcome
-    return outcome is None or outcome.report.found.stopped == "stopped"
+    return started.report is None or started.report.found.stopped == "stopped"
 
 
 @st.cache_resource(show_spinner=False)
@@ -193,7 +181,7 @@ def searches() -> Searches:
     return Searches()
 
 
-def run(bench: Bench, started: Started, progress: Progress) -> SearchOutcome:
+def run(bench: Bench, started: Started, progress: Progress) -> Report:
     """The whole search, in a worker thread, on a view that nobody else uses."""
     live = started.live
     watcher = Watcher(
@@ -206,7 +194,8 @@ def run(bench: Bench, started: Started, progress: Progress) -> SearchOutcome:
             recording=Recording(default_journals(notices().append_once)),
             elsewhere=Elsewhere(text=own_text(bench.model.tokenizer), executor=cluster.executor(bench, view)),
         )  # fmt: skip
-    return SearchOutcome(report, report.file)
+    _ = report.file  # worked out here once: every run of the page asks for it
+    return report
 
 
 def earlier(bench: Bench) -> tuple[Earlier, ...]:

@@ -20,12 +20,13 @@ from explorer.search.columns import control_columns
 from explorer.search.conductor import Earlier
 from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
+from explorer.search.report import Report
 from explorer.search.report_file import SearchFile
 from explorer.search.request import SearchRequest
 from explorer.ui.components import figures, painting, words
 from explorer.ui.jobs import cached, searching
 from explorer.ui.jobs.runner import JobState
-from explorer.ui.jobs.searching import SearchOutcome, Seen, Started
+from explorer.ui.jobs.searching import Seen, Started
 from explorer.ui.search import form
 from explorer.ui.session import Bench, Widget, guide, session, state
 from explorer.ui.shell import mask_panel, pages, share
@@ -133,18 +134,18 @@ def draw(bench: Bench, started: Started | None, *, others: bool = False) -> None
         cached.shown_here(job.key)
         _watch(started)
         return
-    outcome, seen = started.outcome, started.seen
+    report, seen = started.report, started.seen
     if job.state is JobState.FAILED:
         st.error(words.literal(job.error or ""), icon=":material/error:")
-    if outcome is None and job.state is JobState.STOPPED:
+    if report is None and job.state is JobState.STOPPED:
         what = "before anything was measured." if seen is None else "before its mask was measured on the test split."
         st.info(f"Stopped {what}", icon=":material/stop_circle:")
-    if outcome is not None:
-        _figures(outcome)
+    if report is not None:
+        _figures(report)
     if seen is not None:
-        _take(bench, started, seen, outcome=outcome)
-    if outcome is not None:
-        _controls(outcome.file)
+        _take(bench, started, seen, file=None if report is None else report.file)
+    if report is not None:
+        _controls(report.file)
 
 
 @st.fragment(run_every=painting.LIST)
@@ -179,9 +180,8 @@ def _watch(started: Started) -> None:
             figures.draw(_curve(started.asked, seen, measure), f"search-growing-{measure}", box=box)
 
 
-def _figures(outcome: SearchOutcome) -> None:
+def _figures(report: Report) -> None:
     """Test figures of the best mask beside the unpruned model's, the controls and the cost."""
-    report, file = outcome.report, outcome.file
     found = report.comparison
     limited = "" if report.test_limit is None else f"first {report.test_limit:,} examples  \n"
     accuracy, loss, chance, cost = st.columns(4, border=True)
@@ -204,10 +204,10 @@ def _figures(outcome: SearchOutcome) -> None:
             "Loss, test", words.loss(found.masked), change, delta_color="off" if same else "inverse",
             help="Mean over examples; the change is paired, with its standard error.",
         )  # fmt: skip
-        test = file.comparison.accuracy_test
+        test = found.accuracy_test
         st.caption(f"{test.repaired:,} wrong → right, {test.broken:,} right → wrong  \nMcNemar p = {test.p:.2g}")
     with chance, st.container(key="search-chance"):
-        _chance(file)
+        _chance(report.file)
     with cost, st.container(key="search-cost"):
         st.metric("Removed", f"{len(report.mask):,}", help="By the best mask; the rest is its cost.")
         st.caption(
@@ -234,14 +234,14 @@ def _chance(file: SearchFile) -> None:
     )
 
 
-def _take(bench: Bench, started: Started, seen: Seen, outcome: SearchOutcome | None) -> None:
+def _take(bench: Bench, started: Started, seen: Seen, file: SearchFile | None) -> None:
     """The whole curve; any of its points, to be opened in the workbench, and what to download."""
     name = f"{abs(hash(started.key)) % 10**8}-{len(seen.curve)}"
     chosen: Widget[int] = Widget(f"search-point-{name}")
     best = next(i for i, point in enumerate(seen.curve) if point is seen.best)
     for box, measure in zip(st.columns(2), MEASURES, strict=True):
         chart = f"search-curve-{name}-{measure}"
-        on_test = None if outcome is None else held_out(outcome.file, measure)
+        on_test = None if file is None else held_out(file, measure)
         figures.draw(
             _curve(started.asked, seen, measure, on_test=on_test), chart, box=box, selection_mode="points",
             on_select=_pick(chart, chosen, len(seen.curve)),
@@ -278,8 +278,8 @@ def _take(bench: Bench, started: Started, seen: Seen, outcome: SearchOutcome | N
             "Mask", data=mask.to_json, file_name=mask_panel.file_name(bench.model.source.name, mask, ".mask.json"),
             mime="application/json", icon=":material/download:", on_click="ignore", key="search-mask",
         )  # fmt: skip
-        if outcome is not None:
-            _downloads(outcome.file)
+        if file is not None:
+            _downloads(file)
 
 
 def _downloads(file: SearchFile) -> None:
