@@ -167,19 +167,19 @@ def test_spectra_starts_with_the_worst_matrix_and_compares(engine: Engine, score
         summary = summarise(found.s, d_in, d_out)
         row = table.loc[str(key)]
         assert (row["d_in"], row["d_out"]) == (d_in, d_out)
-        assert row["stable rank"] == pytest.approx(summary.stable_rank)
-        assert row["effective rank"] == pytest.approx(summary.effective_rank)
-        assert row["null"] == summary.null_count
-        assert row["participation"] == pytest.approx(summary.participation_ratio)
-        assert row["condition"] == pytest.approx(summary.condition_number)
+        assert row["stable_rank"] == pytest.approx(summary.stable_rank)
+        assert row["effective_rank"] == pytest.approx(summary.effective_rank)
+        assert row["null_count"] == summary.null_count
+        assert row["participation_ratio"] == pytest.approx(summary.participation_ratio)
+        assert row["condition_number"] == pytest.approx(summary.condition_number)
         expected = blocks(found.s[: null_from(found.s, d_in, d_out)])
         tail = tails.loc[str(key)]
         assert tail["degenerate blocks"] == (", ".join(f"{b[0]}-{b[-1]}" for b in expected) or "none")
         assert tuple(tail[["50%", "90%", "99%"]]) == summary.energy_counts
         assert summary.power_law is not None
-        assert tail["exponent"] == pytest.approx(summary.power_law.alpha)
-        assert tail["edge"] == pytest.approx(summary.bulk_edge)
-        assert tail["above"] == summary.above_bulk
+        assert tail["alpha"] == pytest.approx(summary.power_law.alpha)
+        assert tail["bulk_edge"] == pytest.approx(summary.bulk_edge)
+        assert tail["above_bulk"] == summary.above_bulk
     (chart,) = app.get("plotly_chart")
     curves = json.loads(chart.proto.spec)["data"]
     assert [curve["name"] for curve in curves] == 2 * table.index.tolist()  # lines, then their marks
@@ -219,8 +219,8 @@ def test_products_of_a_head_are_shown_and_cannot_be_removed(engine: Engine) -> N
     found = decompose_circuit(engine.view, key)
     sizes, tails, *ends = (frame.value for frame in app.dataframe)
     assert sizes["matrix"].tolist() == [str(key)]
-    assert sizes["largest"].tolist() == pytest.approx([float(found.s[0])])
-    assert tails["edge"].isna().all()
+    assert sizes["spectral_norm"].tolist() == pytest.approx([float(found.s[0])])
+    assert tails["bulk_edge"].isna().all()
     assert any("to look at, not to remove" in caption.value for caption in app.caption)
     assert not [button for button in app.button if button.key == "measure-exactly"]
     told = readouts(engine.view, key, found, [0], 10)
@@ -259,7 +259,7 @@ def test_the_folded_basis_has_other_values_and_masks_of_its_own() -> None:
     folded = app.dataframe[0].value
     assert app.button_group(key="basis").value == "folded"
     app.button_group(key="spectra-kind").set_value(Kind.K)
-    assert folded["largest"].tolist() != pytest.approx(raw["largest"].tolist(), rel=1e-3)
+    assert folded["spectral_norm"].tolist() != pytest.approx(raw["spectral_norm"].tolist(), rel=1e-3)
     app = click(go(app, "Prune"), "remove-lowest")
     assert not sentences(app)
     assert mask_in(app).model.basis == "folded"
