@@ -102,16 +102,14 @@ def checked(views: ViewPool, mask: Mask, name: str) -> Mask | str | None:
     return compute(key, f"Checking {name}", work)
 
 
-def scores(bench: Bench, keys: tuple[MatrixKey, ...] | None = None) -> Scores | None:
-    """Scores of some matrices: by default of the bench's whole set."""
-    if keys is None:
-        return ranked(bench)
+def scores(bench: Bench, keys: tuple[MatrixKey, ...]) -> Scores | None:
+    """Scores of some matrices."""
     request = requests.score(requests.by_contents(bench), every=True)
     return _scored(bench, ("scores", request, keys), lambda view: keys, what=", ".join(map(str, keys)))
 
 
 def ranked(bench: Bench, *, every: bool = False, bootstrap: int = 0, mask: Mask | None = None) -> Scores | None:
-    """Scores as the ranking shows them.
+    """Scores of the bench's whole set.
 
     Args:
         bench: what is scored.

@@ -28,7 +28,7 @@ def draw() -> None:
         )
     with status:
         comparison = work.comparison(bench)
-        scores = work.scores(bench)
+        scores = work.ranked(bench)
     if guide.shown():
         tour.draw(bench, scores, comparison)
     score_map.draw(bench)

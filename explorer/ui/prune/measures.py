@@ -126,7 +126,7 @@ def _panel(now: Bench) -> Panel:
     status = pages.heading("Prune")
     boxes = st.columns(4, border=True)
     with status:
-        scores = work.scores(now)
+        scores = work.ranked(now)
     with boxes[0], st.container(key="metric-predicted"):
         _predicted(now, scores)
     sample_and_split(now, replace(painting.SOON, shown=False))

@@ -186,7 +186,6 @@ def _figures(report: Report) -> None:
     limited = "" if report.test_limit is None else f"first {report.test_limit:,} examples  \n"
     accuracy, loss, chance, cost = st.columns(4, border=True)
     with accuracy, st.container(key="search-accuracy"):
-        low, high = found.masked.accuracy_interval
         change, same = words.points(found.accuracy_change), not found.accuracy_change.value
         st.metric(
             f"{words.accuracy_title(found.masked)}, test", words.percent(found.masked.accuracy), change,
@@ -194,8 +193,7 @@ def _figures(report: Report) -> None:
             help="Of the mask with the lowest validation loss. TriedMask once; 95 % Wilson interval.",
         )  # fmt: skip
         st.caption(
-            f"{limited}[{100 * low:.1f}, {100 * high:.1f}], n = {found.masked.n:,}  \n"
-            f"unpruned {words.percent(found.baseline.accuracy)}"
+            f"{limited}{words.interval(found.masked)}  \nunpruned {words.percent(found.baseline.accuracy)}"
             + (f"  \n{words.beside(found.masked)}" if found.masked.chosen_among else "")
         )
     with loss, st.container(key="search-loss"):

@@ -184,19 +184,9 @@ def change_mask(model: Model, change: Callable[[Mask], Mask], label: str | None 
     return change_lines(model, lambda now: now.changed(now.history.push(change(now.mask), label)))
 
 
-def undo(model: Model) -> None:
-    """Step back to the mask before."""
-    change_lines(model, lambda now: now.changed(now.history.undo()))
-
-
-def redo(model: Model) -> None:
-    """Step forward to the mask that was undone."""
-    change_lines(model, lambda now: now.changed(now.history.redo()))
-
-
-def jump(model: Model, position: int) -> None:
-    """Go to another step of the current line."""
-    change_lines(model, lambda now: now.changed(now.history.jump(position)))
+def step(model: Model, way: Callable[[History], History]) -> None:
+    """Go along the current line, such as by `History.undo`."""
+    change_lines(model, lambda now: now.changed(way(now.history)))
 
 
 def go_to(model: Model, mask: Mask, label: str) -> None:

@@ -43,7 +43,7 @@ def steps(model: Model) -> None:
         Widget[int](key).put(history.position)
 
         def jump(at: int) -> None:
-            session.jump(model, at)
+            session.step(model, lambda line: line.jump(at))
 
         with st.container(height=HEIGHT if len(history.steps) > 8 else "content"):
             st.radio(

@@ -16,6 +16,7 @@ from explorer.models import Model, ViewPool
 from explorer.ui.components import words
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, session, state
+from explorer.ui.session.history import History
 from explorer.ui.session.session import Offered
 from explorer.ui.shell import lines_panel, share
 
@@ -77,15 +78,15 @@ def _state(mask: Mask) -> None:
 def _steps(model: Model) -> None:
     history = session.history(model)
     with st.container(horizontal=True):
-        for label, step, enabled, letter in (
-            ("Undo", session.undo, history.can_undo, "Z"),
-            ("Redo", session.redo, history.can_redo, "Y"),
+        for label, way, enabled, letter in (
+            ("Undo", History.undo, history.can_undo, "Z"),
+            ("Redo", History.redo, history.can_redo, "Y"),
         ):
             st.button(
                 label,
                 disabled=not enabled,
-                on_click=step,
-                args=(model,),
+                on_click=session.step,
+                args=(model, way),
                 key=label.lower(),
                 shortcut=f"Ctrl+{letter}",
                 width="stretch",

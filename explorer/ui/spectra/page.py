@@ -63,7 +63,7 @@ def _choose_matrices(bench: Bench, status: DeltaGenerator) -> tuple[tuple[AnyKey
     matrices = chart_data.every_key(bench)
     keys: tuple[AnyKey, ...] = (*matrices, *chart_data.every_product(bench))
     with status:
-        ranked = work.scores(bench)
+        ranked = work.ranked(bench)
     start = ranked.ranking()[0][1] if ranked is not None else matrices[0]
     *boxes, compare = st.columns([0.9, 4, 1.1, 2.2])
     choice.show_asked(bench, keys, start, scored=ranked is not None)

@@ -128,10 +128,10 @@ def test_a_reload_restores_the_mask_and_another_session_does_not_see_it(browser:
 
 def test_undo_and_redo_are_autosaved_too(browser: Browser) -> None:
     session.change_mask(MODEL, lambda _: mask(2))
-    session.undo(MODEL)
+    session.step(MODEL, History.undo)
     browser.reload()
     assert len(session.history(MODEL).mask) == 0
-    session.redo(MODEL)
+    session.step(MODEL, History.redo)
     browser.reload()
     assert len(session.history(MODEL).mask) == 2
 
@@ -139,7 +139,7 @@ def test_undo_and_redo_are_autosaved_too(browser: Browser) -> None:
 def test_a_reload_restores_the_steps_and_the_forks(browser: Browser) -> None:
     for count in (1, 2, 3):
         session.change_mask(MODEL, lambda _, count=count: mask(count), f"lowest {count}")
-    session.undo(MODEL)
+    session.step(MODEL, History.undo)
     session.change_lines(MODEL, lambda lines: lines.fork("other"))
     session.change_mask(MODEL, lambda _: mask(5))
     before = session.lines(MODEL)
@@ -147,7 +147,7 @@ def test_a_reload_restores_the_steps_and_the_forks(browser: Browser) -> None:
     assert session.lines(MODEL) == before
     session.change_lines(MODEL, lambda lines: lines.switch("main"))
     assert session.history(MODEL).mask == mask(2)
-    session.jump(MODEL, 1)
+    session.step(MODEL, lambda line: line.jump(1))
     assert session.history(MODEL).mask == mask(1)
     assert [step.label for step in session.history(MODEL).steps] == ["start", "lowest 1", "lowest 2", "lowest 3"]
 
@@ -244,7 +244,7 @@ def test_a_refused_change_leaves_the_mask_and_says_why_until_the_next_one(browse
     assert not session.change_mask(MODEL, refused)
     assert session.history(MODEL).mask == mask(2)
     assert session.problem() == "L0.Q.H0 and L0.Q overlap. Your mask is as it was."
-    session.undo(MODEL)
+    session.step(MODEL, History.undo)
     assert session.problem() is None
 
 

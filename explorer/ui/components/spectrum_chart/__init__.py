@@ -18,10 +18,9 @@ Example:
 
 from __future__ import annotations
 
-from explorer.ui.components.spectrum_chart.chart import Axis, spectrum_chart
+from explorer.ui.components.spectrum_chart.chart import LOAD_PLOTLY, SAVE_TEXT, Axis, spectrum_chart
 from explorer.ui.components.spectrum_chart.picks import Pick, PickKind, PickLog, apply_picks
 from explorer.ui.components.spectrum_chart.plotly_js import ensure_plotly_js
-from explorer.ui.components.spectrum_chart.scripts import LOAD_PLOTLY, SAVE_TEXT
 from explorer.ui.components.spectrum_chart.series import Series
 
 __all__ = [

@@ -13,7 +13,6 @@ import streamlit as st
 from explorer.ui.components.spectrum_chart.payload import describe, held_by_browser
 from explorer.ui.components.spectrum_chart.picks import Pick, PickLog
 from explorer.ui.components.spectrum_chart.plotly_js import ensure_plotly_js
-from explorer.ui.components.spectrum_chart.scripts import CHART
 from explorer.ui.components.spectrum_chart.series import Series
 from explorer.ui.session import Widget
 from explorer.ui.session.state import of
@@ -29,12 +28,19 @@ class Logs:
 Axis = Literal["sigma", "log-sigma", "score"]
 OnPick = Callable[[tuple[Pick, ...]], None]
 
+# Joined in this order: an inline module cannot import a file.
+_SCRIPTS = ("load.js", "save.js", "model.js", "table.js", "figure.js", "marks.js", "geometry.js", "chart.js")
+
+
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+LOAD_PLOTLY = _read("load.js")  # loadPlotly(url)
+SAVE_TEXT = _read("save.js")  # saveText(name, text)
 # plotly.js puts its style sheet into the document's head, out of reach of a shadow root.
 _MOUNT = st.components.v2.component(
-    "eigenprune_spectrum_chart",
-    js=CHART,
-    css=(Path(__file__).parent / "chart.css").read_text(encoding="utf-8"),
-    isolate_styles=False,
+    "eigenprune_spectrum_chart", js="\n".join(map(_read, _SCRIPTS)), css=_read("chart.css"), isolate_styles=False
 )
 
 
