@@ -61,6 +61,9 @@ Metric = Annotated[
     ),
 ]
 Kinds = Annotated[str, Arg("Some of Q, K, V, O, IN, GATE, OUT with commas between, or all.")]
+DataFolder = Annotated[
+    Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
+]
 Stacked = Annotated[bool, Arg("Take attention matrices whole instead of per head.")]
 
 
@@ -156,9 +159,7 @@ class WordingChoice:
         str | None,
         Arg("Another prompt with the placeholders that `tasks list` shows ({prompt} for a file); \\n breaks the line."),
     ] = None
-    data: Annotated[
-        Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
-    ] = None
+    data: DataFolder = None
     around: FramingChoice = UNFRAMED
     seed: Annotated[
         int | None, Arg("Seed of the splits and of random choices; EIGENPRUNE_SEED or 0 if not given.", least=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from explorer.actions.choices import Cluster, Device
+from explorer.actions.choices import Cluster, DataFolder, Device
 from explorer.actions.clusters import Executors, check_cluster, workers
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.errors import SettingsError
@@ -83,9 +83,7 @@ class Reproduce(Request):
     model: Annotated[str | None, Arg("Only the recipes of this model.")] = None
     task: Annotated[str | None, Arg("Only the recipes of this task.")] = None
     strategy: Annotated[str | None, Arg("Only the recipes of this strategy, such as as-released.")] = None
-    data: Annotated[
-        Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
-    ] = None
+    data: DataFolder = None
     local: Annotated[
         tuple[str, ...],
         Arg(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from explorer.actions.choices import RawModelChoice, Split, TaskArgument, usable, wording
+from explorer.actions.choices import DataFolder, RawModelChoice, Split, TaskArgument, usable, wording
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.config import settings
 from explorer.core.errors import TaskError
@@ -112,9 +111,7 @@ class ListTasks(Request):
 
     command: ClassVar[str] = "tasks list"
 
-    data: Annotated[
-        Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
-    ] = None
+    data: DataFolder = None
 
     def run(self, tools: Tools = ALONE) -> TasksResult:
         """List them.
