@@ -26,6 +26,7 @@ from explorer.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from explorer.experiments.transfer import Match
+    from explorer.masks.damage import TaskDamageFigures, TextDamageFigures
     from explorer.masks.mask import Mask
     from explorer.models import View
     from explorer.spectra.cache import SvdCache
@@ -48,8 +49,8 @@ class DamageResult(OfModel):
     mask_digest: str
     removed: int
     gain: float
-    tasks: Sequence[Mapping[str, Any]]
-    text: Mapping[str, Any] | None
+    tasks: Sequence[TaskDamageFigures]
+    text: TextDamageFigures | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class TransferResult(OfModel):
     means: str | None
     values: Sequence[Mapping[str, Any]] | None
     median_match: float | None
-    tasks: Sequence[Mapping[str, Any]]
+    tasks: Sequence[TaskDamageFigures]
     out: str | None
 
 
@@ -134,7 +135,7 @@ class MeasureDamage(Request):
                 view, mask, default_cache(tools.notice), tasks=tasks, text=text, split=self.split, limit=self.limit,
                 tokens=self.tokens or TOKENS, progress=progress,
             )  # fmt: skip
-        return DamageResult(**identity(view), seed=self.tasks.seed_number, **found.as_dict())
+        return DamageResult(**identity(view), seed=self.tasks.seed_number, **vars(found.figures))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +192,7 @@ class TransferMask(Request):
             means=None if derived is None or carried is given else derived.means,
             values=values,
             median_match=median(matched) if matched else None,
-            tasks=[one.as_dict() for one in found.tasks],
+            tasks=found.figures.tasks,
             out=None if self.out is None else str(self.out),
         )
 

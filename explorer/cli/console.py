@@ -17,7 +17,6 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from explorer.core.finite import perplexity_text
 from explorer.core.progress import Progress
 from explorer.core.texts import accuracy_text, loss_text, percent, spread_text
 from explorer.tasks.metric import METRIC_NAMES, RULE_OF, accuracy_name
@@ -103,16 +102,6 @@ def _by(figures: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     """The accuracy by a metric, of figures with choices."""
     found: Mapping[str, Any] = figures["exact"] if metric == "exact" else figures["choice"][RULE_OF[metric]]
     return found
-
-
-def perplexity_line(before: Mapping[str, Any], after: Mapping[str, Any], growth: Mapping[str, Any]) -> str:
-    """The perplexity of a text, unpruned and with a mask, from the dictionaries of `TextDamage.as_dict`."""
-    then, now = (perplexity_text(one["perplexity"], one["loss"]) for one in (before, after))
-    low, high = (f"{100 * bound:+.1f}" for bound in growth["interval"])
-    return (
-        f"Perplexity of {before['tokens']:,} tokens of text: {then} unpruned, "
-        f"{now} with the mask: {100 * growth['value']:+.1f} % [{low}, {high}]"
-    )
 
 
 def points_text(value: float, stderr: float) -> str:

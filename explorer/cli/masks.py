@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.actions.mask_files import (
     CombineResult,
@@ -18,14 +18,16 @@ from explorer.actions.mask_files import (
 )
 from explorer.actions.masks import DamageResult, MeasureDamage, RenewMask, RenewResult, TransferMask, TransferResult
 from explorer.actions.request import Request
-from explorer.cli.console import perplexity_line, say, show_table
-from explorer.core.texts import accuracy_text, loss_text, percent
+from explorer.cli.console import say, show_table
+from explorer.core.texts import loss_text, percent
 from explorer.masks.gain import state_of
 from explorer.tasks.metric import METRIC_NAMES
 
+if TYPE_CHECKING:
+    from explorer.masks.damage import TaskDamageFigures
+
 SHORT = 15  # letters of a digest that people compare
 WORST = 10  # matches shown without --json
-_SIDES = {"baseline": "unpruned", "masked": "with the mask"}
 
 
 def plain(value: object) -> str:
@@ -97,7 +99,9 @@ def show_damage(request: MeasureDamage, result: DamageResult) -> None:
     """Print figures of tasks and text."""
     _show_tasks(f"{result.model}, {result.removed:,} {state_of(result.gain)}", result.tasks)
     if result.text is not None:
-        say(perplexity_line(result.text["baseline"], result.text["masked"], result.text["growth"]))
+        from explorer.search.columns import text_sentence  # reads what needs torch
+
+        say(text_sentence(result.text))
 
 
 def show_transfer(request: TransferMask, result: TransferResult) -> None:
@@ -128,28 +132,22 @@ def _held(one: MaskEntry) -> str:
     return f"{one.removed:,} {state_of(one.gain)}"
 
 
-def _show_tasks(title: str, tasks: Sequence[Mapping[str, Any]]) -> None:
-    """A table of every task with the mask and without it, and what changed, from `TaskDamage.as_dict`."""
-    by_choice = any(one["baseline"]["metric"] != "exact" for one in tasks)
+def _show_tasks(title: str, tasks: Sequence[TaskDamageFigures]) -> None:
+    """A table of every task with the mask and without it, and what changed."""
+    from explorer.search.columns import change_text, figures_text  # reads what needs torch
+
+    by_choice = any(one.baseline.metric != "exact" for one in tasks)
     columns = ("task", "", "accuracy", *(("by", "exact\nmatch") if by_choice else ()), "loss per example")
     rows = []
     for one in tasks:
-        for side in ("baseline", "masked"):
-            figures = one[side]
-            exact = "" if figures["metric"] == "exact" else percent(figures["exact"]["accuracy"])
-            counted = (METRIC_NAMES[figures["metric"]], exact) if by_choice else ()
-            loss = loss_text(figures["loss"], figures["loss_stderr"])
-            accuracy = accuracy_text(figures["accuracy"], figures["accuracy_interval"], figures["n"])
-            rows.append((one["task"], _SIDES[side], accuracy, *counted, loss))
+        for side, figures in (("unpruned", one.baseline), ("with the mask", one.masked)):
+            exact = "" if figures.metric == "exact" or figures.exact is None else percent(figures.exact.accuracy)
+            counted = (METRIC_NAMES[figures.metric], exact) if by_choice else ()
+            rows.append((one.task, side, figures_text(figures), *counted, loss_text(figures.loss, figures.loss_stderr)))
     if rows:
         show_table(title, columns, rows)
     for one in tasks:
-        test, change = one["accuracy_test"], one["loss_change"]
-        low, high = change["interval"]
-        say(
-            f"{one['task']}: wrong to right {test['repaired']:,}, right to wrong {test['broken']:,}, McNemar "
-            f"p = {test['p']:.2g}; loss {change['value']:+.3f} nats, 95 % bootstrap interval [{low:+.3f}, {high:+.3f}]"
-        )
+        say(f"{one.task}: {change_text(one)}")
 
 
 def _origin(derived: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from explorer.core.texts import percent as percent
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.streamlit_internals.markdown import literal as literal
 
@@ -20,11 +21,6 @@ NOT_FINITE = "not finite"
 def one_line(text: str) -> str:
     """`text` in one line, with a sign for each line break."""
     return re.sub(r"\r?\n", " ⏎ ", text)
-
-
-def percent(share: float) -> str:
-    """`12.5 %`."""
-    return f"{100 * share:.1f} %"
 
 
 def accuracy(evaluation: Evaluation, total: int | None = None) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import streamlit as st
 
 from explorer.actions import MeasureDamage, TasksChoice
-from explorer.core.finite import perplexity_text
 from explorer.core.progress import Progress
 from explorer.masks.damage import Damage, damage
 from explorer.measure.evaluate import Comparison
 from explorer.measure.perplexity import read_text
 from explorer.models import View
+from explorer.search.columns import text_sentence
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.ui.components import comparisons
 from explorer.ui.jobs.work import on_view
@@ -93,7 +93,8 @@ def elsewhere(bench: Bench) -> None:
     found = _damage(bench, chosen, text=text and readable)
     if found is not None:
         _tasks(found)
-        _text(found)
+        if found.text is not None:
+            st.markdown(text_sentence(found.text.figures))
 
 
 def _request(setting: Setting, tasks: TasksChoice, *, text: bool) -> MeasureDamage | None:
@@ -132,14 +133,3 @@ def _tasks(found: Damage) -> None:
             for one in found.tasks
         ]
         comparisons.table(rows, "damage-figures")
-
-
-def _text(found: Damage) -> None:
-    if found.text is None:
-        return
-    value, (low, high) = found.text.growth
-    before, after = (perplexity_text(one.value, one.loss, 3) for one in (found.text.baseline, found.text.masked))
-    st.markdown(
-        f"**Plain text**: perplexity {before} → {after}, "
-        f"{100 * value:+.2f} % [{100 * low:+.2f}, {100 * high:+.2f}], {found.text.masked.tokens:,} tokens"
-    )
