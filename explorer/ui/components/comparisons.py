@@ -6,8 +6,8 @@ in columns of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -16,6 +16,8 @@ from explorer.core.config import settings
 from explorer.measure.evaluate import Comparison, Evaluation
 from explorer.ui.components import words
 
+ANSWERS = 200  # rows of a table of answers
+_LOSS_CHANGE = "loss change (nats)"
 _ACCURACY = "exact match, or how often the most probable choice is right, as the sidebar says"
 _NUMBER = st.column_config.NumberColumn
 _PERCENT = "%.1f\u00a0%%"
@@ -95,3 +97,20 @@ def sentence(found: Comparison, first: str, second: str, where: str) -> str:
         f"({test.repaired:,} repaired, {test.broken:,} broken); loss **{loss}**, "
         f"95 % bootstrap interval \\[{low:+.3f}, {high:+.3f}\\]."
     )
+
+
+def answers(found: Comparison, places: Sequence[int], columns: Mapping[str, Callable[[int], str]], key: str) -> None:
+    """Examples at some places, what columns say of each, and the change of its loss; the first `ANSWERS` of them."""
+    before, after = found.baseline, found.masked
+    rows = [
+        {
+            "prompt": after.examples[place].prompt,
+            "answer": after.examples[place].answer,
+            **{name: text(place) for name, text in columns.items()},
+            _LOSS_CHANGE: after.loss[place] - before.loss[place],
+        }
+        for place in places[:ANSWERS]
+    ]
+    formats = {_LOSS_CHANGE: _NUMBER(format="%+.3f")}
+    height: Literal["content"] | int = 320 if len(rows) > 8 else "content"
+    st.dataframe(pd.DataFrame(rows), hide_index=True, key=key, height=height, column_config=formats)

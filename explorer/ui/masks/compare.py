@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pandas as pd
 import streamlit as st
 
 from explorer.actions import DiffMasks, MeasureDamage, Request
@@ -20,9 +19,6 @@ from explorer.ui.components.words import literal
 from explorer.ui.masks import outcomes
 from explorer.ui.session import Bench, Setting, requests
 from explorer.ui.shell import share, tasks_at_hand
-
-MANY = 200
-_LOSS = st.column_config.NumberColumn("loss change (nats)", format="%+.3f")
 
 
 def two(bench: Bench, first: tuple[str, Mask], second: tuple[str, Mask]) -> None:
@@ -88,25 +84,11 @@ def _differing(found: Comparison) -> None:
     if not places:
         st.caption("Both give the same answer to every example.")
         return
-    rows = [
-        {
-            "prompt": after.examples[i].prompt,
-            "answer": after.examples[i].answer,
-            "first says": _said(before, i),
-            "second says": _said(after, i),
-            "loss change (nats)": after.loss[i] - before.loss[i],
-        }
-        for i in sorted(places, key=lambda i: (before.correct[i] == after.correct[i], i))
-    ]
-    more = f"; the first {MANY:,} are shown" if len(rows) > MANY else ""
-    st.markdown(f"**{len(rows):,} answers differ**{more}")
-    st.dataframe(
-        pd.DataFrame(rows[:MANY]),
-        hide_index=True,
-        key="differing",
-        height=320 if len(rows) > 8 else "content",
-        column_config={"loss change (nats)": _LOSS},
-    )
+    more = f"; the first {comparisons.ANSWERS:,} are shown" if len(places) > comparisons.ANSWERS else ""
+    st.markdown(f"**{len(places):,} answers differ**{more}")
+    ordered = sorted(places, key=lambda i: (before.correct[i] == after.correct[i], i))
+    columns = {"first says": lambda i: _said(before, i), "second says": lambda i: _said(after, i)}
+    comparisons.answers(found, ordered, columns, key="differing")
 
 
 def _said(evaluation: Evaluation, place: int) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
-import pandas as pd
 import streamlit as st
 
 from explorer.attribution import Scores
@@ -18,14 +17,13 @@ from explorer.search.controls import DEFAULT, beaten
 from explorer.tasks.metric import METRIC_NAMES, Metric
 from explorer.ui.bench import live
 from explorer.ui.bench.measured import Measured, controlled, known, sample_and_split, titled, want_controls
-from explorer.ui.components import figures, painting, words
+from explorer.ui.components import comparisons, figures, painting, words
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, state
 from explorer.ui.shell import pages
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 FIGURES, CONSEQUENCES = "figures", "consequences"  # keys of the fragments that show what has been measured
-MANY_FLIPS = 200
 NONE, WAITING, MEASURING = "-", "…", "measuring  \n "  # of two lines, as all captions are
 _ABOUT: Mapping[Metric, str] = {
     "exact": "Exact match; 95 % Wilson interval.",
@@ -267,21 +265,13 @@ def _flips(comparison: Comparison) -> None:
         st.caption("No answer changed from right to wrong or back.")
         return
     said, says = ("unpruned chose", "now chooses") if now.metric != "exact" else ("unpruned said", "now says")
-    rows = [
-        {
-            "prompt": now.examples[i].prompt,
-            "answer": now.examples[i].answer,
-            said: words.said(before, i),
-            says: words.said(now, i),
-            "flip": "wrong → right" if now.correct[i] else "right → wrong",
-            "loss change (nats)": now.loss[i] - before.loss[i],
-        }
-        for i in (*broken, *repaired)
-    ]
-    st.dataframe(
-        pd.DataFrame(rows[:MANY_FLIPS]),
-        hide_index=True,
-        column_config={"loss change (nats)": st.column_config.NumberColumn(format="%+.3f")},
-    )
-    if len(rows) > MANY_FLIPS:
-        st.caption(f"The first {MANY_FLIPS:,} of {len(rows):,}, right → wrong before wrong → right.")
+    columns = {
+        said: lambda place: words.said(before, place),
+        says: lambda place: words.said(now, place),
+        "flip": lambda place: "wrong → right" if now.correct[place] else "right → wrong",
+    }
+    comparisons.answers(comparison, [*broken, *repaired], columns, key="flips")
+    if len(broken) + len(repaired) > comparisons.ANSWERS:
+        st.caption(
+            f"The first {comparisons.ANSWERS:,} of {len(broken) + len(repaired):,}, right → wrong before wrong → right."
+        )
