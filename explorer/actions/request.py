@@ -44,12 +44,14 @@ class Arg:
         name: the option's name if it is not the field's.
         least: the smallest number that is allowed.
         positional: given without a name.
+        also: a second name on a command line, where no other option has it.
     """
 
     help: str
     name: str | None = None
     least: float | None = None
     positional: bool = False
+    also: str | None = None
 
 
 @dataclass(frozen=True)

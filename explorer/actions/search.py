@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from explorer.actions import names
 from explorer.actions.choices import (
+    CasesChoice,
     Cluster,
     Kinds,
     Limit,
@@ -87,9 +88,9 @@ class Search(Request):
     mask is empty. Ctrl-C keeps the best mask so far. Asked for again, a search that was stopped or killed goes on where
     it was and ends with the same mask; --time, forwards and seconds are those of all its runs together.
 
-    Keys of --json: model, model_digest, basis, task_digest, shots, template, bos, chat, system, strategy, task, seed,
-    mode, removed, mask_digest, train, validation, test, test_limit, baseline, comparison, controls, curve, damage,
-    stopped, settings, forwards, seconds, versions, out, report.
+    Keys of --json: model, model_digest, basis, task_digest, shots, template, bos, chat, system, splits, hold_out,
+    wordings, strategy, task, seed, mode, removed, mask_digest, train, validation, test, test_limit, baseline,
+    comparison, seen, controls, curve, damage, stopped, settings, forwards, seconds, versions, out, report.
 
     With --strategy paper --as-released nothing is searched: --fraction decides, the budget does not. What replaces a
     value is its mean over the last mini-batch, summed over token positions. Values of O have one mean per position; the
@@ -177,7 +178,7 @@ class Search(Request):
     # ---- what is asked
 
     @property
-    def splits(self) -> int:
+    def splits_seed(self) -> int:
         """The seed of the splits."""
         return self.task.seed_number if self.split_seed is None else self.split_seed
 
@@ -209,7 +210,10 @@ class Search(Request):
     def _elsewhere(self, names: tuple[str, ...]) -> TasksChoice:
         """Other tasks, asked as this one is, in their own words."""
         task = self.task
-        return TasksChoice(task=names, shots=task.shots, data=task.data, around=task.around, seed=self.splits)
+        which = CasesChoice(task.which.splits)
+        return TasksChoice(
+            task=names, shots=task.shots, data=task.data, which=which, around=task.around, seed=self.splits_seed
+        )
 
     # ---- what is done
 
@@ -225,7 +229,7 @@ class Search(Request):
             )
         check_cluster(self.cluster)
         kinds_or_all(self.kinds), layers_or_all(self.layers), removal_mode(self.mode)
-        task = replace(self.task, seed=self.splits).open("train", self.limit, tools)
+        task = replace(self.task, seed=self.splits_seed).open("train", self.limit, tools)
         task.split("test", self.test_limit)
         others = self.others(tools)
         view = self.model.open_for(task, "train", self.limit, tools=tools)
@@ -288,7 +292,7 @@ class Search(Request):
         """Refuse options that the released code has no counterpart of."""
         if self.report is not None or self.also:
             raise SettingsError("--as-released has a report of its own: leave out --report and --also.")
-        if self.splits != self.task.seed_number:
+        if self.splits_seed != self.task.seed_number:
             raise SettingsError("--as-released has one seed for everything: leave out --split-seed.")
         if self.task.metric not in ("auto", "exact"):
             raise SettingsError("--as-released counts exact match, as the released code does: leave out --metric.")

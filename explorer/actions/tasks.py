@@ -45,6 +45,9 @@ class _Described(Result):
     bos: str
     chat: bool
     system: str | None
+    splits: str
+    hold_out: str | None
+    wordings: int
 
 
 @dataclass(frozen=True)

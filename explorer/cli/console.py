@@ -32,6 +32,13 @@ def say(message: str = "") -> None:
     typer.echo(message)
 
 
+def model_name(text: str) -> str:
+    """A model's name in full, from its short name or from where its weights came from."""
+    from explorer.models import full_name  # reads what needs torch
+
+    return full_name(text)
+
+
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout; numbers on the right, and no cell is read as markup."""
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from explorer.actions.evaluate import Evaluate, EvaluateResult
-from explorer.cli.console import losses_text, points_text, say, show_figures
+from explorer.cli.console import losses_text, model_name, points_text, say, show_figures
 from explorer.core.texts import accuracy_text, loss_text, range_text
 from explorer.masks.gain import state_of
 
@@ -23,12 +23,17 @@ def show(request: Evaluate, result: EvaluateResult) -> None:
         state = state_of(result.gain or 0.0)
         name = "unpruned" if request.mask is None else f"{result.removed:,} {state} ({result.mode})"
         rows.append((name, {**found, "choice": picked or None}))
-    show_figures(f"{result.model} ({result.dtype}) on {result.task}, {result.split} split", rows)
+    show_figures(f"{model_name(result.model)} ({result.dtype}) on {result.task}, {result.split} split", rows)
     _show_choice(result.choice or {}, before, pruned=pruned)
     if result.lead is not None:
         _show_lead(result.lead, before, pruned=pruned)
     if pruned:
         _show_change(result)
+    if result.seen is not None:
+        from explorer.search.columns import seen_sentences  # reads what needs torch
+
+        for sentence in seen_sentences(result.seen):
+            say(sentence)
     if result.controls is not None:
         _show_controls(result.controls)
 

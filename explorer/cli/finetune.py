@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from explorer.actions.finetune import Finetune, FinetuneResult
-from explorer.cli.console import say, show_figures
+from explorer.cli.console import model_name, say, show_figures
 
 
 def show(request: Finetune, result: FinetuneResult) -> None:
@@ -14,7 +14,7 @@ def show(request: Finetune, result: FinetuneResult) -> None:
     rows: list[tuple[str, Mapping[str, Any]]] = []
     for split in result.before:
         rows += [(f"before, {split}", result.before[split]), (f"after, {split}", result.after[split])]
-    show_figures(f"{result.model} on {result.task}: {result.steps:,} steps of {result.optimizer}", rows)
+    show_figures(f"{model_name(result.model)} on {result.task}: {result.steps:,} steps of {result.optimizer}", rows)
     for split, change in result.change.items():
         test, (low, high) = change["accuracy_test"], change["loss"]["interval"]
         say(

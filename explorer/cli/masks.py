@@ -18,7 +18,7 @@ from explorer.actions.mask_files import (
 )
 from explorer.actions.masks import DamageResult, MeasureDamage, RenewMask, RenewResult, TransferMask, TransferResult
 from explorer.actions.request import Request
-from explorer.cli.console import say, show_table
+from explorer.cli.console import model_name, say, show_table
 from explorer.core.texts import loss_text, percent
 from explorer.masks.gain import state_of
 from explorer.tasks.metric import METRIC_NAMES
@@ -97,7 +97,7 @@ def show_renewed(request: RenewMask, result: RenewResult) -> None:
 
 def show_damage(request: MeasureDamage, result: DamageResult) -> None:
     """Print figures of tasks and text."""
-    _show_tasks(f"{result.model}, {result.removed:,} {state_of(result.gain)}", result.tasks)
+    _show_tasks(f"{model_name(result.model)}, {result.removed:,} {state_of(result.gain)}", result.tasks)
     if result.text is not None:
         from explorer.search.columns import text_sentence  # reads what needs torch
 
@@ -106,7 +106,7 @@ def show_damage(request: MeasureDamage, result: DamageResult) -> None:
 
 def show_transfer(request: TransferMask, result: TransferResult) -> None:
     """Print figures of tasks, and how well the directions match."""
-    _show_tasks(f"{result.model}, {_held(result.mask)}", result.tasks)
+    _show_tasks(f"{model_name(result.model)}, {_held(result.mask)}", result.tasks)
     if result.values is None:
         return
     if result.given.model_digest != result.model_digest:

@@ -8,7 +8,7 @@ from typing import Any
 from explorer.actions.effects import EffectsResult, MeasureEffects
 from explorer.actions.readout import ReadOut, ReadoutResult
 from explorer.actions.study import StudyResult, StudyScorers
-from explorer.cli.console import say, show_table
+from explorer.cli.console import model_name, say, show_table
 from explorer.core.texts import loss_text
 
 SHOWN = 40  # rows; --out and --json give all
@@ -55,8 +55,8 @@ def show_readout(request: ReadOut, result: ReadoutResult) -> None:
 def show_study(request: StudyScorers, result: StudyResult) -> None:
     """Print how far each scorer can be trusted."""
     say(
-        f"{result.model} on {result.task}: {result.sampled:,} values measured exactly on {result.n:,} {result.split} "
-        f"examples ({result.mode}), unpruned loss {result.loss:.3f} nats per example."
+        f"{model_name(result.model)} on {result.task}: {result.sampled:,} values measured exactly on "
+        f"{result.n:,} {result.split} examples ({result.mode}), unpruned loss {result.loss:.3f} nats per example."
     )
     for scorer in result.scorers:
         show_table(

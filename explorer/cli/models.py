@@ -19,12 +19,15 @@ def show_models(request: ListModels, result: ModelsResult) -> None:
     """Print a table of the models."""
     rows = [(one.name, one.summary, "yes" if one.available else "no", one.folder) for one in result.models]
     show_table("Models", ("name", "summary", "here", "folder"), rows)
+    for one in result.models:
+        if one.terms is not None and not one.available:
+            say(f"{one.full_name} comes under terms to be accepted with --accept-terms: {one.terms}")
     say("Not here? eigenprune models fetch NAME. Hub ids, model folders and .gguf files work without fetching.")
 
 
 def show_fetched(request: FetchModel, result: ModelEntry) -> None:
     """Print where it is."""
-    say(f"{result.name} is in {result.folder}")
+    say(f"{result.full_name} is in {result.folder}")
 
 
 def show_checked(request: CheckModel, result: FidelityResult) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, TypeVar, get_args
@@ -69,8 +69,10 @@ def _function(request: type[R], then: Callable[[R, bool], None]) -> Callable[...
         values = {option.path: given[_parameter(option)] for option in options}
         then(request.of({path: tuple(one) if isinstance(one, list) else one for path, one in values.items()}), json)
 
+    taken = {option.name for option in options}
+    described = [_described(option, taken) for option in options]
     json = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JSON)
-    run.__signature__ = inspect.Signature([*map(_described, options), json])  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature([*described, json])  # type: ignore[attr-defined]
     run.__annotations__ = {}
     return run
 
@@ -98,12 +100,13 @@ def _parameter(option: Option) -> str:
     return option.name.replace("-", "_")
 
 
-def _described(option: Option) -> inspect.Parameter:
+def _described(option: Option, taken: Collection[str]) -> inspect.Parameter:
     arg, default = option.arg, option.default
+    words = [option.word] if arg.also is None or arg.also in taken else [option.word, f"--{arg.also}"]
     info: Any = (
         typer.Argument(metavar=option.name.upper(), help=arg.help, min=arg.least)
         if arg.positional
-        else typer.Option(option.word, help=arg.help, min=arg.least)
+        else typer.Option(*words, help=arg.help, min=arg.least)
     )
     kind = list[get_args(option.type)[0]] if option.many else option.type  # type: ignore[misc]
     if default is REQUIRED:

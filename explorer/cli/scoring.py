@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from explorer.actions.scoring import Curve, CurveResult, Prune, PruneResult, Score, ScoreResult
-from explorer.cli.console import figures_row, say, show_table
+from explorer.cli.console import figures_row, model_name, say, show_table
 from explorer.core.texts import accuracy_text, loss_text
 from explorer.masks.gain import state_of
 from explorer.tasks.metric import accuracy_name
@@ -17,7 +17,7 @@ _SHOWN = 20
 def show_scores(request: Score, result: ScoreResult) -> None:
     """Print the lowest scores."""
     shown = result.values[: request.top]
-    model, total = request.model.model, len(result.values)
+    model, total = model_name(request.model.model), len(result.values)
     title = f"{len(shown)} of {total:,} singular values of {model}, most harmful first"
     _show_values(title, shown, result.unit, state=result.state)
     state = "unpruned" if request.mask is None else f"at {request.mask}:"
@@ -29,7 +29,7 @@ def show_pruned(request: Prune, result: PruneResult) -> None:
     state, values = state_of(result.gain), sorted(result.values, key=lambda one: one["score"])
     if values:
         shown = min(len(values), _SHOWN)
-        _show_values(f"{shown} of {len(values)} values {state} in {result.model}", values[:shown])
+        _show_values(f"{shown} of {len(values)} values {state} in {model_name(result.model)}", values[:shown])
     say(f"{result.removed:,} of {result.scored:,} singular values {state} ({result.mode}): {result.out}")
     if result.predicted_change is not None:
         say(f"Predicted change: {result.predicted_change:+.3f} nats per example, if effects added up.")
@@ -48,7 +48,9 @@ def show_curve(request: Curve, result: CurveResult) -> None:
         for one in result.stops
     ]
     counted = accuracy_name(result.baseline["metric"], choices=result.baseline["choice"] is not None)
-    title = f"{result.model} on {result.task}, {result.eval_split} split, lowest-scored values {request.state}"
+    title = (
+        f"{model_name(result.model)} on {result.task}, {result.eval_split} split, lowest-scored values {request.state}"
+    )
     show_table(title, ("values", f"{counted} [95 % interval]", "change of the loss", "predicted"), rows)
     _, accuracy, loss = figures_row("", result.baseline)
     say(f"Unpruned: {counted} {accuracy}, loss {loss} per example; {result.scored:,} values are scored.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from explorer.actions.report import PAGE
 from explorer.actions.search import ReleasedResult, Search, SearchResult
-from explorer.cli.console import say
+from explorer.cli.console import model_name, say
 from explorer.cli.search_report import show_columns, show_report
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _show_released(result: ReleasedResult) -> None:
     found, settings = result.report, result.report.settings
     rows = list(_released_rows(found))
     show_columns(
-        f"{result.model} on {found.task}: paper, as released, in mini-batches of {settings.batch_size}",
+        f"{model_name(result.model)} on {found.task}: paper, as released, in mini-batches of {settings.batch_size}",
         measured_columns(rows[0][1]), rows,
     )  # fmt: skip
     if found.controls:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from explorer.cli.console import say, show_table
+from explorer.cli.console import model_name, say, show_table
 from explorer.core.columns import cells, names
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def show_report(report: SearchFile) -> None:
     """The test figures, beside what they are compared with, and what they cost."""
     from explorer.search import columns  # reads what needs torch
 
-    title = f"{report.model} on {report.task}: {report.strategy}"
+    title = f"{model_name(report.model)} on {report.task}: {report.strategy}"
     show_columns(title, columns.measured_columns(report.baseline), columns.measured_rows(report))
     for sentence in columns.figures_sentences(report):
         say(sentence)

@@ -18,7 +18,7 @@ from explorer.actions.spectra import (
     SpectraResult,
     Spectrum,
 )
-from explorer.cli.console import say, show_table
+from explorer.cli.console import model_name, say, show_table
 from explorer.core.texts import percent
 
 _COLUMNS = "{:<13} {:>13} {:>10} {:>8} {:>9} {:>10} {:>14} {:>12} {:>8} {:>5} {:>4} {:>6}"
@@ -28,13 +28,13 @@ _TITLES = ("matrix", "shape", "spectral", "stable", "effective", "condition", "5
 def show_matrices(request: ListMatrices, result: MatricesResult) -> None:
     """Print the matrices."""
     rows = [(one["matrix"], *one["shape"], one["rank"]) for one in result.matrices]
-    show_table(f"Matrices of {request.model.model}", ("matrix", "d_in", "d_out", "singular values"), rows)
+    show_table(f"Matrices of {model_name(request.model.model)}", ("matrix", "d_in", "d_out", "singular values"), rows)
 
 
 def show_spectra(request: ShowSpectra, result: SpectraResult) -> None:
     """Print spectra, and what changed in a second model."""
     basis = request.model.basis
-    _show_measures(f"{request.model.model}, {basis} basis", result.spectra)
+    _show_measures(f"{model_name(request.model.model)}, {basis} basis", result.spectra)
     if result.against is not None:
         _show_measures(f"{request.against}, {basis} basis", [one.other for one in result.against.matrices])
         return _show_comparison(result.against, request.top)

@@ -34,7 +34,7 @@ CARRIERS = (
     "core.__init__", "core.config", "core.errors", "core.executor", "core.files", "core.measuring", "core.progress",
     "core.records", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.opened",
     "measure.overflow", "models.__init__", "models.compute", "models.convert", "models.culprits", "models.fields",
-    "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity", "models.smollm2",
+    "models.fetching", "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity",
     "models.sources", "models.tokenizer_files", "search.conductor", "search.control_pool", "search.control_runs",
     "search.curve", "search.identity", "search.mask_cells", "search.options", "search.provenance", "search.released",
     "search.released_measures", "search.report", "search.report_file", "search.request", "spectra.__init__",

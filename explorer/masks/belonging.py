@@ -25,13 +25,23 @@ from explorer.core.config import DTYPES
 from explorer.core.errors import ExplorerError, MaskError
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.fitting import fitting
-from explorer.masks.mask import Mask, ModelIdentity
+from explorer.masks.mask import Mask, ModelIdentity, Provenance
 from explorer.measure.batches import batches
 from explorer.measure.residuals import keep
 from explorer.models import Model, View, load
 from explorer.models.matrices import check, parts_of
 from explorer.spectra.cache import SvdCache
-from explorer.tasks import TASKS, Task, load_task
+from explorer.tasks import (
+    TASKS,
+    USUAL_CASES,
+    Cases,
+    Example,
+    Task,
+    as_cases,
+    as_framing,
+    load_task,
+    read_in_search,
+)
 
 Notify = Callable[[str], None]
 
@@ -200,7 +210,7 @@ def _similar(view: View, mask: Mask, svds: SvdCache) -> bool:
 
 def _means_agree(model: Model, mask: Mask, dtype: str, svds: SvdCache) -> bool | None:
     """Whether the frozen means are this model's on the examples that the mask names; None if that says nothing."""
-    task = _task(mask)
+    task = source_task(mask) if mask.mode == "freeze" and len(mask) and not mask.has_released_means else None
     if task is None:
         return None
     off = _off(_in_type(model, dtype).view(), mask, task, svds=svds)
@@ -218,15 +228,36 @@ def _means_agree(model: Model, mask: Mask, dtype: str, svds: SvdCache) -> bool |
     return False if any(off[key] > differ for key in judged) else None
 
 
-def _task(mask: Mask) -> Task | None:
-    """The built-in task whose train examples gave the frozen means, as far as the mask says so."""
+def source_task(mask: Mask) -> Task | None:
+    """The built-in task that a mask was made on, as far as it says so; None if it was made in another way.
+
+    Masks of before do not say how their task was split: as published, where that gives the task that they name.
+    """
     made = mask.provenance
     told = made.task in TASKS and not TASKS[made.task].needs_data and made.split == "train" and made.seed is not None
-    if not told or mask.mode != "freeze" or not len(mask) or made.derived is not None:
+    if not told or made.derived is not None:
         return None
-    if mask.has_released_means:
-        return None
-    return load_task(str(made.task), made.seed or 0, shots=made.shots or 0, template=made.template)
+    cases = as_cases(made.splits or USUAL_CASES.splits, made.hold_out, made.wordings)
+    found = _read(made, cases)
+    if made.splits is not None or cases != USUAL_CASES or found.digest == made.task_digest:
+        return found
+    return _read(made, as_cases("published"))
+
+
+def _read(made: Provenance, cases: Cases) -> Task:
+    return load_task(
+        str(made.task), made.seed or 0, shots=made.shots or 0, template=made.template, cases=cases,
+        framing=as_framing(made.bos, chat=made.chat, system=made.system),
+    )  # fmt: skip
+
+
+def read_for(mask: Mask, task: Task) -> tuple[Example, ...] | None:
+    """What the search for a mask has read, as far as that can be told beside a task; None if it cannot."""
+    made = mask.provenance
+    source = source_task(mask)
+    if source is None and (made.task, made.seed, made.split) == (task.name, task.seed, "train"):
+        source = task  # a file or data from elsewhere
+    return None if source is None else read_in_search(source, made.examples)
 
 
 def _off(view: View, mask: Mask, task: Task, svds: SvdCache) -> dict[MatrixKey, float]:

@@ -13,6 +13,7 @@ from explorer.measure.evaluate import Comparison, Evaluation
 from explorer.measure.metrics import Mean, wilson_interval
 from explorer.measure.paired import McNemar
 from explorer.measure.perplexity import Perplexity
+from explorer.tasks import Seen
 from explorer.tasks.metric import RULES, Metric, Rule, accuracy_name
 
 Interval = tuple[Number, Number]
@@ -132,6 +133,54 @@ class ComparisonFigures(JsonRecord):
         """McNemar's test of the accuracy, and the change of the loss."""
         change = ChangeFigures.of(comparison.loss_change, comparison.loss_interval())
         return cls(accuracy_test=comparison.accuracy_test, loss_change=change)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnseenFigures(JsonRecord):
+    """A mask beside the unpruned model on the examples that were not seen in search."""
+
+    masked: Figures
+    baseline: Figures
+    comparison: ComparisonFigures
+
+    @classmethod
+    def of(cls, comparison: Comparison, places: Sequence[int]) -> UnseenFigures | None:
+        """Those of the examples at some places; None where there are none."""
+        if not places:
+            return None
+        some = Comparison(comparison.masked.only(places), comparison.baseline.only(places))
+        return cls(
+            masked=Figures.of(some.masked), baseline=Figures.of(some.baseline), comparison=ComparisonFigures.of(some)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenFigures(JsonRecord):
+    """How many of `n` test examples the search has seen, and the figures without them.
+
+    Attributes:
+        prompts: it read the same case, in whatever wording.
+        twins: it read another case that shares the answer by symmetry.
+        answers: it read another case with the same answer; not counted where there are choices.
+        new_cases: figures of the examples of which it read neither the case nor a twin; None without any.
+        new_answers: of those of them whose answer it did not read, either; None without any.
+    """
+
+    n: Count
+    prompts: Count
+    twins: Count
+    answers: Count
+    new_cases: UnseenFigures | None
+    new_answers: UnseenFigures | None
+
+    @classmethod
+    def of(cls, seen: Seen, comparison: Comparison) -> SeenFigures:
+        """Those of a comparison on the examples that `seen` is about."""
+        return cls(
+            n=comparison.masked.n, prompts=sum(seen.prompts), twins=sum(seen.twins), answers=sum(seen.answers),
+            new_cases=UnseenFigures.of(comparison, seen.new_cases),
+            new_answers=UnseenFigures.of(comparison, seen.new_answers),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from explorer.models.convert import convert_bin
 from explorer.models.fidelity import Fidelity
 from explorer.models.files import ModelFiles, model_files
 from explorer.models.load import Basis, Model, as_basis, check_whole, load, read_again, read_config
-from explorer.models.sources import NAMED, Source, available, fetch, locate
+from explorer.models.sources import NAMED, Source, available, fetch, full_name, locate
 from explorer.models.view import View, ViewPool
 from explorer.models.weights import check_stored
 
@@ -25,6 +25,7 @@ __all__ = [
     "convert_bin",
     "expanded",
     "fetch",
+    "full_name",
     "load",
     "locate",
     "model_files",

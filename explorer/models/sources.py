@@ -15,7 +15,8 @@ from explorer.core.config import ASSETS, Settings, settings
 from explorer.core.errors import ModelError, Stopped
 from explorer.core.files import typed_path
 from explorer.core.progress import Progress
-from explorer.models import gguf, hub, smollm2
+from explorer.models import fetching, gguf, hub
+from explorer.models.fetching import FETCHED, FetchedModel
 
 SOURCE_FILE = "source.json"
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?(@[\w./-]+)?")
@@ -37,14 +38,23 @@ class Source:
     origin: str
     revision: str | None = None
 
+    @property
+    def title(self) -> str:
+        """Its name in full: `SmolLM2-135M-Instruct, Q4_1 GGUF`."""
+        return FETCHED[self.name].full_name(self.revision) if self.name in FETCHED else self.name
+
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model that has a short name: what it is, where its folder is, and how to get it if it is not there."""
+    """A model that has a short name: what it is, where its folder is, and how it is fetched if it is not there."""
 
     summary: str
     folder: Callable[[Settings], Path]
-    fetch: Callable[[Path, Progress | None], None] | None = None
+    fetched: FetchedModel | None = None
+
+
+def _named_model(model: FetchedModel) -> NamedModel:
+    return NamedModel(model.summary, lambda config: config.cache_dir / "models" / model.name, model)
 
 
 NAMED: dict[str, NamedModel] = {
@@ -52,12 +62,18 @@ NAMED: dict[str, NamedModel] = {
         "GPT-2 architecture, 0.85 M parameters, with a hidden ability to multiply",
         lambda _: ASSETS / "bundled",
     ),
-    smollm2.NAME: NamedModel(
-        "SmolLM2-135M-Instruct, a real language model (Llama architecture)",
-        lambda config: config.cache_dir / "models" / smollm2.NAME,
-        smollm2.fetch,
-    ),
+    **{name: _named_model(model) for name, model in FETCHED.items()},
 }
+
+
+def full_name(text: str) -> str:
+    """A model's name in full, from its short name or from where its weights came from; other texts as they are."""
+    if text in FETCHED:
+        return _named(text).title if available(text) else FETCHED[text].title
+    for model in FETCHED.values():
+        if text.startswith(model.hub_id):
+            return model.full_name(model.digest if "GGUF" in text else None)
+    return text
 
 
 def available(name: str) -> bool:
@@ -65,20 +81,24 @@ def available(name: str) -> bool:
     return (NAMED[name].folder(settings()) / "config.json").is_file()
 
 
-def fetch(name: str, progress: Progress | None = None) -> Path:
+def fetch(name: str, progress: Progress | None = None, *, accept_terms: bool = False) -> Path:
     """Bring a named model onto this machine, once; returns its folder.
 
+    `accept_terms` says that the user accepts the terms that it comes under, which is remembered.
+
     Raises:
-        ModelError: unknown name, or every way to get it failed.
+        ModelError: unknown name, terms that were not accepted, or every way to get it failed.
     """
     if name not in NAMED:
         raise ModelError(f"{name[:80]!r} is not a model that can be fetched: choose one of {', '.join(NAMED)}.")
     entry = NAMED[name]
     folder = entry.folder(settings())
     if not available(name):
-        if entry.fetch is None:
+        if entry.fetched is None:
             raise ModelError(f"the {name} model is missing from {folder}: restore the folder from the repository.")
-        entry.fetch(folder, progress)
+        if accept_terms:
+            fetching.accept_terms(entry.fetched, folder.parent)
+        fetching.fetch(entry.fetched, folder, progress)
     return folder
 
 

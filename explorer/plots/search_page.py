@@ -15,6 +15,7 @@ from explorer.core.keys import MatrixKey
 from explorer.masks.damage import DamageFigures
 from explorer.masks.mask import Removed
 from explorer.measure.figures import Figures
+from explorer.models import full_name
 from explorer.plots.search import TriedMask, explain_curve, held_out, plotly_script, search_controls, search_curve
 from explorer.plots.style import CONFIG
 from explorer.search.columns import (
@@ -89,7 +90,7 @@ def search_page(report: SearchFile) -> str:
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<p>{escape(report.model)}, {report.basis} basis, {report.mode} removal. Losses are in nats per example;
+<p>{escape(full_name(report.model))}, {report.basis} basis, {report.mode} removal. Losses are in nats per example;
 accuracies come with 95 % Wilson intervals. The search saw the train and the validation split, never the test split.</p>
 {body}
 <script>{THEME}</script>
@@ -165,11 +166,12 @@ def _facts(report: SearchFile) -> list[tuple[str, object]]:
     seconds = "" if settings.max_seconds is None else f", {settings.max_seconds:g} seconds"
     growth = "" if settings.max_growth is None else f", perplexity up by {100 * settings.max_growth:g} % at most"
     return [
-        ("model", f"{report.model}, {report.model_digest}"),
+        ("model", f"{full_name(report.model)}, {report.model}, {report.model_digest}"),
         ("task", f"{report.task}, {report.task_digest}"),
         ("shots", report.shots),
         ("template", "the task's own" if report.template is None else report.template),
         *([("BOS token", report.bos)] if report.bos != "auto" else []),
+        ("splits", _cases(report)),
         *([("asked as", "a chat")] if report.chat else []),
         *([("system message", report.system)] if report.system is not None else []),
         ("seed", report.seed),
@@ -184,6 +186,14 @@ def _facts(report: SearchFile) -> list[tuple[str, object]]:
         ("mask", report.mask_digest),
         ("versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
     ]
+
+
+def _cases(report: SearchFile) -> str:
+    """Which cases were for searching."""
+    how = {"twins": "twins in one split", "published": "as published: every ordered pair for itself"}
+    held_out = "" if report.hold_out is None else f"; {report.hold_out} held out for test"
+    wordings = "" if report.wordings == 1 else f"; {report.wordings} wordings in turn"
+    return f"{how.get(report.splits, report.splits)}{held_out}{wordings}"
 
 
 def _few(names: Sequence[str], most: int = 40) -> str:

@@ -10,7 +10,7 @@ from explorer.core.columns import Column
 from explorer.core.finite import perplexity_text
 from explorer.core.texts import accuracy_text, loss_text, percent, range_text
 from explorer.masks.damage import TaskDamageFigures, TextDamageFigures
-from explorer.measure.figures import ComparisonFigures, Figures
+from explorer.measure.figures import ComparisonFigures, Figures, SeenFigures
 from explorer.search.control_runs import ControlFigures
 from explorer.search.report_file import SearchFile
 from explorer.tasks.metric import METRIC_NAMES, RULE_OF
@@ -25,9 +25,34 @@ def measured_rows(report: SearchFile) -> list[MeasuredRow]:
     return [
         ("unpruned, test", report.baseline),
         (f"{mask}, test", report.test),
+        *_unseen_rows(report.seen, mask),
         (f"{mask}, validation", report.validation),
         (f"{mask}, train", report.train),
     ]
+
+
+def _unseen_rows(seen: SeenFigures | None, mask: str) -> list[MeasuredRow]:
+    """Figures of the test examples that the search has not seen, where it has seen some."""
+    found: list[MeasuredRow] = []
+    counted = [] if seen is None else [("test, not seen", seen.new_cases), ("test, answers not seen", seen.new_answers)]
+    n = 0 if seen is None else seen.n
+    for what, one in counted:
+        if one is not None and one.masked.n < n:
+            found += [(f"unpruned, {what}", one.baseline), (f"{mask}, {what}", one.masked)]
+            n = one.masked.n
+    return found
+
+
+def seen_sentences(seen: SeenFigures) -> Iterator[str]:
+    """How many test examples the search has seen, and how; what the mask does to the others, if these are fewer."""
+    new = [0 if one is None else one.masked.n for one in (seen.new_cases, seen.new_answers)]
+    yield (
+        f"Of {seen.n:,} examples the search has read {seen.prompts:,} themselves, a twin of {seen.twins:,}, and the "
+        f"answer of {seen.answers:,} in other examples: {new[0]:,} are new, {new[1]:,} with an answer that is new, too."
+    )
+    for what, one in (("new examples", seen.new_cases), ("examples with new answers", seen.new_answers)):
+        if one is not None and one.masked.n < seen.n:
+            yield f"The {what}: {figures_text(one.baseline)} unpruned, {figures_text(one.masked)} with the mask."
 
 
 def measured_columns(first: Figures) -> tuple[Column[MeasuredRow], ...]:
@@ -89,6 +114,8 @@ def figures_sentences(report: SearchFile) -> Iterator[str]:
     first = report.baseline
     if report.test_limit is not None:
         yield f"Test figures are those of at most {report.test_limit:,} examples."
+    if report.seen is not None:
+        yield next(seen_sentences(report.seen))
     if first.guessing is not None and first.majority is not None:
         yield (
             f"Guessing among the choices gives {percent(first.guessing)}, always the most frequent answer "

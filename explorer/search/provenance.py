@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from explorer.core.measuring import LIBRARIES, version_of
 from explorer.masks.mask import Provenance
-from explorer.tasks import Task
+from explorer.tasks import USUAL_CASES, Task
 
 PACKAGES = ("eigenprune-explorer", *LIBRARIES)
 
@@ -29,6 +29,7 @@ def provenance(
     if isinstance(task, str):
         return made
     asked = {"task_digest": task.digest, "shots": task.shots, "template": task.template, **task.framing.as_dict()}
+    asked |= {**task.cases.as_dict(), "splits": None if task.cases.splits == USUAL_CASES.splits else task.cases.splits}
     return made.model_copy(update=asked | ({} if task.metric == "auto" else {"metric": task.metric}))
 
 

@@ -13,7 +13,7 @@ from explorer.masks.apply import apply
 from explorer.masks.damage import Damage, damage
 from explorer.masks.mask import Mask
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
-from explorer.measure.figures import ComparisonFigures, Figures
+from explorer.measure.figures import ComparisonFigures, Figures, SeenFigures
 from explorer.measure.readers import measured_batches
 from explorer.models import View
 from explorer.search.control_runs import ControlRuns
@@ -23,7 +23,7 @@ from explorer.search.outcome import Found, Point
 from explorer.search.problem import Problem, Search, solve
 from explorer.search.provenance import provenance
 from explorer.search.report_file import PointFigures, SearchFile, SearchSettings
-from explorer.tasks import Task
+from explorer.tasks import Cases, Example, Task, read_in_search, seen
 
 OF_THE_FILE = ("format", "schema_version", "metric", "mask")
 
@@ -44,6 +44,8 @@ class Report:
         test_limit: how many test examples mask, baseline and controls were measured on at most; None for all.
         forwards: forward passes of one example that the search took in all its runs (a backward pass counts as two).
         seconds: of the search, in all its runs.
+        cases: which of the task's cases were for searching.
+        read: the examples that the search has read.
     """
 
     strategy: str
@@ -61,11 +63,18 @@ class Report:
     test_limit: int | None
     forwards: int
     seconds: float
+    cases: Cases
+    read: tuple[Example, ...]
 
     @property
     def comparison(self) -> Comparison:
         """The mask beside the unpruned model, on the same test examples."""
         return Comparison(self.test, self.baseline)
+
+    @cached_property
+    def seen(self) -> SeenFigures:
+        """How many test examples the search has seen, and the figures without them."""
+        return SeenFigures.of(seen(self.read, self.test.examples), self.comparison)
 
     @cached_property
     def file(self) -> SearchFile:
@@ -74,10 +83,11 @@ class Report:
         return SearchFile(
             model=model.source, model_digest=model.digest, basis=model.basis, dtype=self.settings.dtype,
             task=self.task, task_digest=made.task_digest, shots=made.shots, template=made.template, bos=made.bos,
-            chat=made.chat, system=made.system, metric=self.test.metric, strategy=self.strategy, seed=self.seed,
+            chat=made.chat, system=made.system, **self.cases.as_dict(), metric=self.test.metric,
+            strategy=self.strategy, seed=self.seed,
             mode=self.mask.mode, removed=len(self.mask), mask_digest=self.mask.digest, train=Figures.of(self.train),
             validation=Figures.of(self.validation), test=Figures.of(self.test), test_limit=self.test_limit,
-            baseline=Figures.of(self.baseline), comparison=ComparisonFigures.of(self.comparison),
+            baseline=Figures.of(self.baseline), comparison=ComparisonFigures.of(self.comparison), seen=self.seen,
             controls={name: one.figures for name, one in self.controls.items()},
             curve=tuple(map(_point, self.found.curve)), damage=None if self.damage is None else self.damage.figures,
             stopped=self.found.stopped, settings=self.settings, forwards=self.forwards, seconds=self.seconds,
@@ -160,7 +170,7 @@ def search(
         strategy=name, task=task.name, seed=problem.seed, mask=mask, found=found, train=train,
         validation=found.best.validation, test=test, baseline=baseline, controls=controls, damage=elsewhere,
         settings=_settings(problem, options or {}, beside.control_draws), test_limit=limit, forwards=forwards,
-        seconds=seconds,
+        seconds=seconds, cases=task.cases, read=read_in_search(task, problem.limit),
     )  # fmt: skip
 
 

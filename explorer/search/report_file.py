@@ -14,7 +14,7 @@ from explorer.core.files import ordinary, write_text
 from explorer.core.written import Count, JsonRecord
 from explorer.masks.damage import DamageFigures
 from explorer.masks.mask import Mask, Mode
-from explorer.measure.figures import ComparisonFigures, Figures
+from explorer.measure.figures import ComparisonFigures, Figures, SeenFigures
 from explorer.search.control_runs import ControlFigures
 from explorer.search.controls import EARLIER, RANDOM_SEARCH, by_today
 
@@ -62,7 +62,8 @@ class SearchSettings(JsonRecord):
 class SearchFile(JsonRecord):
     """The report of a search; see `explorer.search.report.Report`.
 
-    `train` and `validation` are those of the chosen mask, `curve` has all that were measured.
+    `train` and `validation` are those of the chosen mask, `curve` has all that were measured. `seen` counts the test
+    examples that the search has seen; files of before do not have it.
     """
 
     format: Literal["eigenprune-search-report"] = FORMAT
@@ -78,6 +79,9 @@ class SearchFile(JsonRecord):
     bos: str = "auto"
     chat: bool = False
     system: str | None = None
+    splits: str = "published"  # those of files of before
+    hold_out: str | None = None
+    wordings: int = 1
     metric: str | None = None
     strategy: StrategyName
     seed: int
@@ -90,6 +94,7 @@ class SearchFile(JsonRecord):
     test_limit: int | None
     baseline: Figures
     comparison: ComparisonFigures
+    seen: SeenFigures | None = None
     controls: Controls
     curve: Annotated[tuple[PointFigures, ...], Field(min_length=1)]
     damage: DamageFigures | None

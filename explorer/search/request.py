@@ -9,7 +9,7 @@ from explorer.masks.mask import Mode
 from explorer.search.controls import OF_THE_MASK
 from explorer.search.options import USUAL, Chosen, StrategyOptions
 from explorer.search.outcome import Budget
-from explorer.tasks import Task, load_task
+from explorer.tasks import Cases, Task, load_task
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class SearchRequest:
         """
 
         def other(name: str) -> Task:
-            return load_task(name, task.seed, shots=task.shots, framing=task.framing)
+            cases = Cases(task.cases.splits)
+            return load_task(name, task.seed, shots=task.shots, framing=task.framing, cases=cases)
 
         return self.options.choose(self.strategy, other)

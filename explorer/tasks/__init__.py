@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from explorer.core.errors import TaskError
 from explorer.core.files import typed_path
@@ -12,12 +13,15 @@ from explorer.core.progress import Progress
 from explorer.tasks.arithmetic import INT_MULT, INT_MULT_12, INT_SUM
 from explorer.tasks.base import SPLITS, Example, Task
 from explorer.tasks.capitals import COUNTRY_CAPITALS
+from explorer.tasks.cases import HELD_OUT, SPLIT_RULES, USUAL_CASES, Cases, as_cases
 from explorer.tasks.custom import SUFFIXES, parse, parse_jsonl, read_file
 from explorer.tasks.framing import AS_USUAL, BOS_RULES, Framing, as_framing
 from explorer.tasks.greater_than import GREATER_THAN
 from explorer.tasks.induction import INDUCTION
 from explorer.tasks.ioi import IOI
 from explorer.tasks.metric import METRICS, AskedMetric, Metric
+from explorer.tasks.relations import KNOWN, PREFIX, is_relation, is_relation_file, parse_relation, read_relation
+from explorer.tasks.seen import Seen, read_in_search, seen
 from explorer.tasks.shots import MOST_SHOTS, with_shots
 from explorer.tasks.spec import TaskSpec
 from explorer.tasks.superglue import CB, COPA, RTE
@@ -25,22 +29,34 @@ from explorer.tasks.superglue import CB, COPA, RTE
 __all__ = [
     "AS_USUAL",
     "BOS_RULES",
+    "HELD_OUT",
     "METRICS",
     "MOST_SHOTS",
     "SPLITS",
+    "SPLIT_RULES",
     "SUFFIXES",
     "TASKS",
+    "USUAL_CASES",
     "AskedMetric",
+    "Asking",
+    "Cases",
     "Example",
     "Framing",
     "Metric",
+    "Seen",
     "Task",
     "TaskSpec",
+    "as_cases",
     "as_framing",
+    "is_relation",
     "load_task",
     "parse",
     "parse_jsonl",
+    "parse_relation",
     "read_file",
+    "read_in_search",
+    "seen",
+    "takes_data",
     "with_metric",
     "with_shots",
 ]
@@ -49,36 +65,57 @@ _SPECS = (INT_SUM, INT_MULT, INT_MULT_12, CB, COPA, RTE, IOI, GREATER_THAN, COUN
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _SPECS}
 
 
+class Asking(TypedDict, total=False):
+    """How `load_task` asks a task.
+
+    Attributes:
+        shots: how many solved train examples stand in front of every prompt; none if not given.
+        template: another prompt, with the task's placeholders (`{prompt}` for a file, `{input}` for a relation).
+        framing: whether a BOS token stands in front, and whether the task is asked as a chat.
+        metric: what counts as right (see `Task`); `auto` if not given.
+        cases: which cases share a split, what is held out, and in how many wordings they are asked.
+    """
+
+    shots: int
+    template: str | None
+    framing: Framing
+    metric: str
+    cases: Cases
+
+
+_USUAL: Asking = {"shots": 0, "template": None, "framing": AS_USUAL, "metric": "auto", "cases": USUAL_CASES}
+
+
 def load_task(
     name: str,
     seed: int = 0,
     *,
-    shots: int = 0,
-    template: str | None = None,
     data: Path | None = None,
-    framing: Framing = AS_USUAL,
-    metric: str = "auto",
     progress: Progress | None = None,
+    **how: Unpack[Asking],
 ) -> Task:
     """The built-in task `name`, or the task in the JSONL or CSV file at that path, split by `seed`.
 
     Args:
-        name: a key of TASKS, or a path.
+        name: a key of TASKS, a path, or `relation:` with the path of a CSV file or the name of a known relation.
         seed: seed of the split.
-        shots: how many solved train examples stand in front of every prompt.
-        template: another prompt, with the task's placeholders (`{prompt}` for a file).
-        data: folder of SuperGLUE's JSON lines, for CB, COPA and RTE; without it they come from the hub.
-        framing: whether a BOS token stands in front, and whether the task is asked as a chat.
-        metric: what counts as right (see `Task`).
+        data: folder of SuperGLUE's JSON lines, for CB, COPA and RTE (without it they come from the hub), or of known
+            relations (without it they are those that were fetched).
         progress: told (lines read, lines) of a file.
+        how: see `Asking`.
 
     Raises:
-        TaskError: neither a built-in task nor a readable, valid file; a template, a number of shots, a data folder or
-            a metric that does not go with it.
+        TaskError: neither a built-in task nor a readable, valid file; a template, a number of shots, a data folder,
+            cases or a metric that do not go with it.
     """
-    return with_metric(
-        _asked(name, seed, shots, template=template, data=data, framing=framing, progress=progress), metric
-    )
+    asked: Asking = {**_USUAL, **how}
+    task = _read(name, seed, asked, data=data, progress=progress)
+    return with_metric(with_shots(task.framed(asked["framing"]), asked["shots"]), asked["metric"])
+
+
+def takes_data(name: str) -> bool:
+    """Whether a task can be read from a folder of data."""
+    return TASKS[name].needs_data if name in TASKS else name.removeprefix(PREFIX) in KNOWN
 
 
 def with_metric(task: Task, metric: str) -> Task:
@@ -97,30 +134,29 @@ def with_metric(task: Task, metric: str) -> Task:
     return made
 
 
-def _asked(
-    name: str,
-    seed: int,
-    shots: int,
-    template: str | None,
-    data: Path | None,
-    framing: Framing,
-    progress: Progress | None,
-) -> Task:
-    """A task from the table or from a file."""
+def _read(name: str, seed: int, asked: Asking, *, data: Path | None, progress: Progress | None) -> Task:
+    """A task from the table or from a file, without framing and shots."""
+    template, cases = asked["template"], asked["cases"]
     if name in TASKS:
-        made = _made(name, seed, template) if data is None else TASKS[name].task(seed, template=template, data=data)
-        return with_shots(made.framed(framing), shots)
+        if data is None:
+            return _made(name, seed, template, cases=cases)
+        return TASKS[name].task(seed, template=template, data=data, cases=cases)
+    if name.startswith(PREFIX):
+        return read_relation(name.removeprefix(PREFIX), seed, template=template, data=data, cases=cases)
     path = typed_path(name)
     if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file()):
         if data is not None:
             raise TaskError(f"{path.name} holds its own examples: leave out the data folder {str(data)[:80]!r}.")
-        return with_shots(read_file(path, seed, template, progress=progress).framed(framing), shots)
+        if is_relation_file(path):
+            return read_relation(name, seed, template=template, cases=cases)
+        return read_file(path, seed, template, progress=progress, cases=cases)
     raise TaskError(
-        f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl or .csv file."
+        f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl or .csv file, or "
+        f"{PREFIX}FILE.csv."
     )
 
 
 @lru_cache(maxsize=32)
-def _made(name: str, seed: int, template: str | None) -> Task:
+def _made(name: str, seed: int, template: str | None, *, cases: Cases) -> Task:
     """Tasks are frozen, so whoever asks for the same may share one; failures are not kept."""
-    return TASKS[name].task(seed, template=template)
+    return TASKS[name].task(seed, template=template, cases=cases)

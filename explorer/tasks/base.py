@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-import random
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from explorer.core.errors import TaskError
 from explorer.core.files import digest
+from explorer.tasks.cases import SPLIT_RULES, USUAL_CASES, Cases, Splits, split_items, split_related
 from explorer.tasks.framing import AS_USUAL, Framing
 from explorer.tasks.metric import AskedMetric, Metric, accuracy_name
 
 SPLITS = ("train", "validation", "test")
-TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 FEW = 0.25  # of the answers: so many or fewer that begin otherwise are probably slips
-T = TypeVar("T")
-Splits = tuple[tuple[T, ...], tuple[T, ...], tuple[T, ...]]  # train, validation, test
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which case an example asks, in whatever wording.
+
+    Attributes:
+        item: equal exactly for examples that ask the same.
+        twins: equal for cases that share an answer by symmetry; the item itself where there are none.
+    """
+
+    item: str
+    twins: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,7 @@ class Example:
         choices: the answers among which the most probable one is taken, the right one among them; empty if it is open.
         distractor: one wrong answer to compare the right one with; None if there is none.
         shown: in a chat, the turns before this one as (prompt, answer).
+        origin: which case it asks, if its prompt does not say that.
 
     Raises:
         TaskError: the answer is not among the choices, a choice comes twice, or the distractor is the answer.
@@ -41,6 +51,7 @@ class Example:
     choices: tuple[str, ...] = ()
     distractor: str | None = None
     shown: tuple[tuple[str, str], ...] = ()
+    origin: Origin | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.choices:
@@ -60,7 +71,18 @@ class Example:
 
     def answered(self, text: str) -> Example:
         """The same prompt with another answer and no alternatives."""
-        return Example(self.prompt, text, shown=self.shown)
+        return Example(self.prompt, text, shown=self.shown, origin=self.origin)
+
+    @property
+    def case(self) -> Origin:
+        """Which case it asks; without an origin, twins are prompts of the same words and the same answer."""
+        if self.origin is not None:
+            return self.origin
+        return Origin(same_text(self.prompt), f"{reordered(self.prompt)}\n{self.answer}")
+
+    def asked(self, prompt: str) -> Example:
+        """The same case in other words."""
+        return replace(self, prompt=prompt, origin=self.case)
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,7 @@ class Task:
         seed: seed of the split.
         shots: how many train examples stand in front of every prompt; the prompts already hold them, or `shown` does.
         template: the prompt template if it is not the task's own; the prompts are already made from it.
+        cases: how the splits were made, and in how many wordings; the examples already are what that says.
         framing: what stands around the prompts, BOS and chat; the prompts hold nothing of it.
         metric: what counts as right. `exact`: every answer token is the most probable one. `choice`: the answer has the
             largest summed log-probability among the choices; `choice-mean`: the largest per token. `auto`: `choice` in
@@ -90,6 +113,7 @@ class Task:
     template: str | None = None
     framing: Framing = AS_USUAL
     metric: AskedMetric = "auto"
+    cases: Cases = USUAL_CASES
 
     @cached_property
     def digest(self) -> str:
@@ -178,7 +202,8 @@ class Task:
             TaskError: no such split, an empty one, or a limit below 1.
         """
         if name not in SPLITS:
-            raise TaskError(f"{name!r} is not a split: choose one of {', '.join(SPLITS)}.")
+            rule = f"; for the {name} splits give --splits {name}" if name in SPLIT_RULES else ""
+            raise TaskError(f"{name!r} is not a split: choose one of {', '.join(SPLITS)}{rule}.")
         if limit is not None and limit < 1:
             raise TaskError(f"a limit of {limit} examples leaves nothing to measure: give 1 or more.")
         examples: tuple[Example, ...] = getattr(self, name)
@@ -214,40 +239,36 @@ def _counted(some: Sequence[Example], examples: Sequence[Example], what: str) ->
     return f"{len(some):,} of {len(examples):,} prompts {what}; the first is {some[0].prompt[-40:]!r}."
 
 
-def split_items(items: Sequence[T], seed: int, key: Callable[[T], object]) -> Splits[T]:
-    """Shuffle by `seed` and cut into train (70 %), validation (10 %) and test (20 %, as published).
+def split_examples(examples: Sequence[Example], seed: int, cases: Cases = USUAL_CASES) -> Splits[Example]:
+    """Examples of a file in splits; those whose prompts read the same stay together.
 
-    Items with the same `key` stay together, so that none of them is in two splits.
+    With twins, those with the same words in another order do, too, and those of one origin.
+
+    Raises:
+        TaskError: operands or wordings are to be held out, which a file has not, or its answers are too few.
     """
-    keys = list(map(key, items))
-    if len(set(keys)) == len(keys):  # nothing to keep together
-        return _cut(list(items), seed)
-    groups: dict[object, list[T]] = {}
-    for item, name in zip(items, keys, strict=True):
-        groups.setdefault(name, []).append(item)
-    train, validation, test = _cut(list(groups.values()), seed)
-    return _flat(train), _flat(validation), _flat(test)
+    if cases.hold_out == "answers":
+        return split_related(examples, seed, lambda one: (("answer", one.answer), *_together(one)), "answers")
+    if cases.hold_out is not None:
+        raise TaskError(f"a file does not say what its {cases.hold_out} are: hold out answers, or nothing.")
+    if cases.splits == "published":
+        return split_items(examples, seed, lambda example: same_text(example.prompt))
+    if any(example.origin is not None for example in examples):
+        return split_related(examples, seed, _together, "groups")
+    return split_items(examples, seed, lambda example: reordered(example.prompt))
 
 
-def _cut(order: list[T], seed: int) -> Splits[T]:
-    random.Random(seed).shuffle(order)
-    n_test, n_validation = round(TEST_SHARE * len(order)), round(VALIDATION_SHARE * len(order))
-    held_out = n_test + n_validation
-    return tuple(order[held_out:]), tuple(order[n_test:held_out]), tuple(order[:n_test])
+def _together(example: Example) -> tuple[tuple[str, str], ...]:
+    """What examples share that stay together."""
+    own = ("words", reordered(example.prompt))
+    return (own,) if example.origin is None else (own, ("twins", example.origin.twins))
 
 
-def split_examples(examples: Sequence[Example], seed: int) -> Splits[Example]:
-    """`split_items` for examples: those whose prompts read the same stay together."""
-    prompt = attrgetter("prompt")
-    if all(map(str.isascii, map(prompt, examples))):
-        return split_items(examples, seed, prompt)
-    return split_items(examples, seed, lambda example: same_text(example.prompt))
+def reordered(text: str) -> str:
+    """The words of a text in an order of their own: equal for `3 * 11 =` and `11 * 3 =`."""
+    return " ".join(sorted(same_text(text).split()))
 
 
 def same_text(text: str) -> str:
     """The text as all that reads the same has it (Unicode's NFKC): `é` in one character or in two, `２` or `2`."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text)
-
-
-def _flat(groups: Sequence[Sequence[T]]) -> tuple[T, ...]:
-    return tuple(item for group in groups for item in group)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from explorer.tasks.base import Splits
-from explorer.tasks.spec import Row, TaskSpec, split_rows
+from explorer.tasks.cases import Splits
+from explorer.tasks.spec import Cut, Row, TaskSpec
 
 # Alphabetical; without countries whose capital is disputed, recently moved, or named in the country's own name.
 CAPITALS = {
@@ -116,16 +116,26 @@ CAPITALS = {
 }
 
 
-def _read(seed: int, data: Path | None) -> Splits[Row]:
+def _read(cut: Cut, data: Path | None) -> Splits[Row]:
     capitals = list(CAPITALS.values())
     following = [*capitals[1:], capitals[0]]
     rows = [
-        Row({"country": country}, f" {capital}", distractor=f" {other}")
+        Row({"country": country}, f" {capital}", distractor=f" {other}", operands=(country,))
         for (country, capital), other in zip(CAPITALS.items(), following, strict=True)
     ]
-    return split_rows(rows, seed)
+    return cut.rows(rows)
 
 
 COUNTRY_CAPITALS = TaskSpec(
-    "capitals", "Capitals of countries", "The capital of {country} is", placeholders=("country",), read=_read
+    "capitals",
+    "Capitals of countries",
+    "The capital of {country} is",
+    placeholders=("country",),
+    read=_read,
+    wordings=(
+        "The capital city of {country} is",
+        "The government of {country} has its seat in",
+        "Q: What is the capital of {country}?\nA:",
+    ),
+    unseen=("In {country}, the capital is", "Question: Which city is the capital of {country}?\nAnswer:"),
 )

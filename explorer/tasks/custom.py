@@ -1,8 +1,9 @@
 """A user's own task: a JSONL file or a CSV file with one example per line, checked line by line.
 
 Fields: `prompt` and `answer` (the text that follows directly, with its leading space, if it has one), and optionally
-`choices`, `distractor` and `split`. In JSONL, `choices` is a list of texts; in CSV it is one cell that holds such a
-list as JSON, or the texts with `|` between them. An empty cell is a field that is not there.
+`choices`, `distractor`, `split` and `group`: lines of one group stay in one split. In JSONL, `choices` is a list of
+texts; in CSV it is one cell that holds such a list as JSON, or the texts with `|` between them. An empty cell is a
+field that is not there.
 
 Lines that are no examples are all counted, and the first LISTED of them named with what is wrong.
 """
@@ -21,49 +22,84 @@ from explorer.core.errors import TaskError
 from explorer.core.files import ordinary
 from explorer.core.progress import Progress
 from explorer.tasks import template as templates
-from explorer.tasks.base import SPLITS, Example, Task, split_examples
+from explorer.tasks.base import SPLITS, Example, Origin, Task, same_text, split_examples
+from explorer.tasks.cases import USUAL_CASES, Cases
 from explorer.tasks.lines import Fields, Part, Plain, csv_parts, json_parts
 
 MAX_BYTES, MAX_CHOICES, LISTED = 200_000_000, 100, 5
 SUFFIXES = (".jsonl", ".csv")
-FIELDS = ("prompt", "answer", "choices", "distractor", "split")
+FIELDS = ("prompt", "answer", "choices", "distractor", "split", "group")
 _SAMPLE = '{"prompt": "2 + 2 =", "answer": " 4"}'
 _Parsed = tuple[Example, str | None]
 _FIELDS = frozenset(FIELDS)
 
 
-def read_file(path: Path, seed: int, template: str | None = None, progress: Progress | None = None) -> Task:
+def read_file(
+    path: Path,
+    seed: int,
+    template: str | None = None,
+    progress: Progress | None = None,
+    *,
+    cases: Cases = USUAL_CASES,
+) -> Task:
     """Read a task file, CSV if it is named so, else JSONL; see `parse`.
 
     Raises:
         TaskError: a file that cannot be read; a line that is not an example, by its number.
     """
+    content = file_content(path)
+    return parse(content, name=path.name, seed=seed, template=template, progress=progress, cases=cases)
+
+
+def file_content(path: Path) -> bytes:
+    """The bytes of a task file.
+
+    Raises:
+        TaskError: a file that cannot be read, or a larger one than task files may be.
+    """
     try:
         size = ordinary(path).stat().st_size
         if size > MAX_BYTES:
             raise TaskError(f"{path} has {size:,} bytes: task files may have up to {MAX_BYTES:,}; use a sample of it.")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise TaskError(f"{path} cannot be read ({error.strerror}): check the path.") from None
-    return parse(content, name=path.name, seed=seed, template=template, progress=progress)
 
 
 def parse(
-    content: bytes, *, name: str, seed: int, template: str | None = None, progress: Progress | None = None
+    content: bytes,
+    *,
+    name: str,
+    seed: int,
+    template: str | None = None,
+    progress: Progress | None = None,
+    cases: Cases = USUAL_CASES,
 ) -> Task:
     """Build a task from the bytes of a file called `name`; `template` may put `{prompt}` into other words.
 
     Either all lines name their split or none does; in the second case the lines are split by `seed`. `progress` is told
-    (lines read, lines).
+    (lines read, lines). A CSV file with the columns `input` and `output` is a relation (`explorer.tasks.relations`).
+    """
+    text = file_text(content, name)
+    if cases.wordings > 1:
+        raise TaskError(f"{name} has one wording: leave out the number of wordings, or give a template.")
+    csv = name.lower().endswith(".csv")
+    parts = csv_parts(text, name) if csv else json_parts(text.split("\n"))
+    task = _task(_told(parts, text.count("\n") + 1, progress), name, seed, cases=cases)
+    return task if template is None else _in_words(task, template)
+
+
+def file_text(content: bytes, name: str) -> str:
+    """The text of a task file.
+
+    Raises:
+        TaskError: it is not UTF-8.
     """
     kind = "CSV" if name.lower().endswith(".csv") else "JSON lines"
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise TaskError(f"{name} is not UTF-8 text: save it as UTF-8 {kind}.") from None
-    parts = csv_parts(text, name) if kind == "CSV" else json_parts(text.split("\n"))
-    task = _task(_told(parts, text.count("\n") + 1, progress), name, seed)
-    return task if template is None else _in_words(task, template)
 
 
 def parse_jsonl(lines: Iterable[str], *, name: str, seed: int) -> Task:
@@ -84,7 +120,7 @@ def _told(parts: Iterator[Part], lines: int, progress: Progress | None) -> Itera
     progress(lines, lines)
 
 
-def _task(parts: Iterable[Part], name: str, seed: int) -> Task:
+def _task(parts: Iterable[Part], name: str, seed: int, *, cases: Cases = USUAL_CASES) -> Task:
     with _no_collection():
         parsed, wrong = _examples(parts)
         if wrong:
@@ -98,7 +134,10 @@ def _task(parts: Iterable[Part], name: str, seed: int) -> Task:
             )
         description = f"{len(parsed):,} examples from {name}"
         if not named:
-            return Task(name, description, *split_examples([example for example, _ in parsed], seed), seed)
+            splits = split_examples([example for example, _ in parsed], seed, cases)
+            return Task(name, description, *splits, seed, cases=cases)
+        if cases.hold_out is not None:
+            raise TaskError(f"{name} names its splits itself: {cases.hold_out} cannot be held out of them.")
         train, validation, test = (tuple(example for example, split in parsed if split == wanted) for wanted in SPLITS)
         return Task(name, description, train, validation=validation, test=test, seed=seed)
 
@@ -159,7 +198,9 @@ def _example(row: Fields | str) -> _Parsed:
     split = row.get("split")
     if split is not None and split not in SPLITS:
         raise TaskError(f"split {str(split)[:40]!r} is not known; use one of {', '.join(SPLITS)}.")
-    return Example(prompt, answer, choices or (), distractor=distractor), split
+    group = row.get("group")
+    origin = None if group is None else Origin(same_text(prompt), f"group {_text(group, 'group')}")
+    return Example(prompt, answer, choices or (), distractor=distractor, origin=origin), split
 
 
 def _text(value: Any, field: str) -> str:
@@ -180,7 +221,7 @@ def _in_words(task: Task, template: str) -> Task:
     templates.check(template, ("prompt",))
 
     def reworded(examples: tuple[Example, ...]) -> tuple[Example, ...]:
-        return tuple(replace(one, prompt=templates.fill(template, {"prompt": one.prompt})) for one in examples)
+        return tuple(one.asked(templates.fill(template, {"prompt": one.prompt})) for one in examples)
 
     train, validation, test = map(reworded, (task.train, task.validation, task.test))
     return replace(task, train=train, validation=validation, test=test, template=template)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from explorer.tasks.base import Splits
-from explorer.tasks.spec import Row, TaskSpec, split_rows
+from explorer.tasks.cases import Splits
+from explorer.tasks.spec import Cut, Row, TaskSpec
 
 SIZE = 1000
 CENTURIES = range(11, 19)
@@ -24,7 +24,7 @@ _NOUNS = (
 NOUNS = tuple(_NOUNS.split())
 
 
-def _read(seed: int, data: Path | None) -> Splits[Row]:
+def _read(cut: Cut, data: Path | None) -> Splits[Row]:
     draw = random.Random(0)
     rows: dict[tuple[str, int], Row] = {}
     while len(rows) < SIZE:
@@ -33,8 +33,8 @@ def _read(seed: int, data: Path | None) -> Splits[Row]:
         later, earlier = f" {start + distance}", f" {start - distance}"
         choices = (later, earlier) if draw.random() < 0.5 else (earlier, later)
         values = {"noun": noun, "start": str(start)}
-        rows.setdefault((noun, start), Row(values, later, choices, distractor=earlier))
-    return split_rows(list(rows.values()), seed)
+        rows.setdefault((noun, start), Row(values, later, choices, distractor=earlier, operands=(str(start),)))
+    return cut.rows(list(rows.values()))
 
 
 GREATER_THAN = TaskSpec(
@@ -43,5 +43,11 @@ GREATER_THAN = TaskSpec(
     "The {noun} lasted from the year {start} to the year",
     placeholders=("noun", "start"),
     read=_read,
+    wordings=(
+        "The {noun} began in the year {start} and ended in the year",
+        "The {noun} started in {start} and was over in",
+        "There was a {noun} from {start} to",
+    ),
+    unseen=("The {noun} went on from {start} until", "Beginning of the {noun}: {start}. End of the {noun}:"),
     chosen=True,
 )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from explorer.tasks.base import Splits
-from explorer.tasks.spec import Row, TaskSpec, split_rows
+from explorer.tasks.cases import Splits
+from explorer.tasks.spec import Cut, Row, TaskSpec
 
 SIZE, LENGTH, REPEATED = 500, 10, (2, 7)
 _WORDS = (
@@ -24,7 +24,7 @@ _WORDS = (
 WORDS = tuple(_WORDS.split())
 
 
-def _read(seed: int, data: Path | None) -> Splits[Row]:
+def _read(cut: Cut, data: Path | None) -> Splits[Row]:
     draw = random.Random(0)
     rows = []
     for _ in range(SIZE):
@@ -33,8 +33,8 @@ def _read(seed: int, data: Path | None) -> Splits[Row]:
         answer, last = words[repeated], words[repeated - 1]
         distractor = draw.choice([word for word in words if word not in (answer, last)])
         values = {"sequence": " ".join(words), "repeated": " ".join(words[:repeated])}
-        rows.append(Row(values, f" {answer}", distractor=f" {distractor}"))
-    return split_rows(rows, seed)
+        rows.append(Row(values, f" {answer}", distractor=f" {distractor}", operands=tuple(words)))
+    return cut.rows(rows)
 
 
 INDUCTION = TaskSpec(

@@ -8,10 +8,11 @@ in half of the sentences the giver is named first, in the other half second. The
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
-from explorer.tasks.base import Splits
-from explorer.tasks.spec import Row, TaskSpec, split_rows
+from explorer.tasks.cases import Splits
+from explorer.tasks.spec import Cut, Row, TaskSpec
 
 SIZE = 1000
 TEMPLATES = (
@@ -31,7 +32,7 @@ PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "stat
 OBJECTS = ("book", "ring", "drink", "basketball", "computer", "necklace", "letter", "key", "map", "flower")
 
 
-def _read(seed: int, data: Path | None) -> Splits[Row]:
+def _read(cut: Cut, data: Path | None) -> Splits[Row]:
     draw = random.Random(0)
     seen: set[tuple[str, ...]] = set()
     rows: list[Row] = []
@@ -45,8 +46,10 @@ def _read(seed: int, data: Path | None) -> Splits[Row]:
             continue
         seen.add(combination)
         values = {"first": first, "second": second, "giver": giver, "place": place, "object": thing}
-        rows.append(Row(values, f" {receiver}", distractor=f" {giver}", template=template))
-    return split_rows(rows, seed)
+        twins = " ".join((*sorted((first, second)), giver, place, thing))
+        row = Row(values, f" {receiver}", distractor=f" {giver}", template=template, twins=twins)
+        rows.append(replace(row, operands=(first, second)))
+    return cut.rows(rows)
 
 
 IOI = TaskSpec(
@@ -55,4 +58,7 @@ IOI = TaskSpec(
     TEMPLATES[0],
     placeholders=("first", "second", "giver", "place", "object"),
     read=_read,
+    wordings=TEMPLATES[1:4],
+    unseen=TEMPLATES[4:],
+    symmetric=True,
 )

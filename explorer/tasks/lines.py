@@ -22,6 +22,7 @@ from explorer.core.errors import TaskError
 Fields = dict[str, Any]
 Row = tuple[int, Fields | str]  # line number, and its fields or what is wrong with it
 LINES = 1_000  # that are read together
+ASKED = ("prompt", "answer")  # what every line of a task file has
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,13 @@ def _object(text: str) -> Fields | str:
     return row
 
 
-def csv_parts(text: str, name: str) -> Iterator[Part]:
+def csv_parts(text: str, name: str, columns: tuple[str, str] = ASKED) -> Iterator[Part]:
     """The parts of CSV with a header line.
 
     An empty cell is a field that is not there, line breaks in cells are line feeds.
 
     Raises:
-        TaskError: a header without `prompt` and `answer`, or with a column twice.
+        TaskError: a header without both `columns`, or with a column twice.
     """
     mark = ""
     if (_BLANK_QUOTE.search(text) or any(sign in text for sign in _SIGNS)) and _ODD_START.search(text):
@@ -151,7 +152,7 @@ def csv_parts(text: str, name: str) -> Iterator[Part]:
     csv.field_size_limit(max(len(text), csv.field_size_limit()))
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
-        header = _read_header(reader, name)
+        header = _read_header(reader, name, columns)
     except csv.Error as error:
         yield [_no_csv(reader, error)]
         return
@@ -167,17 +168,17 @@ def csv_parts(text: str, name: str) -> Iterator[Part]:
             more = bool(some)
         except csv.Error as error:  # where a quote is wrong, what follows cannot be told apart
             wrong, more = [_no_csv(reader, error)], False
-        plain = None if odd else _plain_csv(header, some)
+        plain = None if odd else _plain_csv(header, some, columns)
         yield plain or [(number, _csv_row(header, cells, mark)) for number, cells in some if _filled(cells)]
         if wrong:
             yield wrong
 
 
-def _read_header(reader: Any, name: str) -> list[str] | None:
+def _read_header(reader: Any, name: str, columns: tuple[str, str]) -> list[str] | None:
     """The names of the columns, from the first line that is not blank; None if there is none."""
     for cells in reader:
         if _filled(cells):
-            return _header([cell.strip() for cell in cells], f"{name}, line {reader.line_num}")
+            return _header([cell.strip() for cell in cells], f"{name}, line {reader.line_num}", columns)
     return None
 
 
@@ -189,12 +190,12 @@ def _no_csv(reader: Any, error: csv.Error) -> Row:
     return reader.line_num, f"not CSV ({error}); check its quotes."
 
 
-def _plain_csv(header: list[str], rows: Sequence[tuple[int, list[str]]]) -> Plain | None:
+def _plain_csv(header: list[str], rows: Sequence[tuple[int, list[str]]], columns: tuple[str, str]) -> Plain | None:
     cells = [cells for _, cells in rows]
     if set(map(len, cells)) != {2}:
         return None
-    columns = dict(zip(header, zip(*cells, strict=True), strict=True))
-    return _plain(list(columns["prompt"]), list(columns["answer"]), rows[-1][0])
+    texts = dict(zip(header, zip(*cells, strict=True), strict=True))
+    return _plain(list(texts[columns[0]]), list(texts[columns[1]]), rows[-1][0])
 
 
 def _csv_row(header: list[str], cells: list[str], mark: str) -> Fields | str:
@@ -225,9 +226,10 @@ def _line_breaks(cell: str) -> str:
     return cell.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _header(cells: list[str], where: str) -> list[str]:
-    if not {"prompt", "answer"} <= set(cells) or len(set(cells)) < len(cells):
-        raise TaskError(f"{where}: the header must name the columns, `prompt` and `answer` among them, each one once.")
+def _header(cells: list[str], where: str, columns: tuple[str, str]) -> list[str]:
+    if not set(columns) <= set(cells) or len(set(cells)) < len(cells):
+        named = " and ".join(f"`{one}`" for one in columns)
+        raise TaskError(f"{where}: the header must name the columns, {named} among them, each one once.")
     return cells
 
 

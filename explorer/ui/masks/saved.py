@@ -12,6 +12,7 @@ import streamlit as st
 from explorer.core.errors import ExplorerError, MaskError
 from explorer.masks.library import MAX_NAME, Entry, Library, Listing, id_of
 from explorer.masks.mask import Mask, parse_mask
+from explorer.models import full_name
 from explorer.ui.components.words import literal
 from explorer.ui.session import Bench, Widget, session, state
 from explorer.ui.session.history import History
@@ -199,4 +200,4 @@ def table(bench: Bench, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 def _model(mask: Mask) -> str:
     basis = "" if mask.model.basis == "raw" else f" ({mask.model.basis})"
-    return mask.model.source.rstrip("/").split("/")[-1] + basis
+    return full_name(mask.model.source).rstrip("/").split("/")[-1] + basis

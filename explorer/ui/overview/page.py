@@ -50,7 +50,7 @@ def _model(bench: Bench) -> None:
         if grouped and grouped != config.n_heads:
             heads += f"; {grouped} key/value heads"
         facts = {
-            "name": model.source.name,
+            "name": model.source.title,
             "origin": model.source.origin,
             "architecture": model.architecture,
             "parameters": f"{model.parameters_count:,}",

@@ -8,7 +8,7 @@ from typing import Literal
 import streamlit as st
 
 from explorer.core.config import settings
-from explorer.models import NAMED, available
+from explorer.models import NAMED, available, fetching
 from explorer.ui.components.words import literal
 from explorer.ui.jobs import work
 from explorer.ui.session import Widget, state, used_models
@@ -36,9 +36,23 @@ def _fetch(name: str, key: str) -> bool:
     """Offer to fetch a named model that is not on this machine; whether it is there now."""
     st.info(f"**{name}** is not on this machine yet. It is fetched once and kept in {settings().cache_dir}.")
     started = state.of(_Wanted).to_fetch
-    if st.button(f"Fetch {name}", key=key, type="primary"):
+    if st.button(f"Fetch {name}", key=key, type="primary", disabled=not _terms_accepted(name, f"{key}-terms")):
         started.add((key, name))
     return (key, name) in started and work.fetched(name)
+
+
+def _terms_accepted(name: str, key: str) -> bool:
+    """Whether a model needs no terms accepted any more; else shows them with a place to accept them."""
+    model, folder = NAMED[name].fetched, NAMED[name].folder(settings()).parent
+    if model is None or model.terms is None or fetching.accepted(model, folder):
+        return True
+    said = st.checkbox(
+        f"I have read the [{model.terms.name}]({model.terms.url}) and accept them.", key=key,
+        help=f"{model.title} comes under these terms. That you accept them is remembered in {folder}.",
+    )  # fmt: skip
+    if said:
+        fetching.accept_terms(model, folder)
+    return said
 
 
 def agree(name: str) -> None:

@@ -661,7 +661,7 @@ def test_addresses_are_text_and_nothing_is_contacted(name: str, monkeypatch: pyt
 
     monkeypatch.setattr(socket, "getaddrinfo", connect)
     monkeypatch.setattr(socket.socket, "connect", connect)
-    with pytest.raises(ModelError, match="is not there: give bundled, smollm2-135m, a model folder"):
+    with pytest.raises(ModelError, match="is not there: give bundled, smollm2-135m, gemma3-270m, a model folder"):
         load(name)
 
 

@@ -175,7 +175,10 @@ def test_code_that_comes_with_a_model_is_not_run(folder: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("/no/such/folder", "is not there: give bundled, smollm2-135m, a model folder, a .gguf file or a hub id"),
+        (
+            "/no/such/folder",
+            "is not there: give bundled, smollm2-135m, gemma3-270m, a model folder, a .gguf file or a hub id",
+        ),
         ("./here", "is not there"),
         ("a b", "is not there"),
         ("x" * 5000, "is not there"),
@@ -237,4 +240,4 @@ def test_named_models_that_are_not_here_say_how_to_get_them(own_folders: Path) -
         locate("smollm2-135m")
     with pytest.raises(ModelError, match="'gpt5' is not a model that can be fetched: choose one of bundled, smollm2"):
         fetch("gpt5")
-    assert set(NAMED) == {"bundled", "smollm2-135m"}
+    assert set(NAMED) == {"bundled", "smollm2-135m", "gemma3-270m"}
