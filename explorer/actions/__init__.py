@@ -7,6 +7,7 @@ file here and its name in `__all__`, from which `REQUESTS` are taken.
 from explorer.actions.activations import ReadActivations
 from explorer.actions.cache import CacheInfo, ClearCache, VerifyCache
 from explorer.actions.choices import (
+    CasesChoice,
     FramingChoice,
     ModelChoice,
     RawModelChoice,
@@ -37,11 +38,12 @@ from explorer.actions.scoring import Curve, Prune, Score
 from explorer.actions.search import Search
 from explorer.actions.spectra import ListMatrices, ShowCheckpoint, ShowSpectra
 from explorer.actions.study import StudyScorers
-from explorer.actions.tasks import ListTasks, ShowTask, ValidateTask
+from explorer.actions.tasks import FetchTasks, ListTasks, ShowTask, ValidateTask
 
 __all__ = [
     "REQUESTS",
     "CacheInfo",
+    "CasesChoice",
     "CheckModel",
     "ClearCache",
     "ConvertModel",
@@ -49,6 +51,7 @@ __all__ = [
     "DiffMasks",
     "Evaluate",
     "FetchModel",
+    "FetchTasks",
     "Finetune",
     "FramingChoice",
     "IntersectMasks",

@@ -1,4 +1,4 @@
-"""`tasks list`, `tasks show`, `tasks validate`: what there is to ask, and how a model's tokenizer reads it."""
+"""The `tasks` commands: what there is to ask, what can be fetched, and how a model's tokenizer reads it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.config import settings
 from explorer.core.errors import TaskError
 from explorer.tasks import SPLITS, TASKS, Example, Task, load_task
+from explorer.tasks.relations import PREFIX, fetch_relations, fetched_folder
 
 if TYPE_CHECKING:
     from explorer.models import View
 
 UNFIT = 1
+RELATIONS = "relations"
 Tokenizer = Annotated[str | None, Arg("Cut the text as this model's tokenizer does.")]
 
 
@@ -25,12 +27,21 @@ class TasksResult(Result):
     """The built-in tasks.
 
     Attributes:
-        tasks: name, description, template, placeholders (that another template may use), needs_data, sizes (examples of
-            each split) and sample; sizes and sample are null for a task whose data were not given and are not fetched
-            for a list.
+        tasks: name, description, template, placeholders (that another template may use), wordings (further templates
+            for searches), unseen (templates that no search uses), symmetric (whether cases have twins), needs_data,
+            sizes (examples of each split) and sample; sizes and sample are null for a task whose data were not given
+            and are not fetched for a list.
     """
 
     tasks: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class FetchedTasks(Result):
+    """The data of tasks that are on this machine now: `pairs` has how many each relation holds, by the task's name."""
+
+    folder: str
+    pairs: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,8 @@ class ValidateResult(_Described):
 class ListTasks(Request):
     """List the built-in tasks with the sizes of their splits and one example.
 
-    A .jsonl or .csv file with `prompt`, `answer`, and perhaps `choices`, `distractor` and `split`, is a task, too.
+    A .jsonl or .csv file with `prompt`, `answer`, and perhaps `choices`, `distractor`, `split` and `group` (rows of one
+    group stay in one split), is a task, too; and so is a relation, a .csv file with `input` and `output`.
 
     Example: `eigenprune tasks list --json`
     """
@@ -133,10 +145,42 @@ class ListTasks(Request):
             "description": spec.description,
             "template": spec.template,
             "placeholders": list(spec.placeholders),
+            "wordings": list(spec.wordings),
+            "unseen": list(spec.unseen),
+            "symmetric": spec.symmetric,
             "needs_data": spec.needs_data,
             "sizes": None if task is None else {split: len(task.split(split)) for split in SPLITS},
             "sample": None if task is None else {"prompt": task.train[0].prompt, "answer": task.train[0].answer},
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchTasks(Request):
+    """Bring the data of tasks onto this machine, once: word pairs of relations, such as `walk, walked`.
+
+    They are the first 1,200 pairs of each relation of Todd et al. (Function Vectors in Large Language Models, ICLR
+    2024; MIT licence), from the paper's public repository or from a folder, and are checked. Then `--task
+    relation:present-past` works, and so do the others that are listed.
+
+    Example: `eigenprune tasks fetch relations`
+    """
+
+    command: ClassVar[str] = "tasks fetch"
+
+    name: Annotated[str, Arg("What to fetch: relations.", positional=True)]
+    data: Annotated[Path | None, Arg("Folder of the CSV files; the public repository if not given.")] = None
+
+    def run(self, tools: Tools = ALONE) -> FetchedTasks:
+        """Fetch them.
+
+        Raises:
+            TaskError: no such data, or data that cannot be had or are other ones than expected.
+        """
+        if self.name != RELATIONS:
+            raise TaskError(f"{self.name[:40]!r} cannot be fetched: give {RELATIONS}.")
+        with tools.working(f"Fetching {self.name}") as progress:
+            sizes = fetch_relations(self.data, progress)
+        return FetchedTasks(str(fetched_folder()), {f"{PREFIX}{name}": size for name, size in sizes.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

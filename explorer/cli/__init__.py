@@ -98,7 +98,7 @@ def root(context: typer.Context) -> None:
 
 GROUPS = {
     "models": "Models: list those with a short name, fetch or check one, convert .bin files.",
-    "tasks": "Tasks: list the built-in ones, show examples and their tokens, check a file.",
+    "tasks": "Tasks: list the built-in ones, fetch the data of others, show examples and their tokens, check a file.",
     "mask": "Masks: look into files, combine them, measure them elsewhere.",
     "study": "How far scores can be trusted: predicted against exact.",
     "cache": "Decompositions, measured effects and searches kept on disk: how much there is, check, remove.",
@@ -109,6 +109,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.CheckModel, models.show_checked),
     (ask.ConvertModel, models.show_converted),
     (ask.ListTasks, tasks.show_tasks),
+    (ask.FetchTasks, tasks.show_fetched),
     (ask.ShowTask, tasks.show_task),
     (ask.ValidateTask, tasks.show_validated),
     (ask.ShowMask, masks.show_mask),

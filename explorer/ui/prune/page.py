@@ -97,6 +97,7 @@ def _of_measured(bench: Bench, scores: Scores | None, *, changed: bool, hidden: 
         st.caption("Waits for the measurement." if found.problem is None else "There is no measurement.")
     elif changed:
         measures.changes(found.best, found.controls)
+        measures.seen_in_search(bench, found.best)
         consequences.by_answer(found.best)
         share.copy("changes", bench, _measured)
     else:

@@ -16,7 +16,7 @@ from explorer.measure.evaluate import Evaluation
 from explorer.measure.metrics import wilson_interval
 from explorer.plots.search import HeldOut, TriedMask, explain_curve, held_out, search_controls, search_curve
 from explorer.plots.search_page import search_page
-from explorer.search.columns import control_columns
+from explorer.search.columns import control_columns, seen_sentences
 from explorer.search.conductor import Earlier
 from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
@@ -181,7 +181,7 @@ def _watch(started: Started) -> None:
 
 
 def _figures(report: Report) -> None:
-    """Test figures of the best mask beside the unpruned model's, the controls and the cost."""
+    """Test figures of the best mask beside the unpruned model's, the controls and the cost; what was seen in search."""
     found = report.comparison
     limited = "" if report.test_limit is None else f"first {report.test_limit:,} examples  \n"
     accuracy, loss, chance, cost = st.columns(4, border=True)
@@ -190,7 +190,7 @@ def _figures(report: Report) -> None:
         st.metric(
             f"{words.accuracy_title(found.masked)}, test", words.percent(found.masked.accuracy), change,
             delta_color="off" if same else "normal",
-            help="Of the mask with the lowest validation loss. TriedMask once; 95 % Wilson interval.",
+            help="Of the mask with the lowest validation loss. Tried once; 95 % Wilson interval.",
         )  # fmt: skip
         st.caption(
             f"{limited}{words.interval(found.masked)}  \nunpruned {words.percent(found.baseline.accuracy)}"
@@ -212,6 +212,8 @@ def _figures(report: Report) -> None:
             f"{report.forwards:,} forward passes of one example, {report.seconds:.0f} s  \n"
             + _STOPPED[report.found.stopped]
         )
+    for sentence in seen_sentences(report.seen):
+        st.caption(words.literal(sentence))
 
 
 def _chance(file: SearchFile) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.actions import (
+    CasesChoice,
     Evaluate,
     FramingChoice,
     MeasureDamage,
@@ -97,7 +98,8 @@ def task_choice(task: Task, data: Path | None = None) -> TaskChoice:
     """A task as it is asked; `data` is the folder that it was read from."""
     return TaskChoice(
         task=task.name, shots=task.shots, template=task.template and as_typed(task.template), data=data,
-        around=_framing(task.framing), seed=task.seed or None, metric=task.metric,
+        which=CasesChoice(**task.cases.as_dict()), around=_framing(task.framing), seed=task.seed or None,
+        metric=task.metric,
     )  # fmt: skip
 
 

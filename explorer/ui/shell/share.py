@@ -12,6 +12,7 @@ from explorer.actions import Request
 from explorer.core.errors import ExplorerError
 from explorer.masks.links import INLINE
 from explorer.tasks import TASKS, Task
+from explorer.tasks.relations import PREFIX
 from explorer.ui.components.words import literal
 from explorer.ui.session import Bench, Setting, links, requests
 from explorer.ui.shell import task_choice, tasks_at_hand
@@ -75,7 +76,8 @@ def _tabs(bench: Bench, make: Make, files: Iterable[str] = ()) -> None:
     except ExplorerError as error:
         st.error(literal(str(error)))
         return
-    needed = dict.fromkeys([*([bench.task.name] if is_file_task(bench.task) else []), *files])
+    own = [bench.task.name.removeprefix(PREFIX)] if is_file_task(bench.task) else []
+    needed = dict.fromkeys([*own, *files])
     if needed:
         st.caption(f"Run it in the folder of {literal(', '.join(needed))}.")
     command, python = st.tabs(["Copy as command", "Copy as Python"])
@@ -100,4 +102,4 @@ def data_folder(bench: Bench) -> Path | None:
 
 def is_file_task(task: Task) -> bool:
     """Whether the task came from a file, which a command needs beside it."""
-    return task.name not in TASKS
+    return task.name not in tasks_at_hand.named()

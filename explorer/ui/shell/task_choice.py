@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from explorer.core.files import typed_path
-from explorer.tasks import BOS_RULES, METRICS, MOST_SHOTS, SPLITS, SUFFIXES, TASKS, Framing, Task, as_framing
+from explorer.tasks import (
+    BOS_RULES,
+    HELD_OUT,
+    METRICS,
+    MOST_SHOTS,
+    SPLIT_RULES,
+    SPLITS,
+    SUFFIXES,
+    TASKS,
+    Cases,
+    Framing,
+    Task,
+    TaskSpec,
+    as_cases,
+    as_framing,
+)
 from explorer.tasks.metric import METRIC_NAMES
+from explorer.tasks.relations import PREFIX, TEMPLATE, WORDINGS
 from explorer.ui.components.words import literal
 from explorer.ui.session import Widget, links, state
 from explorer.ui.shell import tasks_at_hand
@@ -25,13 +41,33 @@ UPLOADED = "JSONL or CSV file…"
 FILE_HINT = "Choose a task file in the sidebar to go on."
 READING_HINT = "The task is being read: the sidebar shows how far."
 DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
-_ASKING = ("shots", "template", "bos", "chat", "system", "metric")  # what begins the keys of how a task is asked
+_ASKING = (
+    "shots",
+    "template",
+    "splits",
+    "hold-out",
+    "wordings",
+    "bos",
+    "chat",
+    "system",
+    "metric",
+)  # what begins the keys of how a task is asked
 _SHOWN = 100  # letters of a name that means nothing here
 _LINKED = re.compile(rf"([0-9a-f]{{{ID_LETTERS}}})~(.{{1,200}})")
 _METRICS: Mapping[str, str] = {"auto": "choice where all have choices, else exact match", **METRIC_NAMES}
 _FILE_HELP = (
-    "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor` "
-    "and `split`."
+    "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor`, "
+    "`split` and `group` (what stays in one split). Or CSV with `input` and `output`, a relation."
+)
+NOTHING = "nothing"
+_RULES: Mapping[str, str] = {"twins": "twins together", "published": "as published"}
+_RULES_HELP = (
+    "Twins share an answer by symmetry, such as 3 * 11 and 11 * 3: together, a test example's twin is never in train "
+    "or validation. As published, every ordered pair is for itself; for reproductions."
+)
+_HELD_OUT_HELP = (
+    "What test examples have that no train or validation example has: operands (numbers, names, inputs), answers, or "
+    "wordings (prompt templates that no search uses)."
 )
 _BOS_HELP = (
     "In front of every prompt. auto: if the tokenizer has one and the task wants one; in a chat as its template says."
@@ -73,15 +109,11 @@ def choose() -> tuple[Task | None, str]:
     if chosen == UPLOADED:
         _uploader(wanted)
     folder = _choose_folder(chosen) if needs_data else None
-    shots, template, framing, metric = _choose_wording(
-        chosen, TASKS[chosen].template if chosen in TASKS else "{prompt}"
-    )
+    asked = _choose_wording(chosen, _offered(chosen, file))
     if chosen == UPLOADED:
         return None, FILE_HINT if wanted is None else _asking(wanted)
     hint = DATA_HINT if needs_data else "Change the task in the sidebar to go on."
-    reading = Reading(
-        chosen if file is None else file.name, shots, template, folder=folder, file=file, framing=framing, metric=metric
-    )
+    reading = replace(asked, name=chosen if file is None else file.name, folder=folder, file=file)
     task = reading.task()
     if file is not None:
         if task is not None:
@@ -107,7 +139,8 @@ def _choose_name() -> str:
     """The name of a built-in task, the id of a file that was given, or `UPLOADED`."""
     files = tasks_at_hand.given()
     links.restore("task", DEFAULT, lambda text: _named(text, files))
-    if (held := state.TASK.value or DEFAULT) not in (*TASKS, *files, UPLOADED):  # removed meanwhile, elsewhere
+    offered = [*tasks_at_hand.named(), *files, UPLOADED]
+    if (held := state.TASK.value or DEFAULT) not in offered:  # removed meanwhile, elsewhere
         state.put(_Wanted(state.of(_Last).name, held))
         state.TASK.put(UPLOADED)
     names = [file.name for file in files.values()]
@@ -119,7 +152,7 @@ def _choose_name() -> str:
         return file.name if names.count(file.name) == 1 else f"{file.name} ({file.id[:6]})"
 
     chosen = st.selectbox(
-        "Task", [*TASKS, *files, UPLOADED], format_func=label, key=state.TASK.key,
+        "Task", offered, format_func=label, key=state.TASK.key,
         persist_state="session",
         help="What scores and accuracies are of. Examples are split into train, validation and test by a fixed seed.",
     )  # fmt: skip
@@ -135,7 +168,7 @@ def _choose_name() -> str:
 
 def _named(text: str, files: Mapping[str, TaskFile]) -> str:
     """The choice that a link's text asks for; what is not here is asked for, and no other task takes its place."""
-    if text in TASKS or text == UPLOADED:
+    if text in tasks_at_hand.named() or text == UPLOADED:
         return text
     at = _LINKED.fullmatch(text)
     if at is not None and at[1] in files:
@@ -155,7 +188,7 @@ def _asking(wanted: _Wanted) -> str:
 
 
 def _given_file(chosen: str) -> TaskFile | None:
-    return None if chosen in TASKS or chosen == UPLOADED else tasks_at_hand.given().get(chosen)
+    return None if chosen in tasks_at_hand.named() or chosen == UPLOADED else tasks_at_hand.given().get(chosen)
 
 
 def _uploader(wanted: _Wanted | None) -> None:
@@ -206,18 +239,85 @@ def _choose_folder(name: str) -> Path | None:
     return typed_path(typed) or Path(typed) if typed else None
 
 
-def _choose_wording(name: str, default: str) -> tuple[int, str | None, Framing, str]:
-    """Shots, template, framing and metric; they start anew with each task."""
+@dataclass(frozen=True)
+class _OnOffer:
+    """What a task offers of cases and wordings.
+
+    Attributes:
+        template: the usual prompt.
+        rules: how its cases may be split.
+        held_out: what may be held out.
+        wordings: how many searches may use.
+    """
+
+    template: str
+    rules: tuple[str, ...] = SPLIT_RULES
+    held_out: tuple[str, ...] = ()
+    wordings: int = 1
+
+    @classmethod
+    def of(cls, spec: TaskSpec) -> _OnOffer:
+        """What a task of the table offers."""
+        held_out = [] if spec.comes_split else ["operands", "answers"]
+        held_out += ["wordings"] if spec.unseen else []
+        rules = SPLIT_RULES if spec.symmetric else SPLIT_RULES[:1]
+        return cls(spec.template, rules, tuple(held_out), wordings=len(spec.searched))
+
+
+def _offered(chosen: str, file: TaskFile | None) -> _OnOffer:
+    if chosen in TASKS:
+        return _OnOffer.of(TASKS[chosen])
+    if chosen.startswith(PREFIX) or (file is not None and tasks_at_hand.is_relation_file(file)):
+        return _OnOffer(TEMPLATE, SPLIT_RULES[:1], HELD_OUT, wordings=1 + len(WORDINGS))
+    return _OnOffer("{prompt}", held_out=("answers",))
+
+
+def _choose_wording(name: str, offered: _OnOffer) -> Reading:
+    """Shots, template, cases, framing and metric; they start anew with each task."""
     of_shots = links.restore("shots", 0, links.whole_in(0, MOST_SHOTS), key=f"shots-{name}")
     of_template = links.restore("template", "", links.text_up_to(MOST_LETTERS), key=f"template-{name}")
     with st.expander("How it is asked", icon=":material/chat:"):
         about = "Solved train examples, the same for all, in front of every prompt."
         shots = of_shots.draw(st.number_input, "Shots", min_value=0, max_value=MOST_SHOTS, help=about)
         template = of_template.draw(
-            st.text_area, "Prompt template", max_chars=MOST_LETTERS, placeholder=default, height="content",
+            st.text_area, "Prompt template", max_chars=MOST_LETTERS, placeholder=offered.template, height="content",
             help="Another prompt with the placeholders in braces; empty: the task's own.",
         )  # fmt: skip
-        return shots, template or None, _choose_framing(name), _choose_metric(name)
+        cases = _choose_cases(name, offered, own=not template)
+        return Reading(name, shots, template or None, _choose_framing(name), _choose_metric(name), cases=cases)
+
+
+def _choose_cases(name: str, offered: _OnOffer, *, own: bool) -> Cases:
+    """How cases are split, what is held out, and in how many wordings they are asked; `own`: in those of the task."""
+    of_rule: links.Linked[str] = links.restore(
+        "splits", SPLIT_RULES[0], links.one_of(offered.rules), key=f"splits-{name}"
+    )
+    of_held = links.restore("hold-out", NOTHING, links.one_of((NOTHING, *offered.held_out)), key=f"hold-out-{name}")
+    of_count = links.restore("wordings", 1, links.whole_in(1, offered.wordings), key=f"wordings-{name}")
+    rule: str = of_rule.usual
+    if len(offered.rules) > 1:
+        rule = st.selectbox(
+            "Splits", offered.rules, key=of_rule.key, format_func=lambda one: _RULES[one], persist_state="session",
+            help=_RULES_HELP,
+        )  # fmt: skip
+    published = rule != SPLIT_RULES[0]
+    held_out = of_held.usual
+    if offered.held_out:
+        held_out = st.selectbox(
+            "Held out for test", (NOTHING, *offered.held_out), key=of_held.key, persist_state="session",
+            disabled=published, help=_HELD_OUT_HELP,
+        )  # fmt: skip
+    count = of_count.usual
+    if offered.wordings > 1:
+        count = st.number_input(
+            "Wordings", 1, offered.wordings, key=of_count.key, persist_state="session", disabled=not own,
+            help="In so many of the task's wordings the examples are asked, in turn. A template is one wording.",
+        )  # fmt: skip
+    held_out, count = NOTHING if published else held_out, int(count) if own else 1
+    of_rule.keep(rule)
+    of_held.keep(held_out)
+    of_count.keep(count)
+    return as_cases(rule, None if held_out == NOTHING else held_out, count)
 
 
 def _choose_metric(name: str) -> str:

@@ -8,7 +8,20 @@ from pathlib import Path
 
 from explorer.core.config import settings
 from explorer.core.progress import Progress, part
-from explorer.tasks import AS_USUAL, TASKS, Framing, Task, load_task, parse, with_metric, with_shots
+from explorer.tasks import (
+    AS_USUAL,
+    TASKS,
+    USUAL_CASES,
+    Cases,
+    Framing,
+    Task,
+    is_relation,
+    load_task,
+    parse,
+    parse_relation,
+    with_metric,
+    with_shots,
+)
 from explorer.tasks.superglue import stamps
 from explorer.ui.components.painting import Wait
 from explorer.ui.jobs.cached import compute, runner
@@ -22,7 +35,7 @@ class Reading:
 
     Attributes:
         name: of a built-in task, or of the uploaded file.
-        shots, template, metric: as `load_task` takes them.
+        shots, template, metric, cases: as `load_task` takes them.
         folder: of SuperGLUE's data; None for the hub, and for tasks that need none.
         framing: what stands around the prompts.
         file: the user's own; None for built-in tasks.
@@ -35,11 +48,12 @@ class Reading:
     file: TaskFile | None = None
     framing: Framing = AS_USUAL
     metric: str = "auto"
+    cases: Cases = USUAL_CASES
 
     @property
     def fetched(self) -> bool:
         """Whether it comes from the hub, which takes a while and may succeed another time."""
-        return self.file is None and self.folder is None and TASKS[self.name].needs_data
+        return self.file is None and self.folder is None and self.name in TASKS and TASKS[self.name].needs_data
 
     @cached_property
     def key(self) -> Key:
@@ -49,7 +63,7 @@ class Reading:
             source = ("upload", self.file.id)
         elif self.folder is not None:
             source = ("folder", str(self.folder), stamps(self.name, self.folder))
-        asked = (self.shots, self.template, self.framing, self.metric)
+        asked = (self.shots, self.template, self.framing, self.metric, self.cases)
         return ("task", self.name, settings().seed, *asked, source)
 
     def task(self) -> Task | None:
@@ -66,12 +80,16 @@ class Reading:
     def _work(self, progress: Progress) -> Task:
         seed = settings().seed
         if self.file is not None:
-            reading = part(progress, 0.0, 0.7)
-            task = parse(self.file.read(), name=self.name, seed=seed, template=self.template, progress=reading)
+            task = self._of_file(self.file.read(), seed, part(progress, 0.0, 0.7))
         else:
-            task = load_task(self.name, seed, template=self.template, data=self.folder)
+            task = load_task(self.name, seed, template=self.template, data=self.folder, cases=self.cases)
         progress(7, 10)
         task = with_metric(with_shots(task.framed(self.framing), self.shots), self.metric)
         progress(8, 10)
         _ = task.digest, task.notices  # worked out here once: every page asks for them
         return task
+
+    def _of_file(self, content: bytes, seed: int, progress: Progress | None) -> Task:
+        if is_relation(content, self.name):
+            return parse_relation(content, name=self.name, seed=seed, template=self.template, cases=self.cases)
+        return parse(content, name=self.name, seed=seed, template=self.template, progress=progress, cases=self.cases)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from explorer.actions import TasksChoice
 from explorer.core.config import settings
 from explorer.core.files import typed_path
-from explorer.tasks import TASKS
+from explorer.tasks import TASKS, is_relation, relations
+from explorer.tasks.relations import PREFIX, fetched
 from explorer.tasks.superglue import in_folder
 from explorer.ui.session import state
 from explorer.ui.session.notices import notices
@@ -36,10 +37,22 @@ class _Held:
     files: dict[str, TaskFile] = field(default_factory=dict)
 
 
+def named() -> tuple[str, ...]:
+    """The names of the tasks that come along or were fetched."""
+    return (*TASKS, *(f"{PREFIX}{name}" for name in fetched()))
+
+
 def given() -> dict[str, TaskFile]:
     """The task files by their ids, those given last first."""
     kept = {file.id: file for file in TaskFiles.default().every()}
     return {file.id: file for file in reversed(_held().values())} | kept
+
+
+def is_relation_file(file: TaskFile) -> bool:
+    """Whether a task file is a relation."""
+    if file.path is not None:
+        return relations.is_relation_file(file.path)
+    return is_relation(file.content or b"", file.name)
 
 
 def hold(file: TaskFile) -> None:
@@ -98,6 +111,8 @@ def _found() -> Iterator[Reading]:
             yield Reading(name)
         elif data is not None and in_folder(name, data):
             yield Reading(name, folder=data)
+    for name in fetched():
+        yield Reading(f"{PREFIX}{name}")
     for file in given().values():
         yield Reading(file.name, file=file)
 
