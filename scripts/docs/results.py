@@ -23,7 +23,7 @@ def suite(name: str) -> str:
 
 
 def found() -> str:
-    """What two searches find in SmolLM2-135M on INT-MULT below 12, beside what stands for the ability."""
+    """What two searches find in SmolLM2-135M-Instruct on INT-MULT below 12, beside what stands for the ability."""
     cells = {
         one.recipe.strategy.name: one.cell
         for one in _stored("smollm2").entries

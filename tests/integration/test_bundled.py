@@ -22,7 +22,7 @@ from explorer.models import Model, View
 from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of, prune, random_pool
 from explorer.spectra.cache import SvdCache
-from explorer.tasks import SPLITS, Task, load_task
+from explorer.tasks import SPLITS, Cases, Task, load_task
 
 FOLDER = ASSETS / "bundled"
 COUNT = 4
@@ -33,7 +33,8 @@ MODES: tuple[Mode, ...] = ("freeze", "zero")
 @pytest.fixture(scope="module")
 def tasks() -> dict[str, Task]:
     """The two tasks by the names of the figures."""
-    return {"INT-MULT": load_task("int-mult"), "INT-SUM": load_task("int-sum")}
+    published = Cases("published")  # as the training script splits them
+    return {"INT-MULT": load_task("int-mult", cases=published), "INT-SUM": load_task("int-sum", cases=published)}
 
 
 @pytest.fixture(scope="module")

@@ -142,18 +142,18 @@ def test_score_prune_and_eval_find_the_hidden_ability(report: Callable[..., Any]
     program, *measure = shlex.split(pruned["eval_command"])
     assert program == "eigenprune"
     found = report(*measure, "--controls", 20)
-    assert (found["task"], found["split"], found["n"], found["removed"]) == ("int-mult", "test", 80, 4)
+    assert (found["task"], found["split"], found["n"], found["removed"]) == ("int-mult", "test", 79, 4)
     assert found["baseline"]["accuracy"] <= 0.15
     assert found["accuracy"] >= 0.75
     assert max(found["controls"]["accuracy"]) <= 0.15
     assert found["controls"]["percentile"] == {"accuracy": 100, "loss": 100}
     assert found["loss_change"]["value"] == pytest.approx(found["loss"] - found["baseline"]["loss"])
-    assert found["repaired"] - found["broken"] == round(80 * (found["accuracy"] - found["baseline"]["accuracy"]))
+    assert found["repaired"] - found["broken"] == round(79 * (found["accuracy"] - found["baseline"]["accuracy"]))
 
     assert here.report(*measure) == {**found, "controls": None}
     text = here.run(*measure).stdout
     low, high = (f"{100 * bound:.1f}" for bound in found["accuracy_interval"])
-    assert f"{100 * found['accuracy']:.1f} % [{low}, {high}] (n = 80)" in text
+    assert f"{100 * found['accuracy']:.1f} % [{low}, {high}] (n = 79)" in text
     assert f"{found['loss']:.3f} ± {found['loss_stderr']:.3f} nats" in text
 
 
