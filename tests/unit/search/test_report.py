@@ -193,6 +193,8 @@ def test_a_file_of_an_earlier_version_is_read_with_every_value() -> None:
     found = load_report(path)
     today, before = json.loads(found.to_json()), json.loads(path.read_text(encoding="utf-8"))
     assert today["settings"].pop("compute") is None, "an earlier version had one type for everything"
+    added = {name: today.pop(name) for name in ("splits", "hold_out", "wordings", "seen")}
+    assert added == {"splits": "published", "hold_out": None, "wordings": 1, "seen": None}, "and knew no others"
     assert today == before
     assert found.damage is not None
     assert found.controls["random-per-matrix"].draws == len(found.controls["random-per-matrix"].accuracy) == 3
@@ -206,7 +208,7 @@ def test_terminal_and_page_show_the_same_tables(file: SearchFile, tmp_path: Path
         *(one for row in cells(measured_columns(file.baseline), measured_rows(file)) for one in row[1:]),
         change_text(file.comparison),
     )
-    assert len(said) == 4 * 2 + 1
+    assert len(said) == (4 + 2 * 1) * 2 + 1, "four evaluations, and two of the test examples with new answers"
     for text in said:
         assert text in page
     assert "".join(said[-1].split()) in shown
