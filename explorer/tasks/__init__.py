@@ -21,7 +21,7 @@ from explorer.tasks.induction import INDUCTION
 from explorer.tasks.ioi import IOI
 from explorer.tasks.metric import METRICS, AskedMetric, Metric
 from explorer.tasks.relations import KNOWN, PREFIX, is_relation, is_relation_file, parse_relation, read_relation
-from explorer.tasks.seen import Seen, read_in_search, seen
+from explorer.tasks.seen import SeenExamples, read_in_search, seen
 from explorer.tasks.shots import MOST_SHOTS, with_shots
 from explorer.tasks.spec import TaskSpec
 from explorer.tasks.superglue import CB, COPA, RTE
@@ -43,7 +43,7 @@ __all__ = [
     "Example",
     "Framing",
     "Metric",
-    "Seen",
+    "SeenExamples",
     "Task",
     "TaskSpec",
     "as_cases",

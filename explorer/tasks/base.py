@@ -248,13 +248,13 @@ def split_examples(examples: Sequence[Example], seed: int, cases: Cases = USUAL_
         TaskError: operands or wordings are to be held out, which a file has not, or its answers are too few.
     """
     if cases.hold_out == "answers":
-        return split_related(examples, seed, lambda one: (("answer", one.answer), *_together(one)), "answers")
+        return split_related(examples, seed, lambda one: (("answer", one.answer), *_together(one)), what="answers")
     if cases.hold_out is not None:
         raise TaskError(f"a file does not say what its {cases.hold_out} are: hold out answers, or nothing.")
     if cases.splits == "published":
         return split_items(examples, seed, lambda example: same_text(example.prompt))
     if any(example.origin is not None for example in examples):
-        return split_related(examples, seed, _together, "groups")
+        return split_related(examples, seed, _together, what="groups")
     return split_items(examples, seed, lambda example: reordered(example.prompt))
 
 

@@ -81,7 +81,7 @@ def split_items(items: Sequence[T], seed: int, key: Callable[[T], object]) -> Sp
     return _flat(train), _flat(validation), _flat(test)
 
 
-def split_related(items: Sequence[T], seed: int, keys: Callable[[T], Iterable[Hashable]], what: str) -> Splits[T]:
+def split_related(items: Sequence[T], seed: int, keys: Callable[[T], Iterable[Hashable]], *, what: str) -> Splits[T]:
     """The same where items may have several keys: those that share one, directly or over others, stay together.
 
     Groups are taken in an order by `seed` as long as they fit into test, then validation; the others are train.
@@ -109,9 +109,9 @@ def split_by_operands(items: Sequence[T], seed: int, operands: Callable[[T], Col
     """
     names = sorted({name for item in items for name in operands(item)})
     random.Random(seed).shuffle(names)
-    test, rest = _held_out(items, names, operands, TEST_SHARE * len(items))
+    test, rest = _held_out(items, names, operands, wanted=TEST_SHARE * len(items))
     kept = [name for name in names if any(name in operands(item) for item in rest)]
-    validation, train = _held_out(rest, kept, operands, VALIDATION_SHARE * len(items))
+    validation, train = _held_out(rest, kept, operands, wanted=VALIDATION_SHARE * len(items))
     return _shuffled(train, validation, test, seed=seed, what="operands")
 
 

@@ -43,22 +43,22 @@ _SPLIT_FIELDS = ("split", "group")
 Pair = tuple[str, str]
 
 
-class Published(NamedTuple):
+class PublishedPairs(NamedTuple):
     """A relation that can be fetched: its file in the repository, and `pairs_digest` of its pairs."""
 
     file: str
     digest: str
 
 
-KNOWN: dict[str, Published] = {
-    "country-capital": Published("country-capital.json", "145000601a5e6d17"),
-    "person-sport": Published("person-sport.json", "2096205088d01849"),
-    "present-past": Published("present-past.json", "2b74894826336fe6"),
-    "singular-plural": Published("singular-plural.json", "c129d8c5cdff5bb9"),
-    "capitalize": Published("capitalize.json", "bf8667c7573e9ba1"),
-    "capitalize-first-letter": Published("capitalize_first_letter.json", "1ea76c11f63d2a1e"),
-    "antonym": Published("antonym.json", "37d92bb9f25e88b4"),
-    "english-french": Published("english-french.json", "76c26528bf22971b"),
+KNOWN: dict[str, PublishedPairs] = {
+    "country-capital": PublishedPairs("country-capital.json", "145000601a5e6d17"),
+    "person-sport": PublishedPairs("person-sport.json", "2096205088d01849"),
+    "present-past": PublishedPairs("present-past.json", "2b74894826336fe6"),
+    "singular-plural": PublishedPairs("singular-plural.json", "c129d8c5cdff5bb9"),
+    "capitalize": PublishedPairs("capitalize.json", "bf8667c7573e9ba1"),
+    "capitalize-first-letter": PublishedPairs("capitalize_first_letter.json", "1ea76c11f63d2a1e"),
+    "antonym": PublishedPairs("antonym.json", "37d92bb9f25e88b4"),
+    "english-french": PublishedPairs("english-french.json", "76c26528bf22971b"),
 }
 
 

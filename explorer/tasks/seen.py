@@ -11,7 +11,7 @@ from explorer.tasks.base import Example, Task
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenExamples:
     """What a search that read some examples has seen of others, one entry for each of these.
 
     Attributes:
@@ -37,7 +37,7 @@ class Seen:
         return tuple(place for place in self.new_cases if not self.answers[place])
 
 
-def seen(read: Sequence[Example], examples: Sequence[Example]) -> Seen:
+def seen(read: Sequence[Example], examples: Sequence[Example]) -> SeenExamples:
     """What a search that read some examples has seen of others."""
     items: dict[str, set[str]] = defaultdict(set)
     for one in read:
@@ -45,7 +45,7 @@ def seen(read: Sequence[Example], examples: Sequence[Example]) -> Seen:
     known = {item for group in items.values() for item in group}
     answers = {one.answer.strip() for one in read}
     cases = [one.case for one in examples]
-    return Seen(
+    return SeenExamples(
         prompts=tuple(case.item in known for case in cases),
         twins=tuple(bool(items.get(case.twins, set()) - {case.item}) for case in cases),
         answers=tuple(not one.choices and one.answer.strip() in answers for one in examples),

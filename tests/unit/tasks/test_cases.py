@@ -258,11 +258,11 @@ def test_only_what_a_search_scores_counts_as_read() -> None:
 
 def test_groups_too_large_for_test_and_validation_are_trained_on() -> None:
     items = [("a", i) for i in range(50)] + [(f"b{i}", i) for i in range(50)]
-    train, validation, test = split_related(items, 0, lambda one: (one[0],), "letters")
+    train, validation, test = split_related(items, 0, lambda one: (one[0],), what="letters")
     assert {one for one in items if one[0] == "a"} <= set(train)
     assert (len(train), len(validation), len(test)) == (70, 10, 20)
     with pytest.raises(TaskError, match="too few different letters to hold some out"):
-        split_related(items[:50], 0, lambda one: (one[0],), "letters")
+        split_related(items[:50], 0, lambda one: (one[0],), what="letters")
     with pytest.raises(TaskError, match="too few different operands"):
         split_by_operands(["x", "y"], 0, lambda one: (one,))
 
@@ -270,7 +270,7 @@ def test_groups_too_large_for_test_and_validation_are_trained_on() -> None:
 def test_relations_over_several_keys_join_groups() -> None:
     chain = [(i, i + 1) for i in range(30)]  # each shares a number with the next
     with pytest.raises(TaskError, match="too few"):
-        split_related(chain, 0, lambda one: one, "links")
+        split_related(chain, 0, lambda one: one, what="links")
     apart = [(2 * i, 2 * i + 1) for i in range(30)]
-    assert [len(part) for part in split_related(apart, 0, lambda one: one, "links")] == [21, 3, 6]
+    assert [len(part) for part in split_related(apart, 0, lambda one: one, what="links")] == [21, 3, 6]
     assert [len(part) for part in split_items(apart, 0, lambda one: one)] == [21, 3, 6]

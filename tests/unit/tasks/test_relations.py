@@ -12,7 +12,7 @@ import pytest
 from explorer.core.config import settings
 from explorer.core.errors import TaskError
 from explorer.tasks import SPLITS, Cases, load_task, parse, parse_relation, read_in_search, relations, seen
-from explorer.tasks.relations import Published, fetch_relations, fetched, pairs_digest
+from explorer.tasks.relations import PublishedPairs, fetch_relations, fetched, pairs_digest
 from tests.commands import refused, report
 
 PAIRS = [(f"walk{i}", f"walked{i}") for i in range(40)]
@@ -116,7 +116,7 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (folder / "present_past.json").write_text(json.dumps(whole))
     monkeypatch.setattr(relations, "REPOSITORY", folder.as_uri())
     monkeypatch.setattr(relations, "MOST_PAIRS", len(PAIRS))
-    known = {"present-past": Published("present_past.json", pairs_digest(PAIRS))}
+    known = {"present-past": PublishedPairs("present_past.json", pairs_digest(PAIRS))}
     monkeypatch.setattr(relations, "KNOWN", known)
     return folder
 
