@@ -11,6 +11,7 @@ from explorer.core.errors import SettingsError
 from explorer.core.keys import Kind
 from explorer.experiments.reproduce.recipe import Released, Searched, SuiteRecipe, read_recipe
 from explorer.experiments.reproduce.suites import find_suite, suites
+from explorer.tasks import Cases, load_task
 from tests.unit.reproduce.recipes import QUICK, write
 
 # The published table, typed from the paper: test accuracy in percent, before and after.
@@ -130,6 +131,24 @@ def test_the_digest_covers_what_decides_the_result_and_nothing_else(tmp_path: Pa
     ]
     assert {one.digest for one in same} == {plain.digest}
     assert len({plain.digest, *(one.digest for one in others)}) == 1 + len(others)
+
+
+def test_a_recipe_of_before_has_other_splits_now_and_its_cell_the_published_ones(tmp_path: Path) -> None:
+    """What a recipe says of its splits counts where there are twins: the published ones are those of before."""
+    plain, published = read(tmp_path), read(tmp_path, limit='splits = "published"\nlimit = 24')
+    held_out = read(tmp_path, limit='hold_out = "operands"\nlimit = 24')
+    assert len({plain.digest, published.digest, held_out.digest}) == 3
+    assert plain.load_task(None).digest == load_task("int-mult").digest
+    assert published.load_task(None).digest == load_task("int-mult", cases=Cases("published")).digest
+    assert held_out.load_task(None).digest == load_task("int-mult", cases=Cases(hold_out="operands")).digest
+    alone = QUICK.replace('"int-mult"', '"capitals"')
+    others = [read(tmp_path, alone), read(tmp_path, alone, limit='splits = "published"\nlimit = 24')]
+    assert len({one.digest for one in others}) == 1
+    with pytest.raises(SettingsError, match="the published splits hold nothing out"):
+        read(tmp_path, limit='splits = "published"\nhold_out = "answers"\nlimit = 24')
+    for suite in suites():
+        for recipe in suite.recipes:
+            assert recipe.task.splits == ("published" if recipe.task.name.startswith("int-") else "twins")
 
 
 def test_shares_and_numbers_of_values(tmp_path: Path) -> None:
