@@ -26,7 +26,7 @@ def test_the_python_example_runs_and_finds_the_hidden_ability(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     worst, said = done.stdout.splitlines()
-    assert re.fullmatch(r"-1\.03\d+ L0\.[QK]\.H3 0", worst)
+    assert re.fullmatch(r"-1\.0\d+ L0\.[QK]\.H3 0", worst)
     before, after = re.match(r"([\d.]+)% -> ([\d.]+)% of 79", said).groups()
     assert float(after) - float(before) > 50
     assert (tmp_path / "mult.mask.json").is_file()

@@ -146,7 +146,7 @@ def letters(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_growth_of_the_perplexity_is_limited_as_by_the_copied_command(
     letters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = choose(prepared(), "model", letters)
+    app = choose(choose(prepared(), "splits-int-mult", "published"), "model", letters)
     app.number_input(key=most_key(app)).set_value(16)
     app = finished(start(settled(app.run())))
     free = finished_one()

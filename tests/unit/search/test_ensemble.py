@@ -19,9 +19,9 @@ from explorer.search.paper import paper
 from explorer.search.problem import Problem, solve
 from explorer.search.report import Evidence, search
 from explorer.spectra.cache import SvdCache
-from explorer.tasks import Example, load_task
+from explorer.tasks import Cases, Example, load_task
 
-TASK = load_task("int-mult", 0)
+TASK = load_task("int-mult", 0, cases=Cases("published"))
 PLANTED = {("L0.Q.H3", 0), ("L0.K.H3", 0)}
 
 
