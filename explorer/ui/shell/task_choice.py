@@ -284,7 +284,8 @@ def _choose_wording(name: str, offered: _OnOffer) -> Reading:
             help="Another prompt with the placeholders in braces; empty: the task's own.",
         )  # fmt: skip
         cases = _choose_cases(name, offered, own=not template)
-        return Reading(name, shots, template or None, _choose_framing(name), _choose_metric(name), cases=cases)
+        framing, metric = _choose_framing(name), _choose_metric(name)
+    return Reading(name, shots, template or None, framing=framing, metric=metric, cases=cases)
 
 
 def _choose_cases(name: str, offered: _OnOffer, *, own: bool) -> Cases:
