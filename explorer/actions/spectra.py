@@ -276,7 +276,7 @@ def _values(s: Tensor, d_in: int, d_out: int) -> dict[str, Any]:
 
 
 def _spectrum(matrix: str, found: Decomposition) -> Spectrum:
-    return Spectrum.of(matrix, found.s, found.u.shape[0], d_out=found.vh.shape[1])
+    return Spectrum.of(matrix, found.s, found.shape[0], d_out=found.shape[1])
 
 
 def _change(view: View, other: View, key: AnyKey, svds: SvdCache, k: int) -> MatrixChange:

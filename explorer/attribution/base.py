@@ -283,19 +283,19 @@ class ScoringRequest:
 
 
 def frozen_means(
-    view: View, key: MatrixKey, u: Float[Tensor, "rows r"], *, inputs: Mapping[MatrixKey, Tensor], mask: Mask
+    view: View, key: MatrixKey, svd: Decomposition, *, inputs: Mapping[MatrixKey, Tensor], mask: Mask
 ) -> Float[Tensor, " r"]:
     """M . u_i of a matrix for kept values, the mask's own c_i for removed ones.
 
     Args:
         view: of the model.
         key: the matrix.
-        u: its left singular vectors.
+        svd: its decomposition.
         inputs: mean input m of each stacked matrix.
         mask: what is removed.
     """
     mean = inputs[key.stacked][parts_of(view, key)[0]]
-    c = mean @ u.to(mean.dtype)
+    c = svd.reads(mean)
     for one in mask.by_matrix.get(key, ()):
         c[one.index] = one.c
     return c

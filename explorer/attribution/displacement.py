@@ -68,9 +68,9 @@ def _squares(
         norm = stream[site.layer].norm(dim=-1, keepdim=True).clamp_min(torch.finfo(y.dtype).tiny)
         x = inputs.pop(site)
         for key in sites[site]:
-            u = request.svds.get(request.view, key).u.to(x)
+            read = request.svds.get(request.view, key).reads(x[:, parts_of(request.view, key)[0]])
             offset = values[key].c.to(x) if request.mode == "freeze" else 0.0
-            moved = (x[:, parts_of(request.view, key)[0]] @ u - offset) * (request.taken * values[key].s.to(x))
+            moved = (read - offset) * (request.taken * values[key].s.to(x))
             found[key] = (moved / norm).square().sum(dim=0).float().cpu()
 
     hooks = [(f"blocks.{layer}.hook_in", partial(keep_stream, layer=layer)) for layer in {site.layer for site in sites}]

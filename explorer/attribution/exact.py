@@ -314,8 +314,8 @@ class EffectsJob:
 
     def means(self, key: MatrixKey) -> Tensor:
         """Frozen means of one matrix."""
-        u = self.svds.get(self.view, key).u
-        return frozen_means(self.view, key, u, inputs=self.inputs, mask=self.mask)
+        svd = self.svds.get(self.view, key)
+        return frozen_means(self.view, key, svd, inputs=self.inputs, mask=self.mask)
 
     def _known(self, values: Sequence[Value], store: EffectStore) -> dict[Value, Mean]:
         keys = dict.fromkeys(key for key, _ in values)
@@ -336,9 +336,10 @@ class EffectsJob:
         taken = 1.0 - self.mask.gain
         for key, group in groupby(values, key=lambda value: value[0]):
             svd, c, removed = self.svds.get(self.view, key), self.means(key), self.mask.indices(key)
-            for _, i in group:
-                weight = svd.s[i].to(svd.vh.dtype) * (taken if i in removed else -taken)
-                yield Flip(key, svd.u[:, i], weight * svd.vh[i], c=float(c[i]) if self.mask.mode == "freeze" else 0.0)
+            indices = [i for _, i in group]
+            for i, u, v in zip(indices, svd.left(indices).T, svd.right(indices), strict=True):
+                weight = svd.s[i].to(v.dtype) * (taken if i in removed else -taken)
+                yield Flip(key, u, weight * v, c=float(c[i]) if self.mask.mode == "freeze" else 0.0)
 
 
 def _name(context: str, key: MatrixKey) -> str:

@@ -23,7 +23,7 @@ def unscored(request: ScoringRequest, progress: Progress | None) -> tuple[float,
     found = {}
     for key, decomposition in request.decompositions():
         mean = means[key.stacked][parts_of(request.view, key)[0]]
-        c = request.frozen(key, mean @ decomposition.u.to(mean.dtype))
+        c = request.frozen(key, decomposition.reads(mean))
         found[key] = MatrixScores(decomposition.s, torch.zeros_like(c), c)
     return loss, found
 

@@ -87,9 +87,9 @@ def _whole(request: ScoringRequest, progress: Progress | None, weights: Weights)
         rows, columns = parts_of(request.view, key)
         mean = means[key.stacked][rows]
         of_weight, of_bias = (tensor.cpu() for tensor in gradients[key.stacked])
-        u, vh = (tensor.to(mean.dtype) for tensor in (decomposition.u, decomposition.vh))
-        a = ((u.T @ of_weight[rows, columns].to(mean.dtype)) * vh).sum(dim=1)
-        sums[key] = Sums(a[None], (vh @ of_bias[columns].to(mean.dtype))[None], (mean @ u)[None])
+        a = decomposition.contract(of_weight[rows, columns].to(mean.dtype))
+        b = decomposition.writes(of_bias[columns].to(mean.dtype))
+        sums[key] = Sums(a[None], b[None], decomposition.reads(mean)[None])
     return loss, sums
 
 

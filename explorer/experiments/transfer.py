@@ -157,14 +157,14 @@ def matches(view: View, base: View, mask: Mask, svds: SvdCache) -> tuple[Match, 
     here = _decompositions(view, mask, svds)
     found = []
     for key, values in mask.by_matrix.items():
-        ours, theirs = _shape(here[key]), _shape(there[key])
+        ours, theirs = here[key].shape, there[key].shape
         if ours != theirs:
             raise MaskError(
                 f"{key} is {ours[0]} x {ours[1]} in {view.model.source.name} and {theirs[0]} x {theirs[1]} in "
                 f"{base.model.source.name}: a mask can be carried over to a model of the same shapes only."
             )
         chosen = [one.index for one in values]
-        products = _cosines(there[key].u.T[chosen], here[key].u.T) * _cosines(there[key].vh[chosen], here[key].vh)
+        products = _cosines(there[key].left(chosen).T, here[key].u.T) * _cosines(there[key].right(chosen), here[key].vh)
         for row, index in zip(products, chosen, strict=True):
             nearest = int(row.argmax())
             found.append(Match(key, index, float(row[index]), nearest=nearest, nearest_match=float(row[nearest])))
@@ -195,10 +195,6 @@ def _carried(found: Mapping[MatrixKey, Decomposition], scores: Scores | None, ke
     if scores is not None:
         return scores.removed(key, one.index)
     return Removed(matrix=one.matrix, index=one.index, sigma=float(found[key].s[one.index]), c=one.c)
-
-
-def _shape(decomposition: Decomposition) -> tuple[int, int]:
-    return decomposition.u.shape[0], decomposition.vh.shape[1]
 
 
 def _cosines(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

@@ -164,7 +164,7 @@ def _wrote(view: View, key: MatrixKey, mask: Mask, svds: SvdCache, x: Tensor) ->
     check_values(decomposition, key, mask=mask)
     indices = [one.index for one in mask.by_matrix[key]]
     read = x.flatten(1)[:, parts_of(view, key)[0]].double().cpu()
-    return ((read @ decomposition.u[:, indices].double()) * decomposition.s[indices].double()).T.float()
+    return ((read @ decomposition.left(indices).double()) * decomposition.s[indices].double()).T.float()
 
 
 def read_prompt(view: View, prompt: Prompt, framing: Framing = AS_USUAL) -> PromptReading:

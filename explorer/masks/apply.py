@@ -97,7 +97,7 @@ def check_mask(view: View, mask: Mask, svds: SvdCache, progress: Progress | None
     for key, removed in mask.by_matrix.items():
         decomposition = fitting(view, key, removed, svds=svds)
         check_values(decomposition, key, mask=mask)
-        check_means(view, key, mask, u=decomposition.u)
+        check_means(view, key, mask, svd=decomposition)
 
 
 def check_values(decomposition: Decomposition, key: MatrixKey, mask: Mask) -> None:
@@ -131,7 +131,7 @@ def _edit(
         dtype = fitting_type(view, key, removed, svds=svds)
         decomposition = svds.get(view, key, dtype)
         check_values(decomposition, key, mask=mask)
-        check_means(view, key, mask, u=decomposition.u)
+        check_means(view, key, mask, svd=decomposition)
         indices = [one.index for one in removed]
         where = parts_of(view, key)
         if dtype == view.model.wide and not stored.in_memory:
@@ -139,7 +139,7 @@ def _edit(
             bias = stored.bias(stacked)
         W[where] -= taken * decomposition.part(indices).to(compute)
         weights = taken * decomposition.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
-        frozen[where[1]] += weights.to(compute) @ decomposition.vh[indices].to(compute)
+        frozen[where[1]] += weights.to(compute) @ decomposition.right(indices).to(compute)
     if mask.mode == "zero":
         return W, None
     whole = frozen if bias is None else bias.detach().cpu().to(compute) + frozen

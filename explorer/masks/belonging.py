@@ -268,6 +268,6 @@ def _off(view: View, mask: Mask, task: Task, svds: SvdCache) -> dict[MatrixKey, 
     found = {}
     for key, values in mask.by_matrix.items():
         mean = kept.means[key.stacked][parts_of(view, key)[0]]
-        c = mean @ fitting(view, key, values, svds=svds).u.to(mean.dtype)
+        c = fitting(view, key, values, svds=svds).reads(mean)
         found[key] = max(abs(float(c[one.index]) - one.c) for one in values) / max(float(mean.norm()), 1e-30)
     return found

@@ -38,6 +38,7 @@ from explorer.models import View
 from explorer.models.architectures import architecture
 from explorer.models.matrices import heads, kinds, norm_of, read_base, read_base_bias, shape
 from explorer.models.norms import READERS, WRITERS, norms
+from explorer.spectra.svd import Decomposition
 
 SHRINKING = frozenset(
     [
@@ -71,19 +72,19 @@ _NORMS: dict[tuple[str, int, str], tuple[Tensor, Tensor]] = {}
 _EMBEDDED: dict[str, float] = {}
 
 
-def check_means(view: View, key: MatrixKey, mask: Mask, u: Float[Tensor, "d_in r"]) -> None:
+def check_means(view: View, key: MatrixKey, mask: Mask, svd: Decomposition) -> None:
     """Raise MaskError if a frozen mean is larger than any that an input of this model can give.
 
     Args:
         view: of the mask's model.
         key: the matrix.
         mask: whose values of this matrix are looked at; one that removes by zero has no frozen means.
-        u: the matrix's left singular vectors.
+        svd: the matrix's decomposition.
     """
     if mask.mode != "freeze":
         return
     removed = mask.by_matrix[key]
-    bounds = _bounds(view, key, u[:, [one.index for one in removed]])
+    bounds = _bounds(view, key, svd.left([one.index for one in removed]))
     if mask.has_released_means:
         bounds = [max(bound, _summed(view, key)) for bound in bounds]
     slack = HALF_SLACK if view.bridge.original_model.dtype.itemsize < 4 else SLACK

@@ -131,7 +131,7 @@ def _tables(
         indices = [one.index for one in removed]
         c = means.of[key][:, indices]
         dtype = torch.promote_types(c.dtype, svd.s.dtype)
-        added = (c.to(dtype) * svd.s[indices].to(dtype)) @ svd.vh[indices].to(dtype)
+        added = (c.to(dtype) * svd.s[indices].to(dtype)) @ svd.right(indices).to(dtype)
         if site not in tables:
             tables[site] = torch.zeros(len(c), shape(view, site)[1], dtype=dtype)
         tables[site][:, parts_of(view, key)[1]] += (1.0 - mask.gain) * added

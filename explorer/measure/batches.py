@@ -21,6 +21,7 @@ from explorer.tasks import Example, Task
 
 BATCH_SIZE, WIDE_BATCH_SIZE = 64, 16  # wide models gain nothing from more, and can be stopped sooner with less
 WIDE = 512
+ACTIVATION_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}  # that a backward pass may hold of a large model's batch
 SHORTEST_SHARED, WORTH_SHARING = 8, 0.25  # tokens, and share of all tokens, that make reading them once worth it
 
 
@@ -158,8 +159,9 @@ def batches(
 ) -> tuple[Batch, ...]:
     """Cut some examples of a task into batches for this view (by default of a size that suits it), the shortest first.
 
-    Examples of one length stay in their order. Where prompts share a beginning that is worth reading once, those with
-    and without it are batched apart, and so are those on different sides of a rotary limit (`View.side`).
+    Examples of one length stay in their order. Of a large model, batches are as small as `ACTIVATION_BYTES` asks. Where
+    prompts share a beginning that is worth reading once, those with and without it are batched apart, and so are those
+    on different sides of a rotary limit (`View.side`).
 
     Args:
         view: the view that will run them.
@@ -184,6 +186,7 @@ def batches(
                 "shorten it."
             )
     size = batch_size or (WIDE_BATCH_SIZE if view.config.d_model >= WIDE else BATCH_SIZE)
+    tokens = _tokens(view) if batch_size is None and view.model.is_large else None
     shared = shared_prefix(encoded)
 
     def apart(place: int) -> tuple[int, int, int]:
@@ -196,9 +199,29 @@ def batches(
     order = sorted(range(len(encoded)), key=lambda place: (apart(place), encoded[place].length))
     for (_, _, length), group in groupby(order, apart):
         same = list(group)
-        cuts = [same[i : i + size] for i in range(0, len(same), size)]
+        cuts = _cuts(same, [encoded[one].length for one in same], size, tokens=tokens)
         found += [_batch([encoded[one] for one in cut], cut, length).to(view.device) for cut in cuts]
     return tuple(found)
+
+
+def _cuts(places: Sequence[int], lengths: Sequence[int], size: int, tokens: int | None) -> list[list[int]]:
+    """Cut examples of ascending lengths where a batch has its `size`, or would have more than so many tokens."""
+    cuts: list[list[int]] = []
+    for place, length in zip(places, lengths, strict=True):
+        count = len(cuts[-1]) if cuts else size
+        if count == size or (tokens is not None and (count + 1) * length > tokens):
+            cuts.append([])
+        cuts[-1].append(place)
+    return cuts
+
+
+def _tokens(view: View) -> int:
+    """How many tokens of a model may run together, by what autograd holds for one of them in all blocks."""
+    config = view.config
+    widths = 12 * int(config.d_model) + 6 * int(config.d_mlp)
+    size = int(next(view.bridge.original_model.parameters()).element_size())
+    allowed = ACTIVATION_BYTES.get(view.device.type, ACTIVATION_BYTES["cpu"])
+    return max(1, allowed // (int(config.n_layers) * widths * size))
 
 
 def shared_prefix(encoded: Sequence[Encoded]) -> tuple[int, ...]:

@@ -93,7 +93,7 @@ def readouts(
     found: list[list[Readout]] = [[] for _ in indices]
     for vector, kind in sides(key):
         reads = kind in READERS
-        vectors = (decomposition.u if vector == "u" else decomposition.vh.T)[:, list(indices)].to(view.device)
+        vectors = (decomposition.left(indices) if vector == "u" else decomposition.right(indices).T).to(view.device)
         with view.lock, torch.no_grad():
             values = (_readings if reads else _writings)(view, key.layer, kind, vectors)
         for column, index in enumerate(indices):

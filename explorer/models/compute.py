@@ -15,14 +15,15 @@ from explorer.models.load import Model
 
 Compute = Literal["auto", "float32", "bfloat16"]
 COMPUTE: tuple[str, ...] = get_args(Compute)
-LARGE = 50_000_000  # weights: a smaller model spends its time between multiplications
+WORTH_IT = 50_000_000  # weights: a smaller model spends its time between multiplications
 
 
 def compute_type(model: Model, choice: str = "auto") -> str:
     """The type in which proposals of a model are computed: one of its own, or a narrower one.
 
-    `auto` is bfloat16 for a model of LARGE weights or more on a device that multiplies it faster. A type that is wider
-    than the model's own gains nothing: then it is the model's.
+    `auto` is bfloat16 for a model of `WORTH_IT` weights or more on a device that multiplies it faster, but not for a
+    large one, of which there is to be no second copy (`Model.is_large`). A type that is wider than the model's own
+    gains nothing: then it is the model's.
 
     Raises:
         SettingsError: no such choice.
@@ -31,7 +32,7 @@ def compute_type(model: Model, choice: str = "auto") -> str:
         raise SettingsError(f"compute {choice[:40]!r} is not known: choose one of {', '.join(COMPUTE)}.")
     narrow = model.dtype in ("float32", "float64")
     if choice == "auto":
-        wanted = narrow and model.parameters_count >= LARGE and _multiplies_bfloat16(model)
+        wanted = narrow and model.parameters_count >= WORTH_IT and not model.is_large and _multiplies_bfloat16(model)
         return "bfloat16" if wanted else model.dtype
     narrower = (choice == "bfloat16" and narrow) or (choice == "float32" and model.dtype == "float64")
     return choice if narrower else model.dtype

@@ -38,6 +38,7 @@ from explorer.models.view import View, copy_bridge
 from explorer.models.weights import read_weights
 
 Basis = Literal["raw", "folded"]
+LARGE = 10**9  # weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,11 @@ class Model:
     def dtype(self) -> str:
         """The type that it is loaded in, such as `float32`."""
         return str(self.bridge.original_model.dtype).removeprefix("torch.")
+
+    @property
+    def is_large(self) -> bool:
+        """Whether memory decides how it is worked with: no second copy of its weights, of decompositions one side."""
+        return self.parameters_count > LARGE
 
     @property
     def as_loaded(self) -> str:

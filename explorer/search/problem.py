@@ -167,9 +167,8 @@ class Problem:
         at = mask or self.mask()
         means, found = self._mean_inputs(at), {}
         for key, one in scores.matrices.items():
-            found[key] = replace(
-                one, c=frozen_means(self.view, key, self.svds.get(self.view, key).u, inputs=means, mask=at)
-            )
+            svd = self.svds.get(self.view, key)
+            found[key] = replace(one, c=frozen_means(self.view, key, svd, inputs=means, mask=at))
         return replace(scores, matrices=found)
 
     def _mean_inputs(self, mask: Mask) -> Mapping[MatrixKey, Tensor]:

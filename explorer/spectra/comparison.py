@@ -90,13 +90,13 @@ class SpectrumDiff:
 
     def __post_init__(self) -> None:
         both = (self.base, self.other)
-        if self.base.u.shape != self.other.u.shape or self.base.vh.shape != self.other.vh.shape:
-            raise MatrixError(shapes_differ("the matrix", *((one.u.shape[0], one.vh.shape[1]) for one in both)))
+        if self.base.shape != self.other.shape:
+            raise MatrixError(shapes_differ("the matrix", *(one.shape for one in both)))
 
     @property
     def shape(self) -> tuple[int, int]:
         """`(d_in, d_out)`."""
-        return self.base.u.shape[0], self.base.vh.shape[1]
+        return self.base.shape
 
     @property
     def relative_change(self) -> Float[Tensor, " r"]:

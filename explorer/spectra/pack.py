@@ -1,7 +1,8 @@
 """One file of decompositions: how it is written, mapped into memory and checked.
 
 A pack is a safetensors file of stacks: u, s and vh of several matrices of one shape, all of one owner (a model in one
-basis). Its metadata holds the format, the owner, and for every stack the matrices' names and a checksum.
+basis). Of narrow sides (`explorer.spectra.narrow`) it has either u or vh. Its metadata holds the format, the owner, and
+for every stack the matrices' names and a checksum.
 
 1. Opening maps the file: the header is read, values are not. safetensors refuses a file whose size is not what its
    header says, so a truncated file is noticed here.
@@ -28,7 +29,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from explorer.models.tensors import tensor_bytes
-from explorer.spectra.svd import Decomposition, Stack
+from explorer.spectra.narrow import Kept, NarrowStack
+from explorer.spectra.svd import Stack
 
 FORMAT = "svd-2"
 _NAMES = ("u", "s", "vh")
@@ -43,7 +45,7 @@ class NamedStack:
     """A stack and the names of its matrices, in its order."""
 
     names: tuple[str, ...]
-    stack: Stack
+    stack: Stack | NarrowStack
 
 
 @dataclass(eq=False)
@@ -60,10 +62,12 @@ class Part:
     owner: str
     names: tuple[str, ...]
     checksum: str
-    _mapped: Stack | None = field(repr=False)
+    _mapped: Stack | NarrowStack | None = field(repr=False)
 
-    def decompositions(self) -> tuple[Decomposition, ...]:
-        """The decompositions in the order of the names, checked; they keep the file mapped, the part does not.
+    def decompositions(self) -> tuple[Kept, ...]:
+        """The decompositions, or their narrow sides, in the order of the names, checked.
+
+        They keep the file mapped, the part does not.
 
         Raises:
             Damaged: the checksum is wrong, or the file is gone.
@@ -79,7 +83,7 @@ class Part:
 
 def write(path: Path, owner: str, stacks: Sequence[NamedStack]) -> None:
     """Write a pack; raises OSError or SafetensorError if that is not possible."""
-    tensors = {f"{i}.{name}": getattr(one.stack, name) for i, one in enumerate(stacks) for name in _NAMES}
+    tensors = {f"{i}.{name}": tensor for i, one in enumerate(stacks) for name, tensor in one.stack.tensors().items()}
     parts = [{"names": one.names, "checksum": checksum(owner, one)} for one in stacks]
     save_file(tensors, path, metadata={"format": FORMAT, "owner": owner, "parts": json.dumps(parts)})
 
@@ -110,8 +114,11 @@ def _opened(path: Path) -> Iterator[Any]:
         raise Damaged(path.name) from error
 
 
-def _stack(stored: Any, number: int) -> Stack:
-    return Stack(*(stored.get_tensor(f"{number}.{name}") for name in _NAMES))
+def _stack(stored: Any, number: int) -> Stack | NarrowStack:
+    listed = set(stored.keys())
+    names = [name for name in _NAMES if f"{number}.{name}" in listed]
+    tensors = {name: stored.get_tensor(f"{number}.{name}") for name in names}
+    return Stack(**tensors) if len(tensors) == len(_NAMES) else NarrowStack(**tensors)
 
 
 def names(path: Path) -> tuple[str, ...]:
@@ -125,8 +132,7 @@ def names(path: Path) -> tuple[str, ...]:
 def checksum(owner: str, named: NamedStack) -> str:
     """XXH3 (128 bits) over format, owner, names, shapes, types and values."""
     state = xxhash.xxh3_128(json.dumps([FORMAT, owner, named.names]).encode())
-    for name in _NAMES:
-        tensor = getattr(named.stack, name)
+    for name, tensor in named.stack.tensors().items():
         state.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
         state.update(tensor_bytes(tensor))
     return state.hexdigest()

@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from safetensors import SafetensorError
 
+from explorer.spectra.narrow import Kept
 from explorer.spectra.pack import NamedStack
 from explorer.spectra.store import SvdStore
-from explorer.spectra.svd import Decomposition
 
 FILE_BYTES = 64 << 20
 FILE_SECONDS = 5.0  # a killed process loses about as much work as this, whatever the size of the matrices
@@ -34,7 +34,7 @@ class Saver:
     def __init__(
         self, store: SvdStore | None, owner: str, failed: Callable[[SvdStore, OSError | SafetensorError], None]
     ) -> None:
-        self.found: dict[str, Decomposition] = {}
+        self.found: dict[str, Kept] = {}
         self._store, self._owner, self._failed = store, owner, failed
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._running: Future[None] | None = None

@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 from explorer.core.files import digest, replacing
 from explorer.core.progress import Progress, track
 from explorer.spectra import pack as svd_pack
+from explorer.spectra.narrow import Kept
 from explorer.spectra.pack import FORMAT, Damaged, NamedStack, Part
-from explorer.spectra.svd import Decomposition
 
 SUFFIX = ".safetensors"
 LEFTOVER_AGE = 3600.0  # seconds after which a temporary file belongs to no running process
@@ -56,7 +56,7 @@ class SvdStore:
         self._opened: set[str] = set()
         self._index: dict[str, dict[str, Part]] = {}
 
-    def find(self, owner: str, names: Sequence[str]) -> tuple[dict[str, Decomposition], bool]:
+    def find(self, owner: str, names: Sequence[str]) -> tuple[dict[str, Kept], bool]:
         """The saved decompositions of `names`, with all that were checked together with them.
 
         Returns:
@@ -66,7 +66,7 @@ class SvdStore:
             index = self._index.setdefault(owner, {})
             damaged = not all(name in index for name in names) and self._look(owner, index)
             parts = dict.fromkeys(index[name] for name in names if name in index)
-        found: dict[str, Decomposition] = {}
+        found: dict[str, Kept] = {}
         for part in parts:
             try:
                 found.update(zip(part.names, part.decompositions(), strict=True))

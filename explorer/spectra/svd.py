@@ -10,22 +10,27 @@ r = min(d_in, d_out), and canonical sign: the entry of largest modulus of each u
 3. Store u and vh in float32 (or the weight's own type if wider), s in float64, and fix the signs by u in float32, so
    that equal weights have equal signs in any type.
 
-On CUDA the weights stay on their device until step 3; the result is on the CPU.
+On CUDA the weights stay on their device until step 3; the result is on the CPU. Which of its solvers decomposes there
+is the business of `explorer.spectra.drivers`.
+
+Of a large model's matrices one side is kept and the other is made of it again: `explorer.spectra.narrow`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 _GRAM_LIMIT = 1e-4  # smallest s_i / s_0 for which the Gram route keeps a relative error of 1e-8
 _TINY = 1e-140  # largest values below this have a Gram matrix that loses digits to underflow, or is zero
 _WORKING_BYTES = 2 << 20  # float64 weights decomposed together: what a core's own cache holds,
 _DEVICE_BYTES = 256 << 20  # and what keeps a GPU busy
+
+Weight = Callable[[], Float[Tensor, "d_in d_out"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +46,36 @@ class Decomposition:
         """Number of singular values r = min(d_in, d_out), null ones included."""
         return self.s.shape[0]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(d_in, d_out)` of the matrix."""
+        return self.u.shape[0], self.vh.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept for it."""
+        return self.u.nbytes + self.s.nbytes + self.vh.nbytes
+
+    def left(self, indices: Sequence[int]) -> Float[Tensor, "d_in n"]:
+        """u_i of some singular values, in the order given."""
+        return self.u[:, list(indices)]
+
+    def right(self, indices: Sequence[int]) -> Float[Tensor, "n d_out"]:
+        """v_i of some singular values, in the order given."""
+        return self.vh[list(indices)]
+
+    def reads(self, x: Float[Tensor, "*token d_in"]) -> Float[Tensor, "*token r"]:
+        """The products x . u_i for every i, in the type of x."""
+        return x @ self.u.to(x)
+
+    def writes(self, g: Float[Tensor, " d_out"]) -> Float[Tensor, " r"]:
+        """The products v_i . g for every i, in the type of g."""
+        return self.vh.to(g.dtype) @ g
+
+    def contract(self, G: Float[Tensor, "d_in d_out"]) -> Float[Tensor, " r"]:
+        """The products u_i^T G v_i for every i, in the type of G."""
+        return ((self.u.to(G.dtype).T @ G) * self.vh.to(G.dtype)).sum(dim=1)
+
     def part(self, indices: Sequence[int]) -> Float[Tensor, "d_in d_out"]:
         """The part of W that the given singular values carry: the sum of s_i u_i v_i^T."""
         chosen = torch.as_tensor(list(indices), dtype=torch.long)
@@ -50,6 +85,10 @@ class Decomposition:
     def recompose(self) -> Float[Tensor, "d_in d_out"]:
         """W again, from all singular values."""
         return self.part(range(self.rank))
+
+    def of(self, weight: Weight) -> Decomposition:
+        """Itself, since all of it is kept; see `explorer.spectra.narrow.NarrowSide`."""
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +109,14 @@ class Stack:
         """All n decompositions, sharing the stack's memory."""
         return tuple(map(Decomposition, self.u.unbind(), self.s.unbind(), self.vh.unbind()))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What is kept, by name."""
+        return {"u": self.u, "s": self.s, "vh": self.vh}
+
     @property
     def nbytes(self) -> int:
         """Bytes that u, s and vh take."""
-        return self.u.nbytes + self.s.nbytes + self.vh.nbytes
+        return sum(one.nbytes for one in self.tensors().values())
 
 
 def decompose(W: Float[Tensor, "d_in d_out"]) -> Decomposition:
@@ -98,21 +141,25 @@ def decompose_stack(matrices: Sequence[Float[Tensor, "d_in d_out"]]) -> Stack:
         torch.empty(n, r, dtype=torch.float64),
         torch.empty(n, r, d_out, dtype=stored),
     )
-    budget = _DEVICE_BYTES if matrices[0].device.type == "cuda" else _WORKING_BYTES
-    together = max(1, budget // (8 * d_in * d_out))
-    for start in range(0, n, together):
-        part = slice(start, start + together)
+    for part in groups(matrices):
         _into(stack.u[part], stack.s[part], stack.vh[part], matrices=matrices[part])
     return stack
+
+
+def groups(matrices: Sequence[Tensor]) -> list[slice]:
+    """Matrices of one shape as they are decomposed together on their device."""
+    budget = _DEVICE_BYTES if matrices[0].device.type == "cuda" else _WORKING_BYTES
+    together = max(1, budget // (8 * matrices[0].numel()))
+    return [slice(start, start + together) for start in range(0, len(matrices), together)]
 
 
 def _into(u: Tensor, s: Tensor, vh: Tensor, matrices: Sequence[Tensor]) -> None:
     """Decompose a few matrices into slices of a stack; the narrow side is always the columns of `tall`."""
     wide = u.shape[-2] < vh.shape[-1]
-    tall = _exact(matrices, wide)
-    projected, values, v = _gram(tall)
-    scale = values.clone()
-    inexact = (values[:, -1] < _GRAM_LIMIT * values[:, 0]).logical_or(values[:, 0] < _TINY)
+    tall = in_float64(matrices, wide=wide)
+    values, v = gram(tall)
+    projected, scale = tall @ v, values.clone()
+    inexact = ~conditioned(values, _GRAM_LIMIT)
     for i in inexact.nonzero().flatten().tolist():
         if not bool(torch.isfinite(tall[i]).all()):
             raise ValueError("the matrix holds NaN or infinite weights")
@@ -121,13 +168,21 @@ def _into(u: Tensor, s: Tensor, vh: Tensor, matrices: Sequence[Tensor]) -> None:
     s.copy_(values)
     (vh.mT if wide else u).copy_(projected.div_(scale[:, None]))
     (u if wide else vh.mT).copy_(v)
-    sign = _sign(u.float()).to(u.dtype)
+    sign = signs(u.float()).to(u.dtype)
     u.mul_(sign[:, None])
     vh.mul_(sign[..., None])
 
 
-def _exact(matrices: Sequence[Tensor], wide: bool) -> Tensor:
-    """The matrices in float64, tall, in one layout, so that equal weights give equal bits however they are stored."""
+def conditioned(values: Float[Tensor, "n r"], limit: float) -> Bool[Tensor, " n"]:
+    """Which of n matrices have no singular value that the Gram route loses: the smallest is `limit` of the largest."""
+    return (values[:, -1] >= limit * values[:, 0]).logical_and(values[:, 0] >= _TINY)
+
+
+def in_float64(matrices: Sequence[Tensor], *, wide: bool) -> Float[Tensor, "n long narrow"]:
+    """The matrices in float64, tall: `wide` ones transposed.
+
+    All in one layout, so that equal weights give equal bits however they are stored.
+    """
     first = matrices[0].mT if wide else matrices[0]
     device = first.device if first.device.type == "cuda" else "cpu"  # other accelerators lack float64
     tall = torch.empty(len(matrices), *first.shape, dtype=torch.float64, device=device)
@@ -136,18 +191,17 @@ def _exact(matrices: Sequence[Tensor], wide: bool) -> Tensor:
     return tall
 
 
-def _gram(tall: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`tall @ v`, singular values (descending) and v; values of 0 where weights, or their squares, are not finite."""
-    gram = tall.mT @ tall
-    usable = torch.isfinite(gram.diagonal(dim1=-2, dim2=-1)).all(dim=-1)
+def gram(tall: Float[Tensor, "n long r"]) -> tuple[Float[Tensor, "n r"], Float[Tensor, "n r r"]]:
+    """Singular values (descending) and v; values of 0 where weights, or their squares, are not finite."""
+    products = tall.mT @ tall
+    usable = torch.isfinite(products.diagonal(dim1=-2, dim2=-1)).all(dim=-1)
     if not bool(usable.all()):
-        gram[~usable] = 0.0
-    squares, vectors = torch.linalg.eigh(gram)
-    v = vectors.flip(-1)
-    return tall @ v, squares.flip(-1).clamp_min(0.0).sqrt(), v
+        products[~usable] = 0.0
+    squares, vectors = torch.linalg.eigh(products)
+    return squares.flip(-1).clamp_min(0.0).sqrt(), vectors.flip(-1)
 
 
-def _sign(u: Tensor) -> Tensor:
+def signs(u: Tensor) -> Tensor:
     """+1 or -1 for every column: the sign of its entry of largest modulus, the first of equals."""
     highest, lowest = u.amax(dim=-2), u.amin(dim=-2)
     if bool((highest == -lowest).any()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import explorer.measure.batches
 from explorer.core.errors import TaskError
 from explorer.measure.batches import answer_logits, batches, merged
 from explorer.measure.tokens import encode, encode_all, encode_prompt, token_texts
 from explorer.models import Model, View
+from explorer.models.load import LARGE
 from explorer.tasks import Example, Framing, Task, load_task
 from explorer.tasks.framing import Bos
 from tests import tiny
@@ -87,6 +90,23 @@ def test_portions_are_run_one_after_the_other(view: View) -> None:
         assert sorted(portion) == [*range(start, min(start + 8, 20))]
         lengths = [len(task.test[place].prompt) for place in portion]
         assert lengths == sorted(lengths)
+
+
+def test_a_large_models_batches_hold_as_many_tokens_as_memory_allows(
+    view: View, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = batches(view, tiny_task, tiny_task.train)
+    config = view.config
+    per_token = config.n_layers * (12 * config.d_model + 6 * config.d_mlp) * 4  # bytes of float32
+    view = replace(view.model, parameters_count=LARGE + 1).view()
+    monkeypatch.setitem(explorer.measure.batches.ACTIVATION_BYTES, "cpu", 24 * per_token)
+    cut = batches(view, tiny_task, tiny_task.train)
+    assert len(cut) > len(usual)
+    assert all(batch.tokens.numel() <= 24 or len(batch) == 1 for batch in cut)
+    assert max(len(batch) for batch in cut) > 1
+    assert sorted(place for batch in cut for place in batch.places.tolist()) == [*range(len(tiny_task.train))]
+    (whole,) = batches(view, tiny_task, tiny_task.train, batch_size=64)  # who asks for a size gets it
+    assert len(whole) == len(tiny_task.train)
 
 
 def test_some_examples_of_a_batch_are_those_examples(view: View, tiny_task: Task) -> None:

@@ -67,7 +67,7 @@ def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges
             return None
         matrix = key if isinstance(key, MatrixKey) else None
         scored = scores.matrices.get(matrix) if matrix is not None and scores is not None else None
-        d_in, d_out = decomposition.u.shape[0], decomposition.vh.shape[1]
+        d_in, d_out = decomposition.shape
         null = null_from(decomposition.s, d_in, d_out)
         found.append(
             Series(

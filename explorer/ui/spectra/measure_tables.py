@@ -56,7 +56,8 @@ def draw(shown: Sequence[Series], decompositions: Sequence[Decomposition]) -> No
     """Both tables, one row per matrix, and what the words mean."""
     rows = []
     for one, found in zip(shown, decompositions, strict=True):
-        shape = {"d_in": found.u.shape[0], "d_out": found.vh.shape[1]}
+        d_in, d_out = found.shape
+        shape = {"d_in": d_in, "d_out": d_out}
         summary = summarise(found.s, **shape)
         blocks = ", ".join(f"{block[0]}-{block[-1]}" for block in one.blocks) or "none"
         about = {"matrix": one.matrix, "values": found.rank, "in mask": len(one.removed), "degenerate blocks": blocks}

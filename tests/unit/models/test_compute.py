@@ -13,7 +13,8 @@ from explorer.core.errors import SettingsError
 from explorer.core.keys import Kind
 from explorer.masks.apply import apply, empty_mask
 from explorer.models import Model, load
-from explorer.models.compute import LARGE, compute_type
+from explorer.models.compute import WORTH_IT, compute_type
+from explorer.models.load import LARGE
 from explorer.models.matrices import matrices
 from explorer.search import prune
 from explorer.spectra.cache import SvdCache
@@ -61,16 +62,18 @@ def test_scores_on_it_are_the_scores_but_for_rounding(model: Model, svds: SvdCac
 @pytest.mark.parametrize(
     ("dtype", "size", "fast", "choice", "expected"),
     [
-        ("float32", LARGE, True, "auto", "bfloat16"),
-        ("float32", LARGE - 1, True, "auto", "float32"),
-        ("float32", LARGE, False, "auto", "float32"),
-        ("bfloat16", LARGE, True, "auto", "bfloat16"),
-        ("float16", LARGE, True, "auto", "float16"),
+        ("float32", WORTH_IT, True, "auto", "bfloat16"),
+        ("float32", WORTH_IT - 1, True, "auto", "float32"),
+        ("float32", LARGE + 1, True, "auto", "float32"),  # a second copy would not fit beside the first
+        ("float32", LARGE + 1, True, "bfloat16", "bfloat16"),
+        ("float32", WORTH_IT, False, "auto", "float32"),
+        ("bfloat16", WORTH_IT, True, "auto", "bfloat16"),
+        ("float16", WORTH_IT, True, "auto", "float16"),
         ("float32", 1, False, "bfloat16", "bfloat16"),
-        ("float32", LARGE, True, "float32", "float32"),
+        ("float32", WORTH_IT, True, "float32", "float32"),
         ("float64", 1, True, "float32", "float32"),
-        ("bfloat16", LARGE, True, "float32", "bfloat16"),
-        ("float16", LARGE, True, "bfloat16", "float16"),
+        ("bfloat16", WORTH_IT, True, "float32", "bfloat16"),
+        ("float16", WORTH_IT, True, "bfloat16", "float16"),
     ],
 )
 def test_the_type_of_proposals(
