@@ -6,7 +6,9 @@
    start here too.
 2. Tensors that are tied by the configuration must not be stored with different values.
 3. The tensors are read into the class; weights that are not finite are refused by name. transformers is given the
-   tensors and no folder: it looks for no adapter, no further checkpoint and no other file.
+   tensors and no folder: it looks for no adapter, no further checkpoint and no other file. A tensor that is stored in
+   the type that it is loaded in stays mapped: its memory is the system's file cache. One of another type is copied,
+   and the file's pages are let go tensor by tensor, so that there never are two copies of a model.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +28,9 @@ from safetensors import safe_open
 from explorer.core.errors import ModelError
 from explorer.models.culprits import config_error, configured
 from explorer.models.fields import check_layers
-from explorer.models.files import ModelFiles, StoredTensor, tensor_names
+from explorer.models.files import ModelFiles, StoredTensor
 from explorer.models.hub import reason
+from explorer.models.identity import STORED_TYPES
 from explorer.models.sources import Source
 
 # Buffers that old checkpoints store though the class makes them itself, and how many dimensions they have.
@@ -59,9 +64,8 @@ def read_weights(source: Source, files: ModelFiles, config: Any, class_name: str
     empty = check_stored(source, files, config, class_name=class_name, dtype=dtype)
     _check_memory(source, empty)
     _check_tied(source, files, empty, prefix=model_class.base_model_prefix)
-    opened: list[Any] = [safe_open(path, framework="pt") for path in files.weights]
-    stored = {name: one.get_slice(name) for one in opened for name in tensor_names(one)}
     try:
+        stored = _readers(files, dtype)
         model, _ = _built(
             model_class, config=config, state_dict=stored, dtype=dtype, generation_config=_generation(files)
         )
@@ -122,6 +126,26 @@ def check_stored(
     _check_fit(source, files, model, report=report)
     _check_rotations(source, files, model)
     return model
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """A tensor that is loaded in another type than its own; read, like a slice of an opened file, with `[...]`."""
+
+    files: ModelFiles
+    name: str
+
+    def __getitem__(self, where: Any) -> Any:
+        return self.files.read(self.name)[where]
+
+
+def _readers(files: ModelFiles, dtype: torch.dtype) -> dict[str, Any]:
+    """What each tensor is read by: slices of files that stay open, or of one that is opened for this tensor alone."""
+    opened: dict[Path, Any] = {path: safe_open(path, framework="pt") for path in files.weights}
+    return {
+        name: opened[one.path].get_slice(name) if STORED_TYPES.get(one.dtype) == dtype else _Converted(files, name)
+        for name, one in files.tensors.items()
+    }
 
 
 def _built(model_class: Any, **options: Any) -> tuple[Any, Any]:
