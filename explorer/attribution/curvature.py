@@ -59,7 +59,7 @@ def curvature(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixSco
 
     def observe(key: MatrixKey, a: Tensor, b: Tensor) -> None:
         effect = effects(key, a, b)
-        added = share @ (effect.square() / (2 * request.options.draws) if drawn else effect)
+        added = share.to(effect.device) @ (effect.square() / (2 * request.options.draws) if drawn else effect)
         totals[key] = totals[key] + added if key in totals else added
 
     for batch in track(request.batches, part(request.progress, 0.05, 1.0)):

@@ -58,13 +58,13 @@ def _squares(
     stream: dict[int, Tensor] = {}
 
     def keep_stream(h: Tensor, hook: Any, layer: int) -> None:
-        stream[layer] = h[batch.real]
+        stream[layer] = h[batch.real.to(h.device)]
 
     def keep_input(x: Tensor, hook: Any, site: MatrixKey) -> None:
-        inputs[site] = x.flatten(2)[batch.real]
+        inputs[site] = x.flatten(2)[batch.real.to(x.device)]
 
     def measure(y: Tensor, hook: Any, site: MatrixKey) -> None:
-        stream[site.layer] = stream[site.layer] + y[batch.real]
+        stream[site.layer] = stream[site.layer].to(y.device) + y[batch.real.to(y.device)]
         norm = stream[site.layer].norm(dim=-1, keepdim=True).clamp_min(torch.finfo(y.dtype).tiny)
         x = inputs.pop(site)
         for key in sites[site]:

@@ -34,7 +34,7 @@ def energy(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores
     request.meter.forwards += request.n
 
     def add(x: Tensor, hook: Any, site: MatrixKey) -> None:
-        tokens = x.flatten(2)[real].to(bases.dtype)
+        tokens = x.flatten(2)[real.to(x.device)].to(bases.dtype)
         for key in bases.sites[site]:
             rows, _, u, _ = bases.of[key]
             read = tokens[:, rows] @ u

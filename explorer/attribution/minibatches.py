@@ -74,7 +74,7 @@ class MiniBatch:
         """What was computed for each token, with the padding on the left."""
         if not self.padded:
             return x
-        moved = (self._places + self.lengths[:, None]) % self.tokens.shape[1]
+        moved = ((self._places + self.lengths[:, None]) % self.tokens.shape[1]).to(x.device)
         return x[torch.arange(len(self), device=x.device)[:, None], moved]
 
     def summed(self, x: Float[Tensor, "batch position *rest"]) -> Float[Tensor, "*rest"]:
@@ -92,7 +92,7 @@ class MiniBatch:
         """Let padding compute what it computed there (step 1); enter it before other hooks, so that they see that."""
 
         def replace(x: Tensor, hook: Any, value: Tensor) -> Tensor:
-            filled = self._filled.view(*self._filled.shape, *[1] * (x.ndim - 2))
+            filled = self._filled.to(x.device).view(*self._filled.shape, *[1] * (x.ndim - 2))
             return torch.where(filled, value.to(x).view(*x.shape[2:]), x)
 
         nothing = torch.zeros(int(view.config.d_model))

@@ -38,7 +38,7 @@ def run_pass(
     real: Tensor
 
     def add(x: Tensor, hook: Any, site: MatrixKey) -> None:
-        rows = x.detach().flatten(2)[real]
+        rows = x.detach().flatten(2)[real.to(x.device)]
         added = rows.sum(dim=0, dtype=torch.promote_types(x.dtype, torch.float32))
         sums[site] = sums[site] + added if site in sums else added
 

@@ -45,7 +45,8 @@ class Bases:
         self.sites: dict[MatrixKey, list[MatrixKey]] = {}
         for key in request.keys:
             svd = request.svds.get(view, key)
-            u, v = (tensor.to(view.device, self.dtype) for tensor in (svd.u, svd.vh.T))
+            device = read(view, key).device
+            u, v = (tensor.to(device, self.dtype) for tensor in (svd.u, svd.vh.T))
             self.of[key] = (*parts_of(view, key), u, v)
             self.sites.setdefault(key.stacked, []).append(key)
 
@@ -103,7 +104,7 @@ def watching(
 
     def project(site: MatrixKey, x: Tensor) -> None:
         if reads is not None:
-            total = (x * batch.real[..., None]).sum(dim=1, dtype=bases.dtype)
+            total = (x * batch.real.to(x.device)[..., None]).sum(dim=1, dtype=bases.dtype)
             for key in bases.sites[site]:
                 rows, _, u, _ = bases.of[key]
                 reads(key, total[:, rows] @ u)

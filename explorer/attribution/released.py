@@ -61,7 +61,7 @@ def as_released(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixS
             effect = (change[..., rows] @ u) * (g[..., columns].to(bases.dtype) @ v)
             largest = effect.amax(dim=(0, 1))
             scores[key] = largest.maximum(scores[key]) if key in scores else largest
-            c[key] = (x[batch.real].mean(dim=0) if key.kind is Kind.O else total)[rows] @ u
+            c[key] = (x[batch.real.to(x.device)].mean(dim=0) if key.kind is Kind.O else total)[rows] @ u
 
     for batch in track(mini_batches(request), part(request.progress, 0.0, 0.8)):
         request.meter.forwards += 3 * len(batch)

@@ -2,9 +2,9 @@
 
 Both give the losses of every example under each change alone. Plain arithmetic (`explorer.attribution.suffix`) computes
 less and faster; hooks (`explorer.attribution.singles`) run every family as it is. A model takes the plain way if its
-family is listed (`explorer.models.arithmetic`), it is loaded in float32, attention is a small part of its work on these
-examples (long prompts with a shared beginning are read once by the other way), and the plain losses of the kept state
-are those of the model itself.
+family is listed (`explorer.models.arithmetic`), it is loaded in float32 on one device, attention is a small part of its
+work on these examples (long prompts with a shared beginning are read once by the other way), and the plain losses of
+the kept state are those of the model itself.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def kept_runs(
     """
     with torch.no_grad():
         longest = max(batch.tokens.shape[1] for batch in batches)
-        model = arithmetic(view, longest) if view.model.dtype == "float32" else None
+        model = arithmetic(view, longest) if view.model.dtype == "float32" and len(view.model.devices) == 1 else None
         together = _together(view)
         grown = () if model is None else forests(batches, together)
         fits = model is not None and all(_small_attention(model, forest) for forest in grown)

@@ -28,6 +28,7 @@ from explorer.measure.metrics import losses
 from explorer.measure.residuals import Kept, logits_from
 from explorer.models import View
 from explorer.models.matrices import input_hook, output_hook, parts_of
+from explorer.models.matrices import read as weight_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +119,7 @@ def _copies(rows: Tensor, copies: int) -> Tensor:
 
 def _part(view: View, key: MatrixKey, changes: Sequence[Flip], start: int) -> _Part:
     rows, columns = parts_of(view, key)
-    u, write = (torch.stack([getattr(change, name) for change in changes]).to(view.device) for name in ("u", "write"))
-    c = torch.tensor([change.c for change in changes], dtype=u.dtype, device=view.device)
+    device = weight_of(view, key).device
+    u, write = (torch.stack([getattr(change, name) for change in changes]).to(device) for name in ("u", "write"))
+    c = torch.tensor([change.c for change in changes], dtype=u.dtype, device=device)
     return _Part(slice(start, start + len(changes)), rows, columns, u=u.T, write=write, c=c)

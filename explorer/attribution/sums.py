@@ -107,7 +107,7 @@ def _per_example(
     tokens, loss = torch.zeros(len(counts)), 0.0
 
     def add(name: str, key: MatrixKey, values: Tensor) -> None:
-        added = share @ values.to(share)
+        added = share.to(values.device) @ values.to(share.dtype)
         totals[key, name] = totals[key, name] + added if (key, name) in totals else added
 
     def observe(key: MatrixKey, a: Tensor, b: Tensor) -> None:

@@ -150,7 +150,7 @@ def _measured(view: View, module: nn.Module, *, centred: bool) -> tuple[Tensor, 
     signs[1::2] = -1
     unit = signs - signs.mean() if centred else signs
     unit = unit / unit.square().mean().sqrt()  # what the norm makes of it, before scale and shift
-    x = (8 * signs).to(view.device, torch.float32 if weight is None else weight.dtype)[None, None]
+    x = (8 * signs).to(torch.zeros((), device=view.device) if weight is None else weight)[None, None]
     with torch.no_grad():
         up, down = (module(one)[0, 0].double().cpu() for one in (x, -x))
     return ((up - down) / 2 / unit).abs(), (up + down) / 2

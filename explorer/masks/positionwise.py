@@ -36,7 +36,7 @@ from explorer.masks.mask import Mask
 from explorer.measure.batches import Batch, answer_logits
 from explorer.measure.metrics import Outcome, outcome
 from explorer.models import View
-from explorer.models.matrices import output_hook, parts_of, shape
+from explorer.models.matrices import output_hook, parts_of, read, shape
 from explorer.spectra.cache import SvdCache
 
 
@@ -116,7 +116,7 @@ class Positions:
     def add(self, y: Tensor, hook: Any, table: Float[Tensor, "position d_out"]) -> Tensor:
         """The output of a matrix with its removed part's mean."""
         assert self._rows is not None, "run batches through `Positions.run`"
-        return y + table[self._rows].to(y.dtype).view(y.shape)
+        return y + table[self._rows.to(table.device)].to(y.dtype).view(y.shape)
 
 
 def _tables(
@@ -135,4 +135,4 @@ def _tables(
         if site not in tables:
             tables[site] = torch.zeros(len(c), shape(view, site)[1], dtype=dtype)
         tables[site][:, parts_of(view, key)[1]] += (1.0 - mask.gain) * added
-    return {site: table.to(view.device) for site, table in tables.items()}
+    return {site: table.to(read(view, site).device) for site, table in tables.items()}

@@ -106,7 +106,8 @@ def readouts(
 def _readings(view: View, layer: int, kind: Kind, u: Float[Tensor, "d_model n"]) -> Float[Tensor, "token n"]:
     """Per token, what its embedding gives along each direction through the layer's own norm."""
     norm = norm_of(view, layer, _norms(view).before(kind))
-    rows = [(e if norm is None else norm(e)).to(u.dtype) @ u for e in _embeddings(view)]
+    normed = ((e if norm is None else _through(norm, e)).to(u.dtype) for e in _embeddings(view))
+    rows = [e @ u.to(e.device) for e in normed]
     return torch.cat([row.float().cpu() for row in rows])
 
 
@@ -117,8 +118,8 @@ def _writings(view: View, layer: int, kind: Kind, v: Float[Tensor, "d_model n"])
     behind = norm_of(view, layer, _norms(view).after(kind))
     for step in (behind, getattr(bridge, "ln_final", None), getattr(bridge, "project_out", None)):
         if step is not None:
-            x = (step(x) - step(-x)) / 2
-    logits: Tensor = bridge.unembed(x) - bridge.unembed(torch.zeros_like(x))
+            x = (_through(step, x) - _through(step, -x)) / 2
+    logits: Tensor = _through(bridge.unembed, x) - _through(bridge.unembed, torch.zeros_like(x))
     return logits[0].T.float().cpu()
 
 
@@ -132,8 +133,15 @@ def _embeddings(view: View) -> Iterator[Float[Tensor, "token d_model"]]:
         ids = torch.arange(start, min(start + _CHUNK, count), device=view.device)
         e = embedding(ids[None])
         for step in steps:
-            e = e if step is None else step(e)
+            e = e if step is None else _through(step, e)
         yield e[0]
+
+
+def _through(module: Any, x: Tensor) -> Tensor:
+    """What a module makes of a vector, wherever its weights lie."""
+    weight = next(module.parameters(), x)
+    made: Tensor = module(x.to(weight.device))
+    return made
 
 
 def _extreme(view: View, values: Float[Tensor, " token"], k: int, *, largest: bool) -> tuple[Token, ...]:

@@ -225,7 +225,7 @@ class _Keeper:
             streams[layer] = answer[0] if self.tuples else answer
 
         def add(x: Tensor, hook: Any, site: MatrixKey) -> None:
-            rows = x.flatten(2)[real]
+            rows = x.flatten(2)[real.to(x.device)]
             added = rows.sum(dim=0, dtype=torch.promote_types(x.dtype, torch.float32))
             sums[site] = sums[site] + added if site in sums else added
 

@@ -33,6 +33,7 @@ from explorer.models.identity import (
     weights_digest,
 )
 from explorer.models.sources import Source, locate
+from explorer.models.spread import AUTO, devices, place
 from explorer.models.tokenizer_files import read_tokenizer
 from explorer.models.view import View, copy_bridge
 from explorer.models.weights import read_weights
@@ -85,7 +86,12 @@ class Model:
     @property
     def as_loaded(self) -> str:
         """Identity (`Parts.exactly`), type and device: what numbers depend on, and are kept under."""
-        return f"{self.parts.exactly(self.basis)} {self.dtype} {self.bridge.original_model.device}"
+        return f"{self.parts.exactly(self.basis)} {self.dtype} {'+'.join(self.devices)}"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that it lies on, in the order in which its blocks run; mostly one."""
+        return devices(self.bridge.original_model)
 
     @property
     def wide(self) -> str:
@@ -175,7 +181,7 @@ def load(
         basis: `raw` or `folded`: what its matrices are; outputs are the same within rounding.
         progress: told (done, total).
         dtype: `float32`, `float64`, `bfloat16` or `float16`; the settings' type if None.
-        device: torch device; the settings' device if None.
+        device: torch device, or `auto` for all GPUs together (`explorer.models.spread`); the settings' device if None.
 
     Raises:
         ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded, or a hooked
@@ -237,7 +243,8 @@ def read_again(model: Model) -> tuple[Any, Any]:
     if model.basis != "raw":
         raise ModelError(f"{model.source.name} is loaded in the {model.basis} basis: load it in the raw one.")
     shared = model.bridge.original_model
-    copy, tokenizer, parts, _ = _read(model.source, shared.dtype, str(shared.device))
+    device = AUTO if len(model.devices) > 1 else str(shared.device)
+    copy, tokenizer, parts, _ = _read(model.source, shared.dtype, device)
     if parts != model.parts:
         raise ModelError(f"the files of {model.source.name} have changed since it was loaded: load it again.")
     return copy, tokenizer
@@ -279,7 +286,8 @@ def read_config(source: Source) -> tuple[str, Any, ModelFiles]:
 
 def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Parts, frozenset[torch.dtype]]:
     """The Hugging Face model, its tokenizer, what they are, before anything is changed, and the types of its files."""
-    check_device(source.name, device)
+    if device != AUTO:
+        check_device(source.name, device)
     class_name, config, files = read_config(source)
     said, usual = config.to_dict(), _usual(config)
     tokenizer = read_tokenizer(source)
@@ -299,10 +307,7 @@ def _read(source: Source, dtype: torch.dtype, device: str) -> tuple[Any, Any, Pa
         weights, stored = hashed.result()
     parts = Parts(weights, digested(said), read.read, stored=stored, exact=exact, unfilled=unfilled)
     types = frozenset(STORED_TYPES[one.dtype] for one in files.tensors.values() if one.dtype in STORED_TYPES)
-    try:
-        return model.to(device).eval().requires_grad_(False), tokenizer, parts, types
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"{source.name} cannot be put on device {device!r} ({reason(error)}): set another.") from None
+    return place(source.name, model, device).eval().requires_grad_(False), tokenizer, parts, types
 
 
 def check_device(name: str, device: str) -> None:

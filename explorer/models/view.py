@@ -68,7 +68,8 @@ class View:
         """
 
         def pick(module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (args[0][rows, positions][None], *args[1:])
+            x = args[0]
+            return (x[rows.to(x.device), positions.to(x.device)][None], *args[1:])
 
         handle = self.bridge.unembed.register_forward_pre_hook(pick)
         try:
@@ -83,7 +84,7 @@ class View:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where tokens go and logits come from; where the weights are, unless they are spread over several devices."""
         return torch.device(self.bridge.original_model.device)
 
 
