@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.spectra.svd import Decomposition, Stack, Weight, conditioned, decompose_stack, gram, groups, in_float64
+from explorer.spectra.routes import right_vectors
+from explorer.spectra.svd import Decomposition, Stack, Weight, conditioned, decompose_stack, groups, in_float64
 from explorer.spectra.svd import signs as signs_of
 
 LIMIT = 1e-3  # smallest s_r / s_0 of a matrix of which one side is kept
@@ -194,6 +195,6 @@ def decompose_narrow(
 def _narrow(matrices: Sequence[Tensor], *, left: bool) -> tuple[Float[Tensor, "n r r"], Float[Tensor, "n r"]]:
     """Vectors of the narrow side as columns, with canonical sign, and singular values."""
     tall = in_float64(matrices, wide=left)
-    values, side = gram(tall)
+    values, side = right_vectors(tall)
     u = side if left else tall @ side / values[:, None]
     return side * signs_of(u.float()).to(side)[:, None], values

@@ -11,7 +11,7 @@ r = min(d_in, d_out), and canonical sign: the entry of largest modulus of each u
    that equal weights have equal signs in any type.
 
 On CUDA the weights stay on their device until step 3; the result is on the CPU. Which of its solvers decomposes there
-is the business of `explorer.spectra.drivers`.
+is the business of `explorer.spectra.routes`.
 
 Of a large model's matrices one side is kept and the other is made of it again: `explorer.spectra.narrow`.
 """
@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from explorer.spectra.routes import exact, right_vectors
 
 _GRAM_LIMIT = 1e-4  # smallest s_i / s_0 for which the Gram route keeps a relative error of 1e-8
 _TINY = 1e-140  # largest values below this have a Gram matrix that loses digits to underflow, or is zero
@@ -157,13 +159,13 @@ def _into(u: Tensor, s: Tensor, vh: Tensor, matrices: Sequence[Tensor]) -> None:
     """Decompose a few matrices into slices of a stack; the narrow side is always the columns of `tall`."""
     wide = u.shape[-2] < vh.shape[-1]
     tall = in_float64(matrices, wide=wide)
-    values, v = gram(tall)
+    values, v = right_vectors(tall)
     projected, scale = tall @ v, values.clone()
     inexact = ~conditioned(values, _GRAM_LIMIT)
     for i in inexact.nonzero().flatten().tolist():
         if not bool(torch.isfinite(tall[i]).all()):
             raise ValueError("the matrix holds NaN or infinite weights")
-        projected[i], values[i], right = torch.linalg.svd(tall[i], full_matrices=False)
+        projected[i], values[i], right = exact(tall[i])
         v[i], scale[i] = right.T, 1.0
     s.copy_(values)
     (vh.mT if wide else u).copy_(projected.div_(scale[:, None]))
@@ -189,16 +191,6 @@ def in_float64(matrices: Sequence[Tensor], *, wide: bool) -> Float[Tensor, "n lo
     for i, W in enumerate(matrices):
         tall[i].copy_(W.detach().mT if wide else W.detach())
     return tall
-
-
-def gram(tall: Float[Tensor, "n long r"]) -> tuple[Float[Tensor, "n r"], Float[Tensor, "n r r"]]:
-    """Singular values (descending) and v; values of 0 where weights, or their squares, are not finite."""
-    products = tall.mT @ tall
-    usable = torch.isfinite(products.diagonal(dim1=-2, dim2=-1)).all(dim=-1)
-    if not bool(usable.all()):
-        products[~usable] = 0.0
-    squares, vectors = torch.linalg.eigh(products)
-    return squares.flip(-1).clamp_min(0.0).sqrt(), vectors.flip(-1)
 
 
 def signs(u: Tensor) -> Tensor:
