@@ -30,7 +30,9 @@ MODEL_HELP = (
 TASK_HELP = "A task of `tasks list`, the path of a .jsonl or .csv file, or relation:FILE.csv (columns input,output)."
 
 Dtype = Annotated[str | None, Arg("float32, float64, bfloat16 or float16; EIGENPRUNE_DTYPE or float32 if not given.")]
-Device = Annotated[str | None, Arg("Such as cpu or cuda; EIGENPRUNE_DEVICE or cpu if not given.")]
+Device = Annotated[
+    str | None, Arg("Such as cpu or cuda, or auto for all GPUs together; EIGENPRUNE_DEVICE or cpu if not given.")
+]
 Cluster = Annotated[
     str | None,
     Arg(

@@ -51,11 +51,11 @@ def workers(cluster: str | None, device: str | None, tools: Tools) -> Iterator[E
     if chosen is None:
         yield None
         return
-    from explorer.experiments.cluster.address import ClusterAddress
+    from explorer.experiments.cluster.address import ClusterAddress, takes_gpu
     from explorer.experiments.cluster.workers import connect
 
     with tools.working(f"Starting the workers of {chosen}"):
-        found = connect(ClusterAddress.parse(chosen), gpus=(device or settings().device).startswith("cuda"))
+        found = connect(ClusterAddress.parse(chosen), gpus=takes_gpu(device or settings().device))
     try:
         yield found.on
     finally:

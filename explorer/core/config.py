@@ -27,7 +27,7 @@ class Settings:
     Attributes:
         cache_dir: decompositions and converted models; safe to delete (`EIGENPRUNE_CACHE`).
         workspace_dir: the user's own things, such as autosaved masks (`EIGENPRUNE_WORKSPACE`).
-        device: torch device for models, such as `cpu` or `cuda` (`EIGENPRUNE_DEVICE`).
+        device: torch device for models, such as `cpu` or `cuda`, or `auto` for all GPUs (`EIGENPRUNE_DEVICE`).
         dtype: floating-point type of the loaded weights, one of `DTYPES` (`EIGENPRUNE_DTYPE`).
         cache_bytes: size of the kept decompositions; the least recently used go first (`EIGENPRUNE_CACHE_GB`).
         seed: seed for splits, random controls and samples (`EIGENPRUNE_SEED`).

@@ -129,8 +129,9 @@ class _Narrow(Decomposition):
         """See `Decomposition`."""
         side, W = self._kept.side[:, list(indices)], self._oriented()
         compute = torch.promote_types(W.dtype, side.dtype)
-        carried = side @ (W.T.to(compute) @ side.to(W.device, compute)).to(side).T
-        return carried if self._kept.left else carried.T
+        made = (W.T.to(compute) @ side.to(W.device, compute)).to(side)
+        stored = made @ side.T if self._kept.left else side @ made.T  # [d_out, d_in], as most checkpoints have it
+        return stored.T
 
     def _vectors(self, indices: Sequence[int], *, kept: bool) -> Tensor:
         """Some vectors of one side, as columns."""

@@ -23,7 +23,7 @@ Values = Float[Tensor, "n r"]
 Vectors = Float[Tensor, "n r r"]
 
 TALL = 2  # rows to a column
-_FASTEST: dict[tuple[str, torch.Size], str] = {}
+FASTEST: dict[tuple[str, torch.Size], str] = {}
 
 
 def right_vectors(tall: Float[Tensor, "n long r"], kind: str | None = None) -> tuple[Values, Vectors]:
@@ -37,11 +37,11 @@ def right_vectors(tall: Float[Tensor, "n long r"], kind: str | None = None) -> t
     if "gesvda" not in routes(kind, len(tall), tall.shape[1:]) or not bool(torch.isfinite(tall).all()):
         return gram(tall)
     name = (kind, tall.shape[1:])
-    if name not in _FASTEST:
+    if name not in FASTEST:
         gesvda(tall)  # libraries are loaded, and working memory is reserved, before anything is timed
-        taken = {route: _seconds(run, tall, kind) for route, run in _ROUTES.items()}
-        _FASTEST[name] = min(taken, key=lambda route: taken[route])
-    return _ROUTES[_FASTEST[name]](tall)
+        taken = {route: _seconds(run, tall, kind) for route, run in ROUTES.items()}
+        FASTEST[name] = min(taken, key=lambda route: taken[route])
+    return ROUTES[FASTEST[name]](tall)
 
 
 def routes(kind: str, count: int, shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def exact(W: Float[Tensor, "long r"], kind: str | None = None) -> tuple[Tensor, 
     return u, s, vh
 
 
-_ROUTES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"gram": gram, "gesvda": gesvda}
+ROUTES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"gram": gram, "gesvda": gesvda}
 
 
 def _seconds(run: Callable[[Tensor], object], tall: Tensor, kind: str) -> float:

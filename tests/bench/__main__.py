@@ -21,7 +21,7 @@ from rich.table import Table
 
 from explorer.core.config import ASSETS
 from explorer.core.files import write_json
-from tests.bench import driver, exact_effect, harness, latency, opening, rows, scaling, starting
+from tests.bench import driver, exact_effect, gpus, harness, large, latency, opening, rows, scaling, starting
 from tests.bench.subjects import DTYPES, Subject
 from tests.bench.timing import Row, clock_name, verdict
 
@@ -41,6 +41,7 @@ def measure(subject: Subject, runs: int, quick: bool) -> list[Row]:
         *rows.view_rows(subject, runs),
         starting.load_row(subject, runs),
         opening.check_row(subject, runs),
+        *gpus.measure(subject, runs),
         *opening.file_rows(runs, opening.LINES // (20 if quick else 1)),
         *([] if subject.name == "bundled" else harness.harness_rows(subject, runs)),
     ]
@@ -72,6 +73,17 @@ def table(title: str, measured: list[Row]) -> Table:
     return shown
 
 
+def show(title: str, about: dict[str, object], measured: list[Row]) -> None:
+    """Print the rows with their notes, and write them."""
+    Console(width=150).print(table(f"{title}, {about['device']}", measured))
+    for one in measured:
+        if one.get("note"):
+            Console(width=150).print(f"  {one['what']}: {one['note']}", highlight=False)
+    listed = [{**one, "verdict": verdict(one)} for one in measured]
+    name = str(about.get("model", f"large-{about['weights']}")).replace("/", "_")
+    write_json(OUT / f"{name}.json", {**about, "rows": listed})
+
+
 def main(
     model: Annotated[list[str] | None, typer.Option(help="Models to measure.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Counted runs of each pair.")] = 5,
@@ -79,11 +91,18 @@ def main(
     quick: Annotated[bool, typer.Option(help="The bundled model only, two runs, two batches: does it work?")] = False,
     clicks: Annotated[bool, typer.Option(help="Click through the Prune page in a browser as well.")] = True,
     scale: Annotated[bool, typer.Option("--scaling", help="How costs grow with model and split.")] = False,
+    size: Annotated[str | None, typer.Option("--large", help="Memory for Phi-2's shape: float32 or bfloat16.")] = None,
 ) -> None:
     """Measure and report."""
     about = environment(device)
     if scale:
         return scaling.report(OUT, about, device, quick=quick)
+    if size is not None:
+        return show(
+            "Phi-2's shape",
+            {**about, "weights": size},
+            large.measure(size, 60 if quick else large.SEARCH_SECONDS, device),
+        )
     runs = 2 if quick else runs
     for name in model or (["bundled"] if quick else list(EXAMPLES)):
         examples = EXAMPLES.get(name, 128) // (4 if quick else 1)
@@ -94,14 +113,7 @@ def main(
             measured.append(driver.driver_row(16, 4) if quick else driver.driver_row())
         if clicks and device == "cpu" and name in CLICKS:
             measured += latency.measure(name, 8 if quick else CLICKS[name])
-        Console(width=150).print(table(f"{name}, {examples} examples, {runs} runs, {about['device']}", measured))
-        for one in measured:
-            if one.get("note"):
-                Console(width=150).print(f"  {one['what']}: {one['note']}", highlight=False)
-        listed = [{**one, "verdict": verdict(one)} for one in measured]
-        write_json(
-            OUT / f"{name.replace('/', '_')}.json", {**about, "model": name, "examples": examples, "rows": listed}
-        )
+        show(f"{name}, {examples} examples, {runs} runs", {**about, "model": name, "examples": examples}, measured)
 
 
 if __name__ == "__main__":

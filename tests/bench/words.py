@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM, PhiConfig, PhiForCausalLM
 
 from explorer.tasks import Example, Task
 from tests import tiny
@@ -47,6 +48,34 @@ def save_random_llama(size: Size, folder: Path) -> Path:
         eos_token_id=0,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_random_phi2(folder: Path, dtype: torch.dtype) -> Path:
+    """Write a model of Phi-2's configuration, 2.78 billion random weights, and a tokenizer of a few words."""
+    config = PhiConfig(
+        vocab_size=51_200,
+        hidden_size=2560,
+        intermediate_size=10_240,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        partial_rotary_factor=0.4,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        dtype=str(dtype).removeprefix("torch."),
+        architectures=["PhiForCausalLM"],
+    )
+    with torch.device("meta"):
+        shapes = {name: weight.shape for name, weight in PhiForCausalLM(config).state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, size in shapes.items():
+        drawn = 0.02 * torch.randn(size, generator=generator)
+        weights[name] = (drawn + 1.0 if name.endswith("layernorm.weight") else drawn).to(dtype)
+    config.save_pretrained(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tiny.tokenizer().save_pretrained(folder)
     return folder
 

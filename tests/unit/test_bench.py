@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from explorer.core.keys import Kind, MatrixKey
 from explorer.models import load
 from explorer.models.matrices import kinds, matrices
 from explorer.spectra.cache import SvdCache
+from tests.bench.large import watched
 from tests.bench.rows import _effect
 from tests.bench.scaling import figure, slopes
 from tests.bench.subjects import Subject, plain_pass
@@ -76,6 +79,26 @@ def test_random_models_have_the_size_they_say(tmp_path: Path) -> None:
     assert (view.config.n_heads, view.config.n_key_value_heads) == (4, 1)
     task = words_task(4)
     assert all(len(example.prompt.split()) == WORDS_IN_PROMPT for example in task.train)
+
+
+@pytest.mark.slow
+def test_a_watched_program_says_what_memory_it_took(tmp_path: Path) -> None:
+    file = tmp_path / "zeros"
+    file.write_bytes(bytes(300_000_000))
+    program = (
+        "import mmap, sys, time\n"
+        "held = b'1' * 200_000_000\n"
+        "file = open(sys.argv[1], 'rb')\n"
+        "mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)\n"
+        "sum(mapped[::4096])\n"
+        "time.sleep(0.5)\n"
+    )
+    used = watched([sys.executable, "-c", program, str(file)], {})
+    assert 0.2 < used.anonymous < 0.25
+    assert 0.5 < used.resident < 0.6
+    assert used.seconds > 0.5
+    with pytest.raises(subprocess.CalledProcessError):
+        watched([sys.executable, "-c", "raise SystemExit(3)"], {})
 
 
 def test_the_plot_needs_no_network_and_shows_measured_beside_predicted() -> None:

@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         return solve(W, **options)
 
     monkeypatch.setattr(torch.linalg, "svd", fake)
-    monkeypatch.setattr(routes, "_FASTEST", {})
+    monkeypatch.setattr(routes, "FASTEST", {})
     return names
 
 
@@ -54,7 +54,7 @@ def test_the_faster_route_is_measured_once_for_a_shape(
     now, ran = [0.0], list[str]()
 
     def timed(name: str) -> Any:
-        run = routes._ROUTES[name]
+        run = routes.ROUTES[name]
 
         def wrapped(tall: Tensor) -> Any:
             now[0] += 2.0 if name == slower else 1.0
@@ -63,7 +63,7 @@ def test_the_faster_route_is_measured_once_for_a_shape(
 
         return wrapped
 
-    monkeypatch.setattr(routes, "_ROUTES", {name: timed(name) for name in ("gram", "gesvda")})
+    monkeypatch.setattr(routes, "ROUTES", {name: timed(name) for name in ("gram", "gesvda")})
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     faster = "gesvda" if slower == "gram" else "gram"
     for _ in range(2):

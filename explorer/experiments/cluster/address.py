@@ -15,6 +15,17 @@ _LOCAL = re.compile(r"local(?::(\d{1,5}))?", re.ASCII)
 _RAY = re.compile(r"ray://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::(\d{1,5}))?", re.ASCII)
 
 
+def takes_gpu(device: str) -> bool:
+    """Whether each worker is to have a GPU of its own.
+
+    Raises:
+        ClusterError: a model spread over several, of which a worker has one.
+    """
+    if device == "auto":
+        raise ClusterError("device auto spreads a model over GPUs, of which a worker has one: give cuda or cpu.")
+    return device.startswith("cuda")
+
+
 @dataclass(frozen=True)
 class ClusterAddress:
     """A cluster: workers on this machine, or one that runs already.

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @st.cache_resource(show_spinner=False, on_release=lambda cluster: cluster.close())
 def workers(address: str, device: str) -> RayCluster:
     """The process's workers; started by the first job that needs them."""
-    from explorer.experiments.cluster.address import ClusterAddress
+    from explorer.experiments.cluster.address import ClusterAddress, takes_gpu
     from explorer.experiments.cluster.workers import connect
 
-    return connect(ClusterAddress.parse(address), gpus=device.startswith("cuda"))
+    return connect(ClusterAddress.parse(address), gpus=takes_gpu(device))
 
 
 @dataclass(frozen=True)

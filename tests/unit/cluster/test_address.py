@@ -9,7 +9,7 @@ import pytest
 
 from explorer.core.config import settings
 from explorer.core.errors import ClusterError
-from explorer.experiments.cluster.address import ClusterAddress, usable_cores
+from explorer.experiments.cluster.address import ClusterAddress, takes_gpu, usable_cores
 from tests import commands
 
 ASKED = ("--model", "bundled", "--task", "int-mult")
@@ -77,3 +77,10 @@ def test_without_ray_the_sentence_says_what_to_install(
 def test_as_released_has_no_cells(tmp_path: Path) -> None:
     words = ("search", *ASKED, "--strategy", "paper", "--as-released", "--kinds", "K", "--out", tmp_path / "mask.json")
     assert "leave out --cluster" in commands.refused(*words, "--cluster", "local:2")
+
+
+def test_a_model_over_several_gpus_is_no_workers() -> None:
+    assert takes_gpu("cuda:1")
+    assert not takes_gpu("cpu")
+    with pytest.raises(ClusterError, match="device auto spreads a model over GPUs, of which a worker has one"):
+        takes_gpu("auto")
