@@ -6,7 +6,7 @@ edited weight is rounded to that type. Decompositions of the weights in another 
 before belong to those of the weights as they were loaded (`explorer.masks.fitting`).
 
 Of a large model (`Model.is_large`) narrow sides are kept only (`explorer.spectra.narrow`): of one of 7 billion weights
-that is 7 GB instead of 41. The weights that the other sides are made of are the model's own, or read
+that is 7 GB instead of 33. The weights that the other sides are made of are the model's own, or read
 from its files where loading has rounded them.
 """
 
