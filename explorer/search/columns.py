@@ -109,9 +109,23 @@ def text_sentence(text: TextDamageFigures) -> str:
     )
 
 
+def beyond_sentence(report: SearchFile) -> str | None:
+    """That the mask costs more than was allowed; None if it does not."""
+    limit, growth = report.settings.max_growth, report.growth
+    if not report.beyond or limit is None or growth is None:
+        return None
+    return (
+        f"Nothing within the limit: no mask that was measured helps and lets the perplexity grow by at most "
+        f"{100 * limit:g} %. This one comes nearest, with {100 * growth:+.1f} % on the search's own text: allow more "
+        "growth or time, or take it for what it is."
+    )
+
+
 def figures_sentences(report: SearchFile) -> Iterator[str]:
     """What is to be known of the evaluations: on how many examples, and what comes of answering without reading."""
     first = report.baseline
+    if (beyond := beyond_sentence(report)) is not None:
+        yield beyond
     if report.test_limit is not None:
         yield f"Test figures are those of at most {report.test_limit:,} examples."
     if report.seen is not None:

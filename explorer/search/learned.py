@@ -10,7 +10,9 @@
    is above or below what is allowed, and as more or fewer values are removed than the budget has room for. So the gates
    first find what helps the task at any cost, and are then driven to where it costs little elsewhere. Without the text
    term, gates trained on few examples overfit and break everything else.
-3. The learning rate falls along half a cosine, so that gates stop flipping.
+3. The learning rate falls along half a cosine, so that gates stop flipping. If the budget limits the time, the first
+   PACED steps tell how many there is time for, with a share left for what follows; the multipliers then move faster in
+   proportion, so that a short training comes down to what is allowed as well.
 4. Every EVERY steps the gates are hardened into a mask within the budget and measured, unless the growth of the
    perplexity is limited and the divergence far from where it is steered to; the lowest validation loss wins.
    Training ends early once that has not improved for PATIENCE measurements within the budget.
@@ -43,6 +45,7 @@ RATE, LOWEST_RATE, BETAS = 0.05, 0.005, (0.9, 0.99)
 EVERY, PATIENCE, ROUNDS, FITS = 10, 6, 4, 4
 SMALLEST = 4  # examples in a mini-batch
 READ = 256  # tokens of a block of text that a step reads
+PACED, TRAINING = 4, 0.6  # steps that are timed; share of the time left that training may take
 HOPELESS = 1.5  # times the divergence that is steered to: no mask within the budget is expected beyond it
 STEP, SMOOTHING = 0.05, 0.9  # of the multipliers, on a logarithmic scale; of the divergence that moves one of them
 ANCHORS, PRICES = (0.5, 60.0), (1e-4, 5e-2)  # nats per nat per token of text; nats per removed value
@@ -67,22 +70,24 @@ class LearnedSettings:
 
 @dataclass
 class _Training:
-    """Where training stands, besides the gates: what a step changes."""
+    """Where training stands, besides the gates: what a step changes; `steps` is how many it is to have."""
 
     step: int = 0
+    steps: int = 0
     best: float = math.inf
     waited: int = 0
     anchor: float = 3.0
     price: float = 1e-3
     divergence: float = math.nan
 
-    def steer(self, divergence: float | None, allowed: float, removed: int, room: int) -> None:
+    def steer(self, divergence: float | None, settings: LearnedSettings, removed: int, room: int) -> None:
         """Move the multipliers by how far the constraints are missed."""
-        self.price = _moved(self.price, removed / max(room, 1), PRICES)
+        pace = STEP * settings.steps / self.steps
+        self.price = _moved(self.price, removed / max(room, 1), pace, PRICES)
         if divergence is not None:
             first = math.isnan(self.divergence)
             self.divergence = divergence if first else SMOOTHING * self.divergence + (1 - SMOOTHING) * divergence
-            self.anchor = _moved(self.anchor, self.divergence / allowed, ANCHORS)
+            self.anchor = _moved(self.anchor, self.divergence / settings.divergence, pace, ANCHORS)
 
 
 @dataclass(eq=False)
@@ -100,7 +105,7 @@ class _Trainer:
         """One step of the gates and of the multipliers."""
         now, logits = self.now, self.gates.logits.values()
         for group in self.optimizer.param_groups:
-            fallen = (1 + math.cos(math.pi * now.step / self.settings.steps)) / 2
+            fallen = (1 + math.cos(math.pi * now.step / now.steps)) / 2
             group["lr"] = LOWEST_RATE + (RATE - LOWEST_RATE) * fallen
         block = now.step % len(self.anchor.blocks) if self.anchor.blocks else None
         if block is not None:
@@ -117,7 +122,7 @@ class _Trainer:
         with torch.no_grad():
             for one in logits:
                 one.clamp_(FLOOR, CEILING)
-        now.steer(divergence, self.settings.divergence, self.gates.removed(), room=self.problem.budget.removed)
+        now.steer(divergence, self.settings, self.gates.removed(), room=self.problem.budget.removed)
 
     def _hold_back(self, block: int) -> float:
         """Begin the gradient with that of the divergence on a block, which is given.
@@ -153,6 +158,7 @@ class _Trainer:
     def restore(self, state: State) -> None:
         """Go back to what was kept."""
         self.now = _Training(**{name: type(getattr(self.now, name))(value) for name, value in state.numbers.items()})
+        self.now.steps = self.now.steps or self.settings.steps
         moments: dict[str, dict[str, Tensor]] = {str(site): {} for site in self.gates.logits}
         for name, value in state.tensors.items():
             place, _, what = name.partition(" ")
@@ -174,13 +180,15 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
     gates, size = trainer.gates, _batch_size(problem, given)
     if (state := problem.kept()) is not None:
         trainer.restore(state)
-    now = trainer.now
-    while now.step < given.steps and now.waited < PATIENCE:
-        problem.at(now.step, given.steps)
+    now, begun = trainer.now, problem.seconds
+    while now.step < now.steps and now.waited < PATIENCE:
+        problem.at(now.step, now.steps)
         trainer.step(_mini_batch(problem, size, now.step))
         now.step += 1
+        if now.step == PACED:
+            now.steps = _affordable(problem, given, (problem.seconds - begun) / PACED)
         far = problem.budget.growth is not None and now.divergence > HOPELESS * given.divergence
-        if (now.step % EVERY or far) and now.step < given.steps:
+        if (now.step % EVERY or far) and now.step < now.steps:
             problem.check()
             continue
         chosen = gates.chosen(at_most=problem.budget.removed)
@@ -196,6 +204,14 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
     problem.at(given.steps, given.steps)  # how many rounds follow is not known
     if problem.best.removed:
         verified(problem, problem.best, ROUNDS)
+
+
+def _affordable(problem: Problem, given: LearnedSettings, seconds: float) -> int:
+    """How many steps of so many seconds there is time for, the first PACED among them; all that are asked if so."""
+    if problem.budget.seconds is None:
+        return given.steps
+    left = TRAINING * (problem.budget.seconds - problem.seconds)
+    return min(given.steps, PACED + max(1, int(left / max(seconds, 1e-9))))
 
 
 def _fit(problem: Problem, scores: Scores, chosen: list[Value]) -> None:
@@ -218,7 +234,7 @@ def _trainer(problem: Problem, settings: LearnedSettings, scores: Scores) -> _Tr
     optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
     blocks = tuple(block[:, :READ] for block in problem.text[:-HELD])
     anchor = Anchor(view, blocks, lambda: apply(view, problem.mask(), problem.svds))
-    return _Trainer(problem, settings, gates, optimizer=optimizer, anchor=anchor, now=_Training())
+    return _Trainer(problem, settings, gates, optimizer=optimizer, anchor=anchor, now=_Training(steps=settings.steps))
 
 
 def _batch_size(problem: Problem, given: LearnedSettings) -> int:
@@ -236,7 +252,7 @@ def _mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
     return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size], batch_size=size))
 
 
-def _moved(multiplier: float, ratio: float, bounds: tuple[float, float]) -> float:
+def _moved(multiplier: float, ratio: float, pace: float, bounds: tuple[float, float]) -> float:
     """A multiplier after a step towards where the constraint holds: `ratio` is what is over what may be."""
     lowest, highest = bounds
-    return min(highest, max(lowest, multiplier * math.exp(STEP * max(-1.0, min(1.0, ratio - 1)))))
+    return min(highest, max(lowest, multiplier * math.exp(pace * max(-1.0, min(1.0, ratio - 1)))))

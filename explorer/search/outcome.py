@@ -71,11 +71,18 @@ class Found:
         best: the measured mask with the lowest validation loss within the budget; the unpruned model counts.
         curve: every measured mask, in order.
         stopped: why it ended early: "time", "stopped", or "" if it ran to its end.
+        nearest: what comes nearest to the growth that is allowed, if no mask within it helps; see `Problem.nearest`.
     """
 
     best: Point
     curve: tuple[Point, ...]
     stopped: str = ""
+    nearest: Point | None = None
+
+    @property
+    def reported(self) -> Point:
+        """The best mask, or the nearest one in the place of an empty mask, which would say that nothing was found."""
+        return self.nearest or self.best
 
 
 @dataclass(frozen=True)

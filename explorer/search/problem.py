@@ -130,6 +130,23 @@ class Problem:
         """Whether a measured mask is within the budget, and the model finite with it; the unpruned model always is."""
         return not point.removed or (self.budget.allows(point.removed, point.growth) and point.finite)
 
+    @property
+    def nearest(self) -> Point | None:
+        """If no mask within the budget lowers the validation loss: the one that does, with the smallest growth.
+
+        None if none does, or more is removed than the budget says.
+        """
+        growth, start = self.budget.growth, self.curve[0]
+        if growth is None or self.best.removed:
+            return None
+        helping = [
+            (point.growth, *_rank(point), point)
+            for point in self.curve
+            if point.growth is not None and point.finite and point.removed <= self.budget.removed
+            and _rank(point) < _rank(start)
+        ]  # fmt: skip
+        return min(helping, key=lambda one: one[:3])[3] if helping else None
+
     def improves(self, point: Point, best: Point) -> bool:
         """Whether a measured mask is within the budget and has a lower validation loss than another."""
         return self.allows(point) and point.validation.mean_loss.value < best.validation.mean_loss.value
@@ -374,4 +391,4 @@ def solve(problem: Problem, strategy: Search) -> Found:
         stopped = "stopped"
     finally:
         apply(problem.view, problem.mask(), problem.svds)
-    return Found(problem.best, tuple(problem.curve), stopped)
+    return Found(problem.best, tuple(problem.curve), stopped, problem.nearest)

@@ -34,7 +34,8 @@ class Report:
 
     Attributes:
         task: its name; `mask.provenance` says how it was asked.
-        mask: the best mask on validation, with its provenance.
+        mask: the best mask on validation, or the nearest to the allowed growth of the perplexity if none within it
+            helps (`found.reported`), with its provenance.
         found: the whole way there.
         train, validation, test: evaluations of the mask; the test split was used for this and the controls only.
         baseline: the unpruned model on the test split.
@@ -90,7 +91,8 @@ class Report:
             baseline=Figures.of(self.baseline), comparison=ComparisonFigures.of(self.comparison), seen=self.seen,
             controls={name: one.figures for name, one in self.controls.items()},
             curve=tuple(map(_point, self.found.curve)), damage=None if self.damage is None else self.damage.figures,
-            stopped=self.found.stopped, settings=self.settings, forwards=self.forwards, seconds=self.seconds,
+            stopped=self.found.stopped, growth=self.found.reported.growth,
+            settings=self.settings, forwards=self.forwards, seconds=self.seconds,
             versions=dict(made.versions), mask=self.mask,
         )  # fmt: skip
 
@@ -157,7 +159,7 @@ def search(
         task=task, split="train", examples=len(problem.examples), seed=problem.seed, scorer=problem.scorer,
         strategy=name,
     )  # fmt: skip
-    mask = found.best.mask.model_copy(update={"provenance": made})
+    mask = found.reported.mask.model_copy(update={"provenance": made})
     try:
         baseline = _measure(problem, problem.mask(), task, split="test", limit=limit)
         train = _measure(problem, mask, task, split="train", limit=problem.limit)
@@ -168,7 +170,7 @@ def search(
         apply(problem.view, problem.mask(), problem.svds)
     return Report(
         strategy=name, task=task.name, seed=problem.seed, mask=mask, found=found, train=train,
-        validation=found.best.validation, test=test, baseline=baseline, controls=controls, damage=elsewhere,
+        validation=found.reported.validation, test=test, baseline=baseline, controls=controls, damage=elsewhere,
         settings=_settings(problem, options or {}, beside.control_draws), test_limit=limit, forwards=forwards,
         seconds=seconds, cases=task.cases, read=read_in_search(task, problem.limit),
     )  # fmt: skip

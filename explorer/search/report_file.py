@@ -62,7 +62,8 @@ class SearchSettings(JsonRecord):
 class SearchFile(JsonRecord):
     """The report of a search; see `explorer.search.report.Report`.
 
-    `train` and `validation` are those of the chosen mask, `curve` has all that were measured. `seen` counts the test
+    `train` and `validation` are those of the chosen mask, `curve` has all that were measured. `growth` is the chosen
+    mask's, of the perplexity on the search's own text, if there was a limit to it. `seen` counts the test
     examples that the search has seen; files of before do not have it.
     """
 
@@ -99,11 +100,18 @@ class SearchFile(JsonRecord):
     curve: Annotated[tuple[PointFigures, ...], Field(min_length=1)]
     damage: DamageFigures | None
     stopped: Annotated[str, Field(pattern="^(time|stopped)?$")]
+    growth: Annotated[float, Field(allow_inf_nan=False)] | None = None
     settings: SearchSettings
     forwards: Count
     seconds: Annotated[float, Field(ge=0)]
     versions: Mapping[str, str]
     mask: Mask
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the mask lets the perplexity grow more than was allowed, since none that helps does not."""
+        limit = self.settings.max_growth
+        return bool(self.removed) and limit is not None and self.growth is not None and self.growth > limit
 
     def __post_init__(self) -> None:
         if (self.mask.digest, len(self.mask)) != (self.mask_digest, self.removed):

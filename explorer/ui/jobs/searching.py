@@ -121,7 +121,7 @@ class Started:
     def seen(self) -> Seen | None:
         """What it has measured so far, or in all."""
         report = self.report
-        return self.live.seen if report is None else Seen(report.found.curve, report.found.best)
+        return self.live.seen if report is None else Seen(report.found.curve, report.found.reported)
 
     def stop(self) -> None:
         """Stop it: see `Live.stop`; one that still waits is stopped at once."""

@@ -16,7 +16,7 @@ from explorer.measure.evaluate import Evaluation
 from explorer.measure.metrics import wilson_interval
 from explorer.plots.search import HeldOut, TriedMask, explain_curve, held_out, search_controls, search_curve
 from explorer.plots.search_page import search_page
-from explorer.search.columns import control_columns, seen_sentences
+from explorer.search.columns import beyond_sentence, control_columns, seen_sentences
 from explorer.search.conductor import Earlier
 from explorer.search.controls import DEFAULT
 from explorer.search.outcome import Point
@@ -182,6 +182,8 @@ def _watch(started: Started) -> None:
 
 def _figures(report: Report) -> None:
     """Test figures of the best mask beside the unpruned model's, the controls and the cost; what was seen in search."""
+    if (beyond := beyond_sentence(report.file)) is not None:
+        st.warning(words.literal(beyond))
     found = report.comparison
     limited = "" if report.test_limit is None else f"first {report.test_limit:,} examples  \n"
     accuracy, loss, chance, cost = st.columns(4, border=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,12 +18,14 @@ from explorer.models.matrices import matrices
 from explorer.search.adaptive import adaptive
 from explorer.search.anchor import HELD, Anchor
 from explorer.search.chance import CHANCE, SUMMARIES
+from explorer.search.columns import figures_sentences
 from explorer.search.controls import DRAWS, RANDOM, draws
 from explorer.search.laser import laser
 from explorer.search.learned import LearnedSettings, learned
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper, proportional
 from explorer.search.problem import Problem, solve
+from explorer.search.report import Evidence, Report, search
 from explorer.search.verified import verified
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
@@ -45,6 +48,16 @@ def model() -> Model:
 @pytest.fixture(scope="module")
 def svds() -> SvdCache:
     return SvdCache(None)
+
+
+class Clock:
+    """Seconds that pass when a test says so, from when it was made."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def problem(model: Model, svds: SvdCache, **settings) -> Problem:
@@ -240,6 +253,59 @@ def test_the_perplexity_grows_no_more_than_the_budget_allows(
         for (after, wanted), before in zip(held, base, strict=True)
     ]
     assert found.best.growth == pytest.approx(math.expm1(sum(changes) / HELD), abs=1e-5)
+
+
+def test_where_nothing_is_within_the_limit_the_nearest_that_helps_is_reported(
+    model: Model, svds: SvdCache, text: tuple[torch.Tensor, ...]
+) -> None:
+    def found(growth: float) -> Report:
+        given = problem(model, svds, layers=[0], text=text, budget=Budget(30, growth=growth))
+        return search(given, load_task("int-mult", 0), "paper", paper, evidence=Evidence(control_draws=0, test_limit=8))
+
+    free = found(1e9)
+    helping = [
+        (point.growth, point)
+        for point in free.found.curve[1:]
+        if point.growth is not None
+        and point.validation.mean_loss.value < free.found.curve[0].validation.mean_loss.value
+    ]
+    least, nearest = min(helping, key=lambda one: one[0])
+    assert (free.file.beyond, free.found.nearest) == (False, None)
+    tight = found((least - 1) / 2)  # below all of them: no growth is below -1
+    assert (tight.found.best.removed, len(tight.mask)) == (0, nearest.removed)
+    assert tight.mask.removed == nearest.mask.removed
+    assert tight.validation.loss == nearest.validation.loss
+    assert (tight.file.growth, tight.file.beyond) == (least, True)
+    said = next(figures_sentences(tight.file))
+    assert f"{100 * least:+.1f} %" in said
+    assert "Nothing within the limit" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seconds", "steps"), [(None, 30), (1e6, 30), (20.0, 13), (6.0, 5)])
+def test_training_has_as_many_steps_as_there_is_time_for(
+    model: Model,
+    svds: SvdCache,
+    text: tuple[torch.Tensor, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float | None,
+    steps: int,
+) -> None:
+    clock, rates = Clock(), []
+    taken = torch.optim.Adam.step
+
+    def step(optimizer: torch.optim.Adam) -> None:
+        rates.append(optimizer.param_groups[0]["lr"])
+        taken(optimizer)
+        clock.now += 1.0
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    monkeypatch.setattr("explorer.search.problem.time.monotonic", clock)
+    given = problem(model, svds, layers=[0], text=text, limit=8, budget=Budget(30, seconds, growth=1e9))
+    solve(given, lambda asked: learned(asked, LearnedSettings(steps=30)))
+    assert len(rates) == steps
+    assert rates == sorted(rates, reverse=True)
+    assert len(given.curve) > 1, "what was trained is measured before the time is up"
 
 
 def test_a_limit_to_the_growth_needs_text(model: Model, svds: SvdCache) -> None:
