@@ -1,6 +1,6 @@
 """The page Prune."""
 
-from explorer.ui.prune.measures import panel_first
+from explorer.ui.prune.cards import panel_first
 from explorer.ui.prune.page import draw
 from explorer.ui.shell.pages import Page
 

@@ -11,7 +11,7 @@ from explorer.ui.bench import chart_data, measured, workbench
 from explorer.ui.bench.inside import inside
 from explorer.ui.components import matrix_steps, painting, words
 from explorer.ui.jobs import work
-from explorer.ui.prune import consequences, measures, removing
+from explorer.ui.prune import cards, consequences, removing
 from explorer.ui.session import Bench, Setting, Widget, links, requests, session
 from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import share
@@ -20,7 +20,7 @@ from explorer.ui.shell import share
 def draw() -> None:
     """The figures, the plot beside the table and its actions, and below what it does to the examples."""
     bench = session.current()
-    panel = measures.panel(bench)
+    panel = cards.panel(bench)
     scores = panel.found.scores
     left, right = st.columns([3, 2])
     with left:
@@ -28,7 +28,7 @@ def draw() -> None:
     with right:
         if scores is not None:
             _actions(bench, scores)
-    measures.finish(bench, panel)
+    cards.finish(bench, panel)
     changes, elsewhere, example = tabs(
         "section", {"changes": "What changed", "elsewhere": "Elsewhere", "example": "Inside one example"}
     )
@@ -87,7 +87,7 @@ def _actions(bench: Bench, scores: Scores) -> None:
     workbench.copy(bench)
 
 
-@st.fragment(key=measures.CONSEQUENCES)
+@st.fragment(key=cards.CONSEQUENCES)
 def _of_measured(bench: Bench, scores: Scores | None, *, changed: bool, hidden: bool) -> None:
     """What is seen of the measured examples: what changed, or the inside of one; nothing where neither is open."""
     if hidden:
@@ -96,8 +96,8 @@ def _of_measured(bench: Bench, scores: Scores | None, *, changed: bool, hidden: 
     if found.best is None:
         st.caption("Waits for the measurement." if found.problem is None else "There is no measurement.")
     elif changed:
-        measures.changes(found.best, found.controls)
-        measures.seen_in_search(bench, found.best)
+        cards.changes(found.best, found.controls)
+        cards.seen_in_search(bench, found.best)
         consequences.by_answer(found.best)
         share.copy("changes", bench, _measured)
     else:

@@ -1,4 +1,4 @@
-"""What the mask does, in figures: predicted and measured change, random control, and the answers that flipped."""
+"""The cards on top of Prune: predicted and measured change and the random control; and the answers that flipped."""
 
 from __future__ import annotations
 
