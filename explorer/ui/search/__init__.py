@@ -1,20 +1,6 @@
 """The page Search: have a mask found, watch it, take any mask of the way to the workbench."""
 
-from explorer.ui.jobs.searching import searches
-from explorer.ui.search import form, results
-from explorer.ui.session import session
-from explorer.ui.shell import pages
+from explorer.ui.search.page import draw
+from explorer.ui.shell.pages import Page
 
-
-def draw() -> None:
-    """The form, and the session's search with what it has found."""
-    bench = session.current()
-    pages.heading("Search")
-    started = searches().of(bench)
-    asked = form.choose(bench, None if started is None else started.asked)
-    results.controls(bench, asked, started)
-    others = results.earlier(bench, started)
-    results.draw(bench, started, others=others)
-
-
-PAGE = pages.Page("pages/search.py", "Search", ":material/search:", draw=draw, shows="search")
+PAGE = Page("pages/search.py", "Search", ":material/search:", draw=draw, shows="search")

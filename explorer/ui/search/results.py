@@ -41,8 +41,8 @@ class _Opened:
     """A mask was just made the session's, to be looked at."""
 
 
-def controls(bench: Bench, asked: SearchRequest, started: Started | None) -> None:
-    """Start or go on; one search of a session at a time."""
+def start_or_go_on(bench: Bench, asked: SearchRequest, started: Started | None) -> None:
+    """The button, and what it starts as code; one search of a session at a time."""
     job = None if started is None else started.job
     active = job is not None and job.active
     early = started is not None and started.asked == asked and searching.ended_early(started)
