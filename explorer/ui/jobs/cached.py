@@ -13,8 +13,7 @@ from explorer.core.progress import Progress
 from explorer.models import Model, ViewPool
 from explorer.spectra.cache import SvdCache, default_cache
 from explorer.ui.components import painting, ticker
-from explorer.ui.components.painting import USUAL as USUAL
-from explorer.ui.components.painting import Wait
+from explorer.ui.components.painting import USUAL, Wait
 from explorer.ui.components.words import literal
 from explorer.ui.jobs import pauses
 from explorer.ui.jobs.effects_seen import EffectsSeen

@@ -32,7 +32,7 @@ from explorer.spectra.model_diff import decomposed
 from explorer.spectra.svd import Decomposition
 from explorer.tasks import Example
 from explorer.ui.components import words
-from explorer.ui.components.painting import Wait
+from explorer.ui.components.painting import USUAL, Wait
 from explorer.ui.jobs import cached, cluster
 from explorer.ui.jobs.cached import compute, effects_seen, only, runner, svds
 from explorer.ui.jobs.runner import JobState, Key, tell
@@ -229,7 +229,7 @@ def controls(bench: Bench, wait: Wait | None = None) -> tuple[float, ...] | None
         return tuple(one.accuracy for one in found)
 
     label = f"{CONTROL_DRAWS} {DEFAULT} masks of {words.count(len(bench.mask), 'value')}"
-    return on_view(bench, key, work, label=label, wait=replace(wait or cached.USUAL, urgent=False))
+    return on_view(bench, key, work, label=label, wait=replace(wait or USUAL, urgent=False))
 
 
 def decomposition(bench: Bench, key: AnyKey) -> Decomposition | None:

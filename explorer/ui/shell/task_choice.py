@@ -111,7 +111,7 @@ def choose() -> tuple[Task | None, str]:
     folder = _choose_folder(chosen) if needs_data else None
     asked = _choose_wording(chosen, _offered(chosen, file))
     if chosen == UPLOADED:
-        return None, FILE_HINT if wanted is None else _asking(wanted)
+        return None, FILE_HINT if wanted is None else _hint_for(wanted)
     hint = DATA_HINT if needs_data else "Change the task in the sidebar to go on."
     reading = replace(asked, name=chosen if file is None else file.name, folder=folder, file=file)
     task = reading.task()
@@ -177,7 +177,7 @@ def _named(text: str, files: Mapping[str, TaskFile]) -> str:
     return UPLOADED
 
 
-def _asking(wanted: _Wanted) -> str:
+def _hint_for(wanted: _Wanted) -> str:
     """What to do about a task that is not here."""
     if wanted.id:
         return (
