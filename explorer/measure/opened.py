@@ -1,4 +1,8 @@
-"""A model with a task as the subject of cells: as text, and opened."""
+"""What a piece of work is about that any machine may do: a model with a task, by its name, and loaded.
+
+`ModelAndTask` is small and can be sent to a worker; opened there, it is an `OpenedModel`. Pieces of work are the cells
+of `explorer.core.executor`.
+"""
 
 from __future__ import annotations
 
