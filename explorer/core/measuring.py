@@ -19,8 +19,9 @@ EFFECTS = (
     "core.finite", "core.keys", "masks.apply", "masks.fitting", "masks.mask", "measure.batches", "measure.chat",
     "measure.forest", "measure.metrics", "measure.prefix", "measure.residuals", "measure.tokens",
     "models.architectures", "models.arithmetic", "models.bridge", "models.caches", "models.fidelity", "models.folding",
-    "models.load", "models.matrices", "models.norms", "models.rotary", "models.stored", "models.tensors", "models.view",
-    "models.weights", "spectra.cache", "spectra.svd",
+    "models.load", "models.matrices", "models.norms", "models.rotary", "models.spread", "models.stored",
+    "models.tensors", "models.view", "models.weights", "spectra.cache", "spectra.narrow", "spectra.routes",
+    "spectra.svd",
 )  # fmt: skip
 # Those that decide the result of a search beside.
 SEARCHES = (
