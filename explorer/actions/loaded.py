@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypedDict, TypeVar, Unpack
 
-from explorer.actions.names import Scorer, Split, Strategy
+from explorer.actions.names import Compute, Scorer, Split, Strategy
 from explorer.attribution import ScoreOptions, Scores
 from explorer.attribution import score as score_values
 from explorer.attribution.effect_store import default_effects
@@ -61,6 +61,7 @@ class SearchOptions(TypedDict, total=False):
         seconds: time limit; none if not given.
         controls: draws of each random control, 0 for no controls; 20 if not given.
         test_limit: test examples for the final figures; all if not given.
+        compute: in which type proposals are computed; `auto`, what is faster, if not given.
         options: those that belong to the strategy.
         others: tasks to measure the damage on.
         text: plain text to measure the damage on; if not given the one that comes along, where the model reads it.
@@ -75,6 +76,7 @@ class SearchOptions(TypedDict, total=False):
     seconds: float | None
     controls: int
     test_limit: int | None
+    compute: Compute
     options: StrategyOptions
     others: Sequence[Task]
     text: str | None
@@ -83,7 +85,7 @@ class SearchOptions(TypedDict, total=False):
 
 _SEARCH: SearchOptions = {
     "per_head": True, "max_growth": None, "scorer": "gradient", "mode": "freeze", "limit": None, "seconds": None,
-    "controls": 20, "test_limit": None, "options": USUAL, "others": (), "text": None, "fresh": False,
+    "controls": 20, "test_limit": None, "compute": "auto", "options": USUAL, "others": (), "text": None, "fresh": False,
 }  # fmt: skip
 
 
@@ -230,7 +232,7 @@ class LoadedModel(Model):
             strategy, as_kinds(kinds), None if layers is None else tuple(layers), max_removed=max_removed,
             seed=task.seed, per_head=given["per_head"], mode=given["mode"], scorer=given["scorer"],
             limit=given["limit"], seconds=given["seconds"], controls=given["controls"], test_limit=given["test_limit"],
-            options=given["options"], growth=given["max_growth"],
+            options=given["options"], growth=given["max_growth"], compute=given["compute"],
         )  # fmt: skip
         with self.views.borrow() as view:
             return conduct(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -11,7 +13,7 @@ import torch
 import explorer
 from explorer import Kind, LoadedModel, Mask, MatrixKey, Task, load_mask
 from explorer.actions import names
-from explorer.actions.loaded import as_kinds, load
+from explorer.actions.loaded import SearchOptions, as_kinds, load
 from explorer.attribution import SCORERS, score
 from explorer.attribution.exact import exact_effects
 from explorer.core.errors import ExplorerError, MatrixError
@@ -21,6 +23,7 @@ from explorer.measure.evaluate import evaluate
 from explorer.models.compute import COMPUTE
 from explorer.models.matrices import kinds, matrices
 from explorer.search import SEARCHES
+from explorer.search.request import SearchRequest
 from explorer.tasks import SPLITS
 from tests import tiny
 
@@ -97,6 +100,17 @@ def test_a_search_ends_with_a_report_and_a_file(own: LoadedModel, task: Task, tm
     assert load_mask(str(tmp_path / "m.json")) == report.mask
     again = own.search(task, kinds="QK", strategy="paper", max_removed=4, controls=1)
     assert again.mask.digest == report.mask.digest
+
+
+def test_every_option_of_a_search_is_one_of_python(own: LoadedModel, task: Task) -> None:
+    """Each under the name that the request has for it, but for a few that are named otherwise or say the task's own."""
+    named = {"growth": "max_growth", "control_names": None, "seed": None}
+    wanted = {named.get(one.name, one.name) for one in fields(SearchRequest)} - {None}
+    found = {*inspect.signature(LoadedModel.search).parameters, *SearchOptions.__annotations__}
+    assert wanted - found == set()
+    report = own.search(task, kinds="Q", strategy="paper", max_removed=1, controls=0, compute="bfloat16")
+    settings = report.file.settings
+    assert (settings.dtype, settings.compute) == ("float32", "bfloat16")
 
 
 def test_damage_and_spectra(own: LoadedModel, task: Task, mask: Mask) -> None:
