@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = (".gitignore", "LICENSE", "README.md", "app.py", "constraints.txt", "pyproject.toml")
-FOLDERS = (".streamlit", "assets", "explorer", "pages", "scripts", "tests")
+FILES = (
+    ".gitignore", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "app.py",
+    "constraints.txt", "mkdocs.yml", "pyproject.toml",
+)  # fmt: skip
+FOLDERS = (".streamlit", "assets", "docs", "explorer", "pages", "scripts", "tests")
 
 
 def copied(folder: Path) -> Path:

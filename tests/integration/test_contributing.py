@@ -88,7 +88,8 @@ assert labels == ["Download mask", "Download table"], labels
 """,
 }
 NAMES = "tests/unit/test_loaded.py::test_closed_choices_are_those_of_the_tables"
-# The fast tests that hold tables, names and lists to each other.
+DOCS = "tests/unit/test_docs.py"
+# The fast tests that hold tables, names and lists to each other, beside those of the documentation.
 HELD_BY = {
     "scorer": (NAMES, "tests/unit/attribution/test_table.py", "tests/unit/test_measuring.py"),
     "strategy": (
@@ -147,4 +148,5 @@ def test_a_change_passes_the_checks(change: str, changed: Path) -> None:
     assert files
     for words in (("ruff", "check", *files), ("ruff", "format", "--check", *files), ("lint-imports", "--no-logo")):
         run(changed, str(tools / words[0]), *words[1:])
-    run(changed, sys.executable, "-m", "pytest", "-q", "-m", "not slow", *HELD_BY[change])
+    run(changed, sys.executable, "-m", "scripts.docs")
+    run(changed, sys.executable, "-m", "pytest", "-q", "-m", "not slow", DOCS, *HELD_BY[change])
