@@ -32,8 +32,8 @@ from explorer.measure.perplexity import Perplexity, own_text
 from explorer.measure.perplexity import perplexity as measure_perplexity
 from explorer.models import Model, View, ViewPool
 from explorer.models import load as load_model
-from explorer.models.load import Basis
 from explorer.models.matrices import matrices
+from explorer.models.model import Basis
 from explorer.search import STRATEGIES, check_strategy, mask_of
 from explorer.search.conductor import Elsewhere, Recording, Watcher, conduct
 from explorer.search.journal import default_journals

@@ -73,7 +73,7 @@ class FidelityResult(Result):
 
     def words(self) -> str:
         """One or two sentences about it."""
-        from explorer.models.fidelity import Fidelity
+        from explorer.models.agreement import Fidelity
 
         differences = {name: math.inf if value is None else value for name, value in self.differences.items()}
         return Fidelity(

@@ -18,9 +18,10 @@ EFFECTS = (
     "attribution.base", "attribution.exact", "attribution.runs", "attribution.singles", "attribution.suffix",
     "core.finite", "core.keys", "masks.apply", "masks.fitting", "masks.mask", "measure.batches", "measure.chat",
     "measure.forest", "measure.metrics", "measure.prefix", "measure.residuals", "measure.tokens",
-    "models.architectures", "models.arithmetic", "models.bridge", "models.caches", "models.fidelity", "models.folding",
-    "models.load", "models.matrices", "models.norms", "models.rotary", "models.spread", "models.stored",
-    "models.tensors", "models.view", "models.weights", "spectra.cache", "spectra.narrow", "spectra.routes",
+    "models.agreement", "models.architectures", "models.arithmetic", "models.bridge", "models.caches",
+    "models.fidelity", "models.folding", "models.load", "models.matrices", "models.model", "models.norms",
+    "models.rotary", "models.spread", "models.stored", "models.tensors", "models.weights", "spectra.cache",
+    "spectra.narrow", "spectra.routes",
     "spectra.svd",
 )  # fmt: skip
 # Those that decide the result of a search beside.

@@ -1,12 +1,12 @@
 """Models: find one by name, folder, hub id or .gguf file, load it once, give every session a view of it."""
 
+from explorer.models.agreement import Fidelity
 from explorer.models.caches import expanded, read_prefix
 from explorer.models.convert import convert_bin
-from explorer.models.fidelity import Fidelity
 from explorer.models.files import ModelFiles, model_files
-from explorer.models.load import Basis, Model, as_basis, check_whole, load, read_again, read_config
+from explorer.models.load import as_basis, check_whole, load, read_again, read_config
+from explorer.models.model import Basis, Model, View, ViewPool
 from explorer.models.sources import NAMED, Source, available, fetch, full_name, locate
-from explorer.models.view import View, ViewPool
 from explorer.models.weights import check_stored
 
 __all__ = [

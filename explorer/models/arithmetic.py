@@ -20,9 +20,9 @@ from transformers.activations import ACT2FN
 
 from explorer.core.keys import Kind, MatrixKey
 from explorer.models.matrices import heads, kinds, norm_of, read, read_bias
+from explorer.models.model import View
 from explorer.models.norms import norms
 from explorer.models.rotary import limits
-from explorer.models.view import View
 
 # Hugging Face class: the name of its table of positions, None where positions are rotated.
 PLAIN: dict[str, str | None] = {

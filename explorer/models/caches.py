@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from explorer.models.view import View
+from explorer.models.model import View
 
 
 def read_prefix(view: View, tokens: Int[Tensor, "copy position"]) -> Any:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from explorer.core.errors import SettingsError
-from explorer.models.load import Model
+from explorer.models.model import Model
 
 Compute = Literal["auto", "float32", "bfloat16"]
 COMPUTE: tuple[str, ...] = get_args(Compute)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
-from typing import Any, Literal, Self, get_args
+from dataclasses import replace
+from functools import partial
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -14,10 +13,11 @@ from torch import Tensor
 from explorer.core.config import DTYPES, settings
 from explorer.core.errors import ModelError, SettingsError
 from explorer.core.progress import Progress, part
+from explorer.models.agreement import Fidelity
 from explorer.models.architectures import check_config
 from explorer.models.bridge import hooked
 from explorer.models.culprits import config_error, configured
-from explorer.models.fidelity import UNCHECKED, Fidelity, compare, reference
+from explorer.models.fidelity import compare, reference
 from explorer.models.fields import check_fields
 from explorer.models.files import ModelFiles, NoWeightsError, model_files
 from explorer.models.folding import fold
@@ -30,140 +30,12 @@ from explorer.models.identity import (
     content,
     stored_weights,
     tokenizer_digests,
-    weights_digest,
 )
+from explorer.models.model import Basis, Model, View, copy_bridge
 from explorer.models.sources import Source, locate
-from explorer.models.spread import AUTO, devices, place
+from explorer.models.spread import AUTO, place
 from explorer.models.tokenizer_files import read_tokenizer
-from explorer.models.view import View, copy_bridge
 from explorer.models.weights import read_weights
-
-Basis = Literal["raw", "folded"]
-LARGE = 10**9  # weights
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """One loaded model, shared by all sessions and never changed: work happens on `view()`s.
-
-    Attributes:
-        source: where it came from.
-        digest: its identity (`explorer.models.identity`): weights as stored, configuration, tokenizer and basis, but
-            not the type that it is loaded in, nor what changes no token that it reads and no number.
-        parts: what the identity is made of.
-        basis: `raw`, the weights as in the checkpoint, or `folded` (see `explorer.models.folding`).
-        tokenizer: the Hugging Face tokenizer.
-        parameters_count: number of weights, tied ones once.
-        architecture: class name of the Hugging Face model.
-        fidelity: how close its views are to plain transformers.
-    """
-
-    source: Source
-    digest: str
-    parts: Parts
-    basis: Basis
-    tokenizer: Any
-    parameters_count: int
-    architecture: str
-    bridge: Any = field(repr=False)
-    _weights: dict[str, Tensor] = field(repr=False)
-    _state: dict[str, Tensor] = field(repr=False)
-    _content: str = field(repr=False)
-    _stored: frozenset[torch.dtype] = field(repr=False)
-    fidelity: Fidelity = UNCHECKED
-    _ready: list[View] = field(default_factory=list, repr=False)
-
-    @property
-    def dtype(self) -> str:
-        """The type that it is loaded in, such as `float32`."""
-        return str(self.bridge.original_model.dtype).removeprefix("torch.")
-
-    @property
-    def is_large(self) -> bool:
-        """Whether memory decides how it is worked with: no second copy of its weights, of decompositions one side."""
-        return self.parameters_count > LARGE
-
-    @property
-    def as_loaded(self) -> str:
-        """Identity (`Parts.exactly`), type and device: what numbers depend on, and are kept under."""
-        return f"{self.parts.exactly(self.basis)} {self.dtype} {'+'.join(self.devices)}"
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The devices that it lies on, in the order in which its blocks run; mostly one."""
-        return devices(self.bridge.original_model)
-
-    @property
-    def wide(self) -> str:
-        """The type in which its matrices are decomposed: float32, or float64 if it is loaded in that."""
-        return "float64" if self.dtype == "float64" else "float32"
-
-    def rounds(self, dtype: str) -> bool:
-        """Whether loading it in a type rounds weights: those that are stored, or what folding makes of them."""
-        wanted = getattr(torch, dtype)
-        return self.basis == "folded" or any(torch.promote_types(one, wanted) != wanted for one in self._stored)
-
-    def holds(self, dtype: str) -> bool:
-        """Whether the weights in memory are those that loading it in a type gives, in this type or a narrower one."""
-        return dtype == self.dtype or not (self.rounds(dtype) or self.rounds(self.dtype))
-
-    @property
-    def matrices_identity(self) -> str:
-        """`matrices_as` in the type in which its matrices are decomposed."""
-        return self.matrices_as(self.wide)
-
-    def matrices_as(self, dtype: str) -> str:
-        """What decides its matrices in a type and nothing else: weights, basis, and how they are cut into heads.
-
-        Models that differ in other ways (an activation, a tokenizer) share their decompositions.
-        """
-        shape = self.bridge.cfg
-        heads = (shape.n_heads, getattr(shape, "n_key_value_heads", None), shape.d_head)
-        if self.holds(dtype):
-            signs = " signs as in float32" if dtype == "float64" else ""  # before, float64 had its own
-            return f"{self.architecture} {self._content} {self.basis} {heads}{signs}"
-        return f"{self.architecture} {self.parts.weights} in {dtype} {self.basis} {heads}"
-
-    @classmethod
-    def of(cls, model: Model) -> Self:
-        """The same loaded model as an instance of this class."""
-        same = cls(**{one.name: getattr(model, one.name) for one in fields(model)})
-        for view in same._ready:
-            view.model = same
-        return same
-
-    def view(self, dtype: str | None = None) -> View:
-        """A private copy of the modules that shares every weight: edits on it leave this model as it is.
-
-        With another type than the model's, it has copies of the weights in that type, masked or not: a view that
-        computes faster and less exactly, for what is measured again by a view of the model's own type.
-        """
-        if dtype not in (None, self.dtype):
-            return View(self, copy_bridge(self.bridge, getattr(torch, str(dtype))))
-        with suppress(IndexError):  # empty, but for the view that the load looked at
-            if (ready := self._ready.pop()).model is self:
-                return ready
-        return View(self, copy_bridge(self.bridge))
-
-    @cached_property
-    def rows(self) -> int:
-        """How many tokens the model has an embedding and an unembedding of; the tokenizer may have more, or fewer."""
-        model = self.bridge.original_model
-        ends = (model.get_input_embeddings(), model.get_output_embeddings())
-        return min(int(end.weight.shape[0]) for end in ends if end is not None)
-
-    def weights(self) -> dict[str, Tensor]:
-        """The Hugging Face state dict as it was loaded, tied weights under each of their names; no copies."""
-        return dict(self._state)
-
-    def current_digest(self) -> str:
-        """Equals `digest` as long as nothing has changed the weights in memory; another digest of them afterwards."""
-        same = content(self._weights) == self._content
-        return self.digest if same else self.weights_now()
-
-    def weights_now(self) -> str:
-        """`weights_digest` of the weights in memory, in the type in which they are loaded."""
-        return weights_digest(self._weights, self.basis)
 
 
 def load(

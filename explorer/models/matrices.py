@@ -21,7 +21,7 @@ from explorer.core.errors import MatrixError
 from explorer.core.keys import Kind, MatrixKey
 from explorer.models import View
 from explorer.models.architectures import Architecture, architecture
-from explorer.models.view import in_type
+from explorer.models.model import in_type
 
 _SLOTS = {
     Kind.Q: "attn.q",

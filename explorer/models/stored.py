@@ -26,8 +26,8 @@ from explorer.models.architectures import architecture
 from explorer.models.files import ModelFiles, model_files
 from explorer.models.folding import centre_writer, fold_reader
 from explorer.models.matrices import check, heads, parts_of, read_base, read_base_bias, shape
+from explorer.models.model import View
 from explorer.models.norms import READERS, norms
-from explorer.models.view import View
 
 
 class StoredMatrices:

@@ -83,11 +83,11 @@ class _Training:
     def steer(self, divergence: float | None, settings: LearnedSettings, removed: int, room: int) -> None:
         """Move the multipliers by how far the constraints are missed."""
         pace = STEP * settings.steps / self.steps
-        self.price = _moved(self.price, removed / max(room, 1), pace, PRICES)
+        self.price = _moved(self.price, removed / max(room, 1), pace, bounds=PRICES)
         if divergence is not None:
             first = math.isnan(self.divergence)
             self.divergence = divergence if first else SMOOTHING * self.divergence + (1 - SMOOTHING) * divergence
-            self.anchor = _moved(self.anchor, self.divergence / settings.divergence, pace, ANCHORS)
+            self.anchor = _moved(self.anchor, self.divergence / settings.divergence, pace, bounds=ANCHORS)
 
 
 @dataclass(eq=False)

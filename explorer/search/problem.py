@@ -391,4 +391,4 @@ def solve(problem: Problem, strategy: Search) -> Found:
         stopped = "stopped"
     finally:
         apply(problem.view, problem.mask(), problem.svds)
-    return Found(problem.best, tuple(problem.curve), stopped, problem.nearest)
+    return Found(problem.best, tuple(problem.curve), stopped, nearest=problem.nearest)

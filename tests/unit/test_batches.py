@@ -15,7 +15,7 @@ from explorer.core.errors import TaskError
 from explorer.measure.batches import answer_logits, batches, merged
 from explorer.measure.tokens import encode, encode_all, encode_prompt, token_texts
 from explorer.models import Model, View
-from explorer.models.load import LARGE
+from explorer.models.model import LARGE
 from explorer.tasks import Example, Framing, Task, load_task
 from explorer.tasks.framing import Bos
 from tests import tiny

@@ -14,8 +14,8 @@ from explorer.core.keys import Kind
 from explorer.masks.apply import apply, empty_mask
 from explorer.models import Model, load
 from explorer.models.compute import WORTH_IT, compute_type
-from explorer.models.load import LARGE
 from explorer.models.matrices import matrices
+from explorer.models.model import LARGE
 from explorer.search import prune
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task

@@ -23,8 +23,9 @@ from explorer.masks.activations import read_prompt
 from explorer.measure.batches import batches
 from explorer.measure.evaluate import evaluate
 from explorer.models import Model, View, caches, check_whole, fidelity, load
-from explorer.models.fidelity import ALONE, BATCH, PARTS, compare, reference
-from explorer.models.view import copy_bridge
+from explorer.models.agreement import ALONE, BATCH, PARTS
+from explorer.models.fidelity import compare, reference
+from explorer.models.model import copy_bridge
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Task
 from tests import plain, tiny
