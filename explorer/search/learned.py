@@ -11,8 +11,8 @@
    first find what helps the task at any cost, and are then driven to where it costs little elsewhere. Without the text
    term, gates trained on few examples overfit and break everything else.
 3. The learning rate falls along half a cosine, so that gates stop flipping. If the budget limits the time, the first
-   PACED steps tell how many there is time for, with a share left for what follows; the multipliers then move faster in
-   proportion, so that a short training comes down to what is allowed as well.
+   PACED steps tell how many there is time for, with a share left for what follows; gates and multipliers then move
+   faster in proportion, so that a short training comes down to what is allowed as well.
 4. Every EVERY steps the gates are hardened into a mask within the budget and measured, unless the growth of the
    perplexity is limited and the divergence far from where it is steered to; the lowest validation loss wins.
    Training ends early once that has not improved for PATIENCE measurements within the budget.
@@ -46,6 +46,7 @@ EVERY, PATIENCE, ROUNDS, FITS = 10, 6, 4, 4
 SMALLEST = 4  # examples in a mini-batch
 READ = 256  # tokens of a block of text that a step reads
 PACED, TRAINING = 4, 0.6  # steps that are timed; share of the time left that training may take
+FASTEST = 4.0  # times the usual rates
 HOPELESS = 1.5  # times the divergence that is steered to: no mask within the budget is expected beyond it
 STEP, SMOOTHING = 0.05, 0.9  # of the multipliers, on a logarithmic scale; of the divergence that moves one of them
 ANCHORS, PRICES = (0.5, 60.0), (1e-4, 5e-2)  # nats per nat per token of text; nats per removed value
@@ -80,9 +81,13 @@ class _Training:
     price: float = 1e-3
     divergence: float = math.nan
 
+    def pace(self, asked: int) -> float:
+        """How much faster a training of fewer steps than are asked for moves, so that it gets as far."""
+        return min(FASTEST, asked / self.steps)
+
     def steer(self, divergence: float | None, settings: LearnedSettings, removed: int, room: int) -> None:
         """Move the multipliers by how far the constraints are missed."""
-        pace = STEP * settings.steps / self.steps
+        pace = STEP * self.pace(settings.steps)
         self.price = _moved(self.price, removed / max(room, 1), pace, bounds=PRICES)
         if divergence is not None:
             first = math.isnan(self.divergence)
@@ -106,7 +111,7 @@ class _Trainer:
         now, logits = self.now, self.gates.logits.values()
         for group in self.optimizer.param_groups:
             fallen = (1 + math.cos(math.pi * now.step / now.steps)) / 2
-            group["lr"] = LOWEST_RATE + (RATE - LOWEST_RATE) * fallen
+            group["lr"] = now.pace(self.settings.steps) * (LOWEST_RATE + (RATE - LOWEST_RATE) * fallen)
         block = now.step % len(self.anchor.blocks) if self.anchor.blocks else None
         if block is not None:
             self.problem.forwards += self.anchor.prepare(block)

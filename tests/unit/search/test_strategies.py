@@ -304,7 +304,8 @@ def test_training_has_as_many_steps_as_there_is_time_for(
     given = problem(model, svds, layers=[0], text=text, limit=8, budget=Budget(30, seconds, growth=1e9))
     solve(given, lambda asked: learned(asked, LearnedSettings(steps=30)))
     assert len(rates) == steps
-    assert rates == sorted(rates, reverse=True)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert sum(rates[4:]) >= 0.4 * (steps > 5), "a gate that starts kept can get to where it is removed"
     assert len(given.curve) > 1, "what was trained is measured before the time is up"
 
 
