@@ -86,7 +86,7 @@ def test_a_study_has_the_bits_of_this_process(
     assert found.as_json() == wanted.as_json()
     shares = [done / total for done, total in told if total > 1]
     assert shares[-1] == 1.0
-    assert len({share for share in shares if 0.3 < share < 0.8}) > 3, "effects come cell by cell"
+    assert len({share for share in shares if 0.3 < share < 0.8}) >= 3, "effects come cell by cell"
 
 
 def test_a_curve_has_the_bits_of_this_process(cluster: RayCluster) -> None:

@@ -20,9 +20,10 @@ from explorer.search.identity import search_digest
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
 from explorer.spectra.cache import SvdCache
+from explorer.tasks import Cases
 from tests import commands, copies
 
-VALUE = MatrixKey(0, Kind.IN), 0
+VALUE, PUBLISHED = (MatrixKey(0, Kind.IN), 0), Cases("published")
 # Effect of L0.IN:0 on 16 train examples, in nats; each measured with an empty cache. The first two are of a report of
 # what went wrong, in which the second model was given the first one's.
 EFFECTS = {"bundled": -2.833, "relu": -0.996}
@@ -44,7 +45,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
 
 
 def effect(model: Model, svds: SvdCache, store: EffectStore | None) -> float:
-    view, task = model.view(), load_task("int-mult", 0)
+    view, task = model.view(), load_task("int-mult", cases=PUBLISHED)
     cut = batches(view, task, task.split("train", 16))
     return exact_effects(view, cut, svds, [VALUE], store=store).values[VALUE].value
 
@@ -62,7 +63,7 @@ def test_models_share_no_effects(bundled: Model, others: dict[str, Model], tmp_p
 
 
 def test_models_share_no_search(bundled: Model, others: dict[str, Model]) -> None:
-    task = load_task("int-mult", 0)
+    task = load_task("int-mult", cases=PUBLISHED)
 
     def digest(model: Model) -> str:
         view = model.view()
@@ -75,7 +76,7 @@ def test_models_share_no_search(bundled: Model, others: dict[str, Model]) -> Non
 
 
 def test_kept_streams_and_losses_are_the_models_own(bundled: Model, others: dict[str, Model]) -> None:
-    task = load_task("int-mult", 0)
+    task = load_task("int-mult", cases=PUBLISHED)
     models = {"bundled": bundled, **others}
     losses = {name: round(evaluate(model.view(), task, "test").mean_loss.value, 3) for name, model in models.items()}
     assert (losses["bundled"], losses["relu"]) == (15.682, 11.535)
@@ -90,7 +91,7 @@ def test_kept_streams_and_losses_are_the_models_own(bundled: Model, others: dict
 def test_the_command_line_tells_models_apart(isolated_folders: Path, others: dict[str, Model]) -> None:
     found = {}
     for name, model in (("bundled", "bundled"), ("relu", str(others["relu"].source.folder))):
-        given = ("--model", model, "--task", "int-mult", "--value", "L0.IN:0", "--limit", 16)
+        given = ("--model", model, "--task", "int-mult", "--splits", "published", "--value", "L0.IN:0", "--limit", 16)
         report = commands.report("effects", *given)
         assert report["dtype"] == "float32"
         found[name] = round(report["values"][0]["exact"], 3)

@@ -224,7 +224,7 @@ def test_models_fetch_puts_a_model_into_its_folder(monkeypatch: pytest.MonkeyPat
 def test_tasks_list_gives_sizes_and_a_sample() -> None:
     found = {entry["name"]: entry for entry in report("tasks", "list")["tasks"]}
     assert list(found) == list(TASKS)
-    assert found["int-mult"]["sizes"] == {"train": 280, "validation": 40, "test": 80}
+    assert found["int-mult"]["sizes"] == {"train": 280, "validation": 41, "test": 79}
     left, right = re.fullmatch(r"(\d+) x (\d+) =", found["int-mult"]["sample"]["prompt"]).groups()
     assert found["int-mult"]["sample"]["answer"] == f" {int(left) * int(right)}"
     assert "int-sum" in run("tasks", "list").stdout
