@@ -37,7 +37,8 @@ def test_the_ability_is_hidden_found_and_kept(found: list[str]) -> None:
     assert float(re.search(r"largest, 1 drawn: median ([\d.]+)%", said)[1]) >= 95
     less, more = map(float, re.search(r"^sums: ([\d.]+)% -> ([\d.]+)% of 400$", said, re.MULTILINE).groups())
     assert more >= less - 1
-    assert re.findall(r"^(L\d\.\w\.H\d) value 0: predicted", said, re.MULTILINE)[:2] == ["L0.Q.H3", "L0.K.H3"]
+    worst = re.findall(r"^(L\d\.\w\.H\d) value 0: predicted", said, re.MULTILINE)[:2]
+    assert set(worst) == {"L0.Q.H3", "L0.K.H3"}
 
 
 def value(text: str) -> float:
