@@ -142,9 +142,7 @@ def accept_terms(model: FetchedModel, models_dir: Path) -> None:
         models_dir.mkdir(parents=True, exist_ok=True)
         write_json(models_dir / ACCEPTED, {**_accepted(models_dir), model.name: model.terms.url})
     except OSError as error:
-        raise ModelError(
-            f"{models_dir} cannot be written ({error.strerror}): set EIGENPRUNE_CACHE elsewhere."
-        ) from None
+        raise _unwritable(models_dir, error) from None
 
 
 def accepted(model: FetchedModel, models_dir: Path) -> bool:
