@@ -151,6 +151,26 @@ def test_fast_clicks_after_a_change_are_not_taken_for_going_back(page: Page, url
     assert link.endswith(f"~{matrix}_0_1_2")
 
 
+def test_presses_of_undo_and_redo_are_counted_however_fast_they_are(page: Page, url: str) -> None:
+    open_prune(page, url)
+    matrix = next(iter(chart.displayed_state(page, CHART)))
+    for index in range(8):
+        chart.click_point(page, CHART, matrix, index)
+    settle(page)
+    removed(page, 8)
+    fast = "(key, times) => { for (let i = 0; i < times; i++) document.querySelector(`.st-key-${key} button`).click() }"
+    page.evaluate(f"() => ({fast})('undo', 6)")
+    removed(page, 2)
+    for _ in range(3):
+        page.keyboard.press("Control+y")
+    page.evaluate(f"() => ({fast})('undo', 1)")
+    removed(page, 4)
+    page.evaluate(f"() => ({fast})('undo', 20)")  # more than there is
+    removed(page, 0)
+    press(page, "redo")
+    removed(page, 1)
+
+
 def test_a_shared_link_opens_the_same_view_for_somebody_else(new_page: NewPage, url: str, tmp_path: Path) -> None:
     page = new_page()
     open_app(page, f"{url}/prune?task=int-sum&split=test")

@@ -44,10 +44,14 @@ def fill(page: Page, box: Locator, text: str) -> None:
     settle(page)
 
 
-def choose(page: Page, strategy: str, most: int, draws: int) -> None:
-    page.locator(".st-key-search-strategy input").click()
-    page.get_by_role("option", name=strategy, exact=True).click()
+def pick(page: Page, field: str, option: str) -> None:
+    page.locator(f".st-key-search-{field} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
     settle(page)
+
+
+def choose(page: Page, strategy: str, most: int, draws: int) -> None:
+    pick(page, "strategy", strategy)
     fill(page, page.locator("[class*=st-key-search-most] input"), str(most))
     fill(page, page.locator(".st-key-search-controls input"), str(draws))
 
@@ -132,7 +136,9 @@ def test_search_watch_take_the_best_and_another_point(page: Page, url: str, root
 @pytest.mark.journey
 def test_a_search_outlasts_a_reload_and_stops_with_its_best_mask(page: Page, url: str, subject: Subject) -> None:
     open_search(page, url, subject.query)
-    choose(page, "learned", 8, 1)
+    choose(page, "ensemble", 8, 1)
+    pick(page, "base", "learned")
+    fill(page, page.locator("[class*=st-key-search-members] input"), "50")  # it outlasts any reload
     press(page, "search-start")
     expect(page.get_by_text("Best so far, on validation")).to_be_visible(timeout=app.SECONDS)
     page.wait_for_timeout(1000)  # the URL gets the session's name

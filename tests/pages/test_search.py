@@ -337,11 +337,10 @@ def test_stop_keeps_the_best_mask_and_go_on_ends_with_the_same(held: Held, expec
     assert finished_one().mask.digest == expected.mask.digest
 
 
-def test_stopped_twice_it_has_no_test_figures_but_its_masks(held: Held, expected: Report) -> None:
+def test_given_up_it_has_no_test_figures_but_its_masks(held: Held, expected: Report) -> None:
     app = start(prepared())
     assert held.reached.wait(SOON)
-    for _ in range(2):
-        started_one().stop()
+    started_one().give_up()
     app = finished(app)
     assert "Stopped before its mask was measured on the test split." in infos(app)
     assert "Accuracy, test" not in figures(app)

@@ -66,10 +66,13 @@ class Live:
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """End the search and keep its best mask; asked again, or once that is being measured, end that, too."""
-        if self.measuring or self.stopping:
-            self._give_up.set()
+        """End the search; its best mask is kept, and measured on the test split."""
         self._stop.set()
+
+    def give_up(self) -> None:
+        """End the search and what follows it: there will be no figures of the test split."""
+        self._stop.set()
+        self._give_up.set()
 
     def show(self, curve: tuple[Point, ...], status: Status) -> None:
         """Tell pages what has been measured so far."""
@@ -124,8 +127,16 @@ class Started:
         return self.live.seen if report is None else Seen(report.found.curve, report.found.reported)
 
     def stop(self) -> None:
-        """Stop it: see `Live.stop`; one that still waits is stopped at once."""
+        """See `Live.stop`; one that still waits is stopped at once."""
         self.live.stop()
+        self._leave_queue()
+
+    def give_up(self) -> None:
+        """See `Live.give_up`; one that still waits is stopped at once."""
+        self.live.give_up()
+        self._leave_queue()
+
+    def _leave_queue(self) -> None:
         job = self.job
         if job is not None and job.state is JobState.WAITING:
             job.stop()

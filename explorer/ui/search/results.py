@@ -166,12 +166,12 @@ def _watch(started: Started) -> None:
     left = "" if seconds is None or seconds < 1 or live.stopping else f", about {seconds:.0f} s left"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(job.share, text=words.literal(f"{doing.capitalize()}{left}"))
-        again = live.stopping or live.measuring
+        again = live.stopping or live.measuring  # a button does what it said when it was pressed
         st.button(
             "Stop now, without test figures" if again else "Stop",
             key="search-stop",
             icon=":material/stop:",
-            on_click=started.stop,
+            on_click=started.give_up if again else started.stop,
             help="The masks measured so far stay." if again else "The best mask so far is kept, and measured.",
         )
     if seen is not None:

@@ -184,8 +184,21 @@ def change_mask(model: Model, change: Callable[[Mask], Mask], label: str | None 
     return change_lines(model, lambda now: now.changed(now.history.push(change(now.mask), label)))
 
 
+@dataclass
+class _Steps:
+    """How often a button that goes along a line has been pressed."""
+
+    taken: int = 0
+
+
+def steps_taken() -> int:
+    """How often `step` has been called in this session."""
+    return state.of(_Steps).taken
+
+
 def step(model: Model, way: Callable[[History], History]) -> None:
     """Go along the current line, such as by `History.undo`."""
+    state.of(_Steps).taken += 1
     change_lines(model, lambda now: now.changed(way(now.history)))
 
 

@@ -63,7 +63,7 @@ def bench() -> Bench | None:
             words_box.warning(literal(sentence), icon=":material/help:")
     with st.sidebar:
         mask_panel.draw(model, bench)
-        keyboard.draw()
+        keyboard.draw(session.steps_taken())
     if task is None:
         st.info(hint, icon=":material/upload_file:")
     return bench

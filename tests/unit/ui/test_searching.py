@@ -15,7 +15,7 @@ from explorer.ui.jobs.searching import Live
 from explorer.ui.search.results import clicked
 
 
-def test_the_first_stop_ends_the_search_and_the_second_what_follows() -> None:
+def test_a_stop_ends_the_search_and_giving_up_what_follows() -> None:
     live, told = Live(), []
 
     def progress(done: int, total: int) -> None:
@@ -28,19 +28,19 @@ def test_the_first_stop_ends_the_search_and_the_second_what_follows() -> None:
     assert live.stopping
     with pytest.raises(Stopped):
         during(2, 2)
-    after(4, 4)
     live.stop()
+    after(4, 4)
+    live.give_up()
     with pytest.raises(Stopped):
         after(4, 4)
     assert told == [(1, 2), (3, 4), (4, 4)]
 
 
-def test_a_stop_while_the_mask_is_measured_ends_that() -> None:
+def test_a_stop_that_comes_once_the_search_has_ended_costs_no_test_figures() -> None:
     live = Live()
-    live.measuring = True
+    live.measure()
     live.stop()
-    with pytest.raises(Stopped):
-        live.after(None)(1, 2)
+    live.after(None)(1, 2)
 
 
 def test_titles_say_what_was_asked() -> None:

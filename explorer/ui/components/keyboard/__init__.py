@@ -1,4 +1,7 @@
-"""What the keyboard does: the list in the sidebar, and a guard that leaves text fields their own keys."""
+"""What the keyboard does: the list in the sidebar, and a guard of undo and redo.
+
+The guard leaves text fields their own keys, and lets no press be lost that comes before the page has run again.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ _GUARD = st.components.v2.component(
 )
 
 
-def draw() -> None:
-    """The list in a popover."""
+def draw(answered: int) -> None:
+    """The list in a popover, and the guard, below what it guards; `answered`: how often undo or redo was pressed."""
     with st.popover("Keys", icon=":material/keyboard:", width="stretch", key="keys", help="What the keyboard does."):
         rows = "\n".join(f"| {keys} | {what} |" for keys, what in KEYS)
         st.markdown(f"| key | what it does |\n|---|---|\n{rows}")
         st.caption("Keys do nothing while you type in a field.")
-    _GUARD(key="key-guard", height=1)
+    _GUARD(key="key-guard", data={"answered": answered}, height=1)
