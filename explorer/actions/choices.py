@@ -65,7 +65,7 @@ Metric = Annotated[
         "choices), choice-mean (the largest per token); auto: choice where all examples of a split have choices."
     ),
 ]
-Kinds = Annotated[str, Arg("Some of Q, K, V, O, IN, GATE, OUT with commas between, or all.")]
+Kinds = Annotated[str, Arg("Some of Q, K, V, O, IN, GATE, OUT with commas between (letters also without: QK), or all.")]
 DataFolder = Annotated[
     Path | None,
     Arg(

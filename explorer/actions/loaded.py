@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypedDict, TypeVar, Unpack
 
+from explorer.actions.choices import kinds_or_all
 from explorer.actions.names import Compute, Scorer, Split, Strategy
 from explorer.attribution import ScoreOptions, Scores
 from explorer.attribution import score as score_values
 from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import exact_effects
-from explorer.core.keys import Kind, MatrixKey, parse_key, parse_kinds
+from explorer.core.keys import Kind, MatrixKey, parse_key
 from explorer.core.progress import Progress
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.belonging import adopted
@@ -122,11 +123,7 @@ def as_kinds(kinds: Kinds) -> tuple[Kind, ...] | None:
     """
     if not isinstance(kinds, str):
         return tuple(kinds)
-    text = kinds.strip()
-    if text.lower() == "all":
-        return None
-    letters = text.upper()
-    return parse_kinds(text if "," in text or letters in Kind.__members__ else ",".join(letters))
+    return kinds_or_all(kinds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -131,13 +131,15 @@ def parse_key(text: str) -> AnyKey:
 
 
 def parse_kinds(text: str) -> tuple[Kind, ...]:
-    """Read a list such as `Q,K` (or `all`) into kinds in canonical order; raises MatrixError."""
+    """Read a list such as `Q,K`, `QKVO` or `QK,OUT` (or `all`) into kinds in canonical order; raises MatrixError."""
     if text.strip().lower() == "all":
         return tuple(Kind)
-    names = [name.strip().upper() for name in text.split(",") if name.strip()]
+    parts = [part.strip().upper() for part in text.split(",") if part.strip()]
+    names = [name for part in parts for name in ([part] if part in Kind.__members__ else part)]
     unknown = [name for name in names if name not in Kind.__members__]
     if unknown or not names:
         raise MatrixError(
-            f"{text[:40]!r} is not a list of kinds: expected some of {', '.join(Kind)} separated by commas, or 'all'."
+            f"{text[:40]!r} is not a list of kinds: expected some of {', '.join(Kind)} separated by commas, "
+            "letters such as QKVO, or 'all'."
         )
     return tuple(kind for kind in Kind if kind in names)

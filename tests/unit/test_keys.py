@@ -49,13 +49,23 @@ def test_keys_sort_by_layer_then_kind_then_stacked_before_heads() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("Q,K", "Q K"), ("k, q", "Q K"), ("OUT", "OUT"), ("all", "Q K V O IN GATE OUT"), ("ALL", "Q K V O IN GATE OUT")],
+    [
+        ("Q,K", "Q K"),
+        ("k, q", "Q K"),
+        ("OUT", "OUT"),
+        ("all", "Q K V O IN GATE OUT"),
+        ("ALL", "Q K V O IN GATE OUT"),
+        ("QKVO", "Q K V O"),
+        ("ovq", "Q V O"),
+        ("qk,out", "Q K OUT"),
+        ("IN, QK", "Q K IN"),
+    ],
 )
 def test_lists_of_kinds_come_in_canonical_order(text: str, expected: str) -> None:
     assert parse_kinds(text) == tuple(map(Kind, expected.split()))
 
 
-@pytest.mark.parametrize("text", ["", ",", "Q,X", "Q K"])
+@pytest.mark.parametrize("text", ["", ",", "Q,X", "Q K", "QKOUT", "QX"])
 def test_lists_with_unknown_kinds_are_refused(text: str) -> None:
     with pytest.raises(MatrixError, match="is not a list of kinds: expected some of Q, K, V, O, IN, GATE, OUT"):
         parse_kinds(text)
