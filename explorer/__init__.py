@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from explorer.attribution import SCORERS, score
     from explorer.core.errors import ExplorerError
     from explorer.core.keys import Kind, MatrixKey
+    from explorer.export import FORMATS
+    from explorer.export.run import Exported
     from explorer.masks.apply import apply, empty_mask
     from explorer.masks.damage import damage
     from explorer.masks.mask import Mask, load_mask
@@ -44,12 +46,14 @@ if TYPE_CHECKING:
     from explorer.tasks import TASKS, Task, load_task
 
 __all__ = [
+    "FORMATS",
     "SCORERS",
     "STRATEGIES",
     "TASKS",
     "Comparison",
     "Evaluation",
     "ExplorerError",
+    "Exported",
     "Kind",
     "LoadedModel",
     "Mask",
@@ -82,6 +86,8 @@ _NAMES = {
     "masks.damage": ("damage",),
     "masks.apply": ("apply", "empty_mask"),
     "core.errors": ("ExplorerError",),
+    "export": ("FORMATS",),
+    "export.run": ("Exported",),
     "measure.evaluate": ("Comparison", "Evaluation", "evaluate"),
     "core.keys": ("Kind", "MatrixKey"),
     "masks.mask": ("Mask", "load_mask"),

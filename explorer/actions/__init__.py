@@ -18,6 +18,7 @@ from explorer.actions.choices import (
 )
 from explorer.actions.effects import MeasureEffects
 from explorer.actions.evaluate import Evaluate
+from explorer.actions.export import ExportMask
 from explorer.actions.finetune import Finetune
 from explorer.actions.mask_files import (
     DiffMasks,
@@ -50,6 +51,7 @@ __all__ = [
     "Curve",
     "DiffMasks",
     "Evaluate",
+    "ExportMask",
     "FetchModel",
     "FetchTasks",
     "Finetune",

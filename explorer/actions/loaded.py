@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, TypedDict, TypeVar, Unpack
 
 from explorer.actions.choices import kinds_or_all
@@ -20,6 +21,10 @@ from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import exact_effects
 from explorer.core.keys import Kind, MatrixKey, parse_key
 from explorer.core.progress import Progress
+from explorer.export import FORMATS
+from explorer.export.edit import zeroed
+from explorer.export.run import Exported, Order
+from explorer.export.run import export as export_mask
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.belonging import adopted
 from explorer.masks.damage import Damage
@@ -308,6 +313,42 @@ class LoadedModel(Model):
             own = adopted(view, mask, self.svds, notify=warn)
             return measure_damage(
                 view, own, self.svds, tasks=tasks, text=read, split=split, limit=limit, progress=progress
+            )
+
+    def export(
+        self,
+        mask: Mask,
+        format: str,
+        out: Path | str,
+        *,
+        tasks: Sequence[Task],
+        zero: bool = False,
+        force: bool = False,
+        reader: Literal["any", "vllm"] = "any",
+        progress: Progress | None = None,
+    ) -> Exported:
+        """Write the pruned model, or its change, as a folder for others' programs, one of which reads it again.
+
+        Args:
+            mask: of this model.
+            format: a name of `explorer.FORMATS`.
+            out: the new folder.
+            tasks: on whose test prompts it is checked and measured.
+            zero: put nothing in the place of removed values, even if the mask freezes means.
+            force: replace an export that is there.
+            reader: `vllm` makes adapters that vLLM reads.
+            progress: told (done, total).
+
+        Raises:
+            ExportError: a folder that is taken, a change that the format cannot hold, or a client that is not there or
+                reads it otherwise.
+            MaskError: another model's mask.
+        """
+        order = Order(format, Path(out), tuple(tasks), force=force, reader=reader)
+        with self.views.borrow() as view:
+            own = adopted(view, mask, self.svds, notify=warn)
+            return export_mask(
+                view, zeroed(own) if zero else own, self.svds, order=order, forms=FORMATS, progress=progress
             )
 
     @contextmanager

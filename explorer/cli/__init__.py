@@ -19,6 +19,7 @@ from explorer.cli import (
     activations,
     cache,
     evaluation,
+    export,
     finetune,
     masks,
     measuring,
@@ -138,6 +139,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.Curve, scoring.show_curve),
     (ask.Search, search.show),
     (ask.Evaluate, evaluation.show),
+    (ask.ExportMask, export.show),
     (ask.Reproduce, reproduce.show),
     (ask.ShowReport, report.show),
 )

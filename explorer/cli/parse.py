@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from keyword import iskeyword
 from typing import Annotated, Any, TypeVar, get_args
 
 import typer
@@ -97,7 +98,9 @@ def _keys(request: type[Request]) -> str | None:
 
 
 def _parameter(option: Option) -> str:
-    return option.name.replace("-", "_")
+    """A name that a parameter may have: `--as` and `--for` are words of Python's own."""
+    name = option.name.replace("-", "_")
+    return f"{name}_" if iskeyword(name) else name
 
 
 def _described(option: Option, taken: Collection[str]) -> inspect.Parameter:

@@ -35,5 +35,9 @@ class ClusterError(ExplorerError):
     """A cluster that cannot be reached, or workers that cannot answer."""
 
 
+class ExportError(ExplorerError):
+    """A result that cannot be written in a format, or that the format's own reader does not read as it was meant."""
+
+
 class Stopped(Exception):
     """Long work was asked to stop; nothing is wrong and nothing was changed."""

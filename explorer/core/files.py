@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections import Counter
@@ -62,6 +63,37 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(out: Path, *, replaced: Path | None = None) -> Iterator[Path]:
+    """A temporary folder beside `out` that takes its place on success, and disappears on failure.
+
+    Args:
+        out: where it goes: nothing, or an empty folder.
+        replaced: a folder at `out` that makes room once the new one is whole; it is back in place if that fails.
+
+    Raises:
+        OSError: it cannot be written, or something else is at `out` by then.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder, aside = (out.with_name(f".{out.name}.{secrets.token_hex(8)}.tmp") for _ in range(2))
+    folder.mkdir()
+    try:
+        yield folder
+        if replaced is not None:
+            os.replace(replaced, aside)
+        elif out.is_dir():
+            out.rmdir()
+        try:
+            os.replace(folder, out)
+        except OSError:
+            if replaced is not None:
+                os.replace(aside, replaced)
+            raise
+    finally:
+        for leftover in (folder, aside):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sweep(folder: Path, seconds: float = LEFT_OVER_SECONDS) -> int:

@@ -14,10 +14,7 @@ The paper's third row is GPT-2 fine-tuned and then pruned. The released code alw
 from __future__ import annotations
 
 import math
-import os
 import random
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -31,7 +28,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from explorer.core.errors import SettingsError
-from explorer.core.files import write_json
+from explorer.core.files import new_folder, write_json
 from explorer.core.progress import Progress, part, track
 from explorer.measure.batches import Batch, batches
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
@@ -231,15 +228,9 @@ def _change(after: Evaluation, before: Evaluation) -> dict[str, Any]:
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out` that takes its place on success and disappears on failure."""
-    folder = out.with_name(f".{out.name}.{secrets.token_hex(8)}.tmp")
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        if out.is_dir():
-            out.rmdir()
-        os.replace(folder, out)
+        with new_folder(out) as folder:
+            yield folder
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"{out} cannot be written ({reason}): choose another place.") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,93 @@
+"""The README of an exported folder: what it is, of which model, what it does, and how it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from explorer.core.texts import percent
+from explorer.export.base import FolderNotes, Format, base_of
+from explorer.export.edit import Edit
+from explorer.export.verify import Verification
+from explorer.measure.evaluate import Comparison
+from explorer.tasks import Task
+from explorer.tasks.metric import METRIC_NAMES
+
+ORIGIN = "https://arxiv.org/abs/2404.03147"
+
+
+def card(
+    edit: Edit,
+    form: Format,
+    written: FolderNotes,
+    *,
+    measured: Sequence[tuple[Task, Comparison]],
+    checked: Verification,
+) -> str:
+    """The README, in markdown with the header that model hubs read."""
+    base, revision = base_of(edit.view.model.source)
+    mask, model = edit.mask, edit.view.model
+    values = f"{len(mask):,} singular value{'s' * (len(mask) != 1)}"
+    frozen = (
+        "Their mean effect over train tokens is kept as a bias." if mask.mode == "freeze" else "Nothing replaces them."
+    )
+    header = ["---", *(["base_model: " + base] if revision else []), "tags:", "- eigenpruning", "---", ""]
+    made = mask.provenance
+    found = "" if made.task is None else f" They were scored on the task {_plain(made.task)}."
+    lines = [
+        *header,
+        f"# {_plain(Path(base).name)}, {values} {mask.state}",
+        "",
+        f"This is not the original model: {values} of its weight matrices are {mask.state} ([eigenpruning]({ORIGIN})). "
+        f"{frozen}{found}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| base model | {_plain(base)} |",
+        f"| revision | {_plain(revision or 'none: a folder')} |",
+        f"| digest of the base model | `{model.digest}` |",
+        f"| digest of the mask | `{mask.digest}` |",
+        f"| readers | {written.readers} |",
+        f"| checked with | {checked.client}: differs by at most {checked.difference:.1e} nats at {checked.positions:,} "
+        f"answer tokens ({checked.limit:.0e} allowed, {checked.dtype}) |",
+        "",
+        *(f"{_plain(note)}\n" for note in written.notes),
+        *_figures(measured),
+        "## Loading",
+        "",
+        "```python",
+        form.snippet.format(folder="path/to/this/folder", base=base).rstrip(),
+        "```",
+        "",
+        "The licence of the base model applies to what was made of its weights.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _figures(measured: Sequence[tuple[Task, Comparison]]) -> list[str]:
+    if not measured:
+        return []
+    lines = [
+        "## Figures",
+        "",
+        "Test split, with 95 % intervals; loss in nats per example with its standard error.",
+        "",
+        "| task | | n | accuracy | interval | loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task, comparison in measured:
+        for name, one in (("unpruned", comparison.baseline), ("pruned", comparison.masked)):
+            low, high = one.accuracy_interval
+            loss = one.mean_loss
+            lines.append(
+                f"| {_plain(task.name)} ({METRIC_NAMES[one.metric]}) | {name} | {one.n:,} | {percent(one.accuracy)} | "
+                f"{percent(low)} to {percent(high)} | {loss.value:.3f} ± {loss.stderr:.3f} |"
+            )
+    return [*lines, ""]
+
+
+def _plain(text: object) -> str:
+    """Text of a file as one line that is no markup."""
+    letters = (letter if letter.isprintable() else " " for letter in str(text))
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|" else letter for letter in letters)

@@ -1,0 +1,53 @@
+"""One Python file that puts the mask onto a model in memory, and takes it off: for transformers and TransformerLens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from explorer.core.keys import Kind, MatrixKey
+from explorer.export import eigenprune_hooks
+from explorer.export.base import FolderNotes, Format
+from explorer.export.checkpoint import stamp
+from explorer.export.edit import Edit
+from explorer.models.architectures import architecture
+from explorer.models.matrices import heads, output_hook, shape
+
+FILE, TENSORS = "eigenprune_hooks.py", "edit.safetensors"
+
+
+def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
+    stored = architecture(edit.raw.model.source.name, edit.raw.model.architecture)
+    dtype = torch.promote_types(getattr(torch, edit.raw.model.dtype), torch.float32)
+    places, tensors = {}, {}
+    for key, change in edit.changes.items():
+        places[str(key)] = {
+            "module": stored.module(key.layer, key.kind),
+            "bridge": output_hook(key).replace(".hook_out", ".original_component"),
+        }
+        tensors[f"{key}/left"], tensors[f"{key}/right"] = change.left.to(dtype), change.right.to(dtype)
+        if change.bias is not None:
+            tensors[f"{key}/bias"] = change.bias.to(dtype)
+        kinds = stored.sharing(key.kind)
+        if len(kinds) > 1:
+            widths = {kind: shape(edit.raw, MatrixKey(key.layer, kind))[1] for kind in kinds}
+            tensors[f"{key}/columns"] = stored.outputs(key.kind, widths, heads(edit.raw, Kind.K))
+    said = {"places": json.dumps(places), "eigenprune": json.dumps(stamp(edit))}
+    save_file({name: one.contiguous() for name, one in tensors.items()}, folder / TENSORS, metadata=said)
+    shutil.copyfile(eigenprune_hooks.__file__, folder / FILE)
+    return FolderNotes("Any program with the model in memory, as transformers loads it or as a TransformerLens bridge.")
+
+
+HOOKS = Format(
+    label="Python hooks",
+    about="A short Python file and its numbers, which put the change onto a model in memory and take it off again.",
+    client="transformers",
+    snippet="import sys\n\nfrom transformers import AutoModelForCausalLM\n\n"
+    'sys.path.append("{folder}")\nfrom eigenprune_hooks import apply\n\n'
+    'model = AutoModelForCausalLM.from_pretrained("{base}")\nundo = apply(model)\n',
+    write=_write,
+)

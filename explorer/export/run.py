@@ -1,0 +1,224 @@
+"""Export a mask: write a folder beside its place, read it again with its client, measure it, and move it into place.
+
+Nothing is at the place until all of that has gone well. A folder that is there is only ever replaced if an export wrote
+it (it holds `eigenprune.json`) and that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from explorer.core.errors import ExportError, SettingsError, TaskError
+from explorer.core.files import new_folder, write_json, write_text
+from explorer.core.progress import Progress
+from explorer.export.base import FolderNotes, Format
+from explorer.export.card import card
+from explorer.export.checkpoint import stamp
+from explorer.export.edit import Edit, edited
+from explorer.export.verify import Runner, Verification, another_process, probe, verify
+from explorer.masks.apply import apply, empty_mask
+from explorer.masks.mask import Mask
+from explorer.measure.evaluate import Comparison, evaluate
+from explorer.models import View
+from explorer.models.hub import reason
+from explorer.spectra.cache import SvdCache
+from explorer.tasks import Task
+
+RECORD, MASK, README = "eigenprune.json", "mask.json", "README.md"
+READERS = ("any", "vllm")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported folder.
+
+    Attributes:
+        folder: where it is.
+        sort: its format's name.
+        files: sizes in bytes, by name.
+        readers: who can read it, in a sentence.
+        notes: what was done beside, in sentences.
+        checked: what its client made of it.
+        measured: for each task the pruned model beside the unpruned one.
+        mask: what was exported.
+    """
+
+    folder: Path
+    sort: str
+    files: dict[str, int]
+    readers: str
+    notes: tuple[str, ...]
+    checked: Verification
+    measured: tuple[tuple[Task, Comparison], ...]
+    mask: Mask
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(self.files.values())
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made of a mask.
+
+    Attributes:
+        sort: a name of `explorer.export.FORMATS`.
+        out: the new folder.
+        tasks: on whose test prompts it is checked and measured.
+        force: replace an export that is there.
+        reader: `any`, or `vllm` for what that can read.
+        limit: the first so many test examples for the figures; all if None.
+    """
+
+    sort: str
+    out: Path
+    tasks: tuple[Task, ...]
+    force: bool = False
+    reader: str = "any"
+    limit: int | None = None
+
+
+def check_place(out: Path, *, force: bool) -> Path | None:
+    """The folder at `out` that an export may replace; None if there is nothing to replace.
+
+    Raises:
+        ExportError: something is there that must stay.
+    """
+    if not out.exists() and not out.is_symlink():
+        return None
+    if out.is_symlink() or not out.is_dir():
+        raise ExportError(f"{out} is there and is no folder: give --out the name of a new folder.")
+    if not any(out.iterdir()):
+        return None
+    if not (out / RECORD).is_file():
+        raise ExportError(f"{out} is there and holds other things than an export: give --out the name of a new folder.")
+    if not force:
+        raise ExportError(f"{out} holds an export already: give another --out, or --force to replace it.")
+    return out
+
+
+def form_of(order: Order, forms: Mapping[str, Format]) -> Format:
+    """The format of an order; raises SettingsError for one, or a reader, that is not known."""
+    if order.sort not in forms:
+        raise SettingsError(f"{order.sort[:40]!r} is no format of exports: choose one of {', '.join(forms)}.")
+    if order.reader not in READERS:
+        raise SettingsError(f"{order.reader[:40]!r} is no reader of exports: choose one of {', '.join(READERS)}.")
+    if order.reader != "any" and order.sort != "lora":
+        raise SettingsError(f"{order.reader} as the reader is about adapters: export a lora for it.")
+    if not order.tasks:
+        raise TaskError("an export is checked on the prompts of a task: give one.")
+    return forms[order.sort]
+
+
+def client_of(form: Format) -> str:
+    """The program that reads a format, with its version.
+
+    Raises:
+        ExportError: it is not installed.
+    """
+    try:
+        return f"{form.client} {version(form.client)}"
+    except PackageNotFoundError:
+        raise ExportError(
+            f"{form.client} is not installed, and an export is only made if it can be read again: "
+            "run `pip install 'eigenprune-explorer[export]'`."
+        ) from None
+
+
+def export(
+    view: View,
+    mask: Mask,
+    svds: SvdCache,
+    *,
+    order: Order,
+    forms: Mapping[str, Format],
+    progress: Progress | None = None,
+    run: Runner = another_process,
+) -> Exported:
+    """Write a pruned model in a format; see the module docstring. The view is unpruned afterwards.
+
+    Args:
+        view: of the mask's model.
+        mask: what is exported.
+        svds: decompositions.
+        order: in which format, and where.
+        forms: the formats.
+        progress: told (done, total).
+        run: runs the client.
+
+    Raises:
+        ExportError: a place that is taken or cannot be written, a change that the format cannot hold, or a client that
+            does not read it as it was meant.
+        MaskError, MatrixError, ModelError, TaskError: a mask or task that does not fit the model.
+    """
+    form, out = form_of(order, forms), order.out
+    replaced, client = check_place(out, force=order.force), client_of(form)
+    try:
+        with new_folder(out, replaced=replaced) as folder:
+            edit = edited(view, mask, svds)
+            wanted = probe(view, order.tasks)
+            _tell(progress, 20)
+            written = form.write(edit, folder, order.reader)
+            _tell(progress, 40)
+            checked = verify(view, folder, wanted, sort=order.sort, client=client, run=run)
+            _tell(progress, 70)
+            after = [evaluate(view, task, "test", limit=order.limit) for task in order.tasks]
+            _tell(progress, 85)
+            apply(view, empty_mask(view.model), svds)
+            before = [evaluate(view, task, "test", limit=order.limit) for task in order.tasks]
+            measured = tuple(zip(order.tasks, map(Comparison, after, before), strict=True))
+            edit.mask.save(folder / MASK)
+            write_text(folder / README, card(edit, form, written, measured=measured, checked=checked))
+            write_json(folder / RECORD, _record(edit, order.sort, written, checked=checked, measured=measured))
+            files = {one.name: one.stat().st_size for one in sorted(folder.iterdir()) if one.is_file()}
+        _tell(progress, 100)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or reason(error)
+        raise ExportError(f"{out} cannot be written ({why}): choose another place.") from None
+    finally:
+        apply(view, empty_mask(view.model), svds)
+    return Exported(
+        out, order.sort, files, readers=written.readers, notes=written.notes, checked=checked, measured=measured,
+        mask=edit.mask,
+    )  # fmt: skip
+
+
+def _tell(progress: Progress | None, done: int) -> None:
+    if progress is not None:
+        progress(done, 100)
+
+
+def _record(
+    edit: Edit,
+    sort: str,
+    written: FolderNotes,
+    *,
+    checked: Verification,
+    measured: Sequence[tuple[Task, Comparison]],
+) -> dict[str, Any]:
+    """What programs read of an exported folder."""
+    return {
+        "format": sort,
+        "eigenprune": stamp(edit),
+        "readers": written.readers,
+        "notes": list(written.notes),
+        "checked": vars(checked),
+        "tasks": [figures(task, comparison) for task, comparison in measured],
+    }
+
+
+def figures(task: Task, comparison: Comparison) -> dict[str, Any]:
+    """A task's figures: `masked` and `baseline`, on the same examples."""
+    return {
+        "task": task.name,
+        "task_digest": task.digest,
+        "masked": comparison.masked.as_dict(),
+        "baseline": comparison.baseline.as_dict(),
+    }
