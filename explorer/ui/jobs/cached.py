@@ -38,6 +38,7 @@ _KEEP = {
     "curve": 8,
     "damage": 16,
     "check": 8,
+    "export": 8,
 }
 _FOR_ANYBODY = ("model", "fetch", "scores", "search")  # what took long is kept for whoever comes next
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from explorer.masks.belonging import names
 from explorer.masks.library import Entry, Library, Listing
-from explorer.ui.masks import actions, compare, saved, transfer
+from explorer.ui.masks import actions, compare, folders, saved, transfer
 from explorer.ui.session import Bench, guide, session
 from explorer.ui.shell import pages
 
@@ -55,4 +55,6 @@ def _one(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
     compare.two(bench, compare.beside(bench, entry.mask), (entry.name, entry.mask))
     if entry.mask.model.digest in names(bench.model):
         compare.elsewhere(bench, entry.name, entry.mask)
+    if entry.mask.model.digest in names(bench.model):
+        folders.draw(bench, entry)
     transfer.draw(bench, library, known, entry=entry)
