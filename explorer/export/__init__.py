@@ -15,5 +15,6 @@ from explorer.export.mask_json import MASK_JSON
 
 __all__ = ["EXPORTS", "FORMATS", "Export", "Format"]
 
-EXPORTS: dict[str, Export] = {"mask": MASK_JSON}
 FORMATS: dict[str, Format] = {"checkpoint": CHECKPOINT, "lora": LORA, "hooks": HOOKS}
+
+EXPORTS: dict[str, Export] = {"mask": MASK_JSON}
