@@ -20,6 +20,7 @@ from explorer.actions.effects import MeasureEffects
 from explorer.actions.evaluate import Evaluate
 from explorer.actions.export import ExportMask
 from explorer.actions.finetune import Finetune
+from explorer.actions.harness import RunHarness
 from explorer.actions.mask_files import (
     DiffMasks,
     IntersectMasks,
@@ -71,6 +72,7 @@ __all__ = [
     "Reproduce",
     "Request",
     "Result",
+    "RunHarness",
     "ScaleMask",
     "Score",
     "Search",

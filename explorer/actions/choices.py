@@ -27,7 +27,10 @@ LAYERS = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", re.ASCII)  # one layer, o
 MODEL_HELP = (
     "bundled, smollm2-135m, gemma3-270m, a hub id (org/name, org/name@revision), a model folder or a .gguf file."
 )
-TASK_HELP = "A task of `tasks list`, the path of a .jsonl or .csv file, or relation:FILE.csv (columns input,output)."
+TASK_HELP = (
+    "A task of `tasks list`, the path of a .jsonl or .csv file, relation:FILE.csv (columns input,output), or a task of "
+    "the lm-evaluation-harness: lm-eval:NAME or the path of its .yaml file."
+)
 
 Dtype = Annotated[str | None, Arg("float32, float64, bfloat16 or float16; EIGENPRUNE_DTYPE or float32 if not given.")]
 Device = Annotated[
@@ -138,7 +141,7 @@ class FramingChoice:
         str,
         Arg(
             "BOS token in front: auto (if the tokenizer has one and the task wants one; in a chat as the template "
-            "says), always, or never."
+            "says), always, never, or tokenizer (if it puts one there by itself)."
         ),
     ] = "auto"
     chat: Annotated[

@@ -21,6 +21,7 @@ from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import exact_effects
 from explorer.core.keys import Kind, MatrixKey, parse_key
 from explorer.core.progress import Progress
+from explorer.experiments.harness import HarnessFigure, HarnessRun, run_harness
 from explorer.export import FORMATS
 from explorer.export.edit import zeroed
 from explorer.export.run import Exported, Order
@@ -350,6 +351,35 @@ class LoadedModel(Model):
             return export_mask(
                 view, zeroed(own) if zero else own, self.svds, order=order, forms=FORMATS, progress=progress
             )
+
+    def lm_eval(
+        self,
+        mask: Mask,
+        tasks: Sequence[str],
+        *,
+        folder: Path | None = None,
+        shots: int | None = None,
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[HarnessFigure, ...]:
+        """The lm-evaluation-harness itself on the pruned model, beside the unpruned one, paired by document.
+
+        Args:
+            mask: what is removed.
+            tasks: names of its tasks, groups or tags.
+            folder: where further task files lie; those that run code are refused.
+            shots: documents shown in front of every prompt; each task's own number if None.
+            limit: the first so many documents of each task.
+            progress: told (runs done, 2).
+
+        Raises:
+            MaskError: another model's mask.
+            TaskError: the harness is not installed, or cannot run these tasks.
+        """
+        run = HarnessRun(tuple(tasks), folder, shots, limit=limit)
+        with self.views.borrow() as view:
+            own = adopted(view, mask, self.svds, notify=warn)
+            return run_harness(view, own, self.svds, run=run, progress=progress)
 
     @contextmanager
     def pruned(self, mask: Mask) -> Iterator[PrunedModel]:

@@ -21,6 +21,7 @@ from explorer.cli import (
     evaluation,
     export,
     finetune,
+    harness,
     masks,
     measuring,
     models,
@@ -140,6 +141,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.Search, search.show),
     (ask.Evaluate, evaluation.show),
     (ask.ExportMask, export.show),
+    (ask.RunHarness, harness.show),
     (ask.Reproduce, reproduce.show),
     (ask.ShowReport, report.show),
 )

@@ -263,7 +263,15 @@ def _begun(tokenizer: Any, ids: list[int], framing: Framing) -> list[int]:
     if framing.bos == "never" and framing.chat and first is not None and ids[:1] == [first]:
         return ids[1:]  # a chat template that writes it in letters
     wanted = framing.bos == "always" or (framing.bos == "auto" and not framing.chat)
+    if framing.bos == "tokenizer" and not framing.chat:
+        wanted = puts_bos(tokenizer)
     return [first, *ids] if wanted and first is not None and ids[:1] != [first] else ids
+
+
+def puts_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts a BOS token in front of a text by itself."""
+    first = tokenizer.bos_token_id
+    return first is not None and tokenizer("", add_special_tokens=True, verbose=False)["input_ids"][:1] == [first]
 
 
 def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:

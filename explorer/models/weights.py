@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from explorer.core.errors import ModelError
 from explorer.models.culprits import config_error, configured
@@ -125,6 +126,14 @@ def check_stored(
         raise config_error(source.name, files, lambda fields: built(configured(fields)), error=error) from None
     _check_fit(source, files, model, report=report)
     _check_rotations(source, files, model)
+    return model
+
+
+def from_state(class_name: str, config: Any, state: dict[str, Tensor], dtype: str) -> Any:
+    """The model of a class with these tensors, which it shares; those that it has no place for are left out."""
+    import transformers
+
+    model, _ = _built(getattr(transformers, class_name), config=config, state_dict=state, dtype=getattr(torch, dtype))
     return model
 
 

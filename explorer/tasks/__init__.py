@@ -1,4 +1,4 @@
-"""Tasks as text: examples in splits, one table of the built-in ones, and JSONL and CSV files."""
+"""Tasks as text: examples in splits, one table of the built-in ones, and files: JSONL, CSV, the harness' YAML."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from explorer.tasks.arithmetic import INT_MULT, INT_MULT_12, INT_SUM
 from explorer.tasks.base import SPLITS, Example, Task
 from explorer.tasks.capitals import COUNTRY_CAPITALS
 from explorer.tasks.cases import HELD_OUT, SPLIT_RULES, USUAL_CASES, Cases, as_cases
-from explorer.tasks.custom import SUFFIXES, parse, parse_jsonl, read_file
+from explorer.tasks.custom import SUFFIXES as LINE_SUFFIXES
+from explorer.tasks.custom import parse, parse_jsonl, read_file
 from explorer.tasks.framing import AS_USUAL, BOS_RULES, Framing, as_framing
 from explorer.tasks.greater_than import GREATER_THAN
+from explorer.tasks.harness import PREFIX as HARNESS_PREFIX
+from explorer.tasks.harness import SUFFIXES as HARNESS_SUFFIXES
+from explorer.tasks.harness import Shown, is_harness, parse_harness, read_harness
 from explorer.tasks.induction import INDUCTION
 from explorer.tasks.ioi import IOI
 from explorer.tasks.metric import METRICS, AskedMetric, Metric
@@ -44,13 +48,17 @@ __all__ = [
     "Framing",
     "Metric",
     "SeenExamples",
+    "Shown",
     "Task",
     "TaskSpec",
+    "as_asked",
     "as_cases",
     "as_framing",
+    "is_harness",
     "is_relation",
     "load_task",
     "parse",
+    "parse_harness",
     "parse_jsonl",
     "parse_relation",
     "read_file",
@@ -61,6 +69,7 @@ __all__ = [
     "with_shots",
 ]
 
+SUFFIXES = (*LINE_SUFFIXES, *HARNESS_SUFFIXES)
 _SPECS = (INT_SUM, INT_MULT, INT_MULT_12, CB, COPA, RTE, IOI, GREATER_THAN, COUNTRY_CAPITALS, INDUCTION)
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _SPECS}
 
@@ -94,10 +103,11 @@ def load_task(
     progress: Progress | None = None,
     **how: Unpack[Asking],
 ) -> Task:
-    """The built-in task `name`, or the task in the JSONL or CSV file at that path, split by `seed`.
+    """The built-in task `name`, or the task in the file at that path (JSONL, CSV, YAML), split by `seed`.
 
     Args:
-        name: a key of TASKS, a path, or `relation:` with the path of a CSV file or the name of a known relation.
+        name: a key of TASKS, a path, `relation:` with the path of a CSV file or the name of a known relation, or
+            `lm-eval:` with the name of a task of the lm-evaluation-harness; YAML files are such tasks, too.
         seed: seed of the split.
         data: folder of SuperGLUE's JSON lines, for CB, COPA and RTE (without it they come from the hub), or of known
             relations (without it they are those that were fetched).
@@ -110,7 +120,20 @@ def load_task(
     """
     asked: Asking = {**_USUAL, **how}
     task = _read(name, seed, asked, data=data, progress=progress)
-    return with_metric(with_shots(task.framed(asked["framing"]), asked["shots"]), asked["metric"])
+    return as_asked(task, asked["framing"], asked["shots"], metric=asked["metric"])
+
+
+def as_asked(task: Task, framing: Framing, shots: int, *, metric: str) -> Task:
+    """The task in a framing, with shots, if it has none of its own, and with a metric.
+
+    Raises:
+        TaskError: one of them does not go with it.
+    """
+    if not is_harness(task.name):
+        return with_metric(with_shots(task.framed(framing), shots), metric)
+    if framing.chat:
+        raise TaskError(f"{task.name} is asked as the lm-evaluation-harness asks it, not as a chat: leave that out.")
+    return with_metric(replace(task, framing=framing), metric)  # its prompts hold their shots
 
 
 def takes_data(name: str) -> bool:
@@ -141,18 +164,22 @@ def _read(name: str, seed: int, asked: Asking, *, data: Path | None, progress: P
         if data is None:
             return _made(name, seed, template, cases=cases)
         return TASKS[name].task(seed, template=template, data=data, cases=cases)
+    if is_harness(name):
+        if data is not None:
+            raise TaskError(f"{name[:80]} says itself where its data are: leave out the data folder.")
+        return read_harness(name, seed, Shown(asked["shots"], template, cases, progress=progress))
     if name.startswith(PREFIX):
         return read_relation(name.removeprefix(PREFIX), seed, template=template, data=data, cases=cases)
     path = typed_path(name)
-    if path is not None and (path.suffix.lower() in SUFFIXES or path.is_file()):
+    if path is not None and (path.suffix.lower() in LINE_SUFFIXES or path.is_file()):
         if data is not None:
             raise TaskError(f"{path.name} holds its own examples: leave out the data folder {str(data)[:80]!r}.")
         if is_relation_file(path):
             return read_relation(name, seed, template=template, cases=cases)
         return read_file(path, seed, template, progress=progress, cases=cases)
     raise TaskError(
-        f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl or .csv file, or "
-        f"{PREFIX}FILE.csv."
+        f"{name[:80]!r} is not a task: choose one of {', '.join(TASKS)}, or give the path of a .jsonl or .csv file, "
+        f"{PREFIX}FILE.csv, {HARNESS_PREFIX}NAME or the .yaml file of a task of the lm-evaluation-harness."
     )
 
 

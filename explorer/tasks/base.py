@@ -91,7 +91,8 @@ class Task:
 
     Attributes:
         name: the name in the TASKS table, or the file it was read from.
-        bos: whether the task wants a beginning-of-sequence token in front; `framing` may say otherwise.
+        bos: whether the task wants a beginning-of-sequence token in front; None: if the tokenizer puts one there by
+            itself; `framing` may say otherwise.
         seed: seed of the split.
         shots: how many train examples stand in front of every prompt; the prompts already hold them, or `shown` does.
         template: the prompt template if it is not the task's own; the prompts are already made from it.
@@ -108,7 +109,7 @@ class Task:
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     seed: int
-    bos: bool = True
+    bos: bool | None = True
     shots: int = 0
     template: str | None = None
     framing: Framing = AS_USUAL

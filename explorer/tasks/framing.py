@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from explorer.core.errors import SettingsError
 
-Bos = Literal["auto", "always", "never"]
+Bos = Literal["auto", "always", "never", "tokenizer"]
 BOS_RULES: tuple[Bos, ...] = get_args(Bos)
 
 
@@ -18,7 +18,8 @@ class Framing:
     Attributes:
         bos: whether a BOS token stands in front. `auto`: if the tokenizer has one and the task wants one (all do but
             CB, COPA and RTE); in a chat, if the template writes one. `always`: also where it would not; a tokenizer
-            that has none is refused. `never`: not even where a chat template writes one.
+            that has none is refused. `never`: not even where a chat template writes one. `tokenizer`: if the tokenizer
+            puts one there by itself, as the lm-evaluation-harness reads; in a chat as with `auto`.
         chat: whether the prompt is a user's turn in the tokenizer's own chat template, and the answer the beginning of
             the assistant's, without blanks in front of it; shots are earlier turns of both.
         system: the chat's system message; None leaves it to the template.
@@ -39,9 +40,11 @@ class Framing:
         """`bos`, `chat` and `system`, for a report."""
         return {"bos": self.bos, "chat": self.chat, "system": self.system}
 
-    def of_task(self, *, bos: bool) -> Framing:
+    def of_task(self, *, bos: bool | None) -> Framing:
         """The same where a task that wants BOS or not has its say: outside of a chat, with `auto`."""
-        return self if bos or self.chat or self.bos != "auto" else replace(self, bos="never")
+        if bos or self.chat or self.bos != "auto":
+            return self
+        return replace(self, bos="tokenizer" if bos is None else "never")
 
 
 AS_USUAL = Framing()

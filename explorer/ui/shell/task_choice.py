@@ -26,6 +26,7 @@ from explorer.tasks import (
     TaskSpec,
     as_cases,
     as_framing,
+    is_harness,
 )
 from explorer.tasks.metric import METRIC_NAMES
 from explorer.tasks.relations import PREFIX, TEMPLATE, WORDINGS
@@ -37,7 +38,7 @@ from explorer.ui.shell.task_reading import Reading
 
 DEFAULT = "int-mult"
 MOST_LETTERS = 2000  # of a prompt template
-UPLOADED = "JSONL or CSV file…"
+UPLOADED = "JSONL, CSV or YAML file…"
 FILE_HINT = "Choose a task file in the sidebar to go on."
 READING_HINT = "The task is being read: the sidebar shows how far."
 DATA_HINT = "Give a folder of SuperGLUE's JSON lines in the sidebar, or choose another task, to go on."
@@ -57,7 +58,8 @@ _LINKED = re.compile(rf"([0-9a-f]{{{ID_LETTERS}}})~(.{{1,200}})")
 _METRICS: Mapping[str, str] = {"auto": "choice where all have choices, else exact match", **METRIC_NAMES}
 _FILE_HELP = (
     "One example per line, as a JSON object or a line of CSV: `prompt` and `answer`, perhaps `choices`, `distractor`, "
-    "`split` and `group` (what stays in one split). Or CSV with `input` and `output`, a relation."
+    "`split` and `group` (what stays in one split). Or CSV with `input` and `output`, a relation. Or the YAML file of "
+    "a task of the lm-evaluation-harness, whose data files lie in this server's working folder."
 )
 NOTHING = "nothing"
 _RULES: Mapping[str, str] = {"twins": "twins together", "published": "as published"}
@@ -269,6 +271,8 @@ def _offered(chosen: str, file: TaskFile | None) -> _OnOffer:
         return _OnOffer.of(TASKS[chosen])
     if chosen.startswith(PREFIX) or (file is not None and tasks_at_hand.is_relation_file(file)):
         return _OnOffer(TEMPLATE, SPLIT_RULES[:1], HELD_OUT, wordings=1 + len(WORDINGS))
+    if file is not None and is_harness(file.name):
+        return _OnOffer("as its file asks", SPLIT_RULES[:1])
     return _OnOffer("{prompt}", held_out=("answers",))
 
 

@@ -14,13 +14,15 @@ from explorer.tasks import (
     USUAL_CASES,
     Cases,
     Framing,
+    Shown,
     Task,
+    as_asked,
+    is_harness,
     is_relation,
     load_task,
     parse,
+    parse_harness,
     parse_relation,
-    with_metric,
-    with_shots,
 )
 from explorer.tasks.superglue import stamps
 from explorer.ui.components.painting import Wait
@@ -84,12 +86,15 @@ class Reading:
         else:
             task = load_task(self.name, seed, template=self.template, data=self.folder, cases=self.cases)
         progress(7, 10)
-        task = with_metric(with_shots(task.framed(self.framing), self.shots), self.metric)
+        task = as_asked(task, self.framing, self.shots, metric=self.metric)
         progress(8, 10)
         _ = task.digest, task.notices  # worked out here once: every page asks for them
         return task
 
     def _of_file(self, content: bytes, seed: int, progress: Progress | None) -> Task:
+        if is_harness(self.name):
+            asked = Shown(self.shots, self.template, self.cases, progress=progress)
+            return parse_harness(content, name=self.name, seed=seed, asked=asked)
         if is_relation(content, self.name):
             return parse_relation(content, name=self.name, seed=seed, template=self.template, cases=self.cases)
         return parse(content, name=self.name, seed=seed, template=self.template, progress=progress, cases=self.cases)
