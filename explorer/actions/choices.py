@@ -86,6 +86,19 @@ class RawModelChoice:
     model: Annotated[str, Arg(MODEL_HELP)]
     dtype: Dtype = None
     device: Device = None
+    adapter: Annotated[
+        Path | None,
+        Arg("Folder of a LoRA adapter of PEFT, which is merged into the model; its base must be the model."),
+    ] = None
+
+    @property
+    def name(self) -> str:
+        """What it is called, with its adapter; raises ModelError for two adapters."""
+        if self.adapter is None:
+            return self.model
+        from explorer.models import adapted
+
+        return adapted(self.model, self.adapter)
 
     def open(self, tools: Tools = ALONE, *, basis: str = "raw") -> View:
         """A view of it.
@@ -103,7 +116,7 @@ class RawModelChoice:
         with tools.working(f"Loading {self.model}") as progress:
             from explorer.models import load
 
-            return load(self.model, basis=basis, dtype=self.dtype, device=self.device, progress=progress).view()
+            return load(self.name, basis=basis, dtype=self.dtype, device=self.device, progress=progress).view()
 
     def open_for(self, task: Task, split: str, limit: int | None, tools: Tools = ALONE) -> View:
         """A view, and a notice where its tokenizer does not know the words of the task's prompts."""

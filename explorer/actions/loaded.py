@@ -37,7 +37,7 @@ from explorer.measure.evaluate import evaluate as evaluate_view
 from explorer.measure.metrics import Mean
 from explorer.measure.perplexity import Perplexity, own_text
 from explorer.measure.perplexity import perplexity as measure_perplexity
-from explorer.models import Model, View, ViewPool
+from explorer.models import Model, View, ViewPool, adapted
 from explorer.models import load as load_model
 from explorer.models.matrices import matrices
 from explorer.models.model import Basis
@@ -100,6 +100,7 @@ def load(
     name: str,
     *,
     basis: Basis = "raw",
+    adapter: Path | str | None = None,
     dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -109,6 +110,7 @@ def load(
     Args:
         name: a name of `explorer.models.NAMED`, a folder, a .gguf file, or a hub id with an optional `@revision`.
         basis: `raw` or `folded`: what its matrices are; outputs are the same within rounding.
+        adapter: folder of a LoRA adapter of PEFT that is merged into it.
         dtype: the settings' type if None.
         device: torch device; the settings' device if None.
         progress: told (done, total).
@@ -118,7 +120,9 @@ def load(
             copy that differs from plain transformers.
         SettingsError: an unknown dtype or basis.
     """
-    return LoadedModel.of(load_model(name, basis=basis, dtype=dtype, device=device, progress=progress))
+    return LoadedModel.of(
+        load_model(adapted(name, adapter), basis=basis, dtype=dtype, device=device, progress=progress)
+    )
 
 
 def as_kinds(kinds: Kinds) -> tuple[Kind, ...] | None:

@@ -17,6 +17,7 @@ from explorer.core.errors import ModelError
 from explorer.core.executor import Machine, Subject
 from explorer.core.files import typed_path
 from explorer.models import NAMED, View, load
+from explorer.models.adapters import ADAPTED
 from explorer.spectra.cache import SvdCache, default_cache
 from explorer.tasks import Task
 
@@ -99,5 +100,7 @@ def device_name(device: torch.device) -> str:
 
 def _place(name: str) -> str:
     """The name of a model, or its place from the root on, as other processes work in other folders."""
-    path = None if name in NAMED else typed_path(name)
-    return name if path is None or not path.exists() else str(Path(path).resolve())
+    base, apart, adapter = name.partition(ADAPTED)
+    path = None if base in NAMED else typed_path(base)
+    place = base if path is None or not path.exists() else str(Path(path).resolve())
+    return f"{place}{apart}{Path(adapter).resolve() if apart else ''}"

@@ -13,6 +13,7 @@ from torch import Tensor
 from explorer.core.config import DTYPES, settings
 from explorer.core.errors import ModelError, SettingsError
 from explorer.core.progress import Progress, part
+from explorer.models.adapters import located
 from explorer.models.agreement import Fidelity
 from explorer.models.architectures import check_config
 from explorer.models.bridge import hooked
@@ -32,7 +33,7 @@ from explorer.models.identity import (
     tokenizer_digests,
 )
 from explorer.models.model import Basis, Model, View, copy_bridge
-from explorer.models.sources import Source, locate
+from explorer.models.sources import Source
 from explorer.models.spread import AUTO, place
 from explorer.models.tokenizer_files import read_tokenizer
 from explorer.models.weights import read_weights
@@ -49,7 +50,8 @@ def load(
     """Load a causal language model by name, hub id, local folder or .gguf file.
 
     Args:
-        name: a name of `NAMED`, a folder, a .gguf file, or a hub id with an optional `@revision`.
+        name: a name of `NAMED`, a folder, a .gguf file, or a hub id with an optional `@revision`; behind it, perhaps, a
+            LoRA adapter, `BASE+adapter=FOLDER`.
         basis: `raw` or `folded`: what its matrices are; outputs are the same within rounding.
         progress: told (done, total).
         dtype: `float32`, `float64`, `bfloat16` or `float16`; the settings' type if None.
@@ -63,7 +65,7 @@ def load(
     chosen, wanted = as_basis(basis), settings().dtype if dtype is None else dtype
     if wanted not in DTYPES:
         raise SettingsError(f"dtype {wanted!r} is not known: choose one of {', '.join(DTYPES)}.")
-    source = locate(name, part(progress, 0.0, 0.5))
+    source = located(name, part(progress, 0.0, 0.5))
     model, tokenizer, parts, stored = _read(source, getattr(torch, wanted), device or settings().device)
     expected = reference(source.name, model, tokenizer)
     if chosen == "folded":

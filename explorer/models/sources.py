@@ -134,10 +134,7 @@ def _not_there(text: str) -> str:
 def _no_config(path: Path) -> str:
     start = f"the folder {path} holds no config.json"
     if (path / "adapter_config.json").exists():
-        return (
-            f"{start}, only an adapter: load its base model with peft, merge the two with `merge_and_unload`, save the "
-            "result with `save_pretrained` and give that folder."
-        )
+        return f"{start}, only an adapter: give its base model, and this folder as the adapter (--adapter {path})."
     if files := sorted(file.name for file in path.iterdir() if file.suffix.lower() == ".gguf"):
         return f"{start}, but {files[0]}: give the .gguf file itself."
     return f"{start}: give a Hugging Face model folder."

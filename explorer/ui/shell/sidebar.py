@@ -13,6 +13,7 @@ from explorer.attribution import SCORERS
 from explorer.core.keys import Kind
 from explorer.masks.mask import Mode
 from explorer.models import NAMED, Basis, Model
+from explorer.models.adapters import ADAPTED
 from explorer.models.matrices import kinds
 from explorer.ui.components import keyboard
 from explorer.ui.components.words import literal
@@ -43,6 +44,7 @@ def bench() -> Bench | None:
         settings_box = st.expander("Settings", icon=":material/tune:")
     with settings_box:
         basis = _choose_basis()
+        name = _with_adapter(name)
     show_notices()
     model = work.loaded(name, basis) if here(name) else None
     if model is None:
@@ -89,6 +91,21 @@ def _choose_model() -> str:
     if name in NAMED:
         st.caption(NAMED[name].summary)
     return name
+
+
+def _with_adapter(name: str) -> str:
+    """The model with the adapter that is merged into it, if one is given."""
+
+    def choose() -> None:
+        if folder := Widget[str](linked.key).text.strip():
+            agree(f"{name}{ADAPTED}{folder}")
+
+    linked = links.restore("adapter", "", links.text_up_to(MOST_LETTERS))
+    folder = linked.draw(
+        st.text_input, "Adapter", placeholder="none", on_change=choose,
+        help="The folder of a LoRA adapter of PEFT on this machine: it is merged into the model, its base.",
+    )  # fmt: skip
+    return f"{name}{ADAPTED}{folder.strip()}" if folder and folder.strip() and ADAPTED not in name else name
 
 
 def _choose_basis() -> str:

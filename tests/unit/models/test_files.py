@@ -240,7 +240,7 @@ def test_other_layouts_are_refused_by_name(model_folder: Path, name: str) -> Non
 
 def test_a_folder_of_an_adapter_alone_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert "only an adapter: load its base model with peft, merge" in refused(tmp_path)
+    assert "only an adapter: give its base model, and this folder as the adapter" in refused(tmp_path)
 
 
 def test_no_adapter_is_looked_for(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,255 @@
+"""LoRA adapters in the format of PEFT (Hu et al. 2021, arXiv 2106.09685), merged into their base model's weights.
+
+`W' = W + scale * B A` for every module that the adapter has factors of, `A: [r, d_in]`, `B: [d_out, r]`; the scale is
+alpha / r, or alpha / sqrt(r) where the adapter says `use_rslora`. Sums are taken in float32 (float64 for such weights).
+The merged model is a folder of its own in the cache, found by the content of base and adapter: whatever reads a model's
+files reads the merged weights, and its identity covers both. Nothing but JSON and safetensors is read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from explorer.core.config import settings
+from explorer.core.errors import ModelError
+from explorer.core.files import digest, file_digest, typed_path, write_json
+from explorer.core.progress import Progress, part
+from explorer.models.architectures import architecture
+from explorer.models.files import ADAPTER, CONFIG, ModelFiles, model_files, read_object
+from explorer.models.sources import SOURCE_FILE, Source, locate
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTED = "+adapter="  # between the name of a base model and the folder of its adapter
+_BESIDE = (".json", ".txt", ".model", ".jinja")
+_FACTOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+# Settings of an adapter that make another sum of it than the one above.
+_REFUSED: Mapping[str, str] = {
+    "use_dora": "magnitudes of its own (DoRA)",
+    "modules_to_save": "whole modules",
+    "lora_bias": "biases",
+    "trainable_token_indices": "rows of the embedding",
+    "target_parameters": "parameters that are no module's",
+    "alora_invocation_tokens": "tokens that switch it on",
+    "arrow_config": "a router",
+}
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The factors of one module.
+
+    Attributes:
+        A, B: `[r, d_in]` and `[d_out, r]`.
+        scale: of their product.
+    """
+
+    A: Tensor
+    B: Tensor
+    scale: float
+
+    def difference(self) -> Tensor:
+        """`[d_out, d_in]`, in float32 or wider."""
+        wide = torch.promote_types(torch.promote_types(self.A.dtype, self.B.dtype), torch.float32)
+        return self.scale * (self.B.to(wide) @ self.A.to(wide))
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What an adapter adds to stored weights by their names; `conv1d`: they are stored as `[d_in, d_out]`."""
+
+    factors: Mapping[str, Factors]
+    conv1d: bool
+    progress: Progress | None
+
+    def applied(self, name: str, W: Tensor) -> Tensor:
+        """A stored weight with what is added to it, not rounded back to a short type."""
+        if name not in self.factors:
+            return W
+        added = self.factors[name].difference()
+        wide = torch.promote_types(W.dtype, added.dtype)
+        return (W.to(wide) + (added.T if self.conv1d else added).to(wide)).contiguous()
+
+
+def located(name: str, progress: Progress | None = None) -> Source:
+    """The model that the user means, with the adapter that its name may have: `BASE+adapter=FOLDER`.
+
+    Raises:
+        ModelError: as `explorer.models.sources.locate` and `merged`.
+    """
+    base, apart, folder = name.strip().partition(ADAPTED)
+    if not apart:
+        return locate(name, progress)
+    path = typed_path(folder)
+    if path is None or not path.is_dir():
+        raise ModelError(f"{folder[:80]!r} is no folder: give that of a LoRA adapter of PEFT.")
+    found = locate(base, part(progress, 0.0, 0.5))
+    return merged(found, path.resolve(), settings().cache_dir / "models", progress=part(progress, 0.5, 1.0))
+
+
+def adapted(name: str, folder: Path | str | None) -> str:
+    """The name of a model with an adapter.
+
+    Raises:
+        ModelError: the name has an adapter already.
+    """
+    if folder is None:
+        return name
+    if ADAPTED in name:
+        raise ModelError(f"{name[:120]} has an adapter already: give one of them.")
+    return f"{name}{ADAPTED}{Path(folder).expanduser().resolve()}"
+
+
+def merged(base: Source, folder: Path, models_dir: Path, progress: Progress | None = None) -> Source:
+    """The base model with the adapter in a folder, merged on first use.
+
+    Raises:
+        ModelError: no LoRA adapter, one of another base, rank or target, one that is more than a sum of factors, or no
+            room for the result.
+    """
+    factors = read_factors(folder)
+    files = model_files(base)
+    conv1d = architecture(base.name, str((files.fields.get("architectures") or ["?"])[0])).conv1d
+    stored = {_place(base, files, folder, change=change, conv1d=conv1d): change[1] for change in factors.items()}
+    parts = [
+        *(file_digest(path) for path in files.weights),
+        *(file_digest(folder / one) for one in (ADAPTER, ADAPTER_WEIGHTS)),
+    ]
+    name = digest([repr(parts).encode(), (files.folder / CONFIG).read_bytes()]).removeprefix("sha256:")
+    into = models_dir / f"adapted-{name[:16]}"
+    record = {"origin": f"{base.origin}{ADAPTED}{folder}", "revision": f"sha256:{name}"}
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(models_dir / f".{into.name}.lock"):
+            if not (into / CONFIG).is_file():
+                _write(files, _Changes(stored, conv1d, progress), into, record=record)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ModelError(f"{models_dir} cannot be written ({why}): set EIGENPRUNE_CACHE elsewhere.") from None
+    return Source(f"{base.name}{ADAPTED}{folder}", into, record["origin"], revision=record["revision"])
+
+
+def read_factors(folder: Path) -> dict[str, Factors]:
+    """The factors of an adapter by module, such as `transformer.h.0.attn.c_attn`.
+
+    Raises:
+        ModelError: no adapter in the folder, or one that is more than a sum of factors.
+    """
+    if not (folder / ADAPTER).is_file():
+        raise ModelError(f"{folder} holds no {ADAPTER}: give the folder of a LoRA adapter of PEFT.")
+    fields = read_object(str(folder), folder / ADAPTER)
+    if fields.get("peft_type") != "LORA":
+        kind = str(fields.get("peft_type"))[:40]
+        raise ModelError(f"{folder} is an adapter of the type {kind}: only LORA can be merged here.")
+    for field, what in _REFUSED.items():
+        if fields.get(field):
+            raise ModelError(f"{folder} has {what} ({field}): merge it with peft's `merge_and_unload` and save that.")
+    if fields.get("bias", "none") != "none":
+        raise ModelError(f"{folder} trains biases, too: merge it with peft's `merge_and_unload` and save that.")
+    sides = _sides(folder)
+    found = {}
+    for module, pair in sides.items():
+        A, B = pair.get("A"), pair.get("B")
+        if A is None or B is None or A.ndim != 2 or B.ndim != 2 or len(A) != B.shape[1]:
+            raise ModelError(f"{folder} has no pair of factors that fit for {module[:80]}: get its files again.")
+        rank = _setting(fields, "rank_pattern", module, usual=fields.get("r"))
+        if rank != len(A):
+            raise ModelError(
+                f"{folder} says rank {str(rank)[:20]} for {module[:80]}, but its factors have {len(A)}: get its files "
+                "again."
+            )
+        alpha = _setting(fields, "alpha_pattern", module, usual=fields.get("lora_alpha"))
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+            raise ModelError(f"{folder} has lora_alpha {str(alpha)[:20]}: expected a number.")
+        found[module] = Factors(A, B, alpha / (math.sqrt(rank) if fields.get("use_rslora") else rank))
+    return found
+
+
+def _sides(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Both factors of each module."""
+    path = folder / ADAPTER_WEIGHTS
+    if not path.is_file():
+        raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}: save the adapter as safetensors.")
+    found: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 - not a mapping
+                factor = _FACTOR.fullmatch(name)
+                if factor is None:
+                    raise ModelError(
+                        f"{folder} holds {name[:120]}, which is no factor of a matrix: merge it with peft's "
+                        "`merge_and_unload` and save that."
+                    )
+                tensor = opened.get_tensor(name)
+                if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+                    raise ModelError(f"{folder} holds numbers in {name[:120]} that are not finite: get it again.")
+                found.setdefault(factor["module"], {})[factor["side"]] = tensor
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): get it again.") from None
+    if not found:
+        raise ModelError(f"{folder} changes no matrix: give another adapter.")
+    return found
+
+
+def _setting(fields: Mapping[str, Any], pattern: str, module: str, usual: Any) -> Any:
+    """What an adapter says of a module: by a pattern of its name, as PEFT reads it, or for all."""
+    patterns = fields.get(pattern) or {}
+    for key, value in patterns.items() if isinstance(patterns, dict) else ():
+        try:
+            if re.match(rf"(.*\.)?({key})$", module):
+                return value
+        except re.error:
+            raise ModelError(f"the adapter's {pattern} has {str(key)[:40]!r}, which is no pattern.") from None
+    return usual
+
+
+def _place(base: Source, files: ModelFiles, folder: Path, *, change: tuple[str, Factors], conv1d: bool) -> str:
+    """The stored weight of a module; refuses what the base has no place for."""
+    module, factor = change
+    whole = f"{module}.weight"
+    name = next((one for one in (whole, whole.partition(".")[2]) if one in files.tensors), None)
+    if name is None:
+        raise ModelError(
+            f"the adapter {folder} changes {module[:80]}, which {base.name} does not have: give its own base model."
+        )
+    d_out, d_in = len(factor.B), factor.A.shape[1]
+    expected = (d_in, d_out) if conv1d else (d_out, d_in)
+    if files.tensors[name].shape != expected:
+        raise ModelError(
+            f"the adapter {folder} changes {module[:80]} as a matrix of {list(expected)}, but that of {base.name} is "
+            f"{list(files.tensors[name].shape)}: give its own base model."
+        )
+    return name
+
+
+def _write(files: ModelFiles, changes: _Changes, into: Path, record: Mapping[str, str]) -> None:
+    """The merged model as a folder, whole or not at all; one file of weights is in memory at a time."""
+    for stale in into.parent.glob(f".{into.name}-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(dir=into.parent, prefix=f".{into.name}-"))
+    try:
+        for done, path in enumerate(files.weights):
+            if changes.progress is not None:
+                changes.progress(done, len(files.weights))
+            own = [name for name, one in files.tensors.items() if one.path == path]
+            tensors = {name: changes.applied(name, files.read(name)) for name in own}
+            save_file(tensors, staging / path.name, metadata={"format": "pt"})
+        for path in files.folder.iterdir():  # configuration, index and tokenizer
+            if path.is_file() and path.suffix.lower() in _BESIDE and path.name not in (ADAPTER, SOURCE_FILE):
+                shutil.copyfile(path, staging / path.name)
+        write_json(staging / SOURCE_FILE, dict(record))
+        staging.replace(into)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
