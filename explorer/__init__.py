@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from explorer.models import Model, View
     from explorer.models.matrices import matrices
     from explorer.search import STRATEGIES, prune
+    from explorer.search.evidence.choice import EvidenceChoice
     from explorer.spectra.cache import SvdCache, default_cache
     from explorer.spectra.model_diff import compare_matrix
     from explorer.tasks import TASKS, Task, load_task
@@ -52,6 +53,7 @@ __all__ = [
     "TASKS",
     "Comparison",
     "Evaluation",
+    "EvidenceChoice",
     "ExplorerError",
     "Exported",
     "Kind",
@@ -97,6 +99,7 @@ _NAMES = {
     "models.matrices": ("matrices",),
     "measure.choices": ("alternatives",),
     "search": ("STRATEGIES", "prune"),
+    "search.evidence.choice": ("EvidenceChoice",),
     "spectra.cache": ("SvdCache", "default_cache"),
     "tasks": ("TASKS", "Task", "load_task"),
 }

@@ -43,6 +43,7 @@ from explorer.models.matrices import matrices
 from explorer.models.model import Basis
 from explorer.search import STRATEGIES, check_strategy, mask_of
 from explorer.search.conductor import Elsewhere, Recording, Watcher, conduct
+from explorer.search.evidence.choice import NO_EVIDENCE, EvidenceChoice
 from explorer.search.journal import default_journals
 from explorer.search.options import USUAL, StrategyOptions
 from explorer.search.report import Report
@@ -70,6 +71,7 @@ class SearchOptions(TypedDict, total=False):
         test_limit: test examples for the final figures; all if not given.
         compute: in which type proposals are computed; `auto`, what is faster, if not given.
         options: those that belong to the strategy.
+        evidence: what the mask is measured beside, beyond its controls (`explorer.EvidenceChoice`).
         others: tasks to measure the damage on.
         text: plain text to measure the damage on; if not given the one that comes along, where the model reads it.
         fresh: forget what an earlier run has recorded.
@@ -85,6 +87,7 @@ class SearchOptions(TypedDict, total=False):
     test_limit: int | None
     compute: Compute
     options: StrategyOptions
+    evidence: EvidenceChoice
     others: Sequence[Task]
     text: str | None
     fresh: bool
@@ -93,6 +96,7 @@ class SearchOptions(TypedDict, total=False):
 _SEARCH: SearchOptions = {
     "per_head": True, "max_growth": None, "scorer": "gradient", "mode": "freeze", "limit": None, "seconds": None,
     "controls": 20, "test_limit": None, "compute": "auto", "options": USUAL, "others": (), "text": None, "fresh": False,
+    "evidence": NO_EVIDENCE,
 }  # fmt: skip
 
 
@@ -240,6 +244,7 @@ class LoadedModel(Model):
             seed=task.seed, per_head=given["per_head"], mode=given["mode"], scorer=given["scorer"],
             limit=given["limit"], seconds=given["seconds"], controls=given["controls"], test_limit=given["test_limit"],
             options=given["options"], growth=given["max_growth"], compute=given["compute"],
+            evidence=given["evidence"],
         )  # fmt: skip
         with self.views.borrow() as view:
             return conduct(

@@ -26,4 +26,6 @@ Method = Literal[
 ]
 Chance = Literal["random-search", "random-energy", "smallest", "largest"]
 Strategy = Literal[Method, Chance]
+Null = Literal["shuffled", "rotated", "mean-only"]
+Baseline = Literal["bias-only", "lora-1", "scaling", "shots", "chat"]
 Compute = Literal["auto", "float32", "bfloat16"]

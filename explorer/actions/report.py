@@ -1,4 +1,4 @@
-"""`report`: show the report of a search again, or make its page again."""
+"""`report`: show the report of a search again, or make its page or a table for a paper."""
 
 from __future__ import annotations
 
@@ -40,17 +40,25 @@ class ShowReport(Request):
     path: Annotated[Path, Arg("The report.json that `search --report` wrote, or its folder.", positional=True)]
     html: Annotated[Path | None, Arg("HTML page to write; a file that is there is replaced.")] = None
 
+    latex: Annotated[
+        Path | None, Arg("LaTeX table to write (booktabs), with every setting in its caption; likewise.")
+    ] = None
+
     def run(self, tools: Tools = ALONE) -> ReportResult:
         """Read it, and write its page.
 
         Raises:
-            SettingsError: it cannot be read, or the page cannot be written.
+            SettingsError: it cannot be read, or a file cannot be written.
         """
         from explorer.search.report_file import load_report
 
         found = load_report(self.path)
         if self.html is not None:
             write_page(found, self.html)
+        if self.latex is not None:
+            from explorer.plots.search_latex import search_latex
+
+            _write(self.latex, search_latex(found))
         return ReportResult(found)
 
 
@@ -60,10 +68,15 @@ def write_page(report: SearchFile, path: Path) -> None:
     Raises:
         SettingsError: the place cannot be written.
     """
-    from explorer.core.files import write_text
     from explorer.plots.search_page import search_page
 
+    _write(path, search_page(report))
+
+
+def _write(path: Path, text: str) -> None:
+    from explorer.core.files import write_text
+
     try:
-        write_text(path, search_page(report))
+        write_text(path, text)
     except OSError as error:
         raise SettingsError(f"{path} cannot be written ({error.strerror}): choose another place.") from None

@@ -30,10 +30,11 @@ from explorer.actions.clusters import check_cluster, executor_of, workers
 from explorer.actions.masks import plain_text
 from explorer.actions.report import PAGE, write_page
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
-from explorer.core.errors import SettingsError
+from explorer.core.errors import SettingsError, Stopped
 
 if TYPE_CHECKING:
     from explorer.models import View
+    from explorer.search.evidence.choice import EvidenceChoice
     from explorer.search.journal import Journal
     from explorer.search.options import StrategyOptions
     from explorer.search.released import ReleasedReport
@@ -90,7 +91,11 @@ class Search(Request):
 
     Keys of --json: model, model_digest, basis, task_digest, shots, template, bos, chat, system, splits, hold_out,
     wordings, strategy, task, seed, mode, removed, mask_digest, train, validation, test, test_limit, baseline,
-    comparison, seen, controls, curve, damage, stopped, settings, forwards, seconds, versions, out, report.
+    comparison, seen, controls, curve, damage, evidence, stopped, settings, forwards, seconds, versions, out, report.
+
+    --nulls, --baselines, --repeats and --evidence measure what a claim needs, after the search; with any of them random
+    controls are drawn 99 times where that takes two minutes at most. What was measured is kept as the search is, so
+    that they may be asked for later. `evidence` of --json holds it, with the sentence that it licenses.
 
     With --strategy paper --as-released nothing is searched: --fraction decides, the budget does not. What replaces a
     value is its mean over the last mini-batch, summed over token positions. Values of O have one mean per position; the
@@ -145,6 +150,18 @@ class Search(Request):
     test_limit: Annotated[int | None, Arg("Measure mask, baseline and controls on N test examples only.", least=1)] = (
         None
     )
+    nulls: Annotated[
+        str | None,
+        Arg(f"Measure the mask beside nulls: some of {', '.join(get_args(names.Null))} with commas between, or all."),
+    ] = None
+    baselines: Annotated[
+        str | None,
+        Arg(f"Measure it beside baselines: some of {', '.join(get_args(names.Baseline))} with commas between, or all."),
+    ] = None
+    repeats: Annotated[int, Arg("Search N times, with other seeds and cuts of train and validation.", least=1)] = 1
+    evidence: Annotated[
+        bool, Arg("Restore the mask's members one by one and in subsets, and measure other wordings and program text.")
+    ] = False
     also: Annotated[tuple[str, ...], Arg("Another task to measure the damage on; repeatable.")] = ()
     text: Annotated[
         str | None, Arg("Plain text for the damage: a UTF-8 file, or none; bundled if the model reads it.")
@@ -204,7 +221,7 @@ class Search(Request):
             self.strategy, kinds, layers, per_head=per_head, mode=removal_mode(self.mode), scorer=self.scorer,
             limit=self.limit, max_removed=at_most(self.max_removed, total), seconds=self.time,
             seed=self.task.seed_number, controls=self.controls, test_limit=self.test_limit, options=self.options,
-            growth=self.max_growth, compute=self.compute,
+            growth=self.max_growth, compute=self.compute, evidence=self.evidence_choice,
         )  # fmt: skip
 
     def _elsewhere(self, names: tuple[str, ...]) -> TasksChoice:
@@ -214,6 +231,13 @@ class Search(Request):
         return TasksChoice(
             task=names, shots=task.shots, data=task.data, which=which, around=task.around, seed=self.splits_seed
         )
+
+    @property
+    def evidence_choice(self) -> EvidenceChoice:
+        """What the mask is measured beside, beyond its controls; raises SettingsError for what is not known."""
+        from explorer.search.evidence.choice import as_evidence
+
+        return as_evidence(self.nulls, self.baselines, self.repeats, parts=self.evidence)
 
     # ---- what is done
 
@@ -228,7 +252,8 @@ class Search(Request):
                 f"--compute {self.compute[:40]!r} is not known: choose one of {', '.join(get_args(names.Compute))}."
             )
         check_cluster(self.cluster)
-        kinds_or_all(self.kinds), layers_or_all(self.layers), removal_mode(self.mode)
+        kinds_or_all(self.kinds), layers_or_all(self.layers)
+        self.evidence_choice.check_mode(removal_mode(self.mode))
         task = replace(self.task, seed=self.splits_seed).open("train", self.limit, tools)
         task.split("test", self.test_limit)
         others = self.others(tools)
@@ -242,15 +267,18 @@ class Search(Request):
             workers(self.cluster, self.model.device, tools) as executors,
             tools.searching(f"Searching ({self.strategy})") as bar,
         ):
-            found = conduct(
-                request, view, task, svds=default_cache(tools.notice), chosen=chosen,
-                recording=Recording(default_journals(tools.notice), self.fresh),
-                elsewhere=Elsewhere(others, text, executor_of(executors, view, task)),
-                watcher=Watcher(
-                    bar.progress, lambda _, status: bar.watch(status), lambda one: _say_resumed(one, tools),
-                    after=bar.after,
-                ),
-            )  # fmt: skip
+            try:
+                found = conduct(
+                    request, view, task, svds=default_cache(tools.notice), chosen=chosen,
+                    recording=Recording(default_journals(tools.notice), self.fresh),
+                    elsewhere=Elsewhere(others, text, executor_of(executors, view, task)),
+                    watcher=Watcher(
+                        bar.progress, lambda _, status: bar.watch(status), lambda one: _say_resumed(one, tools),
+                        after=bar.after,
+                    ),
+                )  # fmt: skip
+            except Stopped:  # a search among the nulls was interrupted: what was measured is kept
+                raise KeyboardInterrupt from None
         found.mask.save(self.out)
         if self.report is not None:
             found.file.save(self.report)
@@ -302,7 +330,8 @@ class Search(Request):
             )
         given = {"--layers": self.layers is not None, "--mode zero": self.mode != "freeze", "--stacked": self.stacked}
         given |= {"--per-kind": self.per_kind, "--compute": self.compute != "auto"}
-        given |= {"--cluster": self.cluster is not None}
+        given |= {"--cluster": self.cluster is not None, "--nulls": self.nulls is not None}
+        given |= {"--baselines": self.baselines is not None, "--repeats": self.repeats > 1, "--evidence": self.evidence}
         for option in (name for name, unusual in given.items() if unusual):
             raise SettingsError(f"--as-released freezes values of all layers, per head, in one go: leave out {option}.")
 

@@ -12,3 +12,5 @@ def show(request: ShowReport, result: ReportResult) -> None:
     show_report(result.file)
     if request.html is not None:
         say(f"Page: {request.html}")
+    if request.latex is not None:
+        say(f"Table: {request.latex}")

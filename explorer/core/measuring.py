@@ -29,18 +29,26 @@ SEARCHES = (
     "attribution", "masks.sets", "measure.evaluate", "measure.paired", "measure.perplexity", "measure.readers",
     "search",
 )  # fmt: skip
+# What decides the evidence beside a search's mask, which has no part in the search.
+EVIDENCE = (
+    "measure.clustered", "search.evidence.claim", "search.evidence.gather", "search.evidence.means",
+    "search.evidence.members", "search.evidence.prompts", "search.evidence.repeats", "search.evidence.rivals",
+    "search.evidence.searched", "search.evidence.trained", "search.evidence.tunable", "spectra.rotated",
+)  # fmt: skip
 # What belongs to these or is imported by them and decides no number: where things are kept, what they are called, what
 # is made of a search. Whatever is read through them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
-    "attribution.effect_cells", "attribution.effect_costs", "attribution.effect_store", "attribution.pace",
+    *EVIDENCE, "attribution.effect_cells", "attribution.effect_costs", "attribution.effect_store", "attribution.pace",
     "core.__init__", "core.config", "core.errors", "core.executor", "core.files", "core.measuring", "core.progress",
     "core.records", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.opened",
     "measure.overflow", "models.__init__", "models.adapters", "models.compute", "models.convert", "models.culprits",
-    "models.fields", "models.fetching", "models.files", "models.gguf", "models.gguf_header", "models.hub",
-    "models.identity", "models.sources", "models.tokenizer_files", "search.conductor", "search.control_pool",
-    "search.control_runs", "search.curve", "search.identity", "search.mask_cells", "search.options",
-    "search.provenance", "search.released", "search.released_measures", "search.report", "search.report_file",
-    "search.request", "spectra.__init__", "spectra.measures", "spectra.pack", "spectra.saver", "spectra.store", "tasks",
+    "models.fields", "models.fetching", "models.files", "models.gguf", "models.gguf_header", "models.hub", "models.identity",
+    "models.sources", "models.tokenizer_files", "search.conductor", "search.control_pool", "search.control_runs",
+    "search.curve", "search.evidence.__init__", "search.evidence.choice", "search.evidence.columns",
+    "search.evidence.figures", "search.evidence.sentence",
+    "search.identity", "search.mask_cells", "search.options", "search.provenance", "search.released",
+    "search.released_measures", "search.report", "search.report_file", "search.request", "spectra.__init__",
+    "spectra.measures", "spectra.pack", "spectra.saver", "spectra.store", "tasks",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 
@@ -55,6 +63,12 @@ def effects_digest() -> str:
 def searches_digest() -> str:
     """Digest of what decides the result of a search, but for what it is asked."""
     return _digest((*EFFECTS, *SEARCHES))
+
+
+@cache
+def evidence_digest() -> str:
+    """Digest of what decides the evidence beside a search's mask, but for what it is asked."""
+    return _digest((*EFFECTS, *SEARCHES, *EVIDENCE))
 
 
 def sources(rooms: tuple[str, ...], root: Path = _ROOT) -> tuple[Path, ...]:

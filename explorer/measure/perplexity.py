@@ -30,7 +30,7 @@ from explorer.measure.paired import bootstrap_interval
 from explorer.measure.tokens import MAX_UNKNOWN, check_rows, front_tokens, unknown_id, unknown_sentence, unknown_share
 from explorer.models import View
 
-TEXT = ASSETS / "text" / "opticks.txt"
+TEXT, CODE = (ASSETS / "text" / name for name in ("opticks.txt", "code.txt"))
 WINDOW, TOKENS = 512, 4096
 MAX_BYTES = 10_000_000
 LOGITS_AT_ONCE = 1 << 25

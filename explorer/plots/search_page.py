@@ -27,6 +27,18 @@ from explorer.search.columns import (
     measured_rows,
     text_sentence,
 )
+from explorer.search.evidence.columns import (
+    CHOSEN_COLUMNS,
+    CLUSTERED_COLUMNS,
+    MEMBER_COLUMNS,
+    MOST_ROWS,
+    RIVAL_COLUMNS,
+    SUBSET_COLUMNS,
+    WORDING_COLUMNS,
+    clustered_rows,
+    evidence_sentences,
+)
+from explorer.search.evidence.figures import EvidenceFigures
 from explorer.search.outcome import Budget
 from explorer.search.report_file import SearchFile
 
@@ -38,7 +50,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #a8a8a8; --line: #444444; --paper: #16181c; } }
 body { margin: 0 auto; max-width: 1080px; padding: 1.5rem; color: var(--ink); background: var(--paper);
   font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; }
 p { color: var(--soft); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 1rem; }
 .figures > * { min-width: 0; }
@@ -114,10 +126,11 @@ def _sections(report: SearchFile) -> Iterator[str]:
     )
     yield from _controls(report)
     yield from _damage(report.damage)
+    yield from _evidence(report.evidence)
     yield "<h2>What is removed</h2>"
     yield _table(_REMOVED, report.mask.by_matrix.items())
     yield "<h2>How it was found</h2>"
-    yield _table(_FACTS, _facts(report))
+    yield _table(_FACTS, settings_of(report))
 
 
 def _curve(report: SearchFile, measure: str) -> tuple[list[TriedMask], TriedMask]:
@@ -160,7 +173,32 @@ def _damage(damage: DamageFigures | None) -> Iterator[str]:
         yield f"<p>{escape(text_sentence(damage.text))}.</p>"
 
 
-def _facts(report: SearchFile) -> list[tuple[str, object]]:
+def _evidence(evidence: EvidenceFigures | None) -> Iterator[str]:
+    if evidence is None:
+        return
+    yield f"<h2>Evidence</h2><p><strong>{escape(evidence.sentence)}</strong></p>"
+    yield _table(CLUSTERED_COLUMNS, clustered_rows(evidence))
+    for sentence in evidence_sentences(evidence):
+        yield f"<p>{escape(sentence)}</p>"
+    if evidence.rivals:
+        yield "<h3>Nulls and baselines</h3>"
+        yield _table(RIVAL_COLUMNS, evidence.rivals.items())
+    if evidence.wordings:
+        yield "<h3>Other wordings</h3>"
+        yield _table(WORDING_COLUMNS, evidence.wordings)
+    if evidence.members is not None:
+        yield "<h3>Members, restored one by one</h3>"
+        yield _table(MEMBER_COLUMNS, evidence.members.measured[:MOST_ROWS])
+    if evidence.subsets:
+        yield "<h3>Random subsets of the mask</h3>"
+        yield _table(SUBSET_COLUMNS, evidence.subsets)
+    if evidence.stability is not None:
+        yield "<h3>Values that several searches chose</h3>"
+        yield _table(CHOSEN_COLUMNS, evidence.stability.chosen[:MOST_ROWS])
+
+
+def settings_of(report: SearchFile) -> list[tuple[str, object]]:
+    """Everything that decided the report, by name."""
     settings = report.settings
     limit = "all" if settings.limit is None else f"at most {settings.limit:,}"
     seconds = "" if settings.max_seconds is None else f", {settings.max_seconds:g} seconds"

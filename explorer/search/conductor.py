@@ -131,6 +131,7 @@ def conduct(
     Raises:
         MatrixError, SettingsError, TaskError: the request does not fit the model or the task.
     """
+    request.evidence.check_mode(request.mode)
     told, damaged = watcher or Watcher(), elsewhere or Elsewhere()
     problem = _problem(request, view, task, svds=svds, told=told)
     chosen = request.chosen(task) if chosen is None else chosen
@@ -152,7 +153,7 @@ def conduct(
         problem, task, request.strategy, strategy=strategy, options=chosen.options, progress=told.after,
         evidence=Evidence(
             request.controls, request.control_names, request.test_limit, others=damaged.others, text=damaged.text,
-            executor=damaged.executor,
+            executor=damaged.executor, choice=request.evidence,
         ),
     )  # fmt: skip
     if recording is not None and report.found.stopped != "stopped":

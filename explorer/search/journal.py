@@ -84,9 +84,9 @@ class JournalFile:
         self.file = SqliteFile(path, TABLES, "Searches", notify=notify)
 
     def open(self, search: str, *, fresh: bool = False) -> Journal:
-        """The journal of one search; `fresh` forgets what it holds."""
+        """The journal of one search; `fresh` forgets what it holds, and what is beside it."""
         if fresh:
-            self.file.work(lambda db: _forget(db, search), default=None)
+            self.file.work(lambda db: _forget(db, search, beside=True), default=None)
         return Journal(self, search, "", root=None)
 
     def describe(self, search: str, subject: str, request: str) -> None:
@@ -187,6 +187,10 @@ class Journal:
         """The journal of a search within this one; its clock runs since its first run began."""
         return Journal(self._store, self._search, f"{self._part}/{name}", root=self._root)
 
+    def beside(self, name: str) -> Journal:
+        """The journal of what is measured of this search's result, with a clock of its own."""
+        return Journal(self._store, f"{self._search} {name}", "", root=None)
+
     def next(self, kind: str, question: str) -> bytes | None:
         """The recorded answer if this is what was asked next; None if it has to be found now (`add`)."""
         if not self.replaying:
@@ -269,9 +273,12 @@ class Journal:
         db.execute("INSERT OR REPLACE INTO searches VALUES (?, ?, ?)", row)
 
 
-def _forget(db: sqlite3.Connection, search: str) -> None:
+def _forget(db: sqlite3.Connection, search: str, *, beside: bool = False) -> None:
+    """Remove a search; with what is `beside` it, too, if that is wanted."""
     for table in OF_SEARCHES:
         db.execute(f"DELETE FROM {table} WHERE search = ?", (search,))
+        if beside:
+            db.execute(f"DELETE FROM {table} WHERE substr(search, 1, ?) = ?", (len(search) + 1, f"{search} "))
 
 
 def default_journals(notify: Notify) -> JournalFile:

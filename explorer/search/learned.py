@@ -88,11 +88,11 @@ class _Training:
     def steer(self, divergence: float | None, settings: LearnedSettings, removed: int, room: int) -> None:
         """Move the multipliers by how far the constraints are missed."""
         pace = STEP * self.pace(settings.steps)
-        self.price = _moved(self.price, removed / max(room, 1), pace, bounds=PRICES)
+        self.price = moved(self.price, removed / max(room, 1), pace, bounds=PRICES)
         if divergence is not None:
             first = math.isnan(self.divergence)
             self.divergence = divergence if first else SMOOTHING * self.divergence + (1 - SMOOTHING) * divergence
-            self.anchor = _moved(self.anchor, self.divergence / settings.divergence, pace, bounds=ANCHORS)
+            self.anchor = moved(self.anchor, self.divergence / settings.divergence, pace, bounds=ANCHORS)
 
 
 @dataclass(eq=False)
@@ -182,13 +182,13 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
     given = settings or LearnedSettings()
     scores = problem.score()
     trainer = _trainer(problem, given, scores)
-    gates, size = trainer.gates, _batch_size(problem, given)
+    gates, size = trainer.gates, batch_size(problem, given)
     if (state := problem.kept()) is not None:
         trainer.restore(state)
     now, begun = trainer.now, problem.seconds
     while now.step < now.steps and now.waited < PATIENCE:
         problem.at(now.step, now.steps)
-        trainer.step(_mini_batch(problem, size, now.step))
+        trainer.step(mini_batch(problem, size, now.step))
         now.step += 1
         if now.step == PACED:
             now.steps = _affordable(problem, given, (problem.seconds - begun) / PACED)
@@ -242,14 +242,15 @@ def _trainer(problem: Problem, settings: LearnedSettings, scores: Scores) -> _Tr
     return _Trainer(problem, settings, gates, optimizer=optimizer, anchor=anchor, now=_Training(steps=settings.steps))
 
 
-def _batch_size(problem: Problem, given: LearnedSettings) -> int:
+def batch_size(problem: Problem, given: LearnedSettings) -> int:
+    """Examples in a step."""
     examples = problem.examples
     tokens = sum(int(batch.real.sum()) for batch in batches(problem.view, problem.task, examples))
     fitting = max(SMALLEST, round(given.tokens * len(examples) / tokens))
     return min(fitting, given.batch, len(examples))
 
 
-def _mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
+def mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
     """The examples of one step: every epoch goes through all of them in an order of its own."""
     examples = problem.examples
     epoch, place = divmod(step, len(examples) // size)
@@ -257,7 +258,7 @@ def _mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
     return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size], batch_size=size))
 
 
-def _moved(multiplier: float, ratio: float, pace: float, bounds: tuple[float, float]) -> float:
+def moved(multiplier: float, ratio: float, pace: float, bounds: tuple[float, float]) -> float:
     """A multiplier after a step towards where the constraint holds: `ratio` is what is over what may be."""
     lowest, highest = bounds
     return min(highest, max(lowest, multiplier * math.exp(pace * max(-1.0, min(1.0, ratio - 1)))))

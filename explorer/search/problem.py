@@ -92,7 +92,7 @@ class Problem:
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.task = replace(self.task, test=())
+        self.task = self.task.searchable
         if self.budget.growth is not None and len(self.text) <= HELD:
             raise SettingsError(
                 f"the growth of the perplexity needs more than {HELD} blocks of text, not {len(self.text)}: leave "
@@ -331,10 +331,11 @@ class Problem:
         if self.budget.growth is None:
             return None
         loss = text_loss(self.view, self.text[-HELD:])  # before the unpruned model takes the view
-        return expm1(loss - self._unpruned_text_loss)
+        return expm1(loss - self.unpruned_text_loss)
 
     @cached_property
-    def _unpruned_text_loss(self) -> float:
+    def unpruned_text_loss(self) -> float:
+        """Of the unpruned model on the held-out text, nats per token."""
         apply(self.view, self.mask(), self.svds)
         return text_loss(self.view, self.text[-HELD:])
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from explorer.core.executor import Executor
 from explorer.core.progress import Progress, part
+from explorer.core.texts import duration_text
 from explorer.masks.apply import apply
 from explorer.masks.damage import Damage, damage
 from explorer.masks.mask import Mask
@@ -17,7 +19,12 @@ from explorer.measure.figures import ComparisonFigures, Figures, SeenFigures
 from explorer.measure.readers import measured_batches
 from explorer.models import View
 from explorer.search.control_runs import ControlRuns
-from explorer.search.controls import DRAWS, OF_THE_MASK, POOL, draws, means_of
+from explorer.search.controls import DRAWS, OF_THE_MASK, POOL, RANDOM, draws, means_of
+from explorer.search.evidence.choice import NO_EVIDENCE, EvidenceChoice
+from explorer.search.evidence.claim import Claim
+from explorer.search.evidence.figures import EvidenceFigures
+from explorer.search.evidence.gather import gather
+from explorer.search.evidence.sentence import Facts, licensed
 from explorer.search.mask_cells import here, measured_masks
 from explorer.search.outcome import Found, Point
 from explorer.search.problem import Problem, Search, solve
@@ -25,6 +32,7 @@ from explorer.search.provenance import provenance
 from explorer.search.report_file import PointFigures, SearchFile, SearchSettings
 from explorer.tasks import Cases, Example, Task, read_in_search, seen
 
+MANY, AFFORDABLE = 99, 120.0  # draws, and seconds that they may take
 OF_THE_FILE = ("format", "schema_version", "metric", "mask")
 
 
@@ -47,6 +55,7 @@ class Report:
         seconds: of the search, in all its runs.
         cases: which of the task's cases were for searching.
         read: the examples that the search has read.
+        evidence: what the mask stands beside, beyond its controls; None if that was not asked or nothing is removed.
     """
 
     strategy: str
@@ -66,6 +75,7 @@ class Report:
     seconds: float
     cases: Cases
     read: tuple[Example, ...]
+    evidence: EvidenceFigures | None = None
 
     @property
     def comparison(self) -> Comparison:
@@ -91,10 +101,19 @@ class Report:
             baseline=Figures.of(self.baseline), comparison=ComparisonFigures.of(self.comparison), seen=self.seen,
             controls={name: one.figures for name, one in self.controls.items()},
             curve=tuple(map(_point, self.found.curve)), damage=None if self.damage is None else self.damage.figures,
-            stopped=self.found.stopped, growth=self.found.reported.growth,
+            evidence=self._evidence, stopped=self.found.stopped, growth=self.found.reported.growth,
             settings=self.settings, forwards=self.forwards, seconds=self.seconds,
             versions=dict(made.versions), mask=self.mask,
         )  # fmt: skip
+
+    @property
+    def _evidence(self) -> EvidenceFigures | None:
+        """The evidence with the sentence that it licenses."""
+        if self.evidence is None:
+            return None
+        text = None if self.damage is None else self.damage.figures.text
+        facts = Facts(self.task, len(self.mask), Figures.of(self.test), evidence=self.evidence, text=text)
+        return replace(self.evidence, sentence=licensed(facts))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: the file's, but for what makes it a file."""
@@ -112,6 +131,8 @@ class Evidence:
         others: tasks to measure the damage on, on as many test examples.
         text: plain text to measure the damage on.
         executor: who measures the controls; this process if None.
+        choice: what it is measured beside, beyond controls. With any of it, random controls are drawn MANY times where
+            that takes AFFORDABLE seconds at most.
     """
 
     control_draws: int = DRAWS
@@ -120,6 +141,7 @@ class Evidence:
     others: Sequence[Task] = ()
     text: str | None = None
     executor: Executor | None = None
+    choice: EvidenceChoice = NO_EVIDENCE
 
 
 def search(
@@ -164,15 +186,22 @@ def search(
         baseline = _measure(problem, problem.mask(), task, split="test", limit=limit)
         train = _measure(problem, mask, task, split="train", limit=problem.limit)
         test = _measure(problem, mask, task, split="test", limit=limit)
-        controls = _controls(problem, mask, task, test=test, beside=beside, progress=part(progress, 0.1, 0.8))
-        elsewhere = _damage(problem, mask, beside, progress=part(progress, 0.8, 1.0))
+        share = 0.3 if beside.choice.any else 1.0
+        bar = part(progress, 0.1, 0.8 * share)
+        controls, draws_made = _controls(problem, mask, task, test=test, beside=beside, progress=bar)
+        elsewhere = _damage(problem, mask, beside, progress=part(progress, 0.8 * share, share))
+        claim = Claim(
+            problem, task, strategy, mask=mask, comparison=Comparison(test, baseline), limit=limit, text=beside.text
+        )
+        stopped = found.stopped == "stopped"
+        proof = None if stopped else _gathered(claim, beside, draws_made, progress=part(progress, share, 1.0))
     finally:
         apply(problem.view, problem.mask(), problem.svds)
     return Report(
         strategy=name, task=task.name, seed=problem.seed, mask=mask, found=found, train=train,
         validation=found.reported.validation, test=test, baseline=baseline, controls=controls, damage=elsewhere,
         settings=_settings(problem, options or {}, beside.control_draws), test_limit=limit, forwards=forwards,
-        seconds=seconds, cases=task.cases, read=read_in_search(task, problem.limit),
+        seconds=seconds, cases=task.cases, read=read_in_search(task, problem.limit), evidence=proof,
     )  # fmt: skip
 
 
@@ -194,24 +223,47 @@ def _measure(problem: Problem, mask: Mask, task: Task, split: str, limit: int | 
 
 def _controls(
     problem: Problem, mask: Mask, task: Task, test: Evaluation, beside: Evidence, *, progress: Progress | None
-) -> dict[str, ControlRuns]:
+) -> tuple[dict[str, ControlRuns], str]:
+    """The controls, and how often the random ones were drawn, in a sentence."""
     names, count, limit = beside.control_names, beside.control_draws, beside.test_limit
     if not len(mask) or count < 1:
-        return {}
+        return {}, "No controls were drawn." if len(mask) else ""
     pool = problem.keys if POOL in names else ()
     scores = means_of(problem.view, problem.task, problem.svds, mask=mask, pool=pool)
-    masks = [
-        (name, drawn)
-        for name in names
-        for drawn in draws(scores, mask, name, seeds=range(problem.seed, problem.seed + count))
-    ]
     executor = beside.executor or here(problem.view, task, problem.svds)
-    drawn = [mask for _, mask in masks]
-    found = measured_masks(executor, task, masks=drawn, split="test", limit=limit, progress=progress)
     runs: dict[str, list[Evaluation]] = {name: [] for name in names}
-    for (name, _), evaluation in zip(masks, found, strict=True):
-        runs[name].append(evaluation)
-    return {name: ControlRuns.against(test, tuple(evaluations)) for name, evaluations in runs.items()}
+
+    def measure(first: int, end: int, bar: Progress | None) -> None:
+        masks = [
+            (name, drawn)
+            for name in names
+            if first == 0 or name in RANDOM
+            for drawn in draws(scores, mask, name, seeds=range(problem.seed + first, problem.seed + end))
+        ]
+        drawn = [mask for _, mask in masks]
+        found = measured_masks(executor, task, masks=drawn, split="test", limit=limit, progress=bar)
+        for (name, _), evaluation in zip(masks, found, strict=True):
+            runs[name].append(evaluation)
+
+    begun = time.monotonic()
+    measure(0, count, part(progress, 0.0, 0.3 if beside.choice.any else 1.0))
+    each = (time.monotonic() - begun) / count
+    told = f"Random controls were drawn {count} times."
+    if beside.choice.any and count < MANY:
+        if each * (MANY - count) <= AFFORDABLE:
+            measure(count, MANY, part(progress, 0.3, 1.0))
+            told = f"Random controls were drawn {MANY} times."
+        else:
+            told += f" {MANY} draws would have taken about {duration_text(each * MANY)}."
+    return {name: ControlRuns.against(test, tuple(evaluations)) for name, evaluations in runs.items()}, told
+
+
+def _gathered(claim: Claim, beside: Evidence, draws_made: str, progress: Progress | None) -> EvidenceFigures | None:
+    """The evidence that is asked for; None without any, and for a mask that removes nothing."""
+    if not beside.choice.any or not len(claim.mask):
+        return None
+    executor = beside.executor or here(claim.view, claim.task, claim.problem.svds)
+    return gather(claim, beside.choice, executor, draws=draws_made, progress=progress)
 
 
 def _check_test(view: View, task: Task, limit: int | None) -> None:

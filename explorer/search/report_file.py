@@ -17,6 +17,7 @@ from explorer.masks.mask import Mask, Mode
 from explorer.measure.figures import ComparisonFigures, Figures, SeenFigures
 from explorer.search.control_runs import ControlFigures
 from explorer.search.controls import EARLIER, RANDOM_SEARCH, by_today
+from explorer.search.evidence.figures import EvidenceFigures
 
 FORMAT: Literal["eigenprune-search-report"] = "eigenprune-search-report"
 VERSION: Literal[1] = 1
@@ -64,7 +65,7 @@ class SearchFile(JsonRecord):
 
     `train` and `validation` are those of the chosen mask, `curve` has all that were measured. `growth` is the chosen
     mask's, of the perplexity on the search's own text, if there was a limit to it. `seen` counts the test
-    examples that the search has seen; files of before do not have it.
+    examples that the search has seen; files of before do not have it. `evidence` is what was asked for beyond controls.
     """
 
     format: Literal["eigenprune-search-report"] = FORMAT
@@ -99,6 +100,7 @@ class SearchFile(JsonRecord):
     controls: Controls
     curve: Annotated[tuple[PointFigures, ...], Field(min_length=1)]
     damage: DamageFigures | None
+    evidence: EvidenceFigures | None = None
     stopped: Annotated[str, Field(pattern="^(time|stopped)?$")]
     growth: Annotated[float, Field(allow_inf_nan=False)] | None = None
     settings: SearchSettings

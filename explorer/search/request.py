@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from explorer.core.keys import Kind
 from explorer.masks.mask import Mode
 from explorer.search.controls import OF_THE_MASK
+from explorer.search.evidence.choice import NO_EVIDENCE, EvidenceChoice
 from explorer.search.options import USUAL, Chosen, StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.tasks import Cases, Task, load_task
@@ -33,6 +34,7 @@ class SearchRequest:
         growth: largest growth of the perplexity of plain text, 0.1 for 10 %; None for no limit.
         control_names: which controls are drawn.
         compute: a name of `explorer.models.compute.COMPUTE`: in which type proposals are computed.
+        evidence: what the mask is measured beside, beyond its controls.
     """
 
     strategy: str
@@ -51,6 +53,7 @@ class SearchRequest:
     growth: float | None = None
     control_names: tuple[str, ...] = OF_THE_MASK
     compute: str = "auto"
+    evidence: EvidenceChoice = NO_EVIDENCE
 
     @property
     def budget(self) -> Budget:

@@ -11,7 +11,7 @@ from explorer.core.errors import TaskError
 from explorer.core.files import typed_path
 from explorer.core.progress import Progress
 from explorer.tasks.arithmetic import INT_MULT, INT_MULT_12, INT_SUM
-from explorer.tasks.base import SPLITS, Example, Task
+from explorer.tasks.base import SPLITS, Example, Task, Wording
 from explorer.tasks.capitals import COUNTRY_CAPITALS
 from explorer.tasks.cases import HELD_OUT, SPLIT_RULES, USUAL_CASES, Cases, as_cases
 from explorer.tasks.custom import SUFFIXES as LINE_SUFFIXES
@@ -51,6 +51,7 @@ __all__ = [
     "Shown",
     "Task",
     "TaskSpec",
+    "Wording",
     "as_asked",
     "as_cases",
     "as_framing",

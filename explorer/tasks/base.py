@@ -86,6 +86,14 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Wording:
+    """Cases in one prompt template."""
+
+    template: str
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
 class Task:
     """Examples to score on (`train`), to choose on (`validation`) and to report on (`test`).
 
@@ -101,6 +109,7 @@ class Task:
         metric: what counts as right. `exact`: every answer token is the most probable one. `choice`: the answer has the
             largest summed log-probability among the choices; `choice-mean`: the largest per token. `auto`: `choice` in
             splits whose examples all have choices, `exact` in others, also where only some have.
+        unseen: the test cases in each of the templates that no search uses; no part of what the task asks.
     """
 
     name: str
@@ -115,6 +124,12 @@ class Task:
     framing: Framing = AS_USUAL
     metric: AskedMetric = "auto"
     cases: Cases = USUAL_CASES
+    unseen: tuple[Wording, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def searchable(self) -> Task:
+        """What a search may read: all but the test split, in whatever wording."""
+        return replace(self, test=(), unseen=())
 
     @cached_property
     def digest(self) -> str:

@@ -38,7 +38,8 @@ def with_shots(task: Task, count: int) -> Task:
         return example.asked(front + example.prompt)
 
     train, validation, test = (tuple(map(ask, part)) for part in (task.train, task.validation, task.test))
-    return replace(task, train=train, validation=validation, test=test, shots=count)
+    unseen = tuple(replace(one, examples=tuple(map(ask, one.examples))) for one in task.unseen)
+    return replace(task, train=train, validation=validation, test=test, unseen=unseen, shots=count)
 
 
 def _candidates(task: Task, count: int) -> list[Example]:

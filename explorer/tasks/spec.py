@@ -9,7 +9,7 @@ from pathlib import Path
 
 from explorer.core.errors import TaskError
 from explorer.tasks import template as templates
-from explorer.tasks.base import Example, Origin, Task
+from explorer.tasks.base import Example, Origin, Task, Wording
 from explorer.tasks.cases import USUAL_CASES, Cases, Splits, split_by_operands, split_items, split_related
 
 
@@ -137,6 +137,7 @@ class TaskSpec:
             bos=self.bos,
             template=template,
             cases=cases,
+            unseen=tuple(Wording(one, self._examples(test, (one,))) for one in self.unseen if one != template),
         )
 
     def _templates(self, template: str | None, cases: Cases) -> tuple[tuple[str, ...], tuple[str, ...]]:
