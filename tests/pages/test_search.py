@@ -119,6 +119,29 @@ def test_the_options_of_a_strategy_decide_what_is_searched(engine: Engine) -> No
     assert report.mask.removed == wanted.mask.removed
 
 
+def test_evidence_is_asked_for_measured_and_shown_without_searching_again() -> None:
+    app = finished(start(prepared()))
+    plain_search = finished_one()
+    app.multiselect(key="search-nulls-3").set_value(["mean-only", "shuffled"])
+    app.multiselect(key="search-baselines-5").set_value(["chat"])
+    app.toggle(key="search-parts").set_value(True)
+    app = settled(app.run())
+    code = copied(app, "search").commands[0]
+    assert "--nulls shuffled,mean-only --baselines chat --evidence" in code
+    app = finished(start(app))
+    report = finished_one()
+    assert report.mask == plain_search.mask
+    evidence = report.file.evidence
+    assert evidence is not None
+    assert set(evidence.rivals) == {"searched-shuffled", "mean-only", "chat"}
+    app.session_state["search-tab"] = "Evidence"
+    app = settled(app.run())
+    assert [one.value for one in (*app.success, *app.warning) if one.value == words.literal(evidence.sentence)]
+    tables = [one.value for one in app.dataframe]
+    assert any("searched-shuffled" in str(table.values) for table in tables)
+    assert any(evidence.wordings[0].template.replace("\n", "\\n") in table.values for table in tables)
+
+
 def test_an_ensemble_is_asked_for_by_its_fields() -> None:
     app = choose(prepared(), "search-strategy", "ensemble")
     assert "5 searches on halves of the train examples (paper)" in captions(app)

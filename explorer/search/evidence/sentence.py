@@ -109,12 +109,12 @@ def _additions(facts: Facts) -> Iterator[str]:
     if level:
         yield f"{_listed(level)} of as many numbers cannot be told from it"
     if evidence.wordings:
-        helped = sum(one.change.above for one in evidence.wordings)
-        total = len(evidence.wordings)
-        teaches = (
-            "" if helped == total else ", and teaches it nothing on the other" + ("s" if total - helped > 1 else "")
-        )
-        yield f"it helps in {helped} of {total} wordings that were never searched with{teaches}"
+        helped, total = sum(one.change.above for one in evidence.wordings), len(evidence.wordings)
+        if helped:
+            rest = "" if helped == total else ", and not in the rest"
+            yield f"it helps in {helped} of {total} wordings that were never searched with{rest}"
+        else:
+            yield f"it teaches the model nothing in {total} other wordings, which were never searched with"
     if facts.text is not None and math.isfinite(facts.text.growth.value):
         yield f"at {100 * facts.text.growth.value:+.1f} % perplexity of plain text"
     if evidence.stability is not None:

@@ -17,7 +17,7 @@ from explorer.search.controls import DRAWS
 from explorer.search.request import SearchRequest
 from explorer.ui.components.words import literal
 from explorer.ui.jobs import searching
-from explorer.ui.search import strategy_options
+from explorer.ui.search import evidence, strategy_options
 from explorer.ui.search.cost import cost
 from explorer.ui.session import Bench, Setting, Widget, guide, links, state
 from explorer.ui.shell import plain_text
@@ -28,6 +28,7 @@ START = "verified"
 OUT = "found.mask.json"
 _FIELDS = (  # what the keys of the form's widgets begin with, behind `search-`
     "strategy", "kinds", "layers", "most", "seconds", "growth", "controls", "seed", *strategy_options.FIELDS,
+    *evidence.FIELDS,
 )  # fmt: skip
 
 
@@ -46,19 +47,21 @@ def choose(bench: Bench, before: SearchRequest | None) -> SearchRequest:
     options = strategy_options.choose(bench, strategy, before.options)
     where = replace(usual, strategy=strategy, kinds=kinds, layers=layers, options=options)
     asked = _choose_limits(bench, where, before, size=size)
+    asked = replace(asked, evidence=evidence.choose(bench.mode, before.evidence))
     st.caption(cost(bench, asked, len(keys), size=size))
     return asked
 
 
 def request(setting: Setting, asked: SearchRequest) -> Search:
     """The search as a command writes it down; its splits are the task's, whatever its own seed."""
-    splits = setting.task.seed or 0
+    splits, proof = setting.task.seed or 0, asked.evidence
     return Search(
         model=setting.model, task=replace(setting.task, seed=asked.seed), out=Path(OUT), strategy=asked.strategy,
         **vars(asked.options), kinds=",".join(asked.kinds or ()) or "all",
         layers=None if asked.layers is None else ",".join(map(str, asked.layers)), max_removed=str(asked.max_removed),
         time=asked.seconds, max_growth=asked.growth, compute=asked.compute, controls=asked.controls,
-        test_limit=asked.test_limit,
+        test_limit=asked.test_limit, nulls=",".join(proof.nulls) or None, baselines=",".join(proof.baselines) or None,
+        repeats=proof.repeats, evidence=proof.parts,
         scorer=asked.scorer, mode=asked.mode, stacked=not asked.per_head, limit=asked.limit,
         split_seed=None if asked.seed == splits else splits,
     )  # fmt: skip

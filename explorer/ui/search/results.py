@@ -15,6 +15,7 @@ from explorer.core.columns import cells, names
 from explorer.measure.evaluate import Evaluation
 from explorer.measure.metrics import wilson_interval
 from explorer.plots.search import HeldOut, TriedMask, explain_curve, held_out, search_controls, search_curve
+from explorer.plots.search_latex import search_latex
 from explorer.plots.search_page import search_page
 from explorer.search.columns import beyond_sentence, control_columns, seen_sentences
 from explorer.search.conductor import Earlier
@@ -27,8 +28,9 @@ from explorer.ui.components import figures, painting, words
 from explorer.ui.jobs import cached, searching
 from explorer.ui.jobs.runner import JobState
 from explorer.ui.jobs.searching import Seen, Started
-from explorer.ui.search import form
+from explorer.ui.search import evidence, form
 from explorer.ui.session import Bench, Widget, guide, session, state
+from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import mask_panel, pages, share
 
 MOST_EARLIER = 20
@@ -140,12 +142,20 @@ def draw(bench: Bench, started: Started | None, *, others: bool = False) -> None
     if report is None and job.state is JobState.STOPPED:
         what = "before anything was measured." if seen is None else "before its mask was measured on the test split."
         st.info(f"Stopped {what}", icon=":material/stop_circle:")
-    if report is not None:
-        _figures(report)
-    if seen is not None:
-        _take(bench, started, seen, file=None if report is None else report.file)
-    if report is not None:
-        _controls(report.file)
+    if report is None:
+        if seen is not None:
+            _take(bench, started, seen, file=None)
+        return
+    assert seen is not None, "a report has its curve"
+    found, proof = tabs("search-tab", {"found": "Found", "evidence": "Evidence"})
+    if found.open:
+        with found:
+            _figures(report)
+            _take(bench, started, seen, file=report.file)
+            _controls(report.file)
+    if proof.open:
+        with proof:
+            evidence.draw(report.file)
 
 
 @st.fragment(run_every=painting.LIST)
@@ -289,6 +299,7 @@ def _downloads(file: SearchFile) -> None:
     makers: dict[str, tuple[Callable[[], str], str]] = {
         "report.json": (file.to_json, "application/json"),
         "report.html": (lambda: search_page(file), "text/html"),
+        "table.tex": (lambda: search_latex(file), "application/x-tex"),
     }
     for name, (make, mime) in makers.items():
         st.download_button(

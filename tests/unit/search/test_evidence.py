@@ -19,8 +19,8 @@ from explorer.actions import names
 from explorer.core.errors import SettingsError
 from explorer.core.keys import Kind
 from explorer.masks.apply import apply
-from explorer.measure.evaluate import Comparison, evaluate
-from explorer.measure.figures import Figures
+from explorer.measure.evaluate import Comparison, Evaluation, evaluate
+from explorer.measure.figures import ComparisonFigures, Figures
 from explorer.models import Model, load
 from explorer.models.matrices import matrices, read, read_base, read_bias
 from explorer.plots.search_latex import escaped, search_latex
@@ -34,6 +34,7 @@ from explorer.search.evidence.figures import (
     ClusteredFigures,
     EvidenceFigures,
     RivalFigures,
+    WordingFigures,
 )
 from explorer.search.evidence.gather import wording
 from explorer.search.evidence.means import weights as mean_weights
@@ -535,6 +536,32 @@ def test_what_speaks_against_a_claim_takes_it_away(changes: dict[str, Any], reas
     said = licensed(facts(**changes))
     assert said.startswith("This licenses no claim: ")
     assert reason in said
+
+
+def test_wordings_that_do_not_follow_are_said() -> None:
+    def asked(*changes: ClusteredFigures) -> tuple[WordingFigures, ...]:
+        same = Comparison(_evaluation(), _evaluation())
+        return tuple(
+            WordingFigures(
+                template="{i}",
+                masked=_figures(),
+                baseline=_figures(),
+                comparison=ComparisonFigures.of(same),
+                change=one,
+            )
+            for one in changes
+        )
+
+    up = clustered(0.3, 0.2, 0.4)
+    assert "it helps in 2 of 2 wordings that were never searched with;" in licensed(facts(wordings=asked(up, up)))
+    assert "it helps in 1 of 2 wordings that were never searched with, and not in" in licensed(
+        facts(wordings=asked(up, EQUAL))
+    )
+    assert "it teaches the model nothing in 2 other wordings" in licensed(facts(wordings=asked(EQUAL, EQUAL)))
+
+
+def _evaluation() -> Evaluation:
+    return Evaluation((example(1, 2), example(3, 4)), (1.0, 2.0), (True, False), answers=("", ""))
 
 
 @pytest.mark.parametrize(
