@@ -33,8 +33,8 @@ def choose(mode: str, before: EvidenceChoice) -> EvidenceChoice:
     with st.expander("Evidence: nulls, baselines, members and repeats", icon=":material/balance:"):
         first, second, third = st.columns([2, 2.4, 1])
         offered = [name for name in NULL_NAMES if mode == "freeze" or name != "mean-only"]
-        nulls = _names(first, "nulls", offered, [name for name in before.nulls if name in offered], about=_NULLS)
-        baselines = _names(second, "baselines", BASELINE_NAMES, before.baselines, about=_BASELINES)
+        nulls = _names(first, "nulls", offered, start=[name for name in before.nulls if name in offered], about=_NULLS)
+        baselines = _names(second, "baselines", BASELINE_NAMES, start=before.baselines, about=_BASELINES)
         of_repeats = links.restore("search-repeats", 1, links.whole_in(1, MOST_REPEATS), start=before.repeats)
         repeats = of_repeats.draw(
             third.number_input, "Searches", min_value=1, max_value=MOST_REPEATS,
