@@ -48,7 +48,7 @@ _REFUSED: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Factors:
+class LowRankFactors:
     """The factors of one module.
 
     Attributes:
@@ -70,7 +70,7 @@ class Factors:
 class _Changes:
     """What an adapter adds to stored weights by their names; `conv1d`: they are stored as `[d_in, d_out]`."""
 
-    factors: Mapping[str, Factors]
+    factors: Mapping[str, LowRankFactors]
     conv1d: bool
     progress: Progress | None
 
@@ -141,7 +141,7 @@ def merged(base: Source, folder: Path, models_dir: Path, progress: Progress | No
     return Source(f"{base.name}{ADAPTED}{folder}", into, record["origin"], revision=record["revision"])
 
 
-def read_factors(folder: Path) -> dict[str, Factors]:
+def read_factors(folder: Path) -> dict[str, LowRankFactors]:
     """The factors of an adapter by module, such as `transformer.h.0.attn.c_attn`.
 
     Raises:
@@ -173,7 +173,7 @@ def read_factors(folder: Path) -> dict[str, Factors]:
         alpha = _setting(fields, "alpha_pattern", module, usual=fields.get("lora_alpha"))
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
             raise ModelError(f"{folder} has lora_alpha {str(alpha)[:20]}: expected a number.")
-        found[module] = Factors(A, B, alpha / (math.sqrt(rank) if fields.get("use_rslora") else rank))
+        found[module] = LowRankFactors(A, B, alpha / (math.sqrt(rank) if fields.get("use_rslora") else rank))
     return found
 
 
@@ -215,7 +215,7 @@ def _setting(fields: Mapping[str, Any], pattern: str, module: str, usual: Any) -
     return usual
 
 
-def _place(base: Source, files: ModelFiles, folder: Path, *, change: tuple[str, Factors], conv1d: bool) -> str:
+def _place(base: Source, files: ModelFiles, folder: Path, *, change: tuple[str, LowRankFactors], conv1d: bool) -> str:
     """The stored weight of a module; refuses what the base has no place for."""
     module, factor = change
     whole = f"{module}.weight"
