@@ -36,7 +36,8 @@ class StudyResult(OfTask):
 
     Attributes:
         loss: the unpruned model's, nats per example.
-        trust: per scorer, kind and group (stratified, extremes or all): n, spearman, pearson, sign_agreement,
+        trust: per scorer, kind and group (stratified, extremes or all): n, lowest (of the 1, 4, 16 and 64 lowest
+            predictions: precision, regret, predicted, exact, calibration), spearman, pearson, sign_agreement,
             reliable_range and errors by the size of the prediction.
         joint: per scorer and kind: sums of the lowest scores against the exact effect of removing those values
             together, and up to how many the sign, and half of the size, is right.

@@ -60,6 +60,11 @@ def show_study(request: StudyScorers, result: StudyResult) -> None:
     )
     for scorer in result.scorers:
         show_table(
+            f"{scorer}: the lowest k of the measured values, which a mask would take, each by itself",
+            ("kind", "k", "of them among the k best", "regret (nats each)", "predicted / exact (nats each)"),
+            _lowest_rows(result, scorer),
+        )
+        show_table(
             f"{scorer}: single values",
             ("kind", "n", "Spearman", "Spearman, extremes", "Pearson", "sign right", "reliable up to (nats)"),
             _trust_rows(result, scorer),
@@ -69,6 +74,16 @@ def show_study(request: StudyScorers, result: StudyResult) -> None:
             ("kind", "right sign up to k", "half its size up to k", "k: predicted / exact (nats)"),
             _joint_rows(result, scorer),
         )
+
+
+def _lowest_rows(result: StudyResult, scorer: str) -> Iterable[tuple[object, ...]]:
+    for one in result.trust:
+        if one["scorer"] == scorer and one["group"] == "all":
+            for low in one["lowest"]:
+                yield (
+                    one["kind"], low["count"], f"{100 * low['precision']:.0f} %", f"{low['regret']:.3g}",
+                    f"{low['predicted']:.3g} / {low['exact']:.3g}",
+                )  # fmt: skip
 
 
 def _trust_rows(result: StudyResult, scorer: str) -> Iterable[tuple[object, ...]]:

@@ -139,6 +139,12 @@ def test_measuring_shows_exact_effects_their_agreement_and_the_worst(engine: Eng
         pytest.approx(whole.spearman),
         whole.sign_agreement,
     )
+    (lowest,) = (one.value.set_index(["kind", "count"]) for one in app.dataframe if "regret" in one.value)
+    by_effect = sorted(exact[value].value for value in wanted)
+    four = [exact[value].value for value in wanted[:4]]  # the ranking's first
+    line = lowest.loc[("all", 4)]
+    assert line["regret"] == pytest.approx((sum(four) - sum(by_effect[:4])) / 4, abs=1e-5)
+    assert line["precision"] == sum(effect <= by_effect[3] for effect in four) / 4
     (chart,) = (json.loads(one.proto.spec) for one in app.get("plotly_chart"))
     names = [name for trace in chart["data"] for name in trace.get("ids", [])]
     assert sorted(names) == sorted(f"{key} {index}" for key, index in wanted)

@@ -1,4 +1,7 @@
-"""How well predictions agree with exact effects: correlation, sign, error by size, reliable range, joint trust.
+"""How well predictions agree with exact effects: of the lowest, in rank, in sign, by size, and together.
+
+What counts for a mask are the values that it would take, those with the lowest predictions; rank correlation over all
+is mostly about effects near zero.
 
 Effects smaller than RESOLUTION are rounding noise of a float32 forward pass and do not count for the sign.
 """
@@ -16,6 +19,7 @@ from scipy import stats
 RESOLUTION = 1e-5  # nats per example
 SIGN_TARGET = 0.95
 MIN_IN_RANGE = 20  # values that a reliable range must hold
+LOWEST = (1, 4, 16, 64)
 SIZES = (0.0, 1e-3, 1e-2, 1e-1, 1.0, math.inf)
 
 
@@ -36,10 +40,32 @@ class SizeError:
 
 
 @dataclass(frozen=True)
+class LowestTrust:
+    """The `count` values with the lowest predictions, which a mask would take, against those with the lowest effects.
+
+    Attributes:
+        precision: share of them that are among the `count` lowest exact effects.
+        regret: how much higher their mean exact effect is than that of the `count` lowest, nats per example and value.
+        predicted: mean prediction; NaN for a scorer that does not predict nats.
+        exact: mean exact effect, nats per example.
+        calibration: exact over predicted, 1 where predictions are right on average; NaN where there are none or they
+            are 0.
+    """
+
+    count: int
+    precision: float
+    regret: float
+    predicted: float
+    exact: float
+    calibration: float
+
+
+@dataclass(frozen=True)
 class Trust:
     """Agreement of predictions with the exact effects of the same values.
 
     Attributes:
+        lowest: of the 1, 4, 16 and 64 lowest predictions, as far as there are more values than that.
         spearman: rank correlation; NaN if either side is constant.
         pearson: linear correlation; NaN, too, for a scorer that does not predict nats.
         sign_agreement: share of clear effects (above RESOLUTION) whose sign was predicted.
@@ -49,6 +75,7 @@ class Trust:
     """
 
     n: int
+    lowest: tuple[LowestTrust, ...]
     spearman: float
     pearson: float
     sign_agreement: float
@@ -68,6 +95,7 @@ def trust(predicted: Sequence[float], exact: Sequence[float], *, nats: bool = Tr
     clear, right = np.abs(y) > RESOLUTION, np.sign(x) == np.sign(y)
     return Trust(
         n=len(x),
+        lowest=tuple(_lowest(x, y, count, nats=nats) for count in LOWEST if count < len(x)),
         spearman=float(stats.spearmanr(x, y).statistic) if varied else math.nan,
         pearson=float(stats.pearsonr(x, y).statistic) if varied and nats else math.nan,
         sign_agreement=_share(right[clear]),
@@ -109,6 +137,20 @@ def joint_trust(points: Sequence[JointPoint]) -> JointTrust:
         sign_until = point.count if sign else sign_until
         half_until = point.count if half else half_until
     return JointTrust(tuple(points), sign_until, half_until)
+
+
+def _lowest(x: np.ndarray, y: np.ndarray, count: int, *, nats: bool) -> LowestTrust:
+    chosen, best = y[np.argsort(x, kind="stable")[:count]], np.sort(y)[:count]
+    predicted = float(np.sort(x)[:count].mean()) if nats else math.nan
+    exact = float(chosen.mean())
+    return LowestTrust(
+        count=count,
+        precision=float((chosen <= best[-1]).mean()),
+        regret=exact - float(best.mean()),
+        predicted=predicted,
+        exact=exact,
+        calibration=exact / predicted if predicted else math.nan,
+    )
 
 
 def _reliable_range(sizes: np.ndarray, right: np.ndarray) -> float:

@@ -30,6 +30,20 @@ _AGREEMENT = {
         "sign right", format="percent", help="share of effects above 1e-5 nats whose sign was predicted"
     ),
 }
+_LOWEST = {
+    "count": st.column_config.NumberColumn("lowest k", width=64),
+    "precision": st.column_config.NumberColumn(
+        "among the k best", format="percent", help="share of them that are among the k lowest exact effects"
+    ),
+    "regret": st.column_config.NumberColumn(
+        "regret", format="%.3g", help="how much higher their mean exact effect is than that of the k best, nats"
+    ),
+    "predicted": st.column_config.NumberColumn("predicted", format="%.3g", help="mean prediction, nats"),
+    "exact": st.column_config.NumberColumn("exact", format="%.3g", help="mean exact effect, nats"),
+    "calibration": st.column_config.NumberColumn(
+        "calibration", format="%.2f", help="exact over predicted: 1 where predictions are right on average"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,13 @@ def compare(shown: pd.DataFrame) -> tuple[Value, ...]:
         alt="Exact effects over predicted ones",
     )
     guide.explain("Click a point, or draw a box around many, to act on them: those far off the line were mispredicted.")
-    rows = [{"kind": name, **vars(one)} for name, one in value_rows.agreement(shown).items()]
+    trusts = value_rows.agreement(shown)
+    lowest = [{"kind": name, **vars(low)} for name, one in trusts.items() for low in one.lowest]
+    if lowest:
+        table = pd.DataFrame(lowest, columns=["kind", *_LOWEST])
+        st.dataframe(table, hide_index=True, column_config=_LOWEST, key="of-the-lowest")
+        st.caption("Among the values measured here: a mask would take the lowest, and those are where scores err most.")
+    rows = [{"kind": name, **vars(one)} for name, one in trusts.items()]
     table = pd.DataFrame(rows, columns=["kind", *_AGREEMENT])
     st.dataframe(table, hide_index=True, column_config=_AGREEMENT, key="agreement")
     if len(found) > score_plots.POINTS:

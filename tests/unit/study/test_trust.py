@@ -29,6 +29,36 @@ def test_a_perfect_prediction_is_reliable_up_to_its_largest() -> None:
     assert all(math.isnan(size.median_error) or size.median_error == 0 for size in found.errors)
 
 
+def test_the_lowest_are_compared_with_the_best_as_a_slow_loop_does() -> None:
+    rng = np.random.default_rng(2)
+    exact = rng.normal(size=100)
+    predicted = 2 * exact + rng.normal(size=100)
+    found = trust(predicted, exact).lowest
+    assert [one.count for one in found] == [1, 4, 16, 64]
+    for one in found:
+        by_score = sorted(range(100), key=lambda place: predicted[place])[: one.count]
+        by_effect = sorted(range(100), key=lambda place: exact[place])[: one.count]
+        assert one.precision == len({*by_score} & {*by_effect}) / one.count
+        assert one.exact == pytest.approx(sum(exact[place] for place in by_score) / one.count)
+        assert one.regret == pytest.approx(one.exact - sum(exact[place] for place in by_effect) / one.count)
+        assert one.predicted == pytest.approx(sum(predicted[place] for place in by_score) / one.count)
+        assert one.calibration == pytest.approx(one.exact / one.predicted)
+    assert 0 < found[2].precision < 1
+
+
+def test_perfect_and_reversed_predictions_of_the_lowest() -> None:
+    exact = np.linspace(-2, 3, 20)
+    for one in trust(exact, exact).lowest:
+        assert (one.precision, one.regret, one.calibration) == (1, 0, pytest.approx(1))
+    (first, *_) = trust(-exact, exact).lowest
+    assert (first.count, first.precision, first.regret) == (1, 0, 5)
+    assert trust(exact[:4], exact[:4]).lowest[-1].count == 1, "all of them are no choice"
+    unitless = trust(exact, exact, nats=False).lowest[0]
+    assert math.isnan(unitless.predicted)
+    assert math.isnan(unitless.calibration)
+    assert unitless.precision == 1
+
+
 def test_rounding_noise_does_not_count_for_the_sign() -> None:
     exact = [RESOLUTION / 2, -RESOLUTION / 2, 0.5, -0.5]
     assert trust([-1.0, 1.0, 0.5, -0.5], exact).sign_agreement == 1
