@@ -941,7 +941,7 @@ def test_what_all_effects_take_is_said_first_and_time_ends_them(
         (("--all", "--value", "L0.Q.H0:0"), "give one of them"),
         (("--value", "L0.Q.H0:0", "--sample", "3"), "add --all"),
         (("--value", "L0.Q.H0:0", "--kinds", "Q"), "add --all"),
-        (("--all", "--kinds", "QQ"), "QQ"),
+        (("--all", "--kinds", "QX"), "QX"),
         (("--all", "--time", "0"), "greater than or equal to 1"),
     ],
 )

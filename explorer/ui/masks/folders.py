@@ -59,7 +59,9 @@ def draw(bench: Bench, entry: Entry) -> None:
             help="Nothing in the place of the values: another edit, with figures of its own, that needs no biases.",
         )  # fmt: skip
         wanted = _Wanted(entry.id, chosen, zero=zero)
-        key = ("export", str(_place(entry, wanted)), _request(requests.by_contents(bench), entry, wanted))
+        out = Path(_name(entry, wanted))
+        by_contents = request(requests.by_contents(bench), entry.mask, out, format=chosen, zero=zero)
+        key = ("export", str(_place(entry, wanted)), by_contents)
 
         def ask() -> None:
             made = held(key)
@@ -68,7 +70,10 @@ def draw(bench: Bench, entry: Entry) -> None:
             state.put(wanted)
 
         st.button("Export folder", key="export-go", type="primary", on_click=ask, disabled=not len(entry.mask))
-        share.copy("export", bench, lambda setting: [_request(setting, entry, wanted)], disabled=not len(entry.mask))
+        share.copy(
+            "export", bench, lambda setting: [request(setting, entry.mask, out, format=chosen, zero=zero)],
+            disabled=not len(entry.mask),
+        )  # fmt: skip
     st.caption(f"{FORMATS[chosen].about} Read again by {FORMATS[chosen].client}.")
     if state.find(_Wanted) == wanted:
         made = _made(bench, entry, wanted, key=key)
@@ -76,10 +81,11 @@ def draw(bench: Bench, entry: Entry) -> None:
             _show(made)
 
 
-def _request(setting: Setting, entry: Entry, wanted: _Wanted) -> ExportMask:
+def request(setting: Setting, mask: Mask, out: Path, *, format: str, zero: bool) -> ExportMask:
+    """The export of a mask, measured as the page measures."""
     return ExportMask(
-        mask=setting.file(entry.mask), model=setting.model, format=wanted.format, out=Path(_name(entry, wanted)),
-        tasks=setting.tasks, zero=wanted.zero, limit=setting.bench.eval_limit,
+        mask=setting.file(mask), model=setting.model, format=format, out=out, tasks=setting.tasks, zero=zero,
+        limit=setting.bench.eval_limit,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from explorer.core.config import settings
 from explorer.core.keys import CircuitKey, Kind, MatrixKey, parse_key
 from explorer.experiments.study import StudyOptions, study_scorers
 from explorer.experiments.transfer import refreeze, transfer
+from explorer.export.edit import zeroed
 from explorer.masks.activations import Contrast, answer_lens, read_prompt, written
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.damage import damage
@@ -46,7 +47,7 @@ from explorer.spectra.circuits import decompose_circuit
 from explorer.spectra.model_diff import compare_matrix
 from explorer.tasks import Cases, Example, Task, load_task
 from explorer.ui.bench import inside, workbench
-from explorer.ui.masks import actions, compare, outcomes
+from explorer.ui.masks import actions, compare, folders, outcomes
 from explorer.ui.prune import removing
 from explorer.ui.scores import agreement
 from explorer.ui.search import form
@@ -172,6 +173,7 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "evaluate": requests.evaluate(given, first),
         "evaluate, softer": requests.evaluate(soft, engine.soft),
         "evaluate, unpruned": requests.evaluate(bare, first.without_all()),
+        "export": folders.request(given, first, Path("an export"), format="checkpoint", zero=True),
         "lowest": workbench.request(bare, 4),
         "lowest, softer": workbench.request(soft, 4),
         "own damage": requests.damage(given, first, given.tasks, limit=LIMIT),
@@ -273,6 +275,20 @@ def test_accuracy_and_loss(engine: Engine, told: Any, gain: float, end: str) -> 
     assert report["baseline"]["loss"] == unpruned.mean_loss.value
     (report,) = told("evaluate, unpruned")
     assert report["loss"] == unpruned.mean_loss.value
+
+
+@pytest.mark.slow
+def test_an_export_without_frozen_means(engine: Engine, told: Any) -> None:
+    (report,) = told("export")
+    mask = zeroed(engine.first)
+    expected = {}
+    for name, one in (("masked", mask), ("baseline", mask.without_all())):
+        apply(engine.view, one, engine.svds)
+        expected[name] = evaluate(engine.view, engine.task, "test", limit=LIMIT).mean_loss.value
+    apply(engine.view, engine.first.without_all(), engine.svds)
+    (figures,) = report["tasks"]
+    assert {name: figures[name]["loss"] for name in expected} == expected
+    assert report["checked"]["difference"] <= report["checked"]["limit"]
 
 
 @GAINS
