@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from explorer.export.edit import Edit
 from explorer.masks.mask import Mask
-from explorer.models.sources import Source
+from explorer.models.adapters import ADAPTED
+from explorer.models.fetching import FETCHED
+from explorer.models.sources import NAMED, Source, full_name
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -54,8 +57,11 @@ class Format:
         label: what it is called on pages.
         about: what the folder holds, in a sentence.
         client: the package that reads it, and reads it again before it counts as made.
-        snippet: Python that loads it, with `{folder}`, and `{base}` for the unpruned model.
+        snippet: Python that loads it, with `{folder}` for the expression that gives its folder or its name on the hub,
+            and `{base}` for the arguments that name the unpruned model.
         write: writes it into an empty folder, for a reader (`any` or `vllm`).
+        library: the library that the hub offers to load it with; None if there is none.
+        hub_snippet: the same from the hub, with `{repo}` for the repository in quotes, where it is not `snippet`.
     """
 
     label: str
@@ -63,9 +69,47 @@ class Format:
     client: str
     snippet: str
     write: Callable[[Edit, Path, str], FolderNotes]
+    library: str | None = None
+    hub_snippet: str | None = None
+
+    def loading(self, base: str, revision: str | None, repo: str | None = None) -> str:
+        """Python that loads it: from the hub if `repo` is given, else from a folder.
+
+        Args:
+            base: name of the unpruned model, as `base_of` gives it.
+            revision: its commit on the hub, or None.
+            repo: such as `name/model`.
+        """
+        named = f"{json.dumps(base)}, revision={json.dumps(revision)}" if revision else json.dumps(f"path/to/{base}")
+        text = self.snippet if repo is None or self.hub_snippet is None else self.hub_snippet
+        place = json.dumps("path/to/this/folder" if repo is None else repo)
+        return text.format(folder=place, repo=place, base=named).rstrip()
 
 
 def base_of(source: Source) -> tuple[str, str | None]:
-    """How others find the unpruned model: its hub id and commit, else its folder and None."""
+    """What others know the unpruned model by: hub id and commit, else its full name, without a path, and None."""
     on_hub = source.revision is not None and _COMMIT.fullmatch(source.revision) and not Path(source.origin).exists()
-    return (source.origin, source.revision) if on_hub else (str(source.folder), None)
+    if on_hub:
+        return source.origin, source.revision
+    base, apart, adapter = source.origin.partition(ADAPTED)
+    return _public(base) + apart + (_last(adapter) if apart else ""), None
+
+
+def hub_ancestor(source: Source) -> str | None:
+    """The hub's model that a model is, or was converted or quantized from; None if that is not known."""
+    base, revision = base_of(source)
+    if revision:
+        return base
+    return FETCHED[source.name].hub_id if source.name in FETCHED else None
+
+
+def _public(origin: str) -> str:
+    """A model's origin without the folders of this machine."""
+    if origin in NAMED or any(origin.startswith(f"{one.hub_id} (GGUF ") for one in FETCHED.values()):
+        return full_name(origin)
+    here = Path(origin)
+    return _last(origin) if here.is_absolute() or here.exists() or here.suffix.lower() == ".gguf" else origin
+
+
+def _last(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or "model"

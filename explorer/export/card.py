@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from explorer.core.texts import percent
-from explorer.export.base import FolderNotes, Format, base_of
+from explorer.export.base import FolderNotes, Format, base_of, hub_ancestor
 from explorer.export.edit import Edit
 from explorer.export.verify import Verification
 from explorer.measure.evaluate import Comparison
@@ -31,12 +30,11 @@ def card(
     frozen = (
         "Their mean effect over train tokens is kept as a bias." if mask.mode == "freeze" else "Nothing replaces them."
     )
-    header = ["---", *(["base_model: " + base] if revision else []), "tags:", "- eigenpruning", "---", ""]
     made = mask.provenance
     found = "" if made.task is None else f" They were scored on the task {_plain(made.task)}."
     lines = [
-        *header,
-        f"# {_plain(Path(base).name)}, {values} {mask.state}",
+        *_header(hub_ancestor(model.source), form),
+        f"# {_plain(base.split('/')[-1])}, {values} {mask.state}",
         "",
         f"This is not the original model: {values} of its weight matrices are {mask.state} ([eigenpruning]({ORIGIN})). "
         f"{frozen}{found}",
@@ -44,7 +42,7 @@ def card(
         "| | |",
         "|---|---|",
         f"| base model | {_plain(base)} |",
-        f"| revision | {_plain(revision or 'none: a folder')} |",
+        f"| revision | {_plain(revision or 'none: not from the hub')} |",
         f"| digest of the base model | `{model.digest}` |",
         f"| digest of the mask | `{mask.digest}` |",
         f"| readers | {written.readers} |",
@@ -56,13 +54,22 @@ def card(
         "## Loading",
         "",
         "```python",
-        form.snippet.format(folder="path/to/this/folder", base=base).rstrip(),
+        form.loading(base, revision),
         "```",
         "",
         "The licence of the base model applies to what was made of its weights.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _header(ancestor: str | None, form: Format) -> list[str]:
+    """What hubs read, as YAML; a license is not known here, and is the user's to add."""
+    from huggingface_hub import ModelCardData
+
+    tags = ["eigenpruning", *(["lora"] if form.library == "peft" else [])]
+    data = ModelCardData(base_model=ancestor, library_name=form.library, tags=tags)
+    return ["---", data.to_yaml(), "---", ""]
 
 
 def _figures(measured: Sequence[tuple[Task, Comparison]]) -> list[str]:

@@ -71,7 +71,8 @@ CHECKPOINT = Format(
     about="The pruned model as an ordinary model folder: safetensors, configuration, tokenizer.",
     client="transformers",
     snippet="from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-    'model = AutoModelForCausalLM.from_pretrained("{folder}")\n'
-    'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n',
+    "model = AutoModelForCausalLM.from_pretrained({folder})\n"
+    "tokenizer = AutoTokenizer.from_pretrained({folder})\n",
     write=_write,
+    library="transformers",
 )

@@ -47,7 +47,10 @@ HOOKS = Format(
     about="A short Python file and its numbers, which put the change onto a model in memory and take it off again.",
     client="transformers",
     snippet="import sys\n\nfrom transformers import AutoModelForCausalLM\n\n"
-    'sys.path.append("{folder}")\nfrom eigenprune_hooks import apply\n\n'
-    'model = AutoModelForCausalLM.from_pretrained("{base}")\nundo = apply(model)\n',
+    "sys.path.append({folder})\nfrom eigenprune_hooks import apply\n\n"
+    "model = AutoModelForCausalLM.from_pretrained({base})\nundo = apply(model)\n",
     write=_write,
+    hub_snippet="import sys\n\nfrom huggingface_hub import snapshot_download\nfrom transformers import "
+    "AutoModelForCausalLM\n\nsys.path.append(snapshot_download({repo}))\nfrom eigenprune_hooks import apply\n\n"
+    "model = AutoModelForCausalLM.from_pretrained({base})\nundo = apply(model)\n",
 )

@@ -49,6 +49,7 @@ def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
             tensors[f"{place}.lora_B.bias"] = (B.new_zeros(len(B)) if bias is None else bias).to(dtype)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     base, revision = base_of(edit.raw.model.source)
+    revision = revision or edit.view.model.digest  # no commit of the hub, but it tells whose adapter this is
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "revision": revision,
         "inference_mode": True, "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none",
@@ -111,7 +112,8 @@ LORA = Format(
     about="The change alone, as a PEFT adapter of exactly its rank on the unpruned model.",
     client="peft",
     snippet="from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
-    'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
-    'model = PeftModel.from_pretrained(base, "{folder}")\n',
+    "base = AutoModelForCausalLM.from_pretrained({base})\n"
+    "model = PeftModel.from_pretrained(base, {folder})\n",
     write=_write,
+    library="peft",
 )

@@ -15,9 +15,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from explorer.core.errors import ExportError, SettingsError, TaskError
-from explorer.core.files import new_folder, write_json, write_text
+from explorer.core.files import file_digest, new_folder, write_json, write_text
 from explorer.core.progress import Progress
-from explorer.export.base import FolderNotes, Format
+from explorer.export.base import FolderNotes, Format, base_of
 from explorer.export.card import card
 from explorer.export.checkpoint import stamp
 from explorer.export.edit import Edit, edited
@@ -174,9 +174,11 @@ def export(
             apply(view, empty_mask(view.model), svds)
             before = [evaluate(view, task, "test", limit=order.limit) for task in order.tasks]
             measured = tuple(zip(order.tasks, map(Comparison, after, before), strict=True))
-            edit.mask.save(folder / MASK)
+            _portable(edit).save(folder / MASK)
             write_text(folder / README, card(edit, form, written, measured=measured, checked=checked))
-            write_json(folder / RECORD, _record(edit, order.sort, written, checked=checked, measured=measured))
+            record = _record(edit, order.sort, written, checked=checked, measured=measured)
+            digests = {one.name: file_digest(one) for one in sorted(folder.iterdir()) if one.name != README}
+            write_json(folder / RECORD, {**record, "files": digests})
             files = {one.name: one.stat().st_size for one in sorted(folder.iterdir()) if one.is_file()}
         _tell(progress, 100)
     except (OSError, SafetensorError) as error:
@@ -188,6 +190,13 @@ def export(
         out, order.sort, files, readers=written.readers, notes=written.notes, checked=checked, measured=measured,
         mask=edit.mask,
     )  # fmt: skip
+
+
+def _portable(edit: Edit) -> Mask:
+    """The mask without the folder that its model lies in here; its digest stays."""
+    base, revision = base_of(edit.view.model.source)
+    known = edit.mask.model
+    return edit.mask.of_model(known.model_copy(update={"source": base[:500], "revision": revision or known.revision}))
 
 
 def _tell(progress: Progress | None, done: int) -> None:
@@ -203,7 +212,7 @@ def _record(
     checked: Verification,
     measured: Sequence[tuple[Task, Comparison]],
 ) -> dict[str, Any]:
-    """What programs read of an exported folder."""
+    """What programs read of an exported folder, but for the digests of its files."""
     return {
         "format": sort,
         "eigenprune": stamp(edit),
