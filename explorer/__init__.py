@@ -27,6 +27,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
     from explorer.actions.loaded import LoadedModel, PrunedModel, load
+    from explorer.actions.push import push
     from explorer.attribution import SCORERS, score
     from explorer.core.errors import ExplorerError
     from explorer.core.keys import Kind, MatrixKey
@@ -78,12 +79,14 @@ __all__ = [
     "matrices",
     "perplexity",
     "prune",
+    "push",
     "score",
 ]
 
 # The same as the imports above, for the running program.
 _NAMES = {
     "actions.loaded": ("LoadedModel", "PrunedModel", "load"),
+    "actions.push": ("push",),
     "attribution": ("SCORERS", "score"),
     "masks.damage": ("damage",),
     "masks.apply": ("apply", "empty_mask"),

@@ -32,6 +32,7 @@ from explorer.actions.mask_files import (
 )
 from explorer.actions.masks import MeasureDamage, RenewMask, TransferMask
 from explorer.actions.models import CheckModel, ConvertModel, FetchModel, ListModels
+from explorer.actions.push import PushExport
 from explorer.actions.readout import ReadOut
 from explorer.actions.report import ShowReport
 from explorer.actions.reproduce import Reproduce
@@ -65,6 +66,7 @@ __all__ = [
     "MeasureEffects",
     "ModelChoice",
     "Prune",
+    "PushExport",
     "RawModelChoice",
     "ReadActivations",
     "ReadOut",

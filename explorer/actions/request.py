@@ -45,6 +45,7 @@ class Arg:
         least: the smallest number that is allowed.
         positional: given without a name.
         also: a second name on a command line, where no other option has it.
+        off: what says no to a yes, if that is not `no-` and the name.
     """
 
     help: str
@@ -52,6 +53,7 @@ class Arg:
     least: float | None = None
     positional: bool = False
     also: str | None = None
+    off: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Option:
     def word(self) -> str:
         """Its name on a command line."""
         return f"--{self.name}"
+
+    @property
+    def off_word(self) -> str:
+        """What a command line says for no."""
+        return f"--{self.arg.off or f'no-{self.name}'}"
 
     @property
     def many(self) -> bool:
@@ -385,7 +392,7 @@ def _made(kind: type, values: Mapping[tuple[str, ...], Any]) -> Any:
 
 def _words(option: Option, value: Any) -> list[str]:
     if isinstance(value, bool):
-        return [option.word] if value else [f"--no-{option.name}"]
+        return [option.word if value else option.off_word]
     listed = value if option.many else [value]
     return [word for one in listed for word in ([str(one)] if option.arg.positional else [option.word, str(one)])]
 

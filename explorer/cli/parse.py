@@ -106,6 +106,8 @@ def _parameter(option: Option) -> str:
 def _described(option: Option, taken: Collection[str]) -> inspect.Parameter:
     arg, default = option.arg, option.default
     words = [option.word] if arg.also is None or arg.also in taken else [option.word, f"--{arg.also}"]
+    if arg.off is not None:
+        words = [f"{option.word}/{option.off_word}"]
     info: Any = (
         typer.Argument(metavar=option.name.upper(), help=arg.help, min=arg.least)
         if arg.positional
