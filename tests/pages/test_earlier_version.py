@@ -76,6 +76,8 @@ def _common(before: Any, after: Any) -> Any:
     """Of what is printed today, what was printed before: new keys are no loss."""
     if isinstance(before, dict) and isinstance(after, dict):
         return {key: _common(value, after[key]) for key, value in before.items() if key in after}
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [_common(*pair) for pair in zip(before, after, strict=True)]
     if isinstance(before, float):
         return pytest.approx(after, rel=1e-6)
     return after
