@@ -59,6 +59,8 @@ class StandIn:
             ways = [{**one, "actions": {"upload": {"href": f"{self.url}/store/{one['oid']}"}}} for one in wanted]
             return 200, {"transfer": "basic", "objects": ways}
         repo = "/".join(path.split("/")[3:5])
+        if method == "GET" and path != f"/api/models/{repo}":
+            return 404, {"error": "Not found"}
         if method == "GET":
             names = [{"rfilename": name} for name in self.there]
             return 200, {"id": repo, "sha": OID, "private": self.private[repo], "siblings": names}
