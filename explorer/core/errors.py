@@ -41,3 +41,8 @@ class ExportError(ExplorerError):
 
 class Stopped(Exception):
     """Long work was asked to stop; nothing is wrong and nothing was changed."""
+
+
+def in_a_line(error: BaseException, most: int = 120) -> str:
+    """What an error of a library says, as one line of so many letters, for a sentence; its type if it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -35,6 +35,11 @@ def typed_path(text: str) -> Path | None:
     return path
 
 
+def safe_name(text: str, usual: str) -> str:
+    """A name as every file system takes it, of at most 60 letters; `usual` if nothing of it is left."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:60] or usual
+
+
 def ordinary(path: Path) -> Path:
     """The path, if what is there has an end; a pipe, a socket or a device is not even opened.
 

@@ -39,12 +39,12 @@ EVIDENCE = (
 # is made of a search. Whatever is read through them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
     *EVIDENCE, "attribution.effect_cells", "attribution.effect_costs", "attribution.effect_store", "attribution.pace",
-    "core.__init__", "core.config", "core.errors", "core.executor", "core.files", "core.measuring", "core.progress",
-    "core.records", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.opened",
-    "measure.overflow", "models.__init__", "models.adapters", "models.compute", "models.convert", "models.culprits",
-    "models.fetching", "models.fields", "models.files", "models.gguf", "models.gguf_header", "models.hub",
-    "models.identity", "models.sources", "models.tokenizer_files", "search.conductor", "search.control_pool",
-    "search.control_runs", "search.curve", "search.evidence.__init__", "search.evidence.choice",
+    "core.__init__", "core.config", "core.errors", "core.executor", "core.files", "core.logs", "core.measuring",
+    "core.progress", "core.records", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.opened",
+    "measure.overflow", "models.__init__", "models.adapters", "models.compute", "models.conversions", "models.convert",
+    "models.culprits", "models.fetching", "models.fields", "models.files", "models.gguf", "models.gguf_header",
+    "models.hub", "models.identity", "models.sources", "models.tokenizer_files", "search.conductor",
+    "search.control_pool", "search.control_runs", "search.curve", "search.evidence.__init__", "search.evidence.choice",
     "search.evidence.columns", "search.evidence.figures", "search.evidence.sentence", "search.identity",
     "search.mask_cells", "search.options", "search.provenance", "search.released", "search.released_measures",
     "search.report", "search.report_file", "search.request", "spectra.__init__", "spectra.measures", "spectra.pack",

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from explorer.core.errors import ExplorerError, TaskError
+from explorer.core.errors import ExplorerError, TaskError, in_a_line
+from explorer.core.logs import silenced
 from explorer.core.progress import Progress
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import Mask
@@ -21,7 +22,7 @@ from explorer.measure.paired import bootstrap_interval, mcnemar
 from explorer.models import View
 from explorer.models.plain import plain_model
 from explorer.spectra.cache import SvdCache
-from explorer.tasks.harness import installed, own_tasks, sandbox, silence
+from explorer.tasks.harness import LOGGER, installed, own_tasks, sandbox
 from explorer.tasks.harness_data import check_source
 from explorer.tasks.harness_yaml import code_in, merged_fields
 
@@ -119,7 +120,7 @@ def _manager(run: HarnessRun) -> Any:
         if name not in own_tasks():
             raise TaskError(f"the lm-evaluation-harness has no task {name[:60]!r}: see `lm-eval ls tasks`.")
     folder = None if run.folder is None else str(run.folder)
-    with silence():
+    with silenced(LOGGER):
         return TaskManager(include_path=folder, include_defaults=bool(others))
 
 
@@ -157,7 +158,7 @@ def _evaluated(view: View, run: HarnessRun, manager: Any) -> Any:
 
     tokenizer = copy.deepcopy(view.model.tokenizer)  # the harness sets padding on it
     with ExitStack() as around:
-        for one in (silence(), _own_randomness(), *((sandbox(),) if run.folder is not None else ())):
+        for one in (silenced(LOGGER), _own_randomness(), *((sandbox(),) if run.folder is not None else ())):
             around.enter_context(one)
         try:
             harness = _silent_harness()(pretrained=plain_model(view), tokenizer=tokenizer, batch_size=run.batch)
@@ -168,10 +169,9 @@ def _evaluated(view: View, run: HarnessRun, manager: Any) -> Any:
         except ExplorerError:
             raise
         except Exception as error:  # tasks, data sets and metrics of the harness fail in their own ways
-            what = " ".join(str(error).split())[:160] or type(error).__name__
             raise TaskError(
-                f"the lm-evaluation-harness cannot run {', '.join(run.tasks)[:80]} ({what}): check the tasks' data, "
-                "which may have to be fetched where there is a network."
+                f"the lm-evaluation-harness cannot run {', '.join(run.tasks)[:80]} ({in_a_line(error, 160)}): check "
+                "the tasks' data, which may have to be fetched where there is a network."
             ) from None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from explorer.core.errors import TaskError
+from explorer.core.errors import TaskError, in_a_line
 from explorer.tasks import Example, Framing
 
 _PROBE, _REPLY = "a", "b"  # contents of a user's and of an assistant's message; neither begins with the other
@@ -100,6 +100,7 @@ def _render(
             [list(chat) for chat in chats], tokenize=False, add_generation_prompt=begin, **bare
         )
     except Exception as error:  # a template may fail in any way, and refuses on purpose with jinja's own errors
-        said = " ".join(str(error).split())[:_SHOWN] or type(error).__name__
-        raise TaskError(f"the chat template of this tokenizer cannot be used like this ({said}).") from None
+        raise TaskError(
+            f"the chat template of this tokenizer cannot be used like this ({in_a_line(error, _SHOWN)})."
+        ) from None
     return found

@@ -11,25 +11,24 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from explorer.core.config import settings
 from explorer.core.errors import ModelError
-from explorer.core.files import digest, file_digest, typed_path, write_json
+from explorer.core.files import digest, file_digest, typed_path
 from explorer.core.progress import Progress, part
 from explorer.models.architectures import architecture
+from explorer.models.conversions import SOURCE_FILE, made_once
 from explorer.models.files import ADAPTER, CONFIG, ModelFiles, model_files, read_object
-from explorer.models.sources import SOURCE_FILE, Source, locate
+from explorer.models.sources import Source, locate
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTED = "+adapter="  # between the name of a base model and the folder of its adapter
@@ -130,14 +129,8 @@ def merged(base: Source, folder: Path, models_dir: Path, progress: Progress | No
     name = digest([repr(parts).encode(), (files.folder / CONFIG).read_bytes()]).removeprefix("sha256:")
     into = models_dir / f"adapted-{name[:16]}"
     record = {"origin": f"{base.origin}{ADAPTED}{folder}", "revision": f"sha256:{name}"}
-    try:
-        models_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(models_dir / f".{into.name}.lock"):
-            if not (into / CONFIG).is_file():
-                _write(files, _Changes(stored, conv1d, progress), into, record=record)
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ModelError(f"{models_dir} cannot be written ({why}): set EIGENPRUNE_CACHE elsewhere.") from None
+    changes = _Changes(stored, conv1d, progress)
+    made_once(into, record, lambda staging: _write(files, changes, staging))
     return Source(f"{base.name}{ADAPTED}{folder}", into, record["origin"], revision=record["revision"])
 
 
@@ -234,22 +227,14 @@ def _place(base: Source, files: ModelFiles, folder: Path, *, change: tuple[str, 
     return name
 
 
-def _write(files: ModelFiles, changes: _Changes, into: Path, record: Mapping[str, str]) -> None:
-    """The merged model as a folder, whole or not at all; one file of weights is in memory at a time."""
-    for stale in into.parent.glob(f".{into.name}-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(dir=into.parent, prefix=f".{into.name}-"))
-    try:
-        for done, path in enumerate(files.weights):
-            if changes.progress is not None:
-                changes.progress(done, len(files.weights))
-            own = [name for name, one in files.tensors.items() if one.path == path]
-            tensors = {name: changes.applied(name, files.read(name)) for name in own}
-            save_file(tensors, staging / path.name, metadata={"format": "pt"})
-        for path in files.folder.iterdir():  # configuration, index and tokenizer
-            if path.is_file() and path.suffix.lower() in _BESIDE and path.name not in (ADAPTER, SOURCE_FILE):
-                shutil.copyfile(path, staging / path.name)
-        write_json(staging / SOURCE_FILE, dict(record))
-        staging.replace(into)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+def _write(files: ModelFiles, changes: _Changes, folder: Path) -> None:
+    """The merged model; one file of weights is in memory at a time."""
+    for done, path in enumerate(files.weights):
+        if changes.progress is not None:
+            changes.progress(done, len(files.weights))
+        own = [name for name, one in files.tensors.items() if one.path == path]
+        tensors = {name: changes.applied(name, files.read(name)) for name in own}
+        save_file(tensors, folder / path.name, metadata={"format": "pt"})
+    for path in files.folder.iterdir():  # configuration, index and tokenizer
+        if path.is_file() and path.suffix.lower() in _BESIDE and path.name not in (ADAPTER, SOURCE_FILE):
+            shutil.copyfile(path, folder / path.name)

@@ -6,14 +6,13 @@ fields are read, so it is set to the ordinary one instead, and tried after them:
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
 from explorer.core.errors import ModelError
+from explorer.core.logs import silenced
 from explorer.models.files import ModelFiles
 from explorer.models.hub import reason
 
@@ -43,7 +42,7 @@ def config_error(
         error: what went wrong with all fields.
     """
     said = error if isinstance(error, str) else _words(error)
-    with _quiet():
+    with silenced("transformers"):  # it says much of configurations that are only tried
         path = None if _usable(works, files.fields) else culprit(files.fields, works)
     if path is None:
         return ModelError(f"{name} has a config.json that transformers cannot use ({said}).")
@@ -137,15 +136,3 @@ def _expected(field: str) -> str:
 def _shown(value: Any) -> str:
     shown = repr(value)
     return shown[:80] + ("..." if len(shown) > 80 else "")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let transformers say nothing of the configurations that are only tried."""
-    logger = logging.getLogger("transformers")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

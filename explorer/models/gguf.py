@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from safetensors import SafetensorError
-
 from explorer.core.errors import ModelError
-from explorer.core.files import file_digest, write_json
+from explorer.core.files import file_digest
 from explorer.core.progress import Progress, part
+from explorer.models.conversions import made_once
 from explorer.models.gguf_header import MAGIC, check_header, check_magic
 from explorer.models.hub import reason
 
@@ -68,26 +64,7 @@ def convert(path: Path, folder: Path, record: dict[str, Any], progress: Progress
         progress: told (done, total).
         record: saved beside the weights as `source.json` (origin and revision of the weights).
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
-            if not (folder / "config.json").is_file():
-                _convert(path, folder, record, progress=progress)
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ModelError(f"{folder.parent} cannot be written ({why}): set EIGENPRUNE_CACHE elsewhere.") from None
-
-
-def _convert(path: Path, folder: Path, record: dict[str, Any], progress: Progress | None) -> None:
-    for stale in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        _write(path, staging, progress)
-        write_json(staging / "source.json", record)
-        staging.replace(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    made_once(folder, record, lambda staging: _write(path, staging, progress))
 
 
 def _write(path: Path, folder: Path, progress: Progress | None) -> None:

@@ -16,9 +16,9 @@ from explorer.core.errors import ModelError, Stopped
 from explorer.core.files import typed_path
 from explorer.core.progress import Progress
 from explorer.models import fetching, gguf, hub
+from explorer.models.conversions import SOURCE_FILE
 from explorer.models.fetching import FETCHED, FetchedModel
 
-SOURCE_FILE = "source.json"
 _HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?(@[\w./-]+)?")
 
 

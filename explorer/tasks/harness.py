@@ -12,7 +12,6 @@ Templates are rendered in a sandbox.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from explorer.core.errors import TaskError
+from explorer.core.errors import TaskError, in_a_line
+from explorer.core.logs import silenced
 from explorer.core.progress import Progress
 from explorer.tasks import harness_data
 from explorer.tasks.base import Example, Origin, Task
@@ -30,7 +30,7 @@ from explorer.tasks.cases import USUAL_CASES, VALIDATION_SHARE, Cases
 from explorer.tasks.harness_yaml import ASKED_FIELDS, parse_fields, read_fields
 from explorer.tasks.shots import MOST_SHOTS
 
-PREFIX = "lm-eval:"
+PREFIX, LOGGER = "lm-eval:", "lm_eval"
 SUFFIXES = (".yaml", ".yml")
 SHOTS_SEED = 1234  # with which `lm_eval.simple_evaluate` draws shots if it is not told another one
 MOST_TEXT = 1_000_000  # letters that a product in a template may have
@@ -97,7 +97,7 @@ class _Reader:
         self._check()
         installed()
         documents = harness_data.documents(self.fields, self.name, self.folder)
-        with _LOCK, sandbox(), silence():
+        with _LOCK, sandbox(), silenced(LOGGER):
             shots = self._shots()
             made = self._made(documents)
             made.set_config("num_fewshot", shots)
@@ -246,7 +246,7 @@ def own_tasks() -> Mapping[str, Any]:
     import lm_eval.tasks
     from lm_eval.tasks._index import TaskIndex
 
-    with silence():
+    with silenced(LOGGER):
         found: Mapping[str, Any] = TaskIndex.build([Path(lm_eval.tasks.__file__).parent])
     return found
 
@@ -298,25 +298,13 @@ def _environment(usual: Any) -> Any:
     return made
 
 
-@contextmanager
-def silence() -> Iterator[None]:
-    """Without what the harness logs while a task is made."""
-    logger = logging.getLogger("lm_eval")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 def _said(error: Exception) -> str:
     """What went wrong, for the end of a sentence."""
     from jinja2.exceptions import SecurityError, TemplateError
 
     if isinstance(error, TaskError):
         return str(error)
-    what = " ".join(str(error).split())[:120] or type(error).__name__
+    what = in_a_line(error)
     if isinstance(error, SecurityError):
         return f"a template reaches for what templates may not use ({what})"
     if isinstance(error, TemplateError):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from explorer.core.errors import TaskError
+from explorer.core.errors import TaskError, in_a_line
 from explorer.core.files import ordinary, typed_path
 
 FORMATS = ("json", "csv", "parquet")
@@ -128,5 +128,4 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    cause = error.__cause__ if error.__cause__ is not None else error
-    return " ".join(str(cause).split())[:120] or type(cause).__name__
+    return in_a_line(error if error.__cause__ is None else error.__cause__)

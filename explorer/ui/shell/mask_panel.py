@@ -9,6 +9,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from explorer.core.errors import ExplorerError
+from explorer.core.files import safe_name
 from explorer.export import EXPORTS
 from explorer.masks.belonging import identity, may_belong
 from explorer.masks.mask import Mask, parse_mask
@@ -115,10 +116,9 @@ def file_name(model: str, mask: Mask, suffix: str) -> str:
     `bundled-4-removed.mask.json`, or `bundled-4-scaled-0.5.mask.json`.
     """
     last = re.split(r"[/\\]", model.strip().rstrip("/\\"))[-1].removesuffix(".gguf")
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.")[:60] or "model"
     mode = "" if mask.mode == "freeze" else f"-{mask.mode}"
     state = f"scaled-{mask.gain!r}" if mask.gain else "removed"
-    return f"{safe}-{len(mask)}-{state}{mode}{suffix}"
+    return f"{safe_name(last, 'model')}-{len(mask)}-{state}{mode}{suffix}"
 
 
 def _uploader(model: Model) -> None:
