@@ -90,8 +90,7 @@ class _Training:
         pace = STEP * self.pace(settings.steps)
         self.price = moved(self.price, removed / max(room, 1), pace, bounds=PRICES)
         if divergence is not None:
-            first = math.isnan(self.divergence)
-            self.divergence = divergence if first else SMOOTHING * self.divergence + (1 - SMOOTHING) * divergence
+            self.divergence = smoothed(self.divergence, divergence)
             self.anchor = moved(self.anchor, self.divergence / settings.divergence, pace, bounds=ANCHORS)
 
 
@@ -256,6 +255,11 @@ def mini_batch(problem: Problem, size: int, step: int) -> tuple[Batch, ...]:
     epoch, place = divmod(step, len(examples) // size)
     order = random.Random(f"{problem.seed} {epoch}").sample(examples, len(examples))
     return tuple(batches(problem.view, problem.task, order[place * size : (place + 1) * size], batch_size=size))
+
+
+def smoothed(average: float, value: float) -> float:
+    """A moving average with one more value; the value itself if it is the first."""
+    return value if math.isnan(average) else SMOOTHING * average + (1 - SMOOTHING) * value
 
 
 def moved(multiplier: float, ratio: float, pace: float, bounds: tuple[float, float]) -> float:

@@ -23,7 +23,7 @@ from explorer.masks.mask import Mask
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.measure.perplexity import Perplexity, perplexity
 from explorer.models import View
-from explorer.models.matrices import substituted
+from explorer.models.matrices import read_base, read_base_bias, substituted
 from explorer.search.journal import Journal
 from explorer.search.problem import Problem, Search
 from explorer.tasks import Example, Task, read_in_search, seen
@@ -70,10 +70,14 @@ class Claim:
         return tuple(one.case.twins for one in self.examples)
 
     @cached_property
+    def new(self) -> tuple[int, ...]:
+        """Places of the test examples that are new to the search."""
+        return seen(read_in_search(self.task, self.problem.limit), self.examples).new_cases
+
+    @property
     def places(self) -> tuple[int, ...]:
-        """Places of the test examples that are new to the search; all of them if none is."""
-        read = read_in_search(self.task, self.problem.limit)
-        return seen(read, self.examples).new_cases or tuple(range(len(self.examples)))
+        """Places of the test examples that are compared: the new ones; all of them if none is."""
+        return self.new or tuple(range(len(self.examples)))
 
     @cached_property
     def text_before(self) -> Perplexity | None:
@@ -135,6 +139,12 @@ class Claim:
     def _identity(self) -> tuple[object, ...]:
         text = None if self.text is None else digest([self.text.encode()])
         return self.problem.view.model.as_loaded, self.task.digest, self.mask.digest, self.limit, text
+
+
+def base(view: View, site: MatrixKey) -> tuple[Tensor, Tensor]:
+    """The unpruned weight and bias of a stacked matrix; a bias of zero where it has none."""
+    W, b = read_base(view, site).detach(), read_base_bias(view, site)
+    return W, W.new_zeros(W.shape[1]) if b is None else b.detach()
 
 
 def hits(runs: tuple[Evaluation, ...]) -> tuple[float, ...]:

@@ -31,7 +31,7 @@ from explorer.search.evidence.figures import (
 from explorer.search.evidence.members import minimality, subsets
 from explorer.search.evidence.repeats import stability
 from explorer.search.evidence.rivals import SHOTS, rivals
-from explorer.tasks import Wording, read_in_search, seen
+from explorer.tasks import Wording
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def figures_of(
         for one in (claim.comparison.masked, claim.comparison.baseline)
     )
     losses = [claim.comparison.masked.loss[place] - claim.comparison.baseline.loss[place] for place in claim.places]
-    new = seen(read_in_search(claim.task, claim.problem.limit), claim.examples).new_cases
     return EvidenceFigures(
-        new=len(new), masked=ClusteredFigures.of(masked, clusters), baseline=ClusteredFigures.of(baseline, clusters),
+        new=len(claim.new), masked=ClusteredFigures.of(masked, clusters),
+        baseline=ClusteredFigures.of(baseline, clusters),
         change=ClusteredFigures.of([a - b for a, b in zip(masked, baseline, strict=True)], clusters),
         loss_change=ClusteredFigures.of(losses, clusters), rivals=found,
         ability=_ability(claim, found, masked, zero=baseline), wordings=measured.wordings, code=measured.code,

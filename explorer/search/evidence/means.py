@@ -14,8 +14,8 @@ from torch import Tensor
 from explorer.core.keys import MatrixKey
 from explorer.core.progress import Progress
 from explorer.masks.fitting import fitting
-from explorer.models.matrices import parts_of, read_base, read_base_bias
-from explorer.search.evidence.claim import Claim, hits
+from explorer.models.matrices import parts_of, shape
+from explorer.search.evidence.claim import Claim, base, hits
 from explorer.search.evidence.figures import RivalFigures
 
 
@@ -36,14 +36,13 @@ def weights(claim: Claim) -> dict[MatrixKey, tuple[Tensor, Tensor | None]]:
     view, taken = claim.view, 1.0 - claim.mask.gain
     shifts: dict[MatrixKey, Tensor] = {}
     for key, removed in claim.mask.by_matrix.items():
-        svd, W = fitting(view, key, removed, svds=claim.problem.svds), read_base(view, key.stacked)
+        svd, d_out = fitting(view, key, removed, svds=claim.problem.svds), shape(view, key.stacked)[1]
         indices = [one.index for one in removed]
         sizes = taken * svd.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
-        shift = shifts.setdefault(key.stacked, torch.zeros(W.shape[1], dtype=torch.float64))
+        shift = shifts.setdefault(key.stacked, torch.zeros(d_out, dtype=torch.float64))
         shift[parts_of(view, key)[1]] += sizes @ svd.right(indices).double()
     found: dict[MatrixKey, tuple[Tensor, Tensor | None]] = {}
     for site, shift in shifts.items():
-        W, b = read_base(view, site).detach(), read_base_bias(view, site)
-        whole = shift if b is None else shift + b.detach().cpu().double()
-        found[site] = (W, whole.to(W))
+        W, b = base(view, site)
+        found[site] = (W, (shift + b.cpu().double()).to(W))
     return found

@@ -11,6 +11,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from explorer.core.executor import Executor
 from explorer.core.progress import Progress, part
@@ -38,14 +39,8 @@ def minimality(claim: Claim, executor: Executor, progress: Progress | None = Non
     rest = [_without(claim.mask, one) for one in order[TIMED:count]]
     found += _measured(claim, executor, rest, progress=part(progress, 0.05, 1.0)) if rest else []
     measured = [_member(claim, one, after, masked=masked) for one, after in zip(order, found, strict=False)]
-    named = [one for one, _ in measured]
     necessary = holm([p for _, p in measured])
-    figures = [
-        MemberFigures(
-            matrix=one.matrix, index=one.index, loss=one.loss, accuracy=one.accuracy, necessary=needed,
-        )
-        for one, needed in zip(named, necessary, strict=True)
-    ]  # fmt: skip
+    figures = [replace(one, necessary=needed) for (one, _), needed in zip(measured, necessary, strict=True)]
     figures.sort(key=lambda one: (-one.loss.value if math.isfinite(one.loss.value) else math.inf, one.matrix))
     return MinimalityFigures(members=len(order), n=masked.n, measured=tuple(figures))
 

@@ -39,13 +39,13 @@ from explorer.search.learned import (
     PACED,
     PATIENCE,
     READ,
-    SMOOTHING,
     STEP,
     TRAINING,
     LearnedSettings,
     batch_size,
     mini_batch,
     moved,
+    smoothed,
 )
 
 RATES = (0.003, 0.03)
@@ -67,8 +67,7 @@ class _Run:
 
     def steer(self, divergence: float, wanted: float) -> None:
         """Move the text's weight by how far the divergence is from what is wanted."""
-        first = math.isnan(self.divergence)
-        self.divergence = divergence if first else SMOOTHING * self.divergence + (1 - SMOOTHING) * divergence
+        self.divergence = smoothed(self.divergence, divergence)
         self.anchor = moved(self.anchor, self.divergence / wanted, STEP, bounds=ANCHORS)
 
 

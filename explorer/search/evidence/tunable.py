@@ -31,7 +31,7 @@ from explorer.measure.batches import batches
 from explorer.measure.metrics import run
 from explorer.models import View
 from explorer.models.matrices import differentiable, parts_of, read_base, read_base_bias
-from explorer.search.evidence.claim import Claim, Weights
+from explorer.search.evidence.claim import Claim, Weights, base
 
 ROUNDS = 50  # of the power iteration
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]  # of some values: u [d_in, n], s and c [n], vh [n, d_out]
@@ -46,9 +46,9 @@ class Tunable(ABC):
         """What is trained."""
 
     @property
-    @abstractmethod
     def numbers(self) -> int:
         """How many numbers these are."""
+        return sum(map(len, self.parameters))
 
     @abstractmethod
     def weights(self) -> Weights:
@@ -82,16 +82,11 @@ class BiasShifts(Tunable):
         """The shifts."""
         return list(self.shifts.values())
 
-    @property
-    def numbers(self) -> int:
-        """How many coordinates."""
-        return sum(map(len, self.where.values()))
-
     def weights(self) -> Weights:
         """The weight as it is, and the shifted bias."""
         found = {}
         for site, shift in self.shifts.items():
-            W, b = _base(self.view, site)
+            W, b = base(self.view, site)
             found[site] = (W, b.index_add(0, self.where[site], shift.to(b)))
         return found
 
@@ -132,11 +127,6 @@ class Adapters(Tunable):
     def parameters(self) -> list[Tensor]:
         """Both factors of each adapter."""
         return [*self.a.values(), *self.b.values()]
-
-    @property
-    def numbers(self) -> int:
-        """How many entries the factors have."""
-        return sum(map(len, self.parameters))
 
     def weights(self) -> Weights:
         """The weight with its adapter, and the bias as it is."""
@@ -182,19 +172,14 @@ class Gains(Tunable):
         """The gains."""
         return list(self.gains.values())
 
-    @property
-    def numbers(self) -> int:
-        """How many values have one."""
-        return sum(map(len, self.gains.values()))
-
     def weights(self) -> Weights:
         """Weights with scaled values, and biases with what freezing puts in the place of the rest."""
-        found: dict[MatrixKey, tuple[Tensor, Tensor | None]] = {}
+        found: dict[MatrixKey, tuple[Tensor, Tensor]] = {}
         for key, gain in self.gains.items():
             site, (rows, columns) = key.stacked, parts_of(self.view, key)
-            W, b = found.get(site) or _base(self.view, site)
+            W, b = found.get(site) or base(self.view, site)
             u, s, c, vh = self.parts[key]
-            W, b = W.clone(), _known(b).clone()
+            W, b = W.clone(), b.clone()
             W[rows, columns] = W[rows, columns] + ((u * ((gain - 1) * s)) @ vh).to(W)
             if self.mode == "freeze":
                 b[columns] = b[columns] + (((1 - gain) * s * c) @ vh).to(b)
@@ -239,14 +224,3 @@ def _parts(claim: Claim, key: MatrixKey, scores: MatrixScores, some: list[int]) 
     made = (svd.left(some), svd.s[some], scores.c[some], svd.right(some))
     u, s, c, vh = (one.to(W.device, torch.float32) for one in made)
     return u, s, c, vh
-
-
-def _base(view: View, site: MatrixKey) -> tuple[Tensor, Tensor]:
-    """The unpruned weight and bias of a stacked matrix; a bias of zero where it has none."""
-    W, b = read_base(view, site).detach(), read_base_bias(view, site)
-    return W, W.new_zeros(W.shape[1]) if b is None else b.detach()
-
-
-def _known(b: Tensor | None) -> Tensor:
-    assert b is not None, "matrices with gains have a bias, if only of zeros"
-    return b
