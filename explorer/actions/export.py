@@ -93,22 +93,20 @@ class ExportMask(Request):
                 cannot hold, or a client that is not there or reads it otherwise.
         """
         from explorer.export import FORMATS
-        from explorer.export.edit import zeroed
         from explorer.export.run import Order, check_place, client_of, export, form_of
         from explorer.spectra.cache import default_cache
 
         mask = read_mask(self.mask)
         tasks = tuple(self._tasks(mask, tools))
-        order = Order(self.format, self.out, tasks, force=self.force, reader=self.reader, limit=self.limit)
+        order = Order(
+            self.format, self.out, tasks, force=self.force, reader=self.reader, limit=self.limit, zero=self.zero
+        )
         client_of(form_of(order, FORMATS))
         check_place(self.out, force=self.force)
         view = self.model.open_for_all(tasks, "test", self.limit, tools=tools)
         mask = own_mask(view, mask, tools)
         with tools.working("Exporting") as progress:
-            made = export(
-                view, zeroed(mask) if self.zero else mask, default_cache(tools.notice), order=order, forms=FORMATS,
-                progress=progress,
-            )  # fmt: skip
+            made = export(view, mask, default_cache(tools.notice), order=order, forms=FORMATS, progress=progress)
         return export_result(view, made)
 
     def _tasks(self, mask: Mask, tools: Tools) -> list[Task]:

@@ -23,7 +23,6 @@ from explorer.core.keys import Kind, MatrixKey, parse_key
 from explorer.core.progress import Progress
 from explorer.experiments.harness import HarnessFigure, HarnessRun, run_harness
 from explorer.export import FORMATS
-from explorer.export.edit import zeroed
 from explorer.export.run import Exported, Order
 from explorer.export.run import export as export_mask
 from explorer.masks.apply import apply, empty_mask
@@ -354,12 +353,10 @@ class LoadedModel(Model):
                 reads it otherwise.
             MaskError: another model's mask.
         """
-        order = Order(format, Path(out), tuple(tasks), force=force, reader=reader)
+        order = Order(format, Path(out), tuple(tasks), force=force, reader=reader, zero=zero)
         with self.views.borrow() as view:
             own = adopted(view, mask, self.svds, notify=warn)
-            return export_mask(
-                view, zeroed(own) if zero else own, self.svds, order=order, forms=FORMATS, progress=progress
-            )
+            return export_mask(view, own, self.svds, order=order, forms=FORMATS, progress=progress)
 
     def lm_eval(
         self,

@@ -20,7 +20,7 @@ from explorer.core.progress import Progress
 from explorer.export.base import FolderNotes, Format, base_of
 from explorer.export.card import card
 from explorer.export.checkpoint import stamp
-from explorer.export.edit import Edit, edited
+from explorer.export.edit import Edit, edited, zeroed
 from explorer.export.verify import Runner, Verification, another_process, probe, verify
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import Mask
@@ -75,6 +75,7 @@ class Order:
         force: replace an export that is there.
         reader: `any`, or `vllm` for what that can read.
         limit: the first so many test examples for the figures; all if None.
+        zero: put nothing in the place of removed values, even if the mask freezes means.
     """
 
     sort: str
@@ -83,6 +84,7 @@ class Order:
     force: bool = False
     reader: str = "any"
     limit: int | None = None
+    zero: bool = False
 
 
 def check_place(out: Path, *, force: bool) -> Path | None:
@@ -162,7 +164,7 @@ def export(
     replaced, client = check_place(out, force=order.force), client_of(form)
     try:
         with new_folder(out, replaced=replaced) as folder:
-            edit = edited(view, mask, svds)
+            edit = edited(view, zeroed(mask) if order.zero else mask, svds)
             wanted = probe(view, order.tasks)
             _tell(progress, 20)
             written = form.write(edit, folder, order.reader)

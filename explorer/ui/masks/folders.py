@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ import streamlit as st
 
 from explorer.actions import ExportMask
 from explorer.core.config import settings
+from explorer.core.files import safe_name
 from explorer.core.progress import Progress
 from explorer.export import FORMATS
-from explorer.export.edit import zeroed
 from explorer.export.run import Exported, Order, export
 from explorer.masks.belonging import adopted
 from explorer.masks.library import Entry
@@ -91,8 +90,7 @@ def request(setting: Setting, mask: Mask, out: Path, *, format: str, zero: bool)
 
 def _name(entry: Entry, wanted: _Wanted) -> str:
     """Name of the folder: the mask's, what of it is exported, and the format."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", entry.name).strip("-.")[:60] or "mask"
-    return f"{safe}-{entry.id}{'-zero' if wanted.zero else ''}-{wanted.format}"
+    return f"{safe_name(entry.name, 'mask')}-{entry.id}{'-zero' if wanted.zero else ''}-{wanted.format}"
 
 
 def _place(entry: Entry, wanted: _Wanted) -> Path:
@@ -101,11 +99,12 @@ def _place(entry: Entry, wanted: _Wanted) -> Path:
 
 def _made(bench: Bench, entry: Entry, wanted: _Wanted, key: Key) -> Exported | None:
     """The folder; None while it is being made, or if that failed, which is shown in its place."""
-    order = Order(wanted.format, _place(entry, wanted), (bench.task,), force=True, limit=bench.eval_limit)
+    order = Order(
+        wanted.format, _place(entry, wanted), (bench.task,), force=True, limit=bench.eval_limit, zero=wanted.zero
+    )
 
     def work(view: View, progress: Progress) -> Exported:
-        mask: Mask = adopted(view, entry.mask, bench.svds, notify=notices().append_once)
-        mask = zeroed(mask) if wanted.zero else mask
+        mask = adopted(view, entry.mask, bench.svds, notify=notices().append_once)
         return export(view, mask, bench.svds, order=order, forms=FORMATS, progress=progress)
 
     return on_view(bench, key, work, label=f"Exporting {entry.name} as {FORMATS[wanted.format].label}")

@@ -55,6 +55,5 @@ def _one(bench: Bench, library: Library, known: Listing, entry: Entry) -> None:
     compare.two(bench, compare.beside(bench, entry.mask), (entry.name, entry.mask))
     if entry.mask.model.digest in names(bench.model):
         compare.elsewhere(bench, entry.name, entry.mask)
-    if entry.mask.model.digest in names(bench.model):
         folders.draw(bench, entry)
     transfer.draw(bench, library, known, entry=entry)

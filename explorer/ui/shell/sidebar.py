@@ -97,15 +97,16 @@ def _with_adapter(name: str) -> str:
     """The model with the adapter that is merged into it, if one is given."""
 
     def choose() -> None:
-        if folder := Widget[str](linked.key).text.strip():
+        if folder := Widget[str](linked.key).text:
             agree(f"{name}{ADAPTED}{folder}")
 
     linked = links.restore("adapter", "", links.text_up_to(MOST_LETTERS))
-    folder = linked.draw(
+    typed = linked.draw(
         st.text_input, "Adapter", placeholder="none", on_change=choose,
         help="The folder of a LoRA adapter of PEFT on this machine: it is merged into the model, its base.",
     )  # fmt: skip
-    return f"{name}{ADAPTED}{folder.strip()}" if folder and folder.strip() and ADAPTED not in name else name
+    folder = (typed or "").strip()
+    return f"{name}{ADAPTED}{folder}" if folder and ADAPTED not in name else name
 
 
 def _choose_basis() -> str:
