@@ -179,9 +179,9 @@ def export(
             _portable(edit).save(folder / MASK)
             write_text(folder / README, card(edit, form, written, measured=measured, checked=checked))
             record = _record(edit, order.sort, written, checked=checked, measured=measured)
-            digests = {one.name: file_digest(one) for one in sorted(folder.iterdir()) if one.name != README}
+            digests = {one.name: file_digest(one) for one in _files(folder) if one.name != README}
             write_json(folder / RECORD, {**record, "files": digests})
-            files = {one.name: one.stat().st_size for one in sorted(folder.iterdir()) if one.is_file()}
+            files = {one.name: one.stat().st_size for one in _files(folder)}
         _tell(progress, 100)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or reason(error)
@@ -192,6 +192,10 @@ def export(
         out, order.sort, files, readers=written.readers, notes=written.notes, checked=checked, measured=measured,
         mask=edit.mask,
     )  # fmt: skip
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_file())
 
 
 def _portable(edit: Edit) -> Mask:

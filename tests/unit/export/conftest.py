@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,8 +26,9 @@ MaskMaker = Callable[..., Mask]
 
 def in_process(job: Mapping[str, Any], file: Path) -> None:
     """The client in this process: what it reads is the same, and the tests of families are done in time."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as here:
         warnings.simplefilter("ignore")  # peft warns of its own saving
+        here.setattr(sys, "dont_write_bytecode", True)  # as the process of its own is run (-B)
         clients.run(job)
 
 
