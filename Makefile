@@ -12,7 +12,7 @@ TORCH_INDEX    ?=
 BIN     := .venv/bin
 INSTALL  = $(BIN)/python -m pip install -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %)
 MKDOCS   = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 CHROMIUM_THEN = chromium="$$(scripts/find-chromium.sh)" && CHROMIUM="$$chromium"
 
 # Settings that would make Python or pip look outside .venv.

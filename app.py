@@ -30,6 +30,7 @@ def draw(page: st.Page) -> None:
 page = pages.navigate(PAGES)
 with pages.sentences():
     cached.start_page()
+    pages.style()
     pages.first(page)
     figures.style()
     with st.sidebar:

@@ -18,13 +18,23 @@ from explorer.tasks import Task
 from tests import plain, tiny
 
 TESTS = Path(__file__).parent
+LONGEST_FIRST = ("browser", "integration", "pages", "unit")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything but the unit tests, and of the rest one journey per page, belongs to the slow tier."""
+    """Everything but the unit tests, and of the rest one journey per page, belongs to the slow tier.
+
+    Rooms with the longest files come first, so that no worker is left alone with one of them at the end.
+    """
     for item in items:
-        if item.path.relative_to(TESTS).parts[0] != "unit" and item.get_closest_marker("journey") is None:
+        if _room(item) != "unit" and item.get_closest_marker("journey") is None:
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: LONGEST_FIRST.index(_room(item)))
+
+
+def _room(item: pytest.Item) -> str:
+    """`browser`, `integration`, `pages` or `unit`."""
+    return item.path.relative_to(TESTS).parts[0]
 
 
 @pytest.fixture(scope="session")

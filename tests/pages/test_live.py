@@ -6,28 +6,39 @@ import json
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from explorer.masks.apply import apply
 from explorer.masks.damage import damage
 from explorer.measure.evaluate import evaluate_kept
 from explorer.measure.metrics import paired_difference, wilson_interval
 from explorer.measure.paired import mcnemar
+from explorer.measure.perplexity import growth, read_text
 from explorer.measure.sampling import draw_sample
+from explorer.measure.text_sample import draw_text_sample
+from explorer.models import load
 from explorer.search.curve import stops
+from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task, parse
 from explorer.ui.bench import live
 from explorer.ui.components import words
 from explorer.ui.jobs import cached, work
+from explorer.ui.session.session import Bench
+from tests import tiny
 from tests.pages.app import (
     Engine,
     captions,
+    choose,
     click,
     figures,
     go,
+    held,
     mask_in,
     open_page,
     removed_line,
@@ -247,3 +258,24 @@ def test_accuracy_by_answer_is_what_the_engine_finds(engine: Engine) -> None:
         assert row["masked accuracy"] == pytest.approx(100 * sum(right[0]) / len(right[0]))
         assert row["unpruned accuracy"] == pytest.approx(100 * sum(right[1]) / len(right[1]))
         assert row["p"] == mcnemar(*right).p
+
+
+def test_what_the_mask_costs_on_plain_text_stands_beside_what_it_does_to_the_task(tmp_path: Path) -> None:
+    folder = tiny.save_letters(tmp_path / "letters")
+    app = choose(open_page("Prune"), "model", str(folder))
+    mask = held(click(app, "remove-lowest"), Bench).mask
+    model = load(str(folder))
+    view = model.view()
+    sample = draw_text_sample(view, read_text(), seconds=1e9)
+    apply(view, mask, SvdCache(None))
+    value, interval = growth(sample.measure(view), sample.baseline)
+    deadline = monotonic() + 60
+    while figures(app)["Plain text"] == "…" and monotonic() < deadline:
+        sleep(0.1)
+        app.run()
+    (card,) = (metric for metric in app.metric if metric.label == "Plain text")
+    assert card.value == words.growth(value)
+    assert card.delta == f"[{words.growth(interval[0])}, {words.growth(interval[1])}]"
+    assert f"unpruned perplexity {sample.baseline.value:.4g}" in captions(app)
+    assert not any("plain text" in one.value for one in app.caption), "it is no job beside the title"
+    assert "Plain text" not in figures(open_page("Prune")), "the bundled model knows no prose"

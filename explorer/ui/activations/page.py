@@ -25,7 +25,7 @@ _PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)
 def draw() -> None:
     """The prompt with its tokens, attention, the residual stream, the logit lens, and what removed values wrote."""
     bench = session.current()
-    status = pages.heading("Activations")
+    status = pages.heading("Activations", bench.model)
     if not len(bench.mask):
         st.info("Nothing is removed yet, so before and after are the same. Remove values on the Prune page.")
     with status:

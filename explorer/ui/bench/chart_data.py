@@ -16,6 +16,8 @@ from explorer.ui.components.spectrum_chart import Axis, Series
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, links
 
+FEW = 12  # matrices that the plot's legend names
+
 
 def scored_keys(bench: Bench) -> tuple[MatrixKey, ...]:
     """The bench's set of scored matrices."""
@@ -47,6 +49,14 @@ def choose_axis(keys: tuple[str, str], *, scored: bool) -> Axis:
     if by_score and scored:
         return "score"
     return "log-sigma" if log_y else "sigma"
+
+
+def extremes_last(keys: Sequence[MatrixKey], scores: Scores | None) -> list[MatrixKey]:
+    """Many matrices in the order in which none of the largest scores is drawn over; few as they are."""
+    if scores is None or len(keys) <= FEW:
+        return list(keys)
+    sizes = {key: float(found.score.abs().max()) for key, found in scores.matrices.items()}
+    return sorted(keys, key=lambda key: sizes.get(key, 0.0))
 
 
 def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges: bool = False) -> list[Series] | None:

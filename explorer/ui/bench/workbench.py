@@ -25,6 +25,7 @@ from explorer.ui.shell import share
 
 TABLE_ROWS = 200
 START_COUNT = 4
+AROUND = 345  # pixels above and below the plot, cards and choices of matrices among them
 UNCERTAIN = "?"
 _COLUMNS = {
     "matrix": st.column_config.TextColumn("matrix", width=66),
@@ -50,7 +51,7 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
             persist_state="session",
             help="Neighbours within 1 % of each other are one degenerate block: single directions in it mean nothing.",
         )
-    shown = chart_data.series(bench, keys, scores)
+    shown = chart_data.series(bench, chart_data.extremes_last(keys, scores), scores)
     if shown is None:
         return
 
@@ -63,6 +64,7 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
         key="prune-chart",
         state=bench.mask.state,
         y=y,
+        around=AROUND,
         interactive=scores is not None,
         by_block=by_block,
         on_pick=on_pick,
@@ -139,7 +141,7 @@ def table(bench: Bench, scores: Scores) -> None:
         key=key,
         on_change=edited,
         hide_index=True,
-        height=420,
+        height="stretch",
         disabled=[name for name in frame.columns if name != "removed"],
         column_config={**_COLUMNS, "removed": st.column_config.CheckboxColumn(past, width=80)},
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from explorer.measure.evaluate import Evaluation
     from explorer.measure.metrics import Mean
 
+GROWN_MUCH = 9.0  # from here on a growth is told as a factor
 NOT_FINITE = "not finite"
 
 
@@ -58,6 +59,13 @@ def beside(evaluation: Evaluation) -> str:
 def points(change: Mean) -> str:
     """`+3.8 points`."""
     return f"{100 * change.value:+.1f} points"
+
+
+def growth(value: float) -> str:
+    """`+3.8 %` for 0.038, `× 12.5` from ten times on; `not finite` for what is no number."""
+    if not math.isfinite(value):
+        return NOT_FINITE
+    return f"{100 * value:+.1f} %" if value < GROWN_MUCH else f"× {1 + value:,.3g}"
 
 
 def nats(value: float) -> str:

@@ -37,6 +37,8 @@ _KEEP = {
     "controls": 24,
     "curve": 8,
     "damage": 16,
+    "text-sample": 2,
+    "text-growth": 256,
     "check": 8,
     "export": 8,
 }

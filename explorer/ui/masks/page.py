@@ -14,7 +14,7 @@ from explorer.ui.shell import pages
 def draw() -> None:
     """The library, and below it what can be done with what is selected in it."""
     bench = session.current()
-    pages.heading("Masks")
+    pages.heading("Masks", bench.model)
     library = Library.default()
     known = library.list()
     saved.save_current(bench, library, known)

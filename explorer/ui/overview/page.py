@@ -20,7 +20,7 @@ SAMPLE = 5
 def draw() -> None:
     """The tour, if explanations are wanted, the map, and tables of the model and the task."""
     bench = session.current()
-    status = pages.heading("Eigenpruning")
+    status = pages.heading("Eigenpruning", bench.model)
     if guide.shown():
         st.markdown(
             "Split each weight matrix into singular values, score every one by what removing it would do to the task's "

@@ -19,16 +19,18 @@ from explorer.search.columns import seen_sentences
 from explorer.search.controls import DEFAULT, beaten
 from explorer.tasks import read_in_search, seen
 from explorer.tasks.metric import METRIC_NAMES, Metric
-from explorer.ui.bench import live
+from explorer.ui.bench import live, text_growth
 from explorer.ui.bench.measured import Measured, controlled, known, sample_and_split, titled, want_controls
-from explorer.ui.components import comparisons, figures, painting, words
+from explorer.ui.components import comparisons, figures, painting, ticker, words
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, state
 from explorer.ui.shell import pages
+from explorer.ui.shell.plain_text import reads
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 FIGURES, CONSEQUENCES = "figures", "consequences"  # keys of the fragments that show what has been measured
 NONE, WAITING, MEASURING = "-", "…", "measuring  \n "  # of two lines, as all captions are
+MOST_GROWTH = 0.10  # of the perplexity on plain text; beyond it the card is marked
 _ABOUT: Mapping[Metric, str] = {
     "exact": "Exact match; 95 % Wilson interval.",
     "choice": "How often the answer is the most probable of the choices; 95 % Wilson interval.",
@@ -125,8 +127,8 @@ def finish(bench: Bench, drawn: Panel) -> None:
 
 def _panel(now: Bench) -> Panel:
     sample_and_split(now, painting.GLANCE)
-    status = pages.heading("Prune")
-    boxes = st.columns(4, border=True)
+    status = pages.heading("Prune", now.model)
+    boxes = st.columns(4 + reads(now.model), border=True)
     with status:
         scores = work.ranked(now)
     with boxes[0], st.container(key="metric-predicted"):
@@ -147,7 +149,10 @@ def _measurements(
         accuracy = _card("metric-accuracy").show(_accuracy(bench, found))
     with boxes[1]:
         loss = _card("metric-loss").show(_loss(bench, found))
-    with boxes[2], st.container(key="metric-control"):
+    if len(boxes) > 3:
+        with boxes[2], st.container(key="metric-text"):
+            _text(bench)
+    with boxes[-1], st.container(key="metric-control"):
         _control(bench, found)
     return Panel(found, progress, accuracy, loss=loss)
 
@@ -202,6 +207,32 @@ def _loss(bench: Bench, found: Measured) -> Face:
     caption = f"per example {words.spread(now)}  \nunpruned {words.spread(before)}"
     value, spread = words.loss(found.best.masked), words.spread(change, signed=True)
     return _coloured(Face(label, about, value, change=spread, caption=caption), change.value, good=-1)
+
+
+@st.fragment
+def _text(bench: Bench) -> None:
+    """How much the perplexity of plain text grows: what the mask costs where no task is asked."""
+    about = (
+        "Growth of the perplexity on the beginning of the text that comes with the explorer, and its paired 95 % "
+        f"interval; marked above {words.growth(MOST_GROWTH)}. Its windows are short, so that it is here after every "
+        "change: Elsewhere measures more."
+    )
+    face, damage = Face("Plain text", about), text_growth.measured(bench)
+    problem = text_growth.failure(bench) if damage is None else None
+    if damage is not None:
+        value, (low, high) = damage.growth
+        before = damage.baseline
+        caption = f"on {before.tokens:,} tokens  \nunpruned perplexity {before.value:.4g}"
+        interval = f"[{words.growth(low)}, {words.growth(high)}]" if len(bench.mask) else words.growth(0.0)
+        face = replace(face, value=words.growth(value), change=interval, caption=caption)
+        if value > MOST_GROWTH:
+            face = replace(face, colour="inverse", arrow="auto")
+    elif problem is not None:
+        face = replace(face, value=NONE, change=NONE, caption=words.literal(problem))
+    else:
+        ticker.mount("look-text", lambda: None)
+    place = st.container()
+    Card(place, place).show(face)
 
 
 def _unknown(label: str, about: str, found: Measured) -> Face:

@@ -25,7 +25,7 @@ def draw() -> None:
     """Which scores there are to be, the filters, the ranking, and predictions beside exact effects."""
     opening.follow()
     bench = session.current()
-    status = pages.heading("Scores")
+    status = pages.heading("Scores", bench.model)
     with status:
         sample, whole = sample_and_split(bench)
     with st.container(horizontal=True, vertical_alignment="center"):

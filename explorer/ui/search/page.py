@@ -11,7 +11,7 @@ from explorer.ui.shell import pages
 def draw() -> None:
     """The form, and the session's search with what it has found."""
     bench = session.current()
-    pages.heading("Search")
+    pages.heading("Search", bench.model)
     started = searches().of(bench)
     asked = form.choose(bench, None if started is None else started.asked)
     results.start_or_go_on(bench, asked, started)

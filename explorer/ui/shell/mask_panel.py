@@ -31,14 +31,21 @@ def draw(model: Model, bench: Bench | None) -> None:
     mask = session.history(model).mask
     lines_panel.choose_line(model)
     _state(mask)
-    _steps(model)
+    if bench is None:  # no page has a heading
+        toolbar(model)
     with st.container(horizontal=True, gap="small"):
         lines_panel.steps(model)
         lines_panel.forks(model)
     if bench is not None:
         share.draw(bench)
-    downloads("Download", model.source.name, mask, key="download", width="stretch")
     _uploader(model)
+
+
+def toolbar(model: Model) -> None:
+    """Undo, redo, and the mask as a file."""
+    with st.container(horizontal=True, horizontal_alignment="right", gap="small", key="toolbar"):
+        _steps(model)
+        downloads("Download", model.source.name, session.history(model).mask, key="download")
 
 
 def take_upload(model: Model, views: ViewPool) -> None:
@@ -78,20 +85,18 @@ def _state(mask: Mask) -> None:
 
 def _steps(model: Model) -> None:
     history = session.history(model)
-    with st.container(horizontal=True):
-        for label, way, enabled, letter in (
-            ("Undo", History.undo, history.can_undo, "Z"),
-            ("Redo", History.redo, history.can_redo, "Y"),
-        ):
-            st.button(
-                label,
-                disabled=not enabled,
-                on_click=session.step,
-                args=(model, way),
-                key=label.lower(),
-                shortcut=f"Ctrl+{letter}",
-                width="stretch",
-            )
+    for label, way, enabled, letter in (
+        ("Undo", History.undo, history.can_undo, "Z"),
+        ("Redo", History.redo, history.can_redo, "Y"),
+    ):
+        st.button(
+            label,
+            disabled=not enabled,
+            on_click=session.step,
+            args=(model, way),
+            key=label.lower(),
+            shortcut=f"Ctrl+{letter}",
+        )
 
 
 def downloads(verb: str, name: str, mask: Mask, *, key: str, width: Width = "content") -> None:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import streamlit as st
 
 from explorer.core.config import ASSETS
 from explorer.core.errors import ExplorerError
+from explorer.models import Model
 from explorer.ui.components.words import literal
+from explorer.ui.shell import mask_panel
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 
@@ -49,6 +52,11 @@ def navigate(table: Sequence[Page]) -> st.Page:
     )
 
 
+def style() -> None:
+    """Give what pages are about its room; app.py calls it on every run, before anything is drawn."""
+    st.html(Path(__file__).with_name("room.css"))
+
+
 def showing(what: str) -> Page | None:
     """The page that one goes to for something; None if there is none."""
     return next((page for page in _TABLE if page.shows == what), None)
@@ -66,12 +74,17 @@ def go_to(what: str) -> None:
         st.switch_page(page.script)
 
 
-def heading(title: str) -> DeltaGenerator:
-    """The page's title, and beside it a place for progress bars, so that nothing below moves when one comes or goes."""
-    left, right = st.columns([1, 2], vertical_alignment="center")
+def heading(title: str, model: Model) -> DeltaGenerator:
+    """The page's title, what every page does with the mask, and between them a place for progress bars.
+
+    Nothing below moves when a bar comes or goes.
+    """
+    left, middle, right = st.columns([4, 8, 9], vertical_alignment="center")
     left.title(title, anchor=False)
-    _BESIDE_TITLE.set(right)
-    return right
+    with right:
+        mask_panel.toolbar(model)
+    _BESIDE_TITLE.set(middle)
+    return middle
 
 
 class _End(Exception):

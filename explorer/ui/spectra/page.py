@@ -23,7 +23,7 @@ from explorer.ui.streamlit_internals.elements import DeltaGenerator
 def draw() -> None:
     """The chosen spectra, plotted and measured; what a second model changed; the tokens of one value."""
     bench = session.current()
-    status = pages.heading("Spectra")
+    status = pages.heading("Spectra", bench.model)
     if (wanted := state.take(opening.Wanted)) is not None:
         choice.show_matrix(wanted.key)
         readouts.choose_value(wanted.key, wanted.index)

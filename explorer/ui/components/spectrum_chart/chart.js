@@ -60,7 +60,7 @@ class SpectrumChart {
     const theme = readTheme(this.root);
     const shape = JSON.stringify([
       data.series.map((one) => [one.matrix, one.s, one.score, one.blocks, one.null_from, one.edge]),
-      data.y, data.log_y, data.height, data.interactive, theme,
+      data.y, data.log_y, data.height, data.around, data.interactive, theme,
     ]);
     if (shape !== this.shape) this.model = buildModel(data);
     this.model.data = data;
@@ -90,7 +90,7 @@ class SpectrumChart {
     this.asked = null;
     this.hide();
     this.root.dataset.chartKey = data.key;
-    this.plot.style.height = `${data.height}px`;
+    this.plot.style.height = `${heightOf(data)}px`;
     this.name(data.state);
     const traces = buildTraces(this.model, theme);
     this.marked = data.state;
@@ -101,6 +101,14 @@ class SpectrumChart {
     if (this.late) this.recolour();
     if (!this.wired) this.wire();
     this.root.dataset.ready = String(series.length);
+  }
+
+  // The window has another height.
+  resized() {
+    const height = this.drawn && heightOf(this.drawn.data);
+    if (!this.drawn || this.plot.layout.height === height) return;
+    this.plot.style.height = `${height}px`;
+    this.Plotly.relayout(this.plot, { height });
   }
 
   // The words outside of the plot, which know what chosen values are.
@@ -171,6 +179,7 @@ class SpectrumChart {
     on(this.root, "keydown", (event) => this.keydown(event));
     on(this.root, "focus", () => this.focused());
     on(this.root, "blur", () => this.hide());
+    on(window, "resize", () => this.resized());
     this.observer = new ResizeObserver(() => {
       if (this.shape && this.root.clientWidth && this.root.clientWidth !== this.plot._fullLayout?.width) {
         this.hide();

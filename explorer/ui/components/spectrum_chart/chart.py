@@ -37,6 +37,7 @@ def _read(name: str) -> str:
 
 
 LOAD_PLOTLY = _read("load.js")  # loadPlotly(url)
+HEIGHT = 420  # pixels
 SAVE_TEXT = _read("save.js")  # saveText(name, text)
 # plotly.js puts its style sheet into the document's head, out of reach of a shadow root.
 _MOUNT = st.components.v2.component(
@@ -50,7 +51,7 @@ def spectrum_chart(
     key: str,
     y: Axis = "log-sigma",
     state: str = "removed",
-    height: int = 420,
+    around: int | None = None,
     interactive: bool = True,
     by_block: bool = True,
     on_pick: OnPick | None = None,
@@ -67,7 +68,8 @@ def spectrum_chart(
         key: Streamlit key; the session holds a pick log for each.
         y: vertical axis: the singular value, linear or logarithmic, or its score in nats per example.
         state: what ``Series.removed`` are; ``"scaled to 50 %"`` and the like get a marker and a legend of their own.
-        height: height in pixels.
+        around: what stands above and below the plot, in pixels: it is as high as the window leaves room for, and at
+            least ``HEIGHT``; None for that in any window.
         interactive: ``False`` shows the plot without picking.
         by_block: what the browser draws at once for a pick; give ``apply_picks`` the same value.
         on_pick: called with the new picks before the script body runs, so that ``series`` can be built from the
@@ -96,7 +98,8 @@ def spectrum_chart(
             "y": "score" if y == "score" else "sigma",
             "log_y": y == "log-sigma",
             "state": state,
-            "height": height,
+            "height": HEIGHT,
+            "around": around,
             "interactive": interactive,
             "by_block": by_block,
             **describe(series, held_by_browser(raw)),

@@ -6,6 +6,7 @@ const RIM = 1.8; // pixels between points that touch
 const RING = 1.6; // line of a hollow mark
 const DASHES = ["solid", "dot", "dash", "dashdot", "longdash", "longdashdot"];
 const WEBGL_FROM = 3000; // points
+const MOST_IN_LEGEND = 12;
 const FIRST_SERIES = 1; // trace 0 draws the blocks
 
 const SCALES = { // vermilion - grey - blue, told apart in every common form of colour blindness
@@ -121,6 +122,16 @@ function uncertainTrace(series, position, model) {
   };
 }
 
+// As high as was asked for, or as the window has room for beside what stands around the plot.
+function heightOf({ height, around }) {
+  return around ? Math.max(height, window.innerHeight - around) : height;
+}
+
+// A legend of more matrices would take the plot's place; pointing at a value names its matrix.
+function hasLegend({ series }) {
+  return series.length > 1 && series.length <= MOST_IN_LEGEND;
+}
+
 function buildTraces(model, theme) {
   const total = model.series.reduce((sum, one) => sum + one.n, 0);
   const type = total > WEBGL_FROM && hasWebGL() ? "scattergl" : "scatter";
@@ -128,7 +139,7 @@ function buildTraces(model, theme) {
   model.style = style;
   const each = (build) => model.series.map((one, k) => build(one, k, model));
   const traces = [blockTrace(model), ...each(seriesTrace), ...each(marksTrace)];
-  if (model.series.length > 1) traces.push(...model.series.map((one, k) => legendTrace(one, k, style)));
+  if (hasLegend(model)) traces.push(...model.series.map((one, k) => legendTrace(one, k, style)));
   if (model.data.y !== "score") {
     traces.push(...model.series.filter((one) => one.edge).map((one) => edgeTrace(one, style)));
   }
@@ -138,14 +149,13 @@ function buildTraces(model, theme) {
 
 function buildLayout(model, theme) {
   const { data } = model;
-  const several = model.series.length > 1;
   const axis = {
     gridcolor: theme.grid, zerolinecolor: theme.grid, linecolor: theme.grid, automargin: true,
     tickfont: { size: 12 }, title: { font: { size: 13 }, standoff: 8 },
   };
   const yTitle = data.y === "score" ? "score (nats)" : "singular value";
   return {
-    autosize: true, height: data.height, margin: { l: 64, r: 16, t: 36, b: several ? 64 : 48 },
+    autosize: true, height: heightOf(data), margin: { l: 64, r: 16, t: 36, b: hasLegend(model) ? 64 : 48 },
     paper_bgcolor: theme.background, plot_bgcolor: theme.background,
     font: { family: theme.font, color: theme.text, size: 13 },
     uirevision: JSON.stringify([model.series.map((one) => one.matrix), data.y, data.log_y]),
