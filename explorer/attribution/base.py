@@ -60,7 +60,7 @@ class MatrixScores:
         score: in the scorer's unit [r], negative = removing helps (at a mask: flipping the value helps).
         c: frozen mean m . u_i [r]; for a value that the mask removes, the mask's own.
         stderr: bootstrap standard error of the score over examples [r], None if it was not asked for.
-        uncertain: values whose score is an estimate that is likely to be wrong (`explorer.attribution.doubt`) [r]; None
+        uncertain: values the sign of whose score is in doubt (`explorer.attribution.doubt`) [r]; None
             for scores that estimate no effect, or measure it.
     """
 

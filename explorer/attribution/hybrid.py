@@ -20,7 +20,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from explorer.attribution.base import MatrixScores, ScoringRequest
-from explorer.attribution.doubt import UNCERTAIN, expected_errors, first_examples
+from explorer.attribution.doubt import UNCERTAIN, doubt, first_examples
 from explorer.attribution.exact import exact_effects, forwards
 from explorer.attribution.gradient import gradient
 from explorer.core.keys import MatrixKey
@@ -33,8 +33,8 @@ FEW = (8, 4, 2)
 def hybrid(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Linear scores, those with the largest expected error corrected; see the module docstring."""
     loss, linear = gradient(replace(request, progress=part(request.progress, 0.0, 0.2)))
-    errors = expected_errors(first_examples(request, max(FEW)), linear)
-    first, values = _affordable(request, errors)
+    expected = doubt(request, linear)
+    first, values = _affordable(request, expected.errors)
     _, sampled = gradient(first)
     request.meter.forwards += forwards(request.view, values, first.n)
     effects = exact_effects(
@@ -49,9 +49,9 @@ def hybrid(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores
     scores = {key: matrix.score.clone() for key, matrix in linear.items()}
     for key, index in values:
         scores[key][index] += effects.values[key, index].value - sampled[key].score[index]
-        errors[key][index] = 0.0
+        expected.signs[key][index] = False
     return loss, {
-        key: replace(matrix, score=scores[key], uncertain=errors[key] > UNCERTAIN) for key, matrix in linear.items()
+        key: replace(matrix, score=scores[key], uncertain=expected.signs[key]) for key, matrix in linear.items()
     }
 
 

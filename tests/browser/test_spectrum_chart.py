@@ -272,13 +272,13 @@ def test_what_cannot_be_predicted_has_a_mark(page: Page, url: str) -> None:
     open_demo(page, url, "uncertain=1")
     marks = "return gd.data.filter((one) => one.meta === 'uncertain').map((one) => [...one.x]);"
     assert chart.evaluate(page, KEY, marks) == [[2, 9], [2, 9]]
-    expect(page.locator(".spectrum-chart__key")).to_contain_text("not predictable")
+    expect(page.locator(".spectrum-chart__key")).to_contain_text("sign in doubt")
     chart.click_point(page, KEY, OTHER, 9)  # the mark lies beside the point
     assert wait_for_picks(page, 1)[1] == {OTHER: [9]}
     assert chart.displayed_state(page, KEY)[OTHER]["removed"] == [9]
     open_demo(page, url)
     assert chart.evaluate(page, KEY, marks) == []
-    expect(page.locator(".spectrum-chart__key")).not_to_contain_text("not predictable")
+    expect(page.locator(".spectrum-chart__key")).not_to_contain_text("sign in doubt")
 
 
 def test_twenty_thousand_points_use_webgl_and_travel_once(page: Page, url: str) -> None:

@@ -9,13 +9,11 @@ from explorer.measure.perplexity import read_text
 from explorer.measure.text_sample import TextSample, draw_text_sample
 from explorer.models import View
 from explorer.ui.components import words
-from explorer.ui.components.painting import Wait
+from explorer.ui.components.painting import BEHIND
 from explorer.ui.jobs import cached
 from explorer.ui.jobs.runner import Key
 from explorer.ui.jobs.work import on_view
 from explorer.ui.session import Bench, session
-
-BEHIND = Wait(0.0, shown=False)
 
 
 def measured(bench: Bench) -> TextDamage | None:

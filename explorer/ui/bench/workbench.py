@@ -25,7 +25,7 @@ from explorer.ui.shell import share
 
 TABLE_ROWS = 200
 START_COUNT = 4
-AROUND = 345  # pixels above and below the plot, cards and choices of matrices among them
+AROUND = 350  # pixels above and below the plot, cards and choices of matrices among them
 UNCERTAIN = "?"
 _COLUMNS = {
     "matrix": st.column_config.TextColumn("matrix", width=66),
@@ -35,7 +35,9 @@ _COLUMNS = {
         "score", format="%.4f", width=66, help="nats per example; negative = removing it helps"
     ),
     "trust": st.column_config.TextColumn(
-        UNCERTAIN, width=28, help="? = a change so large that the score is likely to be wrong: measure it"
+        UNCERTAIN,
+        width=28,
+        help="? = what the linear score leaves out may be larger than it, so that its sign may be wrong: measure it",
     ),
 }
 
@@ -146,7 +148,7 @@ def table(bench: Bench, scores: Scores) -> None:
         column_config={**_COLUMNS, "removed": st.column_config.CheckboxColumn(past, width=80)},
     )
     st.caption(f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all {past} ones.")
-    guide.explain("Scores in nats; negative = removing it helps; ? = likely to be wrong, measure it.")
+    guide.explain("Scores in nats; negative = removing it helps; ? = its sign is in doubt, measure it.")
 
 
 def _editing(bench: Bench, scores: Scores) -> Editing:

@@ -60,6 +60,7 @@ USUAL = Wait()
 GLANCE = Wait(_GLANCE, urgent=True, shown=False)
 SOON = Wait(_SOON, urgent=True)
 UNSEEN = Wait(0.0, urgent=True, shown=False)  # what is there, and no more
+BEHIND = Wait(0.0, shown=False)  # likewise, of work that everything else goes before
 FOUND = Wait(_FOUND)
 
 

@@ -36,7 +36,7 @@ _COLUMNS: dict[str, Any] = {
     "exact": _NUMBER("exact", format="%+.4f", width=72, help="measured change of the loss, nats per example"),
     "exact_stderr": _NUMBER("± exact", format="%.4f", width=62, help="standard error over the train examples"),
     "error": _NUMBER("off by", format="%.4f", width=66, help="|predicted - exact|, nats per example"),
-    "doubt": st.column_config.TextColumn(DOUBT, width=30, help="? = likely to be wrong: measure it"),
+    "doubt": st.column_config.TextColumn(DOUBT, width=30, help="? = its sign is in doubt: measure it"),
     "removed": st.column_config.CheckboxColumn("in mask", width=70, help="the mask removes it, or scales it"),
     "sigma": _NUMBER("σ", format="%.4g", width=62, help="singular value"),
     "kind": st.column_config.TextColumn("kind", width=44),
@@ -87,7 +87,9 @@ def choose_filters(table: pd.DataFrame) -> Filters:
 
     boxes = st.columns(6, vertical_alignment="bottom")
     about_sign = "Negative: removing the value is predicted to lower the loss."
-    about_doubt = "Doubtful: so large a change that a linear score is likely to be wrong."
+    about_doubt = (
+        "Doubtful: what is left out of the linear estimate may be larger than the score, so that its sign may be wrong."
+    )
     return Filters(
         kinds=pick(boxes[0], "Kinds", kinds),
         layers=pick(boxes[1], "Layers", layers),

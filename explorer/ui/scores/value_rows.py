@@ -36,7 +36,7 @@ class Filters:
     Attributes:
         kinds, layers, heads: matrices; with heads chosen, matrices without heads are out.
         sign: harmful (predicted below 0) or needed (above 0).
-        doubt: whether the score is marked as likely to be wrong.
+        doubt: whether the sign of the score is in doubt.
         least: smallest absolute prediction, nats per example.
     """
 

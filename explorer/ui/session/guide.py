@@ -42,7 +42,7 @@ MARKS = (
     ),
     Mark(_dot(style.HARMFUL), "harmful", "negative score: removing it is predicted to lower the loss"),
     Mark(_dot(style.NEEDED), "needed", "positive score: the task needs it"),
-    Mark("<b>?</b>", "not predictable", "so large a change that its score is likely to be wrong: measure it"),
+    Mark("<b>?</b>", "sign in doubt", "what the linear score leaves out may be larger than it: measure it"),
     Mark(
         _span(f"width:20px;height:10px;border-radius:5px;background:{_GREY}55"),
         "block",

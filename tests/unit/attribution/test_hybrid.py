@@ -12,6 +12,7 @@ import torch
 from explorer.attribution import ScoringRequest, score
 from explorer.attribution.base import MatrixScores
 from explorer.attribution.displacement import displacement
+from explorer.attribution.doubt import EXAMPLES, NEGLIGIBLE, STIFFNESS, doubt
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.apply import empty_mask
 from explorer.masks.mask import Mode
@@ -123,19 +124,34 @@ def test_displacement_equals_a_loop_over_tokens(
     given = batches(view64, tiny_task, tiny_task.train)
     found = displacement(ScoringRequest(view64, svds, keys, given, mode, 0, None), given, scored)
     for key in keys:
-        record, (u, s, _) = plain.record(plain64, key, examples), plain.svd(plain64, key)
-        written = stream(plain64, key, examples)
-        mean = record.x.mean(axis=0) if mode == "freeze" else 0.0
-        shares = [s * ((x - mean) @ u) / np.linalg.norm(h) for x, h in zip(record.x, written, strict=True)]
-        expected = np.sqrt(np.mean(np.square(shares), axis=0))
+        expected = displaced(plain64, key, examples, mode)
         np.testing.assert_allclose(found[key], expected, rtol=1e-4, atol=1e-7, err_msg=str(key))
+    assert len(tiny_task.train) <= EXAMPLES, "all of them tell how far the stream is moved"
+    marks = set()
+    for key in keys:
+        second = STIFFNESS * np.square(displaced(plain64, key, examples, mode))
+        wanted = second > np.maximum(np.abs(scored[key].score.numpy()), NEGLIGIBLE)
+        assert scored[key].uncertain_indices == set(np.flatnonzero(wanted)), str(key)
+        marks |= set(wanted)
+    assert marks == {True, False}
+
+
+def displaced(model: Any, key: MatrixKey, examples: list[plain.Encoded], mode: Mode) -> plain.Array:
+    """How far each value's removal moves the residual stream: root mean square share of its length over tokens."""
+    record, (u, s, _) = plain.record(model, key, examples), plain.svd(model, key)
+    written = stream(model, key, examples)
+    mean = record.x.mean(axis=0) if mode == "freeze" else 0.0
+    shares = [s * ((x - mean) @ u) / np.linalg.norm(h) for x, h in zip(record.x, written, strict=True)]
+    return np.sqrt(np.mean(np.square(shares), axis=0))
 
 
 def test_other_kinds_write_no_stream(view64: View, tiny_task: Task, svds: SvdCache) -> None:
     keys = matrices(view64, (Kind.V, Kind.IN))
     given = batches(view64, tiny_task, tiny_task.train)
     values = {key: MatrixScores(torch.ones(1), torch.ones(1), torch.ones(1)) for key in keys}
-    assert displacement(ScoringRequest(view64, svds, keys, given, "freeze", 0, None), given, values) == {}
+    request = ScoringRequest(view64, svds, keys, given, "freeze", 0, None)
+    assert displacement(request, given, values) == {}
+    assert not any(bool(mark.any()) for mark in doubt(request, values).signs.values())
 
 
 def test_the_planted_values_come_out_on_top() -> None:

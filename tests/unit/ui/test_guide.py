@@ -8,7 +8,7 @@ from explorer.ui.session.guide import MARKS, legend
 
 def test_every_state_has_a_mark_of_its_own() -> None:
     assert len({mark.name for mark in MARKS}) == len({mark.look for mark in MARKS}) == len(MARKS)
-    assert {"kept", "removed", "scaled", "harmful", "needed", "not predictable"} <= {mark.name for mark in MARKS}
+    assert {"kept", "removed", "scaled", "harmful", "needed", "sign in doubt"} <= {mark.name for mark in MARKS}
 
 
 def test_colours_are_those_of_the_plots() -> None:

@@ -135,7 +135,7 @@ class SpectrumChart {
     entry("kept", "kept");
     entry(isSoft(this.model.data) ? "scaled" : "removed", this.model.data.state);
     if (this.model.series.some((one) => one.members.size)) entry("block", "degenerate block");
-    if (this.model.series.some((one) => one.uncertain.size)) entry("uncertain", "not predictable");
+    if (this.model.series.some((one) => one.uncertain.size)) entry("uncertain", "sign in doubt");
     if (this.model.series.some((one) => one.nullFrom < one.n)) entry("null", "null");
     if (this.model.data.y !== "score" && this.model.series.some((one) => one.edge)) entry("edge", "bulk edge");
   }

@@ -109,7 +109,7 @@ function edgeTrace(series, style) {
   };
 }
 
-// A question mark above each value whose score is likely to be wrong.
+// A question mark above each value the sign of whose score is in doubt.
 function uncertainTrace(series, position, model) {
   const { style } = model;
   const at = [...series.uncertain];
@@ -212,7 +212,7 @@ function describePoint(series, index, data) {
     const sign = score > 0 ? "+" : "";
     const meaning = score < 0 ? " (removing helps)" : score > 0 ? " (the task needs it)" : "";
     lines.push(`score ${sign}${number(score, 3)}${Number.isFinite(score) ? " nats" : ""}${meaning}`);
-    if (series.uncertain.has(index)) lines.push("not predictable: a large change, measure it");
+    if (series.uncertain.has(index)) lines.push("the sign of its score is in doubt: measure it");
   }
   lines.push(series.shown[index] ? data.state : "kept");
   const members = blockOf(series, index);

@@ -20,7 +20,7 @@ class Series:
         removed: indices of the removed values.
         blocks: degenerate blocks, each with its member indices (two or more).
         null_from: values from this index on are numerically null; ``None`` if there are none.
-        uncertain: indices of values whose score is likely to be wrong.
+        uncertain: indices of values the sign of whose score is in doubt.
         edge: a level to draw as a line across singular values: where the random bulk ends; ``None`` for no line.
 
     Raises:
