@@ -83,38 +83,26 @@ removed = [(one.matrix, one.index, one.sigma, one.c) for one in mask.removed]
 assert [(matrix, int(index), float(sigma), float(c)) for matrix, index, sigma, c in rows] == removed
 assert len(removed) == 3
 driver.SECONDS = 500
-labels = [button.label for button in driver.open_page().sidebar.get("download_button")]
+labels = [button.label for button in driver.open_page().get("download_button")]
 assert labels == ["Download mask", "Download table"], labels
 """,
 }
 NAMES = "tests/unit/test_loaded.py::test_closed_choices_are_those_of_the_tables"
 DOCS = "tests/unit/test_docs.py"
 # The fast tests that hold tables, names and lists to each other, beside those of the documentation.
-HELD_BY = {
-    "scorer": (NAMES, "tests/unit/attribution/test_table.py", "tests/unit/test_measuring.py"),
-    "strategy": (
-        NAMES, "tests/unit/search/test_ensemble.py", "tests/unit/test_measuring.py",
-        "tests/unit/reproduce/test_recipe.py",
-    ),
-    "task": ("tests/unit/tasks/test_tasks.py", "tests/unit/tasks/test_template.py", "tests/unit/test_measuring.py"),
-    "page": ("tests/unit/test_measuring.py", "tests/unit/ui/test_rooms.py"),
-    "export": ("tests/unit/export",),
-}  # fmt: skip
+HELD_BY = (
+    NAMES, "tests/unit/attribution/test_table.py", "tests/unit/export", "tests/unit/reproduce/test_recipe.py",
+    "tests/unit/search/test_ensemble.py", "tests/unit/tasks/test_tasks.py", "tests/unit/tasks/test_template.py",
+    "tests/unit/test_measuring.py", "tests/unit/ui/test_rooms.py",
+)  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=sorted(USES))
-def change(request: pytest.FixtureRequest) -> str:
-    """What is new."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(scope="module")
-def changed(change: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout with the change made."""
-    copy = checkout.copied(tmp_path_factory.mktemp(change) / "checkout")
+def changed(folder: Path, *changes: str) -> Path:
+    """A copy of the checkout with some changes made."""
+    copy = checkout.copied(folder / "checkout")
     subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True, timeout=60)  # apply looks no further up
-    run(copy, "git", "apply", "--verbose", "-", given=CHANGES[change])
+    for change in changes:
+        run(copy, "git", "apply", "--verbose", "-", given=CHANGES[change])
     return copy
 
 
@@ -136,17 +124,21 @@ def test_every_change_is_shown_and_short() -> None:
     assert {name: len(diff.splitlines()) for name, diff in CHANGES.items() if len(diff.splitlines()) > MOST_LINES} == {}
 
 
-def test_a_change_does_what_it_says(change: str, changed: Path) -> None:
-    where = run(changed, sys.executable, "-c", "import explorer; print(explorer.__file__)")
-    assert Path(where.strip()) == changed / "explorer" / "__init__.py"
-    run(changed, sys.executable, "-c", USES[change])
+@pytest.mark.parametrize("change", sorted(USES))
+def test_a_change_does_what_it_says(change: str, tmp_path: Path) -> None:
+    copy = changed(tmp_path, change)
+    where = run(copy, sys.executable, "-c", "import explorer; print(explorer.__file__)")
+    assert Path(where.strip()) == copy / "explorer" / "__init__.py"
+    run(copy, sys.executable, "-c", USES[change])
 
 
-def test_a_change_passes_the_checks(change: str, changed: Path) -> None:
-    tools = Path(sys.executable).parent
-    files = re.findall(r"^\+\+\+ b/(\S+\.py)$", CHANGES[change], re.MULTILINE)
-    assert files
+def test_all_changes_pass_the_checks(tmp_path: Path) -> None:
+    copy, tools = changed(tmp_path, *CHANGES), Path(sys.executable).parent
+    files = sorted(
+        {file for diff in CHANGES.values() for file in re.findall(r"^\+\+\+ b/(\S+\.py)$", diff, re.MULTILINE)}
+    )
+    assert len(files) > len(CHANGES)
     for words in (("ruff", "check", *files), ("ruff", "format", "--check", *files), ("lint-imports", "--no-logo")):
-        run(changed, str(tools / words[0]), *words[1:])
-    run(changed, sys.executable, "-m", "scripts.docs")
-    run(changed, sys.executable, "-m", "pytest", "-q", "-m", "not slow", DOCS, *HELD_BY[change])
+        run(copy, str(tools / words[0]), *words[1:])
+    run(copy, sys.executable, "-m", "scripts.docs")
+    run(copy, sys.executable, "-m", "pytest", "-q", "-m", "not slow", DOCS, *HELD_BY)
