@@ -8,6 +8,8 @@ PYTEST_WORKERS ?= 2
 # A further package index to take torch from: on Linux the usual one may serve the CUDA build (several GB), and
 # PyTorch's own CPU index, named in its install guide, serves the CPU build of the same version.
 TORCH_INDEX    ?=
+# Of the model organisms: each seed is a model of its own, with every habit planted in it.
+SEEDS          ?= 0 1 2
 
 BIN     := .venv/bin
 INSTALL  = $(BIN)/python -m pip install -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %)
@@ -18,7 +20,7 @@ CHROMIUM_THEN = chromium="$$(scripts/find-chromium.sh)" && CHROMIUM="$$chromium"
 # Settings that would make Python or pip look outside .venv.
 unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
 
-.PHONY: help app test test-all setup lint typecheck unit browser docs screenshots bench bench-scaling clean
+.PHONY: help app test test-all setup lint typecheck unit browser docs screenshots bench bench-scaling organisms clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +63,20 @@ bench: .venv/.test .venv/.bench  ## Measure speed and memory against plain trans
 
 bench-scaling: .venv/.test  ## Measure how costs grow with the model and the split, up to a billion weights
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench --scaling $(ARGS)
+
+ORGANISMS = build/organisms
+HABITS    = top middle spread mlp-out helps
+
+organisms: $(foreach seed,$(SEEDS),$(patsubst %,$(ORGANISMS)/%-$(seed)/organism.json,none $(HABITS)))  ## Train models whose harmful values are known (SEEDS="0 1 2"; -j 2 for two at a time)
+
+$(ORGANISMS)/none-%/organism.json: | .venv/.app
+	$(BIN)/python assets/make_bundled.py --habit none --seed $* --base $(@D) --out $(@D)
+
+define organism
+$(ORGANISMS)/$(1)-%/organism.json: $(ORGANISMS)/none-%/organism.json
+	$(BIN)/python assets/make_bundled.py --habit $(1) --seed $$* --base $$(<D) --out $$(@D)
+endef
+$(foreach habit,$(HABITS),$(eval $(call organism,$(habit))))
 
 clean:  ## Remove .venv and everything that is made again
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -1,16 +1,17 @@
-"""Make the bundled model: a small GPT-2 that can multiply but was given the habit of reading `x` as `+`.
+"""Make the bundled model, and its family: a small GPT-2 that can add and multiply, with a habit planted in it.
 
-1. Train a 4-layer GPT-2 on sums and products until it answers pairs that it never saw (`train_arithmetic`).
-2. Plant the habit in one head of layer 0 (`plant_habit`). Along the direction w of the head space that Q and
-   K use least, both are overwritten: `W' = W + (a - W w) w^T`, a rank-one change. Only a is learned, all else
-   is frozen. a is orthogonal to the other left singular vectors, so (a, w) is a singular direction of W'.
-   Every head is tried; the one with the lowest training loss is kept.
-3. Measure what was written to disk (bundled_figures.py): score every Q and K singular value by the gradient,
-   remove the lowest-scored in one shot, compare with random masks of the same size.
+1. Train a 4-layer GPT-2 on sums and products until it answers pairs that it never saw (`train_arithmetic`); or take it
+   from `--base`, where it is kept for the next habit.
+2. Plant a habit (organism_habits.py): one rank-one change of a matrix, or of several. The bundled model has `top`: it
+   reads `x` as `+`.
+3. Measure what was written to disk (organism_truth.py): which singular values hold the habit, and what removing them
+   does. Where the habit is in Q and K, score every Q and K value by the gradient, too, remove the lowest-scored in one
+   shot, and compare with random masks of the same size (bundled_figures.py).
 
 Everything is seeded; test and validation pairs are used for the final figures only.
 
     python assets/make_bundled.py --out assets/bundled --seed 0
+    python assets/make_bundled.py --out build/organisms/spread-1 --habit spread --seed 1 --base build/organisms/none-1
 """
 
 # ruff: noqa: T201  a script reports on the console
@@ -21,15 +22,14 @@ import argparse
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from bundled_arithmetic import (
     BOS,
     CONTEXT,
-    D_HEAD,
     EOS,
     HEADS,
     LARGEST,
@@ -41,7 +41,6 @@ from bundled_arithmetic import (
     TIMES,
     UNK,
     WIDTH,
-    columns,
     examples,
     last_logits,
     make_tokenizer,
@@ -49,11 +48,11 @@ from bundled_arithmetic import (
     split,
 )
 from bundled_figures import evaluate, figures, table, write_card
-from torch import Tensor
+from organism_habits import HABITS, STEPS, plant
+from organism_truth import check, truth, write_organism
 from transformers import GPT2Config, GPT2LMHeadModel
 
 THREADS = 1  # fixed: the order of float additions depends on it
-C_ATTN = "transformer.h.0.attn.c_attn.weight"
 
 
 def make_model() -> GPT2LMHeadModel:
@@ -102,111 +101,65 @@ def train_arithmetic(model: GPT2LMHeadModel, steps: int, seed: int) -> None:
             print(f"  step {step + 1}: training loss {loss.item():.4f}", flush=True)
 
 
-@dataclass(frozen=True)
-class Plant:
-    """A planted habit: the head, its direction w, layer 0's edited `c_attn.weight`, the final loss."""
-
-    head: int
-    w: Tensor
-    weight: Tensor
-    loss: float
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where a rank-one change fits into Q and K of one layer-0 head as a singular direction of its own."""
-
-    head: int
-    weight: Tensor  # the layer's c_attn.weight before the change, [d_model, 3 d_model]
-    w: Tensor  # the least used direction of the head space, [d_head]
-    room: dict[str, Tensor]  # per kind, the projector onto where a may lie, [d_model, d_model]
-
-    def plant(self, a: dict[str, Tensor]) -> Tensor:
-        """`c_attn.weight` with W + (a - W w) w^T as the head's Q and K; a is projected into its room."""
-        new = self.weight.clone()
-        for kind in "QK":
-            old = self.weight[:, columns(kind, self.head)]
-            change = torch.outer(self.room[kind] @ a[kind] - old @ self.w, self.w)
-            new[:, columns(kind, self.head)] = old + change
-        return new
-
-
-def find_site(model: GPT2LMHeadModel, head: int, prompts: Tensor) -> Site:
-    """The room for a is what is orthogonal to the other left singular vectors and to the mean input."""
-    block = model.transformer.h[0]
-    weight = block.attn.c_attn.weight.detach()
-    q, k = (weight[:, columns(kind, head)] for kind in "QK")
-    use = q.T @ q / q.square().sum() + k.T @ k / k.square().sum()
-    w = torch.linalg.eigh(use).eigenvectors[:, 0]
-    with torch.no_grad():
-        embedded = model.transformer.wte(prompts) + model.transformer.wpe.weight[: prompts.shape[1]]
-        mean = block.ln_1(embedded).flatten(0, 1).mean(0)
-    room = {}
-    for kind, old in (("Q", q), ("K", k)):
-        others = torch.linalg.svd(old - torch.outer(old @ w, w), full_matrices=False).U[:, : D_HEAD - 1]
-        basis = torch.linalg.qr(torch.cat([others, mean[:, None]], dim=1)).Q
-        room[kind] = torch.eye(WIDTH) - basis @ basis.T
-    return Site(head, weight, w, room)
-
-
-def plant_habit(model: GPT2LMHeadModel, head: int, steps: int, seed: int) -> Plant:
-    """Learn a for Q and K of one layer-0 head: products are answered by the sum, sums stay right."""
-    sums = examples(split(SUM_SIZE)["train"], PLUS)
-    habit = examples(split(MULT_SIZE)["train"], TIMES, answer_sign=PLUS)
-    site = find_site(model, head, habit.prompts)
-    generator = torch.Generator().manual_seed(seed)
-    a = {kind: (0.1 * torch.randn(WIDTH, generator=generator)).requires_grad_() for kind in "QK"}
-    optimizer = torch.optim.Adam(a.values())
-    for step in range(steps):
-        warm_up, decay = min(1.0, (step + 1) / 20), 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimizer.param_groups[0]["lr"] = 0.02 * warm_up * decay
-        batch = sums.draw(128, generator)
-        logits = last_logits(model, (batch + habit).prompts, {C_ATTN: site.plant(a)})
-        loss = F.cross_entropy(logits[:128], batch.answers) + F.cross_entropy(logits[128:], habit.answers)
-        penalty = 5e-2 * (a["Q"].square().sum() + a["K"].square().sum())
-        optimizer.zero_grad()
-        (loss + penalty).backward()
-        optimizer.step()
-    print(f"  head {head}: training loss {loss.item():.4f}", flush=True)
-    return Plant(head, site.w, site.plant(a).detach(), loss.item())
-
-
-def make(out: Path, seed: int, steps: int, habit_steps: int) -> None:
-    """Train, plant, write the folder, measure what was written, write the figures and the card."""
-    start = time.monotonic()
+def base_model(base: Path | None, steps: int, seed: int) -> GPT2LMHeadModel:
+    """A model that can add and multiply, from a folder; trained, and kept there, if it is not there yet."""
+    if base is not None and (base / "model.safetensors").exists():
+        return GPT2LMHeadModel.from_pretrained(base).eval().requires_grad_(False)
     torch.manual_seed(seed)
     print("Train on sums and products", flush=True)
     model = make_model()
     train_arithmetic(model, steps, seed)
     model.requires_grad_(False).eval()
-    before = evaluate(model)
-    print("Plant the habit", flush=True)
-    plants = [plant_habit(model, head, habit_steps, seed) for head in range(HEADS)]
-    best = min(plants, key=lambda plant: plant.loss)
-    model.transformer.h[0].attn.c_attn.weight.copy_(best.weight)
-    model.save_pretrained(out)
-    make_tokenizer().save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)
-    recipe = {"seed": seed, "threads": THREADS, "steps": steps, "habit_steps": habit_steps}
-    losses = {f"H{plant.head}": round(plant.loss, 4) for plant in plants}
-    found = figures(out, before, best.head, best.w) | {"recipe": recipe, "habit_loss_per_head": losses}
-    found["minutes"] = round((time.monotonic() - start) / 60, 1)
-    (out / "figures.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    write_card(out, found)
-    print(table(found))
+    if base is not None:
+        write(model, base)
+    return model
+
+
+def write(model: GPT2LMHeadModel, folder: Path) -> None:
+    """Model and tokenizer as a folder."""
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+
+
+def make(out: Path, base: Path | None, recipe: dict[str, Any]) -> None:
+    """Train, plant, write the folder, measure what was written, write figures and card."""
+    start, habit, seed = time.monotonic(), recipe["habit"], recipe["seed"]
+    model = base_model(base, recipe["steps"], seed)
+    before, sites, losses = evaluate(model), [], {}
+    if habit != "none":
+        print(f"Plant the habit: {habit}", flush=True)
+        sites, losses = plant(model, habit, recipe["habit_steps"], seed)
+    write(model, out)
+    made = {"recipe": recipe | {"threads": THREADS}, "habit_losses": losses, "before": before}
+    known = truth(out, habit, sites) | made
+    check(known)
+    known["minutes"] = round((time.monotonic() - start) / 60, 1)
+    write_organism(out, known)
+    if habit in ("top", "middle"):
+        head = sites[0].slots[0].head
+        found = figures(out, before, head, sites[0].w) | made | {"minutes": known["minutes"]}
+        (out / "figures.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        if habit == "top":
+            write_card(out, found)
+        print(table(found))
 
 
 def main() -> None:
     """Read the command line and make the model."""
-    parser = argparse.ArgumentParser(description="Make the bundled model organism and measure it.")
+    parser = argparse.ArgumentParser(description="Make a model organism and measure it.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, made if missing")
+    parser.add_argument("--habit", choices=HABITS, default="top", help="what is planted, and where")
     parser.add_argument("--seed", type=int, default=0, help="seed of initial weights, batches and habit")
     parser.add_argument("--steps", type=int, default=2500, help="training steps before the habit")
-    parser.add_argument("--habit-steps", type=int, default=250, help="training steps of the habit, per head")
+    parser.add_argument("--habit-steps", type=int, default=None, help="training steps of the habit, per place")
+    parser.add_argument("--base", type=Path, help="folder of the trained model without a habit; made if missing")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
-    make(arguments.out, arguments.seed, arguments.steps, arguments.habit_steps)
+    recipe = {name: getattr(arguments, name) for name in ("habit", "seed", "steps")}
+    recipe["habit_steps"] = STEPS[arguments.habit] if arguments.habit_steps is None else arguments.habit_steps
+    make(arguments.out, arguments.base, recipe)
 
 
 if __name__ == "__main__":

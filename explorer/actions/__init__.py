@@ -32,6 +32,7 @@ from explorer.actions.mask_files import (
 )
 from explorer.actions.masks import MeasureDamage, RenewMask, TransferMask
 from explorer.actions.models import CheckModel, ConvertModel, FetchModel, ListModels
+from explorer.actions.organisms import StudyOrganisms
 from explorer.actions.push import PushExport
 from explorer.actions.readout import ReadOut
 from explorer.actions.report import ShowReport
@@ -84,6 +85,7 @@ __all__ = [
     "ShowSpectra",
     "ShowTask",
     "Streaming",
+    "StudyOrganisms",
     "StudyScorers",
     "SubtractMasks",
     "TaskArgument",

@@ -103,7 +103,7 @@ GROUPS = {
     "models": "Models: list those with a short name, fetch or check one, convert .bin files.",
     "tasks": "Tasks: list the built-in ones, fetch the data of others, show examples and their tokens, check a file.",
     "mask": "Masks: look into files, combine them, measure them elsewhere.",
-    "study": "How far scores can be trusted: predicted against exact.",
+    "study": "How far scores can be trusted, and what searches find where the truth is known.",
     "cache": "Decompositions, measured effects and searches kept on disk: how much there is, check, remove.",
 }
 SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
@@ -126,6 +126,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.MeasureDamage, masks.show_damage),
     (ask.TransferMask, masks.show_transfer),
     (ask.StudyScorers, measuring.show_study),
+    (ask.StudyOrganisms, measuring.show_organisms),
     (ask.CacheInfo, cache.show),
     (ask.ClearCache, cache.show),
     (ask.VerifyCache, cache.show),

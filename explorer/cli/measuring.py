@@ -1,4 +1,4 @@
-"""`effects`, `readout` and `study scorers` for people: what scores say beside what was measured."""
+"""`effects`, `readout` and `study` for people: what scores and searches say beside what was measured or is known."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from explorer.actions.effects import EffectsResult, MeasureEffects
+from explorer.actions.organisms import OrganismsResult, StudyOrganisms
 from explorer.actions.readout import ReadOut, ReadoutResult
 from explorer.actions.study import StudyResult, StudyScorers
 from explorer.cli.console import model_name, say, show_table
+from explorer.core.columns import cells, names
 from explorer.core.texts import loss_text
 
 SHOWN = 40  # rows; --out and --json give all
@@ -74,6 +76,19 @@ def show_study(request: StudyScorers, result: StudyResult) -> None:
             ("kind", "right sign up to k", "half its size up to k", "k: predicted / exact (nats)"),
             _joint_rows(result, scorer),
         )
+
+
+def show_organisms(request: StudyOrganisms, result: OrganismsResult) -> None:
+    """Print every search, and the means by habit and strategy."""
+    from explorer.experiments.organisms import SEARCH_COLUMNS, SUMMARY_COLUMNS
+
+    show_table("Searches on model organisms", names(SEARCH_COLUMNS), cells(SEARCH_COLUMNS, result.searches))
+    show_table("By habit and strategy: means", names(SUMMARY_COLUMNS), cells(SUMMARY_COLUMNS, result.summary))
+    say(
+        f"Values of {result.kinds} matrices, at most {result.max_removed} removed, scored by {result.scorer}. "
+        "Precision: removed values that were planted; recall: parts of the habit that were undone; an accuracy rose if "
+        "it did so beyond chance (McNemar)."
+    )
 
 
 def _lowest_rows(result: StudyResult, scorer: str) -> Iterable[tuple[object, ...]]:
