@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import Removed
 from explorer.models import View
 from explorer.models.matrices import matrices, read, read_base
+from explorer.search.evidence.searched import change_of
 from explorer.spectra.cache import SvdCache
 from explorer.spectra.rotated import RotatedBases, basis
 
@@ -45,3 +47,18 @@ def test_a_mask_of_rotated_values_removes_that_part(view: View, svds: SvdCache) 
     torch.testing.assert_close(read(view, key), wanted, rtol=1e-4, atol=1e-5)
     apply(view, empty_mask(view.model), bases)
     assert view.applied == {}
+
+
+def test_the_size_of_a_change_is_that_of_the_weights(view: View, svds: SvdCache) -> None:
+    keys = matrices(view)
+    for bases in (svds, RotatedBases(svds, 0)):
+        values = [
+            Removed(matrix=str(key), index=index, sigma=float(bases.get(view, key).s[index]), c=0.0)
+            for key in keys[:3]
+            for index in (0, 1, 3)
+        ]
+        mask = empty_mask(view.model).with_removed(values)
+        apply(view, mask, bases)
+        moved = sum(float((read(view, key) - read_base(view, key)).double().square().sum()) for key in keys)
+        assert change_of(mask) == pytest.approx(moved**0.5, rel=1e-4)
+        apply(view, mask.without_all(), bases)

@@ -63,6 +63,7 @@ class RivalFigures(JsonRecord):
         hits: for each test example, the share of draws that are right.
         growth: of the perplexity of plain text, 0.1 for 10 %; None where the weights stay as they are, or without text.
         numbers: how many were trained or chosen; None where there are none.
+        change: Frobenius norm of what a searched mask takes from the weights; None for all others.
         steps: of training; None without it.
         masked: accuracy of the mask where the prompts are other ones; one per draw.
         own: what a search on another task came to there.
@@ -77,6 +78,7 @@ class RivalFigures(JsonRecord):
     hits: tuple[Share, ...] = ()
     growth: Number | None = None
     numbers: Count | None = None
+    change: Number | None = None
     steps: Count | None = None
     masked: tuple[Share, ...] = ()
     own: OwnTaskFigures | None = None

@@ -3,13 +3,16 @@
 - `shuffled`: the right answers are permuted among the train and validation examples. Its mask is measured on the true
   test split: a gain there is one of form (answers of that kind become likelier), or of chance.
 - `rotated`: every matrix is taken apart in a random orthogonal basis (`explorer.spectra.rotated`). A mask that does as
-  well shows that the singular directions are nothing special.
+  well shows that the singular directions are nothing special at this number of values. A part in a random basis is a
+  smaller step than a singular value, and a search takes many small steps more easily than few large ones: beside the
+  number of values stands the size of the change, and a search with fewer values tells more than one with many.
 
 Both have the search's own strategy, budget, seed and examples.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from dataclasses import replace
@@ -17,6 +20,7 @@ from dataclasses import replace
 from explorer.core.errors import Stopped
 from explorer.core.progress import Progress
 from explorer.masks.apply import apply
+from explorer.masks.mask import Mask
 from explorer.measure.evaluate import evaluate
 from explorer.measure.figures import Figures
 from explorer.search.evidence.claim import Claim, hits
@@ -106,7 +110,17 @@ def _figures(claim: Claim, found: Found, svds: SvdCache, *, task: Task | None = 
     finally:
         apply(view, mask.without_all(), svds)
     stopped = " Its time was up." if found.stopped == "time" else ""
+    change, own_change = change_of(mask), change_of(claim.mask)
+    size = f" Its change of the weights has the norm {change:.3g}, the mask's {own_change:.3g}."
     return RivalFigures(
         role="null", accuracy=(test.accuracy,), loss=(test.mean_loss.value,), hits=hits((test,)), growth=growth,
-        numbers=len(mask), own=own, note=f"{len(found.curve):,} masks measured.{stopped}",
+        numbers=len(mask), change=change, own=own, note=f"{len(found.curve):,} masks measured.{size}{stopped}",
     )  # fmt: skip
+
+
+def change_of(mask: Mask) -> float:
+    """Frobenius norm of what a mask takes from the weights: sqrt(sum of (1 - gain)^2 s_i^2).
+
+    The parts of a matrix are orthogonal to each other, in a random basis as well, since their left sides are.
+    """
+    return (1 - mask.gain) * math.sqrt(math.fsum(one.sigma**2 for one in mask.removed))

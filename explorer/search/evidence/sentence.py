@@ -99,8 +99,8 @@ def _additions(facts: Facts) -> Iterator[str]:
     rotated = evidence.rivals.get("searched-rotated")
     if rotated is not None and _does_as_well(rotated):
         yield (
-            f"singular directions are nothing special, as the same search in random bases gives "
-            f"{_percent(rotated.median)}"
+            "singular directions are nothing special at this number of values, as the same search in random bases "
+            f"gives {_percent(rotated.median)}"
         )
     better = [name for name in TRAINED if (one := evidence.rivals.get(name)) and one.lead and one.lead.below]
     level = [name for name in TRAINED if name not in better and (one := evidence.rivals.get(name)) and _ties(one)]

@@ -42,7 +42,7 @@ from explorer.search.evidence.members import holm, minimality, subsets
 from explorer.search.evidence.prompts import drawn
 from explorer.search.evidence.repeats import recut, stability
 from explorer.search.evidence.rivals import BASELINES, NULLS
-from explorer.search.evidence.searched import searched_shuffled, shuffled
+from explorer.search.evidence.searched import change_of, searched_shuffled, shuffled
 from explorer.search.evidence.sentence import Facts, licensed
 from explorer.search.evidence.trained import train
 from explorer.search.evidence.tunable import Adapters, BiasShifts, Gains, Tunable, first_triple, gradients
@@ -171,6 +171,8 @@ def test_shuffled_answers_give_masks_that_help_the_shuffled_task_only(bundled: M
     both = Comparison(evaluate(view, task, "test"), baseline)
     found = searched_shuffled(Claim(problem, task, SEARCHES["verified"], mask, comparison=both, limit=None, text=None))
     assert found.own is not None
+    assert found.change is not None
+    assert f"has the norm {found.change:.3g}, the mask's {change_of(mask):.3g}." in found.note
     assert found.own.masked.loss < found.own.baseline.loss - 1, "it helps the shuffled task"
     assert both.masked.accuracy > baseline.accuracy + 0.2, "the search itself helps the true one"
     assert found.accuracy[0] <= baseline.accuracy + 0.05, "and the shuffled one does not"
@@ -567,7 +569,7 @@ def _evaluation() -> Evaluation:
 @pytest.mark.parametrize(
     ("changes", "clause"),
     [
-        ({"searched-rotated": EQUAL}, "singular directions are nothing special"),
+        ({"searched-rotated": EQUAL}, "singular directions are nothing special at this number of values"),
         ({"ability": None}, "whether the ability was there before is open, as no shots were measured"),
         ({"scaling": WORSE}, "scaling of as many numbers does better"),
         ({"scaling": EQUAL, "lora-1": EQUAL}, "lora-1 and scaling of as many numbers cannot be told from it"),
