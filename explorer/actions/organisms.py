@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from explorer.experiments.organisms import HabitSummary, Organism, OrganismSearch
     from explorer.models import View
     from explorer.search.request import SearchRequest
+    from explorer.tasks import Task
 
 Known = tuple[Path, "Organism"]
 
@@ -67,6 +68,7 @@ class StudyOrganisms(Request):
     time: Annotated[float | None, Arg("Seconds after which a search ends with the best mask so far.", least=0.0)] = None
     limit: Annotated[int | None, Arg("Use only the first N train examples.", least=1)] = None
     scorer: Annotated[str, Arg("What scores the values: gradient, hybrid, or another of `score`.")] = "gradient"
+    other_limit: Annotated[int, Arg("Measure the other task on its first N test examples.", least=1)] = 400
 
     def run(self, tools: Tools = ALONE) -> OrganismsResult:
         """Search all of them.
@@ -113,7 +115,8 @@ class StudyOrganisms(Request):
                 request = self._request(strategy, seed, view)
                 with tools.searching(f"{folder.name}, {strategy}, seed {seed}") as bar:
                     report = conduct(
-                        request, view, task, svds=svds, recording=recording, elsewhere=Elsewhere(others),
+                        request, view, task, svds=svds, recording=recording,
+                        elsewhere=Elsewhere([self._cut(other) for other in others]),
                         watcher=Watcher(bar.progress, after=bar.after),
                     )  # fmt: skip
                 if report.found.stopped == "stopped":
@@ -121,6 +124,9 @@ class StudyOrganisms(Request):
                 found = judged(folder.name, organism, report)
                 tools.remark(f"{folder.name}, {strategy}, seed {seed}: {found.hits} of {found.removed} were planted")
                 yield found
+
+    def _cut(self, other: Task) -> Task:
+        return replace(other, test=other.test[: self.other_limit])
 
     def _request(self, strategy: str, seed: int, view: View) -> SearchRequest:
         from explorer.models.matrices import matrices, shape
