@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from explorer.masks.mask import Mode as RemovalMode
     from explorer.models import View
 
-BASES = ("raw", "folded")
+BASES = ("raw", "folded", "delta")
 LAYERS = re.compile(r"(\d{1,4})(?:\s*-\s*(\d{1,4}))?", re.ASCII)  # one layer, or the first and the last of some
 MODEL_HELP = (
     "bundled, smollm2-135m, gemma3-270m, a hub id (org/name, org/name@revision), a model folder or a .gguf file."
@@ -100,12 +100,12 @@ class RawModelChoice:
 
         return adapted(self.model, self.adapter)
 
-    def open(self, tools: Tools = ALONE, *, basis: str = "raw") -> View:
+    def open(self, tools: Tools = ALONE, *, basis: str = "raw", against: str | None = None) -> View:
         """A view of it.
 
         Raises:
             ModelError: it cannot be loaded.
-            SettingsError: an unknown basis or type.
+            SettingsError: an unknown basis or type, or a base model with another basis than `delta`.
         """
         if basis not in BASES:
             raise SettingsError(f"--basis {basis[:40]!r} is not known: choose one of {', '.join(BASES)}.")
@@ -113,10 +113,14 @@ class RawModelChoice:
             raise SettingsError(f"--dtype {self.dtype[:40]!r} is not known: choose one of {', '.join(DTYPES)}.")
         if tools.view is not None:
             return tools.view
+        if (basis == "delta") != (against is not None):
+            raise SettingsError("--basis delta and --delta-base, the model that is subtracted, go together: give both.")
         with tools.working(f"Loading {self.model}") as progress:
             from explorer.models import load
 
-            return load(self.name, basis=basis, dtype=self.dtype, device=self.device, progress=progress).view()
+            return load(
+                self.name, basis=basis, against=against, dtype=self.dtype, device=self.device, progress=progress
+            ).view()
 
     def open_for(self, task: Task, split: str, limit: int | None, tools: Tools = ALONE) -> View:
         """A view, and a notice where its tokenizer does not know the words of the task's prompts."""
@@ -138,12 +142,22 @@ class ModelChoice(RawModelChoice):
     """A model, how it is loaded, and in which basis its matrices are."""
 
     basis: Annotated[
-        str, Arg("raw (weights as in the checkpoint) or folded (layer norms folded in: other singular values).")
+        str,
+        Arg(
+            "raw (weights as in the checkpoint), folded (layer norms folded in: other singular values) or delta (what "
+            "a fine-tune or an adapter changed: the difference from --delta-base)."
+        ),
     ] = "raw"
+    against: Annotated[
+        str | None,
+        Arg("With --basis delta: the model that was fine-tuned or adapted.", name="delta-base", also="against"),
+    ] = None
 
-    def open(self, tools: Tools = ALONE, *, basis: str | None = None) -> View:
+    def open(self, tools: Tools = ALONE, *, basis: str | None = None, against: str | None = None) -> View:
         """A view of it, in its basis or another one."""
-        return super().open(tools, basis=self.basis if basis is None else basis)
+        if basis is not None:
+            return super().open(tools, basis=basis, against=against)
+        return super().open(tools, basis=self.basis, against=self.against)
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,11 @@ class MeasureEffects(Request):
         if missing := svds.missing(view, keys):  # together they take a few files, one by one as many as matrices
             with tools.working("Decomposing") as progress:
                 svds.get_many(view, missing, progress)
-        values = [(key, index) for key in keys for index in range(min(shape(view, key)))]
+        if view.model.basis == "delta":  # most values are null there, and removing these does nothing
+            present = {key: (svds.get(view, key).s != 0).nonzero().flatten().tolist() for key in keys}
+        else:
+            present = {key: list(range(min(shape(view, key)))) for key in keys}
+        values = [(key, index) for key in keys for index in present[key]]
         if self.sample is None or self.sample >= len(values):
             return values
         return sorted(random.Random(seed).sample(values, self.sample))

@@ -103,6 +103,7 @@ def load(
     name: str,
     *,
     basis: Basis = "raw",
+    against: str | None = None,
     adapter: Path | str | None = None,
     dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None,
     device: str | None = None,
@@ -112,19 +113,20 @@ def load(
 
     Args:
         name: a name of `explorer.models.NAMED`, a folder, a .gguf file, or a hub id with an optional `@revision`.
-        basis: `raw` or `folded`: what its matrices are; outputs are the same within rounding.
+        basis: `raw`, `folded` or `delta`: what its matrices are; outputs are the same within rounding.
+        against: of `delta`, the base model whose weights are subtracted.
         adapter: folder of a LoRA adapter of PEFT that is merged into it.
         dtype: the settings' type if None.
         device: torch device; the settings' device if None.
         progress: told (done, total).
 
     Raises:
-        ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded, or a hooked
-            copy that differs from plain transformers.
-        SettingsError: an unknown dtype or basis.
+        ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded, a hooked
+            copy that differs from plain transformers, or a base that cannot be subtracted.
+        SettingsError: an unknown dtype or basis; `delta` without a base, or another basis with one.
     """
     return LoadedModel.of(
-        load_model(adapted(name, adapter), basis=basis, dtype=dtype, device=device, progress=progress)
+        load_model(adapted(name, adapter), basis=basis, against=against, dtype=dtype, device=device, progress=progress)
     )
 
 

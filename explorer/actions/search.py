@@ -305,7 +305,7 @@ class Search(Request):
         from explorer.spectra.cache import default_cache
 
         settings = ReleasedSettings(self.fraction, self.batch_size, self.answer_token)
-        view = replace(self.model, basis="folded").open_for(task, "train", self.limit, tools=tools)
+        view = replace(self.model, basis="folded", against=None).open_for(task, "train", self.limit, tools=tools)
         request = ReleasedRequest(
             kinds or (), settings, self.limit, test_limit=self.test_limit, seed=self.task.seed_number,
             control_draws=self.controls,

@@ -180,7 +180,13 @@ class ShowSpectra(Request):
         tuple[str, ...],
         Arg("Such as L0.K.H1 (a head), L0.K (stacked), L0.OUT, or a product L0.QK.H1, L0.OV.H1; repeatable."),
     ]
-    against: Annotated[str | None, Arg("A second model, such as a fine-tune: what changed in each matrix.")] = None
+    against: Annotated[
+        str | None,
+        Arg(
+            "A second model, such as a fine-tune: what changed in each matrix. With --basis delta: the model that is "
+            "subtracted."
+        ),
+    ] = None
     overlap: Annotated[int, Arg("Leading singular vectors whose subspaces --against compares.", least=1)] = 8
     top: Annotated[int, Arg("Values shown per matrix; --json always has all.", least=0)] = 16
 
@@ -191,6 +197,8 @@ class ShowSpectra(Request):
             ExplorerError: a model or a matrix that cannot be had.
         """
         keys = list(dict.fromkeys(parse_key(text) for text in self.matrix))
+        if self.model.basis == "delta" and self.model.against is None:  # the second model is the one subtracted
+            return replace(self, model=replace(self.model, against=self.against), against=None).run(tools)
         view = self.model.open(tools)
         from explorer.core.progress import track
         from explorer.spectra.cache import default_cache

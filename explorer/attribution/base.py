@@ -71,6 +71,17 @@ class MatrixScores:
     uncertain: Bool[Tensor, " r"] | None = None
 
     @property
+    def present(self) -> Bool[Tensor, " r"]:
+        """Which values are not exactly 0, as null ones of the basis `delta` are: only these can be chosen."""
+        return self.s != 0
+
+    @property
+    def present_indices(self) -> list[int]:
+        """Indices of the values that are not exactly 0."""
+        found: list[int] = self.present.nonzero().flatten().tolist()
+        return found
+
+    @property
     def uncertain_indices(self) -> frozenset[int]:
         """Indices of the values marked as uncertain."""
         return frozenset() if self.uncertain is None else frozenset(self.uncertain.nonzero().flatten().tolist())
@@ -102,26 +113,26 @@ class Scores:
 
     @property
     def size(self) -> int:
-        """Number of scored values."""
-        return sum(len(matrix.s) for matrix in self.matrices.values())
+        """Number of scored values that are not exactly 0."""
+        return sum(int(matrix.present.sum()) for matrix in self.matrices.values())
 
     @cached_property
     def usable(self) -> dict[MatrixKey, list[int]]:
-        """Per matrix the values that can be chosen: whose score, singular value and frozen mean are finite."""
+        """Per matrix the values that can be chosen: not 0, with finite score, singular value and frozen mean."""
         return {
-            key: (one.score.isfinite() & one.s.isfinite() & one.c.isfinite()).nonzero().flatten().tolist()
+            key: (one.present & one.score.isfinite() & one.s.isfinite() & one.c.isfinite()).nonzero().flatten().tolist()
             for key, one in self.matrices.items()
         }
 
     @property
     def unusable(self) -> list[tuple[float, MatrixKey, int]]:
-        """The values that cannot be chosen, in canonical order."""
+        """The values that are not finite and so cannot be chosen, in canonical order."""
         return [
             (score, key, index)
             for key, matrix in sorted(self.matrices.items())
-            for usable in (set(self.usable[key]),)
+            for unusable in (set(matrix.present_indices) - set(self.usable[key]),)
             for index, score in enumerate(matrix.score.tolist())
-            if index not in usable
+            if index in unusable
         ]
 
     def ranking(self) -> list[tuple[float, MatrixKey, int]]:

@@ -19,6 +19,7 @@ EFFECTS = (
     "core.finite", "core.keys", "masks.apply", "masks.fitting", "masks.mask", "measure.batches", "measure.chat",
     "measure.forest", "measure.metrics", "measure.prefix", "measure.residuals", "measure.tokens",
     "models.agreement", "models.architectures", "models.arithmetic", "models.bridge", "models.caches",
+    "models.delta",
     "models.fidelity", "models.folding", "models.load", "models.matrices", "models.model", "models.norms",
     "models.rotary", "models.spread", "models.stored", "models.tensors", "models.weights", "spectra.cache",
     "spectra.narrow", "spectra.routes",

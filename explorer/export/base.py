@@ -43,10 +43,12 @@ class FolderNotes:
     Attributes:
         readers: who can read it, in a sentence.
         notes: what was done beside, in sentences.
+        onto: the model that it has to be loaded onto, where that is not the unpruned one.
     """
 
     readers: str
     notes: tuple[str, ...] = ()
+    onto: Source | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from explorer.export.base import FolderNotes, Format, base_of, hub_ancestor
 from explorer.export.edit import Edit
 from explorer.export.verify import Verification
 from explorer.measure.evaluate import Comparison
+from explorer.models import Model
 from explorer.tasks import Task
 from explorer.tasks.metric import METRIC_NAMES
 
@@ -33,7 +34,7 @@ def card(
     made = mask.provenance
     found = "" if made.task is None else f" They were scored on the task {_plain(made.task)}."
     lines = [
-        *_header(hub_ancestor(model.source), form),
+        *_header(hub_ancestor(written.onto or model.source), form),
         f"# {_plain(base.split('/')[-1])}, {values} {mask.state}",
         "",
         f"This is not the original model: {values} of its weight matrices are {mask.state} ([eigenpruning]({ORIGIN})). "
@@ -44,6 +45,7 @@ def card(
         f"| base model | {_plain(base)} |",
         f"| revision | {_plain(revision or 'none: not from the hub')} |",
         f"| digest of the base model | `{model.digest}` |",
+        *_subtracted(model),
         f"| digest of the mask | `{mask.digest}` |",
         f"| readers | {written.readers} |",
         f"| checked with | {checked.client}: differs by at most {checked.difference:.1e} nats at {checked.positions:,} "
@@ -54,13 +56,24 @@ def card(
         "## Loading",
         "",
         "```python",
-        form.loading(base, revision),
+        form.loading(*base_of(written.onto or model.source)),
         "```",
         "",
         "The licence of the base model applies to what was made of its weights.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _subtracted(model: Model) -> list[str]:
+    """Which model's weights were subtracted before values were removed, in the basis `delta`."""
+    if model.against is None:
+        return []
+    name, revision = base_of(model.against.source)
+    return [
+        f"| values are of | the difference from {_plain(name)}{f' at {_plain(revision)}' if revision else ''} |",
+        f"| digest of its weights | `{model.against.weights}` |",
+    ]
 
 
 def _header(ancestor: str | None, form: Format) -> list[str]:

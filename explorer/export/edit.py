@@ -93,7 +93,8 @@ def edited(view: View, mask: Mask, svds: SvdCache) -> Edit:
         raise MaskError("the mask removes nothing: there is no change to export; give a mask that removes a value.")
     apply(view, mask, svds)
     model = view.model
-    raw = view if model.basis == "raw" else load(model.source.name, dtype=model.dtype, device=str(view.device)).view()
+    folded = model.basis == "folded"
+    raw = load(model.source.name, dtype=model.dtype, device=str(view.device)).view() if folded else view
     changes = _changes(view, raw, mask, svds=svds)
     if raw is not view:
         for key, change in changes.items():

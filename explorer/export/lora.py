@@ -5,6 +5,8 @@ rows of B^T the -s_i v_i at their places; kinds that share a module (GPT-2's `c_
 are gone than the module is wide, A is the identity and B the whole change. All modules are padded with zeros to one
 rank with alpha = rank, which is right for readers that scale by either number alone.
 
+In the basis `delta` the adapter is what is kept of the fine-tuning, on the base model (`explorer.export.tuning`).
+
 Frozen means are `lora_bias`. Readers other than PEFT refuse that, so it is only there if it is needed: not for
 `--zero`, and not for K where positions are not rotary (`explorer.export.homes`).
 """
@@ -24,6 +26,7 @@ from explorer.core.keys import Kind, MatrixKey
 from explorer.export.base import FolderNotes, Format, base_of
 from explorer.export.edit import Edit
 from explorer.export.homes import K_LEFT_OUT, without_effect
+from explorer.export.tuning import Pair, kept_pairs
 from explorer.models.architectures import Architecture, architecture
 from explorer.models.matrices import heads, shape
 
@@ -32,12 +35,10 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # values of vLLM's max_lora
 
 def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
     stored = architecture(edit.raw.model.source.name, edit.raw.model.architecture)
-    modules: dict[str, list[MatrixKey]] = {}
-    for key in edit.changes:
-        modules.setdefault(stored.module(key.layer, key.kind), []).append(key)
-    pairs = {name: _pair(edit, stored, keys) for name, keys in modules.items()}
+    against = edit.view.model.against
+    pairs = _pairs(edit, stored) if against is None else kept_pairs(edit, against)
     biased = any(bias is not None for _, _, bias in pairs.values())
-    rank = _rank(max(A.shape[0] for A, _, _ in pairs.values()), reader, biased=biased)
+    rank = _rank(max(1, *(A.shape[0] for A, _, _ in pairs.values())), reader, biased=biased)
     dtype = torch.promote_types(getattr(torch, edit.raw.model.dtype), torch.float32)
     tensors = {}
     for name, (A, B, bias) in pairs.items():
@@ -48,8 +49,9 @@ def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
         if biased:
             tensors[f"{place}.lora_B.bias"] = (B.new_zeros(len(B)) if bias is None else bias).to(dtype)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    base, revision = base_of(edit.raw.model.source)
-    revision = revision or edit.view.model.digest  # no commit of the hub, but it tells whose adapter this is
+    base, revision = base_of(edit.raw.model.source if against is None else against.source)
+    digest = edit.view.model.digest if against is None else against.weights
+    revision = revision or digest  # no commit of the hub, but it tells whose adapter this is
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "revision": revision,
         "inference_mode": True, "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none",
@@ -60,12 +62,21 @@ def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
     readers = alone if biased else f"PEFT, lm-eval (`peft=`), vLLM (`max_lora_rank` {rank} or more) and llama.cpp."
     gone = [key for key, change in edit.changes.items() if change.bias is not None and without_effect(edit.raw, key)]
     notes = [K_LEFT_OUT] if gone else []
-    return FolderNotes(readers, (f"Rank {rank} in {len(pairs):,} modules, alpha {rank}.", *notes))
+    if against is not None:
+        notes.append(f"It is what is left of the fine-tuning, as an adapter on {base}.")
+    said = f"Rank {rank} in {len(pairs):,} modules, alpha {rank}."
+    return FolderNotes(readers, (said, *notes), None if against is None else against.source)
 
 
-def _pair(
-    edit: Edit, stored: Architecture, keys: list[MatrixKey]
-) -> tuple[Float[Tensor, "r d_in"], Float[Tensor, "d_out r"], Float[Tensor, " d_out"] | None]:
+def _pairs(edit: Edit, stored: Architecture) -> dict[str, Pair]:
+    """A, B and bias of every module that a mask changes."""
+    modules: dict[str, list[MatrixKey]] = {}
+    for key in edit.changes:
+        modules.setdefault(stored.module(key.layer, key.kind), []).append(key)
+    return {name: _pair(edit, stored, keys) for name, keys in modules.items()}
+
+
+def _pair(edit: Edit, stored: Architecture, keys: list[MatrixKey]) -> Pair:
     """A, B and bias of one module, from the changes of the matrices that it stores."""
     kinds = stored.sharing(keys[0].kind)
     widths = {kind: shape(edit.raw, MatrixKey(keys[0].layer, kind))[1] for kind in kinds}

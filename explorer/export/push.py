@@ -98,7 +98,8 @@ def packed(folder: Path, repo: str, forms: Mapping[str, Format]) -> Parcel:
     stamped, form = record["eigenprune"], forms[record["format"]]
     text = _text(own[README])
     header = _header(own[README], text)
-    base = (stamped["base_model"], stamped.get("base_revision"))
+    which = "onto" if "onto_model" in stamped else "base"
+    base = (stamped[f"{which}_model"], stamped.get(f"{which}_revision"))
     text = text.replace(form.loading(*base), form.loading(*base, repo=repo))
     names = {*record["files"], README, RECORD}
     sizes = {name: own[name].stat().st_size for name in sorted(names)}
@@ -168,6 +169,7 @@ def _record(folder: Path, forms: Mapping[str, Format]) -> dict[str, Any]:
         record = json.loads(_text(path))
         stamped, files = record["eigenprune"], record.get("files")
         texts = [stamped["base_model"], stamped["mask_digest"], record["format"], stamped["base_revision"] or ""]
+        texts += [stamped.get("onto_model", ""), stamped.get("onto_revision") or ""]
         known = all(isinstance(one, str) for one in texts) and record["format"] in forms
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         known, files = False, None

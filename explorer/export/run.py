@@ -169,7 +169,8 @@ def export(
             _tell(progress, 20)
             written = form.write(edit, folder, order.reader)
             _tell(progress, 40)
-            checked = verify(view, folder, wanted, sort=order.sort, client=client, run=run)
+            onto = (written.onto or view.model.source).folder
+            checked = verify(view, folder, wanted, sort=order.sort, base=onto, client=client, run=run)
             _tell(progress, 70)
             after = [evaluate(view, task, "test", limit=order.limit) for task in order.tasks]
             _tell(progress, 85)
@@ -201,8 +202,13 @@ def _files(folder: Path) -> list[Path]:
 def _portable(edit: Edit) -> Mask:
     """The mask without the folder that its model lies in here; its digest stays."""
     base, revision = base_of(edit.view.model.source)
-    known = edit.mask.model
-    return edit.mask.of_model(known.model_copy(update={"source": base[:500], "revision": revision or known.revision}))
+    known, subtracted = edit.mask.model, edit.view.model.against
+    named: dict[str, Any] = {"source": base[:500], "revision": revision or known.revision}
+    if subtracted is not None and known.against is not None:
+        its, of_its = base_of(subtracted.source)
+        update = {"source": its[:500], "revision": of_its or known.against.revision}
+        named["against"] = known.against.model_copy(update=update)
+    return edit.mask.of_model(known.model_copy(update=named))
 
 
 def _tell(progress: Progress | None, done: int) -> None:
@@ -221,12 +227,20 @@ def _record(
     """What programs read of an exported folder, but for the digests of its files."""
     return {
         "format": sort,
-        "eigenprune": stamp(edit),
+        "eigenprune": {**stamp(edit), **_onto(written)},
         "readers": written.readers,
         "notes": list(written.notes),
         "checked": vars(checked),
         "tasks": [figures(task, comparison) for task, comparison in measured],
     }
+
+
+def _onto(written: FolderNotes) -> dict[str, str | None]:
+    """The model that a folder has to be loaded onto, where that is not the unpruned one."""
+    if written.onto is None:
+        return {}
+    name, revision = base_of(written.onto)
+    return {"onto_model": name, "onto_revision": revision}
 
 
 def figures(task: Task, comparison: Comparison) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def another_process(job: Mapping[str, Any], file: Path) -> None:
 
 
 def verify(
-    view: View, folder: Path, wanted: Probe, *, sort: str, client: str, run: Runner = another_process
+    view: View, folder: Path, wanted: Probe, *, sort: str, base: Path, client: str, run: Runner = another_process
 ) -> Verification:
     """Read an export with its client, and compare.
 
@@ -115,6 +115,7 @@ def verify(
         folder: of the export.
         wanted: what it has to say.
         sort: a name of `clients.CLIENTS`.
+        base: folder of the model that it is loaded onto.
         client: what it is called, with its version.
         run: runs the job.
 
@@ -125,7 +126,7 @@ def verify(
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "said.safetensors"
         job = {
-            "format": sort, "folder": str(folder), "base": str(view.model.source.folder), "dtype": view.model.dtype,
+            "format": sort, "folder": str(folder), "base": str(base), "dtype": view.model.dtype,
             "prompts": prompts, "out": str(out), "client": client,
         }  # fmt: skip
         run(job, Path(place) / "job.json")

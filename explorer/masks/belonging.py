@@ -25,7 +25,7 @@ from explorer.core.config import DTYPES
 from explorer.core.errors import ExplorerError, MaskError
 from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.fitting import fitting
-from explorer.masks.mask import Mask, ModelIdentity, Provenance
+from explorer.masks.mask import BaseIdentity, Mask, ModelIdentity, Provenance
 from explorer.measure.batches import batches
 from explorer.measure.residuals import keep
 from explorer.models import Model, View, load
@@ -61,7 +61,10 @@ _LOCK = RLock()
 
 def identity(model: Model) -> ModelIdentity:
     """The identity that masks of this model carry."""
-    source = model.source
+    source, base = model.source, model.against
+    against = None
+    if base is not None:
+        against = BaseIdentity(source=base.source.origin, revision=base.source.revision, weights=base.weights)
     return ModelIdentity(
         source=source.origin,
         revision=source.revision,
@@ -69,6 +72,7 @@ def identity(model: Model) -> ModelIdentity:
         basis=model.basis,
         weights=model.parts.weights,
         dtype=model.dtype,
+        against=against,
     )
 
 
@@ -85,7 +89,7 @@ def may_belong(mask: Mask, model: Model) -> bool:
 
 def is_of(mask: Mask, model: Model) -> bool:
     """Whether a mask holds the model's identity, or one that it had in an earlier version."""
-    return mask.model.digest == model.digest or mask.model.digest in model.parts.earlier(model.basis)
+    return mask.model.digest == model.digest or mask.model.digest in model.earlier
 
 
 def names(model: Model) -> frozenset[str]:
@@ -94,7 +98,7 @@ def names(model: Model) -> frozenset[str]:
     That of the weights in another type than they are stored in, or in the folded basis, takes longer to find out: a
     mask that is not among these may be one of this model (`adopted`).
     """
-    known = {model.digest} | model.parts.earlier(model.basis)
+    known = {model.digest} | model.earlier
     return frozenset(known | {model.parts.weights} if model.basis == "raw" else known)
 
 
@@ -189,7 +193,7 @@ def _made_in(view: View, mask: Mask, svds: SvdCache) -> str | None:
 
 
 def _in_type(model: Model, dtype: str) -> Model:
-    return model if dtype == model.dtype else load(model.source.name, basis=model.basis, dtype=dtype)
+    return model if dtype == model.dtype else load(model.source.name, **model.as_asked, dtype=dtype)
 
 
 def _similar(view: View, mask: Mask, svds: SvdCache) -> bool:

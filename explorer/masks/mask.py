@@ -33,23 +33,39 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class BaseIdentity(_Frozen):
+    """The model whose weights are subtracted in the basis `delta`; `weights` is their digest, as they are stored."""
+
+    source: str = Field(max_length=500)
+    revision: str | None = Field(default=None, max_length=200)
+    weights: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+
+
 class ModelIdentity(_Frozen):
     """Which model a mask belongs to.
 
     Attributes:
-        digest: decides. It covers weights, configuration, tokenizer and basis; in files without `weights`, of before,
-            the weights alone, as they were loaded.
+        digest: decides. It covers weights, configuration, tokenizer and basis, with the weights that are subtracted in
+            `delta`; in files without `weights`, of before, the weights alone, as they were loaded.
         weights: digest of the weights alone, as they are stored.
         dtype: type that the model was loaded in when sigmas and frozen means were taken; a mask fits any.
+        against: the base model of the basis `delta`, None in any other.
     """
 
     source: str = Field(max_length=500)
     revision: str | None = Field(default=None, max_length=200)
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
-    basis: Literal["raw", "folded"] = "raw"
+    basis: Literal["raw", "folded", "delta"] = "raw"
     # Left out where they are not known, as in files of before.
     weights: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$", exclude_if=lambda value: value is None)
     dtype: str | None = Field(default=None, max_length=20, exclude_if=lambda value: value is None)
+    against: BaseIdentity | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @model_validator(mode="after")
+    def _based(self) -> Self:
+        if (self.against is None) == (self.basis == "delta"):
+            raise ValueError("a base model (against) belongs to the basis delta, and only to that")
+        return self
 
     def may_be(self, other: ModelIdentity) -> bool:
         """Whether both are one model as far as can be told: a file of before knows the weights alone."""
@@ -265,6 +281,11 @@ class Mask(_Frozen):
             return (
                 f"the mask was made in the {own.basis} basis, the model is loaded in the {identity.basis} one: "
                 "their singular values differ; load the model in the mask's basis."
+            )
+        if own.against is not None and identity.against is not None and own.against.weights != identity.against.weights:
+            return (
+                f"the mask is of the difference from {own.against.source}, the model is loaded beside "
+                f"{identity.against.source}: their singular values differ; load it with the mask's base model."
             )
         if own.digest == identity.digest:
             return None

@@ -58,12 +58,13 @@ class ModelAndTask(Subject):
     """A model by its name or place, and a task with all of its examples.
 
     Attributes:
-        model: as it is asked for; files have the same place on every machine.
+        model, against: as they are asked for; files have the same place on every machine.
         as_loaded: what it must be once it is loaded (`Model.as_loaded`).
     """
 
     model: str
     basis: str
+    against: str | None
     dtype: str
     device: str
     as_loaded: str
@@ -74,8 +75,9 @@ class ModelAndTask(Subject):
         """The model of a view, as it is loaded, with a task."""
         model = view.model
         return cls(
-            model=_place(model.source.name), basis=model.basis, dtype=model.dtype, device=view.device.type,
-            as_loaded=model.as_loaded, task=task,
+            model=_place(model.source.name), basis=model.basis,
+            against=None if model.against is None else _place(model.against.source.name), dtype=model.dtype,
+            device=view.device.type, as_loaded=model.as_loaded, task=task,
         )  # fmt: skip
 
     def open(self) -> OpenedModel:
@@ -84,7 +86,7 @@ class ModelAndTask(Subject):
         Raises:
             ModelError: it cannot be loaded here, or is another one here.
         """
-        model = load(self.model, basis=self.basis, dtype=self.dtype, device=self.device)
+        model = load(self.model, basis=self.basis, against=self.against, dtype=self.dtype, device=self.device)
         if model.as_loaded != self.as_loaded:
             raise ModelError(
                 f"{self.model} is another model here than where it was asked for, or on another device: give both the "

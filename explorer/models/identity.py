@@ -9,7 +9,7 @@
    put in front by its id, and batches are filled up behind an attention mask: so padding (its token too), the side of
    it, EOS and a post-processor that adds such tokens change no token that a model reads. EOS and padding tokens count
    where the chat template speaks of them.
-4. The basis.
+4. The basis, and of the `delta` basis the stored weights of the model that is subtracted.
 
 Two models with one digest read the same tokens and give the same numbers for them, in the same type on the same
 device. The one thing that does look at padding, EOS and post-processor is what is done as the released code does it,
@@ -141,7 +141,8 @@ def stored_weights(files: Sequence[Path], weights: Mapping[str, Tensor], prefix:
 
     Args:
         files: the model's safetensors files.
-        weights: every weight once, as loaded from them, under its name in the model.
+        weights: every weight once, as loaded from them, under its name in the model; or without numbers, on the `meta`
+            device: then all are read from the files.
         prefix: what names in the model may begin with and names in the files need not, or the other way round.
     """
     places = _places(files, prefix)
@@ -150,7 +151,11 @@ def stored_weights(files: Sequence[Path], weights: Mapping[str, Tensor], prefix:
     found: dict[str, _Stored | _Lazy] = {}
     for name, weight in weights.items():
         place = places[_short(name, prefix)]
-        if place.dtype is not None and torch.promote_types(place.dtype, weight.dtype) == weight.dtype:
+        if (
+            not weight.is_meta
+            and place.dtype is not None
+            and torch.promote_types(place.dtype, weight.dtype) == weight.dtype
+        ):
             found[name] = _Lazy(weight, place.dtype)  # nothing was lost when it was read
         else:
             found[name] = place

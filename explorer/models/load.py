@@ -18,6 +18,7 @@ from explorer.models.agreement import Fidelity
 from explorer.models.architectures import check_config
 from explorer.models.bridge import hooked
 from explorer.models.culprits import config_error, configured
+from explorer.models.delta import DeltaBase, Described, delta_base
 from explorer.models.fidelity import compare, reference
 from explorer.models.fields import check_fields
 from explorer.models.files import ModelFiles, NoWeightsError, model_files
@@ -32,17 +33,18 @@ from explorer.models.identity import (
     stored_weights,
     tokenizer_digests,
 )
-from explorer.models.model import Basis, Model, View, copy_bridge
+from explorer.models.model import Basis, Model, View, copy_bridge, in_basis
 from explorer.models.sources import Source
 from explorer.models.spread import AUTO, place
 from explorer.models.tokenizer_files import read_tokenizer
-from explorer.models.weights import read_weights
+from explorer.models.weights import check_stored, read_weights
 
 
 def load(
     name: str,
     *,
     basis: str = "raw",
+    against: str | None = None,
     dtype: str | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -52,20 +54,23 @@ def load(
     Args:
         name: a name of `NAMED`, a folder, a .gguf file, or a hub id with an optional `@revision`; behind it, perhaps, a
             LoRA adapter, `BASE+adapter=FOLDER`.
-        basis: `raw` or `folded`: what its matrices are; outputs are the same within rounding.
+        basis: `raw`, `folded` or `delta`: what its matrices are; outputs are the same within rounding.
+        against: of `delta`, the base model whose weights are subtracted, named as a model is.
         progress: told (done, total).
         dtype: `float32`, `float64`, `bfloat16` or `float16`; the settings' type if None.
         device: torch device, or `auto` for all GPUs together (`explorer.models.spread`); the settings' device if None.
 
     Raises:
-        ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded, or a hooked
-            copy that differs from plain transformers.
-        SettingsError: an unknown dtype or basis.
+        ModelError: unknown name, no network, not a causal LM, a broken file, norms that cannot be folded, a hooked
+            copy that differs from plain transformers, or a base that cannot be subtracted.
+        SettingsError: an unknown dtype or basis; `delta` without a base, or another basis with one.
     """
     chosen, wanted = as_basis(basis), settings().dtype if dtype is None else dtype
     if wanted not in DTYPES:
         raise SettingsError(f"dtype {wanted!r} is not known: choose one of {', '.join(DTYPES)}.")
+    check_against(chosen, against)
     source = located(name, part(progress, 0.0, 0.5))
+    base = None if against is None else _base(source, located(against))
     model, tokenizer, parts, stored = _read(source, getattr(torch, wanted), device or settings().device)
     expected = reference(source.name, model, tokenizer)
     if chosen == "folded":
@@ -75,7 +80,7 @@ def load(
         progress(8, 10)
     loaded = Model(
         source=source,
-        digest=parts.digest(chosen),
+        digest=parts.digest(in_basis(chosen, base)),
         parts=parts,
         basis=chosen,
         tokenizer=tokenizer,
@@ -86,6 +91,7 @@ def load(
         _state=state,
         _content=content(weights),
         _stored=stored,
+        against=base,
     )
     view = loaded.view()
     loaded = replace(loaded, fidelity=compare(view, expected))
@@ -114,7 +120,7 @@ def read_again(model: Model) -> tuple[Any, Any]:
     Raises:
         ModelError: a folded model, which no file holds, or files that are gone or have changed since it was loaded.
     """
-    if model.basis != "raw":
+    if model.basis == "folded":
         raise ModelError(f"{model.source.name} is loaded in the {model.basis} basis: load it in the raw one.")
     shared = model.bridge.original_model
     device = AUTO if len(model.devices) > 1 else str(shared.device)
@@ -130,6 +136,25 @@ def as_basis(text: str) -> Basis:
     if text not in known:
         raise SettingsError(f"basis {text[:40]!r} is not known: choose one of {', '.join(known)}.")
     return known[text]
+
+
+def check_against(basis: str, against: str | None) -> None:
+    """Raise SettingsError unless a base to subtract is given for the basis `delta`, and for no other."""
+    if basis == "delta" and not against:
+        raise SettingsError("the basis delta is the difference from a base model: give that, too (--delta-base).")
+    if basis != "delta" and against is not None:
+        raise SettingsError(f"a base model ({against[:80]}) is subtracted in the basis delta only: add --basis delta.")
+
+
+def _base(source: Source, base: Source) -> DeltaBase:
+    """The model that is subtracted from another one: whether it can be is known before large files are read."""
+    tuned, other = (Described(one, *_described(one)) for one in (source, base))
+    return delta_base(tuned, other)
+
+
+def _described(source: Source) -> tuple[ModelFiles, Any]:
+    class_name, config, files = read_config(source)
+    return files, check_stored(source, files, config, class_name=class_name)
 
 
 def read_config(source: Source) -> tuple[str, Any, ModelFiles]:

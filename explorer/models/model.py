@@ -20,12 +20,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.models.agreement import UNCHECKED, Fidelity
+from explorer.models.delta import DeltaBase
 from explorer.models.identity import Parts, content, weights_digest
 from explorer.models.rotary import side
 from explorer.models.sources import Source
 from explorer.models.spread import devices
 
-Basis = Literal["raw", "folded"]
+Basis = Literal["raw", "folded", "delta"]
 LARGE = 10**9  # weights
 # TransformerLens takes the copy hook off a class while it copies an instance of it, so copies must not overlap.
 _COPYING = threading.Lock()
@@ -40,11 +41,13 @@ class Model:
         digest: its identity (`explorer.models.identity`): weights as stored, configuration, tokenizer and basis, but
             not the type that it is loaded in, nor what changes no token that it reads and no number.
         parts: what the identity is made of.
-        basis: `raw`, the weights as in the checkpoint, or `folded` (see `explorer.models.folding`).
+        basis: `raw`, the weights as in the checkpoint, `folded` (see `explorer.models.folding`) or `delta`, their
+            difference from those of `against` (see `explorer.models.delta`).
         tokenizer: the Hugging Face tokenizer.
         parameters_count: number of weights, tied ones once.
         architecture: class name of the Hugging Face model.
         fidelity: how close its views are to plain transformers.
+        against: the model whose weights are subtracted; None unless the basis is `delta`.
     """
 
     source: Source
@@ -60,6 +63,7 @@ class Model:
     _content: str = field(repr=False)
     _stored: frozenset[torch.dtype] = field(repr=False)
     fidelity: Fidelity = UNCHECKED
+    against: DeltaBase | None = None
     _ready: list[View] = field(default_factory=list, repr=False)
 
     @property
@@ -73,9 +77,24 @@ class Model:
         return self.parameters_count > LARGE
 
     @property
+    def decomposed(self) -> str:
+        """What its matrices are, as part of an identity: the basis, with the weights that are subtracted."""
+        return in_basis(self.basis, self.against)
+
+    @property
+    def as_asked(self) -> dict[str, Any]:
+        """Basis and base model, as `explorer.models.load` takes them beside its name."""
+        return {"basis": self.basis, "against": None if self.against is None else self.against.source.name}
+
+    @property
+    def earlier(self) -> frozenset[str]:
+        """What its digest may have been in earlier versions (`Parts.earlier`)."""
+        return self.parts.earlier(self.decomposed)
+
+    @property
     def as_loaded(self) -> str:
         """Identity (`Parts.exactly`), type and device: what numbers depend on, and are kept under."""
-        return f"{self.parts.exactly(self.basis)} {self.dtype} {'+'.join(self.devices)}"
+        return f"{self.parts.exactly(self.decomposed)} {self.dtype} {'+'.join(self.devices)}"
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -86,6 +105,11 @@ class Model:
     def wide(self) -> str:
         """The type in which its matrices are decomposed: float32, or float64 if it is loaded in that."""
         return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def rounding(self) -> float:
+        """Twice the relative rounding error of numbers that are stored in float32, or float64 if all weights are."""
+        return float(torch.finfo(torch.float64 if self._stored == {torch.float64} else torch.float32).eps)
 
     def rounds(self, dtype: str) -> bool:
         """Whether loading it in a type rounds weights: those that are stored, or what folding makes of them."""
@@ -110,8 +134,8 @@ class Model:
         heads = (shape.n_heads, getattr(shape, "n_key_value_heads", None), shape.d_head)
         if self.holds(dtype):
             signs = " signs as in float32" if dtype == "float64" else ""  # before, float64 had its own
-            return f"{self.architecture} {self._content} {self.basis} {heads}{signs}"
-        return f"{self.architecture} {self.parts.weights} in {dtype} {self.basis} {heads}"
+            return f"{self.architecture} {self._content} {self.decomposed} {heads}{signs}"
+        return f"{self.architecture} {self.parts.weights} in {dtype} {self.decomposed} {heads}"
 
     @classmethod
     def of(cls, model: Model) -> Self:
@@ -141,6 +165,11 @@ class Model:
         ends = (model.get_input_embeddings(), model.get_output_embeddings())
         return min(int(end.weight.shape[0]) for end in ends if end is not None)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all weights, tied ones under their first."""
+        return tuple(self._weights)
+
     def weights(self) -> dict[str, Tensor]:
         """The Hugging Face state dict as it was loaded, tied weights under each of their names; no copies."""
         return dict(self._state)
@@ -153,6 +182,11 @@ class Model:
     def weights_now(self) -> str:
         """`weights_digest` of the weights in memory, in the type in which they are loaded."""
         return weights_digest(self._weights, self.basis)
+
+
+def in_basis(basis: Basis, against: DeltaBase | None) -> str:
+    """See `Model.decomposed`."""
+    return basis if against is None else f"{basis} {against.weights}"
 
 
 class View:

@@ -35,5 +35,5 @@ def laser(problem: Problem) -> None:
 
 
 def _smallest(scores: Scores, key: MatrixKey, share: float) -> list[Removed]:
-    first = max(1, round(share * len(scores.matrices[key].s)))
+    first = max(1, round(share * int(scores.matrices[key].present.sum())))
     return [scores.removed(key, index) for index in scores.usable[key] if index >= first]

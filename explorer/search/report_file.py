@@ -72,7 +72,7 @@ class SearchFile(JsonRecord):
     schema_version: Literal[1] = VERSION
     model: str
     model_digest: str
-    basis: Literal["raw", "folded"]
+    basis: Literal["raw", "folded", "delta"]
     dtype: str | None = None
     task: str
     task_digest: str | None

@@ -133,6 +133,8 @@ class SvdCache:
         return f"{name} narrow sides" if self._keeps_narrow(view) else name
 
     def _keeps_narrow(self, view: View) -> bool:
+        if view.model.against is not None:  # most values are null, and the wide side cannot be made of these
+            return False
         return view.model.is_large if self._narrow is None else self._narrow
 
     def _from_disk_or_new(
@@ -146,7 +148,7 @@ class SvdCache:
         saver = Saver(store, owner, self._give_up)
         try:
             for weights, job in _jobs_of(stored, missing, self._job_bytes, progress=progress):
-                for stack in _decomposed(weights, job, narrow=self._keeps_narrow(stored.view)):
+                for stack in _decomposed(stored, weights, job, narrow=self._keeps_narrow(stored.view)):
                     saver.add(stack)
         finally:
             saver.close()
@@ -203,14 +205,19 @@ def _jobs_of(
     for i, job in enumerate(jobs):
         if progress is not None:
             progress(round(_RESOLUTION * sum(costs[:i]) / sum(costs)), _RESOLUTION)
-        yield [stored.weight(key) for key in job], job
+        yield [stored.decomposed(key) for key in job], job
     if progress is not None:
         progress(_RESOLUTION, _RESOLUTION)
 
 
-def _decomposed(weights: list[Tensor], job: list[MatrixKey], *, narrow: bool) -> list[NamedStack]:
+def _decomposed(
+    stored: StoredMatrices, weights: list[Tensor], job: list[MatrixKey], *, narrow: bool
+) -> list[NamedStack]:
     """The decompositions of some matrices of one shape."""
     try:
+        if stored.view.model.against is not None:
+            stack = decompose_stack(weights, [stored.noise(key) for key in job])
+            return [NamedStack(tuple(map(str, job)), stack)]
         stacks = list(decompose_narrow(weights)) if narrow else [(range(len(job)), decompose_stack(weights))]
     except ValueError as error:
         bad = next(key for key, W in zip(job, weights, strict=True) if not bool(torch.isfinite(W).all()))

@@ -6,7 +6,8 @@ With W = U diag(s) Vh and a random orthogonal Q [r, r], drawn by a seed and the 
 
 so that there are as many parts of rank one, they add up to W, and the a_i are an orthonormal basis of the u_i's span.
 The b_i have length one and are not orthogonal: no other basis than the singular one is so on both sides. Parts go by
-size t_i, descending, and signs are canonical, as those of singular values.
+size t_i, descending, and signs are canonical, as those of singular values. Values that are exactly 0 stay so: Q mixes
+the others.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class RotatedBases(SvdCache):
         with self._lock:
             found = {key: held for key in keys if isinstance(held := self._memory.get((owner, key)), Decomposition)}
         others = self._inner.get_many(view, [key for key in keys if key not in found], progress, dtype=dtype)
-        fresh = {key: rotated(one, basis(one.rank, self._seed, str(key))) for key, one in others.items()}
+        fresh = {key: rotated(one, basis(present(one.s), self._seed, str(key))) for key, one in others.items()}
         self._remember(owner, {**fresh})
         return {key: found[key] if key in found else fresh[key] for key in keys}
 
@@ -54,18 +55,27 @@ class RotatedBases(SvdCache):
         return self._inner.missing(view, keys)
 
 
-def rotated(decomposition: Decomposition, q: Float[Tensor, "r r"]) -> Decomposition:
-    """The same matrix in the basis U Q; see the module docstring."""
-    every = range(decomposition.rank)
-    u, vh = decomposition.left(every), decomposition.right(every)
+def present(s: Float[Tensor, " r"]) -> int:
+    """Number of values that are not exactly 0."""
+    return int((s != 0).sum())
+
+
+def rotated(decomposition: Decomposition, q: Float[Tensor, "k k"]) -> Decomposition:
+    """The same matrix in the basis U Q, with Q for its k first values; see the module docstring."""
+    first, rest = range(len(q)), range(len(q), decomposition.rank)
+    u, vh = decomposition.left(first), decomposition.right(first)
     a = u.double() @ q
-    b = (q.T * decomposition.s.double()) @ vh.double()
+    b = (q.T * decomposition.s[: len(q)].double()) @ vh.double()
     sizes = b.norm(dim=1)
     order = sizes.argsort(descending=True, stable=True)
     a, b, sizes = a[:, order], b[order], sizes[order]
     signs = a.gather(0, a.abs().argmax(dim=0, keepdim=True)).sign()
     units = b / sizes.clamp_min(torch.finfo(b.dtype).tiny)[:, None]
-    return Decomposition((a * signs).to(u), sizes.to(decomposition.s), (units * signs.T).to(vh))
+    return Decomposition(
+        torch.cat([(a * signs).to(u), decomposition.left(rest)], dim=1),
+        torch.cat([sizes.to(decomposition.s), decomposition.s[len(q) :]]),
+        torch.cat([(units * signs.T).to(vh), decomposition.right(rest)]),
+    )
 
 
 def basis(size: int, seed: int, name: str) -> Float[Tensor, "r r"]:

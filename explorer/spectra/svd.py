@@ -10,6 +10,10 @@ r = min(d_in, d_out), and canonical sign: the entry of largest modulus of each u
 3. Store u and vh in float32 (or the weight's own type if wider), s in float64, and fix the signs by u in float32, so
    that equal weights have equal signs in any type.
 
+Of a difference of weights (`explorer.models.delta`) values below a floor are null, and exactly 0, with vectors of
+zeros: the floor is max(d_in, d_out) eps s_0, or what rounding of the weights can make if that is more. Step 2 looks at
+the values above it, so that of a large matrix of low rank nothing is decomposed twice.
+
 On CUDA the weights stay on their device until step 3; the result is on the CPU. Which of its solvers decomposes there
 is the business of `explorer.spectra.routes`.
 
@@ -27,6 +31,7 @@ from torch import Tensor
 
 from explorer.spectra.routes import exact, right_vectors
 
+EPS = torch.finfo(torch.float32).eps
 _GRAM_LIMIT = 1e-4  # smallest s_i / s_0 for which the Gram route keeps a relative error of 1e-8
 _TINY = 1e-140  # largest values below this have a Gram matrix that loses digits to underflow, or is zero
 _WORKING_BYTES = 2 << 20  # float64 weights decomposed together: what a core's own cache holds,
@@ -130,8 +135,12 @@ def decompose(W: Float[Tensor, "d_in d_out"]) -> Decomposition:
     return decompose_stack([W])[0]
 
 
-def decompose_stack(matrices: Sequence[Float[Tensor, "d_in d_out"]]) -> Stack:
+def decompose_stack(matrices: Sequence[Float[Tensor, "d_in d_out"]], noises: Sequence[float] | None = None) -> Stack:
     """Decompose at least one matrix of one shape and type: several small ones at a time, large ones one by one.
+
+    Args:
+        matrices: to be decomposed.
+        noises: for differences of weights: the size of values, matrix by matrix, that rounding may have made.
 
     Raises:
         ValueError: a matrix holds NaN or infinity.
@@ -144,7 +153,10 @@ def decompose_stack(matrices: Sequence[Float[Tensor, "d_in d_out"]]) -> Stack:
         torch.empty(n, r, d_out, dtype=stored),
     )
     for part in groups(matrices):
-        _into(stack.u[part], stack.s[part], stack.vh[part], matrices=matrices[part])
+        _into(
+            stack.u[part], stack.s[part], stack.vh[part], matrices=matrices[part],
+            noises=None if noises is None else torch.tensor(noises[part], dtype=torch.float64),
+        )  # fmt: skip
     return stack
 
 
@@ -155,18 +167,22 @@ def groups(matrices: Sequence[Tensor]) -> list[slice]:
     return [slice(start, start + together) for start in range(0, len(matrices), together)]
 
 
-def _into(u: Tensor, s: Tensor, vh: Tensor, matrices: Sequence[Tensor]) -> None:
+def _into(u: Tensor, s: Tensor, vh: Tensor, matrices: Sequence[Tensor], noises: Float[Tensor, " n"] | None) -> None:
     """Decompose a few matrices into slices of a stack; the narrow side is always the columns of `tall`."""
     wide = u.shape[-2] < vh.shape[-1]
     tall = in_float64(matrices, wide=wide)
     values, v = right_vectors(tall)
     projected, scale = tall @ v, values.clone()
-    inexact = ~conditioned(values, _GRAM_LIMIT)
+    inexact = ~conditioned(values, _GRAM_LIMIT) if noises is None else ~_conditioned_above(values, noises, tall)
     for i in inexact.nonzero().flatten().tolist():
         if not bool(torch.isfinite(tall[i]).all()):
             raise ValueError("the matrix holds NaN or infinite weights")
         projected[i], values[i], right = exact(tall[i])
         v[i], scale[i] = right.T, 1.0
+    if noises is not None:
+        null = values < _floors(values, noises, tall)[:, None]
+        values, scale = values.masked_fill(null, 0.0), scale.masked_fill(null, torch.inf)
+        v = v.masked_fill(null[:, None], 0.0)
     s.copy_(values)
     (vh.mT if wide else u).copy_(projected.div_(scale[:, None]))
     (u if wide else vh.mT).copy_(v)
@@ -178,6 +194,18 @@ def _into(u: Tensor, s: Tensor, vh: Tensor, matrices: Sequence[Tensor]) -> None:
 def conditioned(values: Float[Tensor, "n r"], limit: float) -> Bool[Tensor, " n"]:
     """Which of n matrices have no singular value that the Gram route loses: the smallest is `limit` of the largest."""
     return (values[:, -1] >= limit * values[:, 0]).logical_and(values[:, 0] >= _TINY)
+
+
+def _floors(values: Float[Tensor, "n r"], noises: Float[Tensor, " n"], tall: Tensor) -> Float[Tensor, " n"]:
+    """The size below which values of a difference are null."""
+    return torch.maximum(noises.to(values), max(tall.shape[1:]) * EPS * values[:, 0]).clamp_min(_TINY)
+
+
+def _conditioned_above(values: Float[Tensor, "n r"], noises: Float[Tensor, " n"], tall: Tensor) -> Bool[Tensor, " n"]:
+    """Which of n differences have no value above the floor that the Gram route loses."""
+    present = values >= _floors(values, noises, tall)[:, None]
+    smallest = values.masked_fill(~present, torch.inf).amin(dim=-1)
+    return (smallest >= _GRAM_LIMIT * values[:, 0]).logical_and(tall.isfinite().all(dim=-1).all(dim=-1))
 
 
 def in_float64(matrices: Sequence[Tensor], *, wide: bool) -> Float[Tensor, "n long narrow"]:

@@ -63,7 +63,7 @@ class SuiteCell(JsonRecord):
     recipe_digest: str
     source: str
     model_digest: str
-    basis: Literal["raw", "folded"]
+    basis: Literal["raw", "folded", "delta"]
     dtype: str | None = None
     device: str | None = None
     task_digest: str

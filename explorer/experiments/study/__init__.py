@@ -157,7 +157,7 @@ def study_scorers(
             seed=options.seed, progress=bar,
         )  # fmt: skip
     first = scored[scorers[0]]
-    count = sum(len(matrix.s) for matrix in first.matrices.values())
+    count = first.size
     per_kind = options.per_kind or (count if count <= WHOLE else SAMPLED)
     groups = sample(first, per_kind=per_kind, extremes=options.extremes, seed=options.seed)
     examples = batches(view, task, task.split(options.split, options.limit))

@@ -104,5 +104,6 @@ def with_removed(mask: Mask, scores: Scores, changed: Mapping[str, Iterable[int]
     for matrix, indices in changed.items():
         key, kept = MatrixKey.parse(matrix), mask.indices(MatrixKey.parse(matrix))
         gone -= {(matrix, index) for index in indices}
-        new += [scores.removed(key, index) for index in indices if index not in kept]
+        present = scores.matrices[key].present
+        new += [scores.removed(key, index) for index in indices if index not in kept and bool(present[index])]
     return mask.without(gone).with_removed(new)

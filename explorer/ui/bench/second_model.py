@@ -39,13 +39,15 @@ def choose() -> str:
 
 def bench_of(bench: Bench, name: str) -> Bench | None:
     """The bench with the second model, unpruned, in place of the session's; None while it cannot be had."""
-    views = _views(name, bench.model.basis) if here(name, "-second") else None
+    base = bench.model.against
+    against = None if base is None else base.source.name
+    views = _views(name, bench.model.basis, against) if here(name, "-second") else None
     if views is None:
         return None
     return replace(bench, model=views.model, views=views, mask=empty_mask(views.model))
 
 
-def _views(name: str, basis: str) -> ViewPool | None:
+def _views(name: str, basis: str, against: str | None) -> ViewPool | None:
     """Views of the model that the session's own is compared with.
 
     It is kept apart from those of `loaded`, so that comparing never makes a session load its own model again. A model
@@ -53,12 +55,12 @@ def _views(name: str, basis: str) -> ViewPool | None:
     """
 
     def load_it(progress: Progress) -> ViewPool:
-        own = work.held(("model", name, basis))
-        model = load(name, basis=basis, progress=progress) if own is None else own
+        own = work.held(("model", name, basis, against))
+        model = load(name, basis=basis, against=against, progress=progress) if own is None else own
         used_models.note(name)
         return ViewPool(model)
 
-    return compute(("second", name, basis), f"Loading {name}", load_it)
+    return compute(("second", name, basis, against), f"Loading {name}", load_it)
 
 
 @dataclass(frozen=True)

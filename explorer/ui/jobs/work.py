@@ -60,16 +60,19 @@ def on_view(
     return compute(key, label, borrowed, wait=wait)
 
 
-def loaded(name: str, basis: str = "raw") -> Model | None:
-    """The model called `name`, in a basis."""
+def loaded(name: str, basis: str = "raw", against: str | None = None) -> Model | None:
+    """The model called `name`, in a basis; `against` is the model that is subtracted in the basis `delta`."""
 
     def work(progress: Progress) -> Model:
-        second = held(("second", name, basis))
-        model = load(name, basis=basis, progress=progress) if second is None else second.model
-        used_models.note(name)
-        return cast("Model", model)
+        second = held(("second", name, basis, against))
+        held_model = None if second is None else second.model
+        model: Model = held_model or load(name, basis=basis, against=against, progress=progress)
+        for one in (name, against):
+            if one is not None:
+                used_models.note(one)
+        return model
 
-    return compute(("model", name, basis), f"Loading {name}", work)
+    return compute(("model", name, basis, against), f"Loading {name}", work)
 
 
 def held(key: Key) -> Any | None:

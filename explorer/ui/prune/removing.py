@@ -115,11 +115,11 @@ def whole(bench: Bench, scores: Scores) -> None:
             help="All values of one scored matrix, or of all of a layer's, at once.",
         )  # fmt: skip
         keys = places[chosen]
-        size = sum(len(scores.matrices[key].s) for key in keys)
+        size = sum(len(scores.matrices[key].present_indices) for key in keys)
         gone = sum(len(bench.mask.indices(key)) for key in keys)
 
         def switch(remove: bool) -> None:
-            values = ((key, index) for key in keys for index in range(len(scores.matrices[key].s)))
+            values = ((key, index) for key in keys for index in scores.matrices[key].present_indices)
             workbench.switch(bench, scores, dict.fromkeys(values, remove))
 
         st.caption(f"{gone:,} of {size:,} values {bench.mask.state}")

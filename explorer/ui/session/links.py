@@ -95,7 +95,7 @@ def take(model: Model) -> None:
 def _found(model: Model, text: str) -> Mask:
     """The mask that a text stands for, among the session's own or in the workspace if it goes by its id."""
     asked = reference(text)
-    own, earlier = identity(model), model.parts.earlier(model.basis)
+    own, earlier = identity(model), model.earlier
     check_reference(asked, own, earlier)
     if asked.id is None:
         return inline_mask(text, own, earlier)

@@ -90,7 +90,7 @@ def by_name(bench: Bench, data: Path | None = None) -> Setting:
     """
     own, usual = settings(), {"dtype": "float32", "device": "cpu"}
     loaded = {name: getattr(own, name) for name, value in usual.items() if getattr(own, name) != value}
-    model = ModelChoice(bench.model.source.name, basis=bench.model.basis, **loaded)
+    model = ModelChoice(bench.model.source.name, **bench.model.as_asked, **loaded)
     return Setting(bench, model, task_choice(bench.task, data), file=Library.default().keep)
 
 

@@ -45,8 +45,9 @@ def bench() -> Bench | None:
     with settings_box:
         basis = _choose_basis()
         name = _with_adapter(name)
+        against = _choose_base() if basis == "delta" else ""
     show_notices()
-    model = work.loaded(name, basis) if here(name) else None
+    model = _loaded(name, basis, against)
     if model is None:
         return None
     views = cached.views(model, model.as_loaded)
@@ -115,9 +116,37 @@ def _choose_basis() -> str:
     linked = links.restore("basis", offered[0], links.one_of(offered))
     return linked.draw(
         st.segmented_control, "Basis", offered, required=True,
-        help="Raw: weights as in the checkpoint. Folded: layer norms folded into them. Outputs are the same, singular "
-        "values differ, and a mask belongs to one basis.",
+        help="Raw: weights as in the checkpoint. Folded: layer norms folded into them. Delta: what a fine-tune or an "
+        "adapter changed, beside its base model. Outputs are the same, singular values differ, and a mask belongs to "
+        "one basis.",
     )  # fmt: skip
+
+
+def _choose_base() -> str:
+    """The model that is subtracted in the basis `delta`; an empty text for none."""
+
+    def choose() -> None:
+        agree(Widget[str](linked.key).text.strip())
+
+    linked = links.restore("base", "", links.text_up_to(MOST_LETTERS))
+    typed = linked.draw(
+        st.text_input, "Base model", placeholder="the model that was fine-tuned", on_change=choose,
+        help="A name, a hub id, a model folder or a .gguf file: the model that the one above was made of. Its weights "
+        "are subtracted, so that removing a value undoes one direction of the fine-tuning.",
+    )  # fmt: skip
+    return (typed or "").strip()
+
+
+def _loaded(name: str, basis: str, against: str) -> Model | None:
+    """The model in its basis; None while it, or the base that the basis needs, cannot be had."""
+    if basis == "delta" and not against:
+        st.info(
+            "The basis delta needs the base model: name it in the sidebar's settings.", icon=":material/difference:"
+        )
+        return None
+    if not here(name) or (against and not here(against, "-base")):
+        return None
+    return work.loaded(name, basis, against or None)
 
 
 def _choose_settings(model: Model, existing: tuple[Kind, ...]) -> Callable[..., Bench]:

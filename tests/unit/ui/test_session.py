@@ -26,9 +26,13 @@ from explorer.ui.shell import mask_panel
 DIGEST = "sha256:" + "a1" * 32
 WEIGHTS = "sha256:" + "c3" * 32
 IDENTITY = ModelIdentity(source="m", digest=DIGEST, weights=WEIGHTS, dtype="float32")
-_KNOWN = SimpleNamespace(weights=WEIGHTS, earlier=lambda basis: frozenset())
-_PARTS = {"source": SimpleNamespace(origin="m", revision=None), "parts": _KNOWN}
-MODEL = cast(Model, SimpleNamespace(digest=DIGEST, basis="raw", dtype="float32", **_PARTS))
+_PARTS: dict[str, Any] = {
+    "source": SimpleNamespace(origin="m", revision=None),
+    "parts": SimpleNamespace(weights=WEIGHTS),
+}
+MODEL = cast(
+    Model, SimpleNamespace(digest=DIGEST, basis="raw", against=None, earlier=frozenset(), dtype="float32", **_PARTS)
+)
 PATHLIKE = [
     "../../../etc",
     "..%2f..%2fetc",
