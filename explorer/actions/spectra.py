@@ -32,6 +32,7 @@ class MeasuredSpectrum(Result):
 
     Attributes:
         shape: [d_in, d_out].
+        rank: number of values that are not exactly 0, as null ones of the basis `delta` are.
         condition_number: null if the smallest value is zero.
         energy_counts: the fewest largest values that carry 50, 90 and 99 % of the squared Frobenius norm.
         power_law: of the eigenvalues s^2: exponent alpha, its stderr, first value and size of the tail, KS distance;
@@ -276,7 +277,7 @@ def _values(s: Tensor, d_in: int, d_out: int) -> dict[str, Any]:
 
     return {
         "shape": [d_in, d_out],
-        "rank": len(s),
+        "rank": int((s != 0).sum()),
         "singular_values": s.tolist(),
         **asdict(summarise(s, d_in, d_out)),
         "degenerate_blocks": [list(block) for block in blocks(s[: null_from(s, d_in, d_out)])],

@@ -29,7 +29,9 @@ from explorer.spectra.svd import Decomposition
 
 
 def circuits(view: View) -> tuple[CircuitKey, ...]:
-    """Every QK and OV of the model, layer by layer."""
+    """Every QK and OV of the model, layer by layer; none in the basis `delta`."""
+    if view.model.basis == "delta":
+        return ()
     return tuple(
         CircuitKey(layer, circuit, head)
         for layer in range(view.config.n_layers)
@@ -42,8 +44,14 @@ def factors_of(view: View, key: CircuitKey) -> tuple[MatrixKey, MatrixKey]:
     """The two matrices whose product it is, in the order of multiplication (QK's second one transposed).
 
     Raises:
-        MatrixError: the model has no such layer or head.
+        MatrixError: the model has no such layer or head, or is in the basis `delta`: what a product changed by is no
+            product.
     """
+    if view.model.basis == "delta":
+        raise MatrixError(
+            f"{key} is a product of two matrices, of which the basis delta has only the differences: compare both "
+            "models' products in the raw basis (spectra --against)."
+        )
     queries, keys = registry.heads(view, Kind.Q), registry.heads(view, Kind.K)
     if not 0 <= key.head < queries:
         raise MatrixError(f"{key}: the model has query heads 0 to {queries - 1}: choose one of them.")

@@ -92,7 +92,8 @@ def test_the_command_gives_the_pages_numbers(tuned: Path) -> None:
 
 def test_comparing_never_reloads_a_model(tuned: Path) -> None:
     app = compared(tuned)
-    loaded = {key: runner().find(key) for key in (("model", "bundled", "raw"), ("second", str(tuned), "raw"))}
+    keys = (("model", "bundled", "raw", None), ("second", str(tuned), "raw", None))
+    loaded = {key: runner().find(key) for key in keys}
     assert all(loaded.values())
     app = go(go(settled(app.run()), "Prune"), "Spectra")
     for name in ("Next", "Previous"):
@@ -100,7 +101,7 @@ def test_comparing_never_reloads_a_model(tuned: Path) -> None:
     assert {key: runner().find(key) for key in loaded} == loaded
     assert app.selectbox(key="against").value == str(tuned)  # the choice outlasts a change of page
     app = choose(app, "model", str(tuned))  # held as the second one: not loaded twice
-    own, second = (runner().find((sort, str(tuned), "raw")) for sort in ("model", "second"))
+    own, second = (runner().find((sort, str(tuned), "raw", None)) for sort in ("model", "second"))
     assert own is not None
     assert second is not None
     assert own.result is second.result.model

@@ -102,7 +102,7 @@ def _find(bench: Bench, scores: Scores | None, *, found: bool) -> _Step:
         text,
         "Find the worst",
         act=act,
-        ready=scores is not None and not found,
+        ready=scores is not None and scores.size >= START_COUNT and not found,
         done=measured is not None,
         page=look,
     )

@@ -14,7 +14,7 @@ from explorer.ui.jobs import work
 from explorer.ui.prune import cards, consequences, removing
 from explorer.ui.session import Bench, Setting, Widget, links, requests, session
 from explorer.ui.session.tabs import tabs
-from explorer.ui.shell import share
+from explorer.ui.shell import pages, share
 
 
 def draw() -> None:
@@ -22,6 +22,13 @@ def draw() -> None:
     bench = session.current()
     panel = cards.panel(bench)
     scores = panel.found.scores
+    if scores is not None and not scores.size:
+        st.info(
+            "No value of the chosen matrices can be removed: the fine-tuning changed none of them. Choose other kinds "
+            "in the settings.",
+            icon=":material/tune:",
+        )
+        pages.end()
     left, right = st.columns([3, 2])
     with left:
         _plot(bench, scores)

@@ -102,7 +102,7 @@ def _matrix_rows(
     removed[list(mask.indices(key))] = True
     doubtful[list(now.uncertain_indices)] = True
     predicted = now.score.double().numpy()
-    return {
+    columns: dict[str, NDArray[Any]] = {
         "matrix": np.full(r, str(key), dtype=object),
         "kind": np.full(r, str(key.kind), dtype=object),
         "layer": np.full(r, key.layer),
@@ -118,6 +118,8 @@ def _matrix_rows(
         "exact_stderr": exact_stderr,
         "predicted": predicted,
     }
+    present = matrix.present.numpy()
+    return columns if present.all() else {name: one[present] for name, one in columns.items()}
 
 
 def values(table: pd.DataFrame) -> tuple[Value, ...]:

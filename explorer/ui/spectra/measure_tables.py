@@ -19,7 +19,7 @@ _SIZES: dict[str, Any] = {
     "matrix": _TEXT("matrix"),
     "d_in": _NUMBER("d_in", width=52, help="inputs: y = x W"),
     "d_out": _NUMBER("d_out", width=52, help="outputs"),
-    "values": _NUMBER("values"),
+    "values": _NUMBER("values", help="that are not exactly zero"),
     "in mask": _NUMBER("in mask"),
     "spectral_norm": _NUMBER("largest", format="%.4g", help="σ₀, the spectral norm"),
     "frobenius_norm": _NUMBER("Frobenius norm", format="%.4g", help="√Σσ²"),
@@ -60,7 +60,8 @@ def draw(shown: Sequence[Series], decompositions: Sequence[Decomposition]) -> No
         shape = {"d_in": d_in, "d_out": d_out}
         summary = summarise(found.s, **shape)
         blocks = ", ".join(f"{block[0]}-{block[-1]}" for block in one.blocks) or "none"
-        about = {"matrix": one.matrix, "values": found.rank, "in mask": len(one.removed), "degenerate blocks": blocks}
+        values = int((found.s != 0).sum())
+        about = {"matrix": one.matrix, "values": values, "in mask": len(one.removed), "degenerate blocks": blocks}
         tail = {} if summary.power_law is None else vars(summary.power_law)
         rows.append({**about, **shape, **vars(summary), **energy_cells(summary), **tail})
     for columns in (_SIZES, _TAILS):

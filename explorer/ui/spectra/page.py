@@ -64,7 +64,7 @@ def _choose_matrices(bench: Bench, status: DeltaGenerator) -> tuple[tuple[AnyKey
     keys: tuple[AnyKey, ...] = (*matrices, *chart_data.every_product(bench))
     with status:
         ranked = work.ranked(bench)
-    start = ranked.ranking()[0][1] if ranked is not None else matrices[0]
+    start = ranked.ranking()[0][1] if ranked is not None and ranked.size else matrices[0]
     *boxes, compare = st.columns([0.9, 4, 1.1, 2.2])
     choice.show_asked(bench, keys, start, scored=ranked is not None)
     first = choice.choose_matrix(keys, start, boxes)

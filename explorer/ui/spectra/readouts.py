@@ -60,6 +60,9 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
             _effect(bench, key, index, scores=scores)
         else:
             guide.explain(_PRODUCT)
+    if float(found.s[index]) == 0:
+        st.info("This value is zero: nothing is read or written along it.")
+        return
     share.copy("readout", bench, lambda setting: [request(setting, key, index)])
     told = work.readout(bench, key, found, index=index, k=TOKENS)
     if told is None:

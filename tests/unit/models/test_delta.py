@@ -25,6 +25,7 @@ from explorer.measure.opened import ModelAndTask
 from explorer.models import Model, View, load
 from explorer.models.matrices import matrices, read, read_base
 from explorer.search.controls import random_pool
+from explorer.search.report_file import load_report
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import families, plain, tiny
@@ -245,10 +246,21 @@ def test_commands_take_the_base(adapted: Tuned, tmp_path: Path) -> None:
     )
     first, second = found["spectra"]
     assert (found["basis"], found["against"]) == ("delta", None)
-    assert (first["rank"] - first["null_count"], second["rank"] - second["null_count"]) == (RANK, 0)
+    assert (first["rank"], second["rank"], second["null_count"]) == (RANK, 0, len(second["singular_values"]))
     assert second["frobenius_norm"] == 0
+    product = refused("spectra", "--model", name, "--basis", "delta", "--against", base, "--matrix", "L0.QK.H0")
+    assert "compare both models' products in the raw basis" in product
     assert report("matrices", "--model", name, "--basis", "delta", "--against", base)["basis"] == "delta"
     again = report("spectra", "--model", name, "--basis", "delta", "--delta-base", base, "--matrix", "L0.V")
     assert again["model_digest"] == found["model_digest"]
     assert "go together" in refused("matrices", "--model", name, "--basis", "delta")
     assert "go together" in refused("matrices", "--model", name, "--against", base)
+
+
+def test_a_search_and_its_report_hold_the_basis(adapted: Tuned, tmp_path: Path) -> None:
+    model = ep.load(adapted.name, basis="delta", against=str(adapted.base))
+    found = model.search(tiny.task(), kinds="QV", strategy="random-search", max_removed=4, controls=2)
+    found.file.save(tmp_path)
+    again = load_report(tmp_path)
+    assert (again.basis, again.mask.digest) == ("delta", found.mask.digest)
+    assert all(one.sigma > 0 for point in found.curve for one in point.mask.removed)
