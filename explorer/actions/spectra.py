@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from explorer.spectra.cache import SvdCache
     from explorer.spectra.comparison import Side
     from explorer.spectra.svd import Decomposition
+    from explorer.spectra.training import Alignment, Course
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,57 @@ class Against(OfModel):
 
 
 @dataclass(frozen=True)
+class StageOverlap(Result):
+    """How far the k leading directions of two checkpoints agree (`explorer.spectra.training`).
+
+    Attributes:
+        left, right: mean squared cosine between the spans of the leading inputs (u), and outputs (v).
+        directions: [i] is (u_i . u'_i) (v_i . v'_i), for each of the k leading values.
+    """
+
+    left: float
+    right: float
+    directions: Sequence[float]
+
+
+@dataclass(frozen=True)
+class StageSpectrum(Result):
+    """One matrix at one checkpoint; `with_previous` is null for the first."""
+
+    checkpoint: str
+    singular_values: Sequence[float]
+    frobenius_norm: float
+    spectral_norm: float
+    stable_rank: float
+    effective_rank: float
+    with_last: StageOverlap
+    with_previous: StageOverlap | None
+
+
+@dataclass(frozen=True)
+class MatrixCourse(Result):
+    """One matrix over training: the checkpoints in their order, and the model last.
+
+    Attributes:
+        k: leading directions that are compared.
+        chance_left, chance_right: the overlap of random subspaces of inputs, and of outputs.
+    """
+
+    matrix: str
+    shape: Sequence[int]
+    k: int
+    chance_left: float
+    chance_right: float
+    stages: Sequence[StageSpectrum]
+
+
+@dataclass(frozen=True)
 class SpectraResult(OfModel):
-    """Spectra of some matrices; `against` is null without a second model."""
+    """Spectra of some matrices; `against` is null without a second model, `over` without checkpoints of training."""
 
     spectra: Sequence[Spectrum]
     against: Against | None
+    over: Sequence[MatrixCourse] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +216,8 @@ class ShowSpectra(Request):
 
     Products are read-only, without biases, positions, norms on queries and keys, and the scale 1 / sqrt(d_head).
     With --against the same of a second model, the spectrum of the difference, and how far the leading singular vectors
-    span the same subspaces, beside what chance gives.
+    span the same subspaces, beside what chance gives. With --over how the matrices moved over training: checkpoints are
+    read one after the other, matrix by matrix, and the model is the last of them.
 
     Example: `eigenprune spectra --model bundled --matrix L0.K.H1 --matrix L0.QK.H1`
     """
@@ -188,7 +236,14 @@ class ShowSpectra(Request):
             "subtracted."
         ),
     ] = None
-    overlap: Annotated[int, Arg("Leading singular vectors whose subspaces --against compares.", least=1)] = 8
+    overlap: Annotated[int, Arg("Leading singular vectors whose subspaces --against and --over compare.", least=1)] = 8
+    over: Annotated[
+        tuple[str, ...],
+        Arg(
+            "Earlier checkpoints of the model's training, in their order: folders or hub ids with @revision, with "
+            "commas between; repeatable."
+        ),
+    ] = ()
     top: Annotated[int, Arg("Values shown per matrix; --json always has all.", least=0)] = 16
 
     def run(self, tools: Tools = ALONE) -> SpectraResult:
@@ -213,7 +268,20 @@ class ShowSpectra(Request):
         with tools.working("Decomposing") as progress:
             found = [_spectrum(str(key), decomposed(view, svds, key)) for key in track(keys, progress)]
         against = None if other is None else self._compare(view, other, keys, svds=svds, tools=tools)
-        return SpectraResult(**identity(view), spectra=found, against=against)
+        over = self._over(view, keys, svds=svds, tools=tools) if self.over else None
+        return SpectraResult(**identity(view), spectra=found, against=against, over=over)
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The names of the earlier checkpoints, one by one."""
+        return tuple(name for text in self.over for one in text.split(",") if (name := one.strip()))
+
+    def _over(self, view: View, keys: Sequence[AnyKey], svds: SvdCache, tools: Tools) -> tuple[MatrixCourse, ...]:
+        from explorer.spectra.training import courses
+
+        with tools.working("Reading checkpoints") as progress:
+            found = courses(view, self.checkpoints, keys, svds=svds, k=self.overlap, progress=progress)
+        return tuple(map(_course, found))
 
     def _open_other(self, view: View, name: str, keys: Sequence[AnyKey], tools: Tools) -> View:
         """A view of the second model in the same basis; refused before any work if a matrix cannot be compared."""
@@ -305,6 +373,27 @@ def _change(view: View, other: View, key: AnyKey, svds: SvdCache, k: int) -> Mat
         right=_angles(overlap.right),
         cuts_block=overlap.cuts_block,
     )
+
+
+def _course(found: Course) -> MatrixCourse:
+    from explorer.spectra.measures import summarise
+
+    stages = []
+    for one, last, previous in zip(found.stages, found.with_last, found.with_previous, strict=True):
+        summary = summarise(one.s, *found.shape)
+        stages.append(
+            StageSpectrum(
+                one.name, one.s.tolist(), frobenius_norm=summary.frobenius_norm, spectral_norm=summary.spectral_norm,
+                stable_rank=summary.stable_rank, effective_rank=summary.effective_rank,
+                with_last=_stage_overlap(last), with_previous=None if previous is None else _stage_overlap(previous),
+            )
+        )  # fmt: skip
+    left, right = found.chance
+    return MatrixCourse(str(found.key), found.shape, found.k, chance_left=left, chance_right=right, stages=stages)
+
+
+def _stage_overlap(found: Alignment) -> StageOverlap:
+    return StageOverlap(found.left, found.right, found.directions.tolist())
 
 
 def _angles(side: Side) -> Angles:

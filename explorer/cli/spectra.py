@@ -12,11 +12,13 @@ from explorer.actions.spectra import (
     ListMatrices,
     MatricesResult,
     MatrixChange,
+    MatrixCourse,
     MeasuredSpectrum,
     ShowCheckpoint,
     ShowSpectra,
     SpectraResult,
     Spectrum,
+    StageOverlap,
 )
 from explorer.cli.console import model_name, say, show_table
 from explorer.core.texts import percent
@@ -38,6 +40,8 @@ def show_spectra(request: ShowSpectra, result: SpectraResult) -> None:
     if result.against is not None:
         _show_measures(f"{request.against}, {basis} basis", [one.other for one in result.against.matrices])
         return _show_comparison(result.against, request.top)
+    if result.over is not None:
+        return _show_courses(result.over)
     for spectrum in result.spectra:
         _show_values(spectrum, request.top)
 
@@ -102,6 +106,32 @@ def _show_values(spectrum: Spectrum, top: int) -> None:
         show_table(spectrum.matrix, ("index", "singular value", "cumulative energy", "block"), rows)
     if len(rows) < len(values):
         say(f"{len(values) - len(rows)} smaller values of {spectrum.matrix} not shown; see --top.")
+
+
+def _show_courses(found: Sequence[MatrixCourse]) -> None:
+    """A table per matrix, one row per checkpoint."""
+    columns = (
+        "checkpoint", "spectral\nnorm", "Frobenius\nnorm", "stable\nrank", "effective\nrank", "as the last,\nu / v",
+        "as the one\nbefore, u / v",
+    )  # fmt: skip
+    for one in found:
+        rows = [
+            (
+                stage.checkpoint, stage.spectral_norm, stage.frobenius_norm, stage.stable_rank, stage.effective_rank,
+                _both(stage.with_last), "-" if stage.with_previous is None else _both(stage.with_previous),
+            )
+            for stage in one.stages
+        ]  # fmt: skip
+        chance = f"{one.chance_left:.3f} / {one.chance_right:.3f}"
+        show_table(
+            f"{one.matrix} over training; mean cos² of the {one.k} leading directions, by chance {chance}",
+            columns,
+            rows,
+        )
+
+
+def _both(overlap: StageOverlap) -> str:
+    return f"{overlap.left:.3f} / {overlap.right:.3f}"
 
 
 def _show_comparison(found: Against, top: int) -> None:

@@ -18,6 +18,7 @@ Singular values are those of the loaded model within 1e-6 of their own size.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -111,6 +112,15 @@ class Checkpoint:
                 found += [MatrixKey(layer, kind, head) for head in heads]
         return tuple(found)
 
+    def weight(self, key: MatrixKey) -> Float[Tensor, "d_in d_out"]:
+        """One of `matrices` itself, in float64, read now; raises as `spectrum` does."""
+        part = self._part(key)
+        with self._reading(key):
+            found = torch.cat(list(_pieces(self._files[part.tensor], part, by_row=True)))
+            if not bool(torch.isfinite(found).all()):
+                raise ValueError("not finite")
+        return found if self._stored.conv1d else found.T
+
     def spectrum(self, key: MatrixKey) -> CheckpointSpectrum:
         """Singular values of one of `matrices`, read now.
 
@@ -118,14 +128,20 @@ class Checkpoint:
             ModelError: the tensor is missing, has another shape than the configuration says, or holds NaN or infinity.
         """
         part = self._part(key)
-        try:
+        with self._reading(key):
             s = _singular_values(self._files[part.tensor], part)
+        d_in, d_out = part.shape if self._stored.conv1d else part.shape[::-1]
+        return CheckpointSpectrum(key, d_in, d_out, s=torch.from_numpy(s))
+
+    @contextmanager
+    def _reading(self, key: MatrixKey) -> Iterator[None]:
+        """What goes wrong while a matrix is read, as a sentence."""
+        try:
+            yield
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{key} of {self.source.name} cannot be read ({error}): check its files.") from None
         except ValueError:
             raise ModelError(f"{key} of {self.source.name} holds NaN or infinite weights: check its files.") from None
-        d_in, d_out = part.shape if self._stored.conv1d else part.shape[::-1]
-        return CheckpointSpectrum(key, d_in, d_out, s=torch.from_numpy(s))
 
     def _part(self, key: MatrixKey) -> _Part:
         """Where a matrix is stored."""

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.models import load
 from tests.commands import report
 from tests.pages.app import PAGES, click, copied, go, open_page, plain, removed_line, sentences, settled
+from tests.siblings import tuned_bundled
 
 RANK = 2
 
@@ -73,3 +74,17 @@ def test_without_a_base_the_page_asks_for_it(adapter: Path) -> None:
     app.text_input(key="base").set_value("./gone")
     app = settled(app.run())
     assert any("is not there" in plain(one) for one in sentences(app))
+
+
+def test_checkpoints_of_training_are_drawn(tmp_path: Path) -> None:
+    tuned = tuned_bundled(tmp_path / "tuned")
+    app = open_page("Spectra", matrix="L2.OUT_L0.K.H1", over=f"bundled\n{tuned}")
+    assert any("asks for the model" in one.value for one in app.info)
+    app = click(app, "load-linked-over-1")
+    assert not sentences(app)
+    drawn = [json.loads(one.proto.spec) for one in app.get("plotly_chart") if "over training" in one.proto.spec]
+    assert [one["layout"]["title"]["text"] for one in drawn] == ["L2.OUT over training", "L0.K.H1 over training"]
+    (command,) = copied(app, "over").commands
+    first = report(*shlex.split(command)[1:])["over"][0]
+    assert [stage["checkpoint"] for stage in first["stages"]] == ["bundled", str(tuned), "bundled"]
+    assert first["stages"][1]["with_last"]["left"] < first["stages"][0]["with_last"]["left"]

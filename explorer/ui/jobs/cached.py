@@ -28,6 +28,7 @@ _KEEP = {
     "model": 2,
     "second": 2,
     "changes": 32,
+    "courses": 8,
     "scores": 24,
     "baseline": 3,
     "evaluation": 256,

@@ -16,12 +16,12 @@ from explorer.ui.components.spectrum_chart import Axis, Series, spectrum_chart
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, links, requests, session, state
 from explorer.ui.shell import pages, share
-from explorer.ui.spectra import choice, measure_tables, model_changes, readouts
+from explorer.ui.spectra import choice, measure_tables, model_changes, over_training, readouts
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
 
 def draw() -> None:
-    """The chosen spectra, plotted and measured; what a second model changed; the tokens of one value."""
+    """The chosen spectra, plotted and measured; a second model, training, and the tokens of one value."""
     bench = session.current()
     status = pages.heading("Spectra", bench.model)
     if (wanted := state.take(opening.Wanted)) is not None:
@@ -38,6 +38,7 @@ def draw() -> None:
         axis = chart_data.choose_axis(("spectra-y", "spectra-log"), scored=scores is not None)
         share.copy("spectra", bench, lambda setting: [requests.spectra(setting, selected)])
         choice.choose_layers(bench, keys, selected[0])
+        checkpoints = over_training.choose()
         against = second_model.choose()
     other = second_model.bench_of(bench, against) if against else None
     common = second_model.common(bench, other, selected) if other is not None else None
@@ -55,6 +56,8 @@ def draw() -> None:
         st.caption(note)
     if other is not None and common is not None:
         model_changes.draw(bench, other, common)
+    if checkpoints:
+        over_training.draw(bench, selected, checkpoints)
     readouts.draw(bench, first, found[0], scores=scores)
 
 

@@ -45,6 +45,7 @@ from explorer.search.request import SearchRequest
 from explorer.spectra.cache import SvdCache, default_cache
 from explorer.spectra.circuits import decompose_circuit
 from explorer.spectra.model_diff import compare_matrix
+from explorer.spectra.training import courses
 from explorer.tasks import Cases, Example, Task, load_task
 from explorer.ui.bench import inside, workbench
 from explorer.ui.masks import actions, compare, folders, outcomes
@@ -156,6 +157,7 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "activations, softer": inside.request(soft, prompt, (0, None), answer=None),
         "activations, unpruned": inside.request(bare, prompt, (0, 3), answer=None),
         "against": requests.spectra(bare, KEYS, against=str(engine.tuned), overlap=5),
+        "over": requests.spectra(bare, KEYS, over=(str(engine.tuned),), overlap=5),
         "combine": actions.request("majority", [*files, files[0]]),
         "combine, any": actions.request("union", files),
         "combine, all": actions.request("intersection", files),
@@ -566,6 +568,15 @@ def test_two_models(engine: Engine, told: Any) -> None:
         assert (one["left"]["similarity"], one["right"]["similarity"]) == sides
         chances = one["left"]["chance_similarity"], one["right"]["chance_similarity"]
         assert chances == (overlap.left.chance_similarity, overlap.right.chance_similarity)
+
+
+def test_training(engine: Engine, told: Any) -> None:
+    (report,) = told("over")
+    found = courses(engine.view, [str(engine.tuned)], KEYS, svds=engine.svds, k=5)
+    for one, course in zip(report["over"], found, strict=True):
+        assert one["matrix"] == str(course.key)
+        assert [stage["singular_values"] for stage in one["stages"]] == [stage.s.tolist() for stage in course.stages]
+        assert one["stages"][0]["with_last"]["left"] == pytest.approx(course.with_last[0].left)
 
 
 # ---- what they say
