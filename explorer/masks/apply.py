@@ -7,6 +7,8 @@ is loaded in, so that a mask means the same in every type, and what stays is as 
 before may be of the decomposition of the weights as they were loaded (`explorer.masks.fitting`): it takes its part from
 these, as it did then.
 
+In the basis `delta` (`explorer.models.delta`) a matrix without any of its values is the base model's, bit for bit.
+
 A view's weights are a function of the mask alone: what the mask does not touch is the shared model's own tensor, so the
 empty mask is the identity, bit for bit, whatever was applied before.
 """
@@ -121,7 +123,7 @@ def _edit(
     view: View, parts: Mapping[MatrixKey, tuple[Removed, ...]], mask: Mask, svds: SvdCache
 ) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of one stacked matrix with the values of its parts removed or scaled; None keeps the bias."""
-    taken = 1.0 - mask.gain
+    model, taken = view.model, 1.0 - mask.gain
     stacked = next(iter(parts)).stacked
     base, bias, stored = read_base(view, stacked), read_base_bias(view, stacked), StoredMatrices(view)
     compute = torch.promote_types(base.dtype, torch.float32)
@@ -134,10 +136,14 @@ def _edit(
         check_means(view, key, mask, svd=decomposition)
         indices = [one.index for one in removed]
         where = parts_of(view, key)
-        if dtype == view.model.wide and not stored.in_memory:
+        if dtype == model.wide and not stored.in_memory:
             W[where] = stored.weight(key).cpu().to(compute)
             bias = stored.bias(stacked)
-        W[where] -= taken * decomposition.part(indices).to(compute)
+        present = set(decomposition.s.nonzero().flatten().tolist())
+        if model.against is not None and mask.gain == 0 and present <= set(indices):
+            W[where] = stored.base(stacked)[0][where].to(compute)  # what rounding left in the difference goes, too
+        else:
+            W[where] -= taken * decomposition.part(indices).to(compute)
         weights = taken * decomposition.s[indices] * torch.tensor([one.c for one in removed], dtype=torch.float64)
         frozen[where[1]] += weights.to(compute) @ decomposition.right(indices).to(compute)
     if mask.mode == "zero":
