@@ -12,7 +12,10 @@ from explorer.core.config import settings
 
 @dataclass(frozen=True)
 class CacheResult(Result):
-    """What is kept, in bytes of at most so many; `removed` counts decompositions (clear) or damaged files (verify)."""
+    """What is kept, in bytes of at most so many; `removed` counts decompositions (clear) or damaged files (verify).
+
+    `merged` counts models with an adapter merged into them.
+    """
 
     folder: str
     entries: int
@@ -27,6 +30,10 @@ class CacheResult(Result):
     searches_bytes: int
     searches_limit: int
     searches_removed: int
+    merged: int
+    merged_bytes: int
+    merged_limit: int
+    merged_removed: int
 
     @property
     def effects_path(self) -> Path:
@@ -42,10 +49,15 @@ class CacheResult(Result):
 
         return settings().cache_dir / NAME
 
+    @property
+    def merged_path(self) -> Path:
+        """The folder of merged models."""
+        return _models()
+
 
 @dataclass(frozen=True, kw_only=True)
 class CacheInfo(Request):
-    """Say where decompositions, exact effects and searches are kept, how many, and what room they take and may take.
+    """Say where decompositions, exact effects, searches and merged models are kept, how many, and what room they take.
 
     Example: `eigenprune cache info`
     """
@@ -59,7 +71,7 @@ class CacheInfo(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class ClearCache(Request):
-    """Remove all kept decompositions, exact effects and searches; they are computed again when needed.
+    """Remove all kept decompositions, exact effects, searches and merged models; they are made again when needed.
 
     Example: `eigenprune cache clear`
     """
@@ -69,6 +81,7 @@ class ClearCache(Request):
     def run(self, tools: Tools = ALONE) -> CacheResult:
         """Remove."""
         from explorer.attribution.effect_store import default_effects
+        from explorer.models.adapters import remove_unused
         from explorer.search.journal import default_journals
         from explorer.spectra.cache import default_store
 
@@ -78,6 +91,7 @@ class ClearCache(Request):
             removed,
             default_effects(tools.notice).clear(),
             searches_removed=default_journals(tools.notice).clear(),
+            merged_removed=remove_unused(_models(), 0, seconds=0.0),
         )
 
 
@@ -99,11 +113,19 @@ class VerifyCache(Request):
         return _kept(tools, removed)
 
 
-def _kept(tools: Tools, removed: int = 0, effects_removed: int = 0, searches_removed: int = 0) -> CacheResult:
+def _models() -> Path:
+    return settings().cache_dir / "models"
+
+
+def _kept(
+    tools: Tools, removed: int = 0, effects_removed: int = 0, *, searches_removed: int = 0, merged_removed: int = 0
+) -> CacheResult:
     from explorer.attribution.effect_store import default_effects
+    from explorer.models.adapters import merged_folders
     from explorer.search.journal import default_journals
     from explorer.spectra.cache import default_store
 
+    merged = merged_folders(_models())
     info = default_store().info()
     effects, searches = default_effects(tools.notice).info(), default_journals(tools.notice).info()
     return CacheResult(
@@ -120,4 +142,8 @@ def _kept(tools: Tools, removed: int = 0, effects_removed: int = 0, searches_rem
         searches_bytes=searches.bytes,
         searches_limit=searches.limit,
         searches_removed=searches_removed,
+        merged=len(merged),
+        merged_bytes=sum(one.bytes for one in merged),
+        merged_limit=settings().cache_bytes,
+        merged_removed=merged_removed,
     )

@@ -14,10 +14,12 @@ def show(request: Request, result: CacheResult) -> None:
     say(f"{result.effects:,} exact effects, {room}, in {result.effects_path}")
     room = _room(result.searches_bytes, result.searches_limit)
     say(f"{result.searches:,} searches, {room}, in {result.searches_path}")
-    if result.removed or result.effects_removed or result.searches_removed:
+    room = _room(result.merged_bytes, result.merged_limit)
+    say(f"{result.merged:,} models with a merged adapter, {room}, in {result.merged_path}")
+    if result.removed or result.effects_removed or result.searches_removed or result.merged_removed:
         say(
-            f"{result.removed:,} decompositions, {result.effects_removed:,} effects and "
-            f"{result.searches_removed:,} searches removed"
+            f"{result.removed:,} decompositions, {result.effects_removed:,} effects, "
+            f"{result.searches_removed:,} searches and {result.merged_removed:,} merged models removed"
         )
 
 

@@ -2,16 +2,22 @@
 
 `W' = W + scale * B A` for every module that the adapter has factors of, `A: [r, d_in]`, `B: [d_out, r]`; the scale is
 alpha / r, or alpha / sqrt(r) where the adapter says `use_rslora`. Sums are taken in float32 (float64 for such weights).
+A bias of B (`lora_bias`) is added to the module's own, times the scale.
+
 The merged model is a folder of its own in the cache, found by the content of base and adapter: whatever reads a model's
-files reads the merged weights, and its identity covers both. Nothing but JSON and safetensors is read.
+files reads the merged weights, and its identity covers both. Folders that nobody has used for a day go when all take
+more than the cache may have. Nothing but JSON and safetensors is read.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +38,13 @@ from explorer.models.sources import Source, locate
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTED = "+adapter="  # between the name of a base model and the folder of its adapter
+IN_USE_SECONDS = 24 * 3600.0  # a merged model that was used within them stays: somebody may have it open
 _BESIDE = (".json", ".txt", ".model", ".jinja")
-_FACTOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+_FACTOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>A\.weight|B\.weight|B\.bias)")
 # Settings of an adapter that make another sum of it than the one above.
 _REFUSED: Mapping[str, str] = {
     "use_dora": "magnitudes of its own (DoRA)",
     "modules_to_save": "whole modules",
-    "lora_bias": "biases",
     "trainable_token_indices": "rows of the embedding",
     "target_parameters": "parameters that are no module's",
     "alora_invocation_tokens": "tokens that switch it on",
@@ -52,12 +58,14 @@ class LowRankFactors:
 
     Attributes:
         A, B: `[r, d_in]` and `[d_out, r]`.
-        scale: of their product.
+        scale: of their product, and of the bias.
+        bias: `[d_out]`; None if there is none, or it is zero.
     """
 
     A: Tensor
     B: Tensor
     scale: float
+    bias: Tensor | None = None
 
     def difference(self) -> Tensor:
         """`[d_out, d_in]`, in float32 or wider."""
@@ -66,15 +74,28 @@ class LowRankFactors:
 
 
 @dataclass(frozen=True)
+class MergedFolder:
+    """A merged model in the cache: its folder, its size in bytes, and when it was used (seconds since 1970)."""
+
+    path: Path
+    bytes: int
+    used: float
+
+
+@dataclass(frozen=True)
 class _Changes:
     """What an adapter adds to stored weights by their names; `conv1d`: they are stored as `[d_in, d_out]`."""
 
     factors: Mapping[str, LowRankFactors]
+    biases: Mapping[str, Tensor]
     conv1d: bool
     progress: Progress | None
 
     def applied(self, name: str, W: Tensor) -> Tensor:
         """A stored weight with what is added to it, not rounded back to a short type."""
+        if name in self.biases:
+            wide = torch.promote_types(W.dtype, torch.float32)
+            return W.to(wide) + self.biases[name].to(wide)
         if name not in self.factors:
             return W
         added = self.factors[name].difference()
@@ -122,6 +143,11 @@ def merged(base: Source, folder: Path, models_dir: Path, progress: Progress | No
     files = model_files(base)
     conv1d = architecture(base.name, str((files.fields.get("architectures") or ["?"])[0])).conv1d
     stored = {_place(base, files, folder, change=change, conv1d=conv1d): change[1] for change in factors.items()}
+    biases = {
+        _bias_place(base, files, weight, folder=folder): factor.scale * factor.bias.to(torch.float32)
+        for weight, factor in stored.items()
+        if factor.bias is not None
+    }
     parts = [
         *(file_digest(path) for path in files.weights),
         *(file_digest(folder / one) for one in (ADAPTER, ADAPTER_WEIGHTS)),
@@ -129,8 +155,10 @@ def merged(base: Source, folder: Path, models_dir: Path, progress: Progress | No
     name = digest([repr(parts).encode(), (files.folder / CONFIG).read_bytes()]).removeprefix("sha256:")
     into = models_dir / f"adapted-{name[:16]}"
     record = {"origin": f"{base.origin}{ADAPTED}{folder}", "revision": f"sha256:{name}"}
-    changes = _Changes(stored, conv1d, progress)
+    changes = _Changes(stored, biases, conv1d, progress=progress)
     made_once(into, record, lambda staging: _write(files, changes, staging))
+    _touch(into)
+    remove_unused(models_dir, settings().cache_bytes)
     return Source(f"{base.name}{ADAPTED}{folder}", into, record["origin"], revision=record["revision"])
 
 
@@ -154,7 +182,7 @@ def read_factors(folder: Path) -> dict[str, LowRankFactors]:
     sides = _sides(folder)
     found = {}
     for module, pair in sides.items():
-        A, B = pair.get("A"), pair.get("B")
+        A, B, bias = (pair.get(side) for side in ("A.weight", "B.weight", "B.bias"))
         if A is None or B is None or A.ndim != 2 or B.ndim != 2 or len(A) != B.shape[1]:
             raise ModelError(f"{folder} has no pair of factors that fit for {module[:80]}: get its files again.")
         rank = _setting(fields, "rank_pattern", module, usual=fields.get("r"))
@@ -166,7 +194,11 @@ def read_factors(folder: Path) -> dict[str, LowRankFactors]:
         alpha = _setting(fields, "alpha_pattern", module, usual=fields.get("lora_alpha"))
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
             raise ModelError(f"{folder} has lora_alpha {str(alpha)[:20]}: expected a number.")
-        found[module] = LowRankFactors(A, B, alpha / (math.sqrt(rank) if fields.get("use_rslora") else rank))
+        if bias is not None and bias.shape != (len(B),):
+            shape = list(bias.shape)
+            raise ModelError(f"{folder} has a bias of shape {shape} for {module[:80]}: get its files again.")
+        scale = alpha / (math.sqrt(rank) if fields.get("use_rslora") else rank)
+        found[module] = LowRankFactors(A, B, scale, bias=bias if bias is not None and bool(bias.any()) else None)
     return found
 
 
@@ -225,6 +257,46 @@ def _place(base: Source, files: ModelFiles, folder: Path, *, change: tuple[str, 
             f"{list(files.tensors[name].shape)}: give its own base model."
         )
     return name
+
+
+def _bias_place(base: Source, files: ModelFiles, weight: str, folder: Path) -> str:
+    """The stored bias beside a stored weight; refuses a base that has none there."""
+    name = weight.removesuffix("weight") + "bias"
+    if name not in files.tensors:
+        module = weight.removesuffix(".weight")[:80]
+        raise ModelError(
+            f"the adapter {folder} adds a bias to {module}, of which {base.name} has none: give an adapter without "
+            "biases, such as one exported with --zero."
+        )
+    return name
+
+
+def merged_folders(models_dir: Path) -> list[MergedFolder]:
+    """The merged models that are kept, the longest unused first."""
+    found = []
+    for path in models_dir.glob("adapted-*"):
+        with suppress(OSError):
+            size = sum(one.stat().st_size for one in path.iterdir())
+            found.append(MergedFolder(path, size, (path / SOURCE_FILE).stat().st_mtime))
+    return sorted(found, key=lambda one: one.used)
+
+
+def remove_unused(models_dir: Path, limit: int, seconds: float = IN_USE_SECONDS) -> int:
+    """Remove merged models until all take at most so many bytes, but none that was used in the last `seconds`."""
+    kept, gone = merged_folders(models_dir), 0
+    total, latest = sum(one.bytes for one in kept), time.time() - seconds
+    for one in kept:
+        if total <= limit or one.used > latest:
+            break
+        shutil.rmtree(one.path, ignore_errors=True)
+        total, gone = total - one.bytes, gone + 1
+    return gone
+
+
+def _touch(folder: Path) -> None:
+    """Note that a merged model is used now; a cache that cannot be written forgets it."""
+    with suppress(OSError):
+        os.utime(folder / SOURCE_FILE)
 
 
 def _write(files: ModelFiles, changes: _Changes, folder: Path) -> None:

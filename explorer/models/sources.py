@@ -71,7 +71,7 @@ def full_name(text: str) -> str:
     if text in FETCHED:
         return _named(text).title if available(text) else FETCHED[text].title
     for model in FETCHED.values():
-        if text.startswith(model.hub_id):
+        if text == model.hub_id or text.startswith((f"{model.hub_id}@", f"{model.hub_id} (GGUF ")):
             return model.full_name(model.digest if "GGUF" in text else None)
     return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import explorer as ep
+from explorer.core.config import settings
 from explorer.core.errors import ModelError
-from explorer.models import Model
+from explorer.models import Model, full_name
+from explorer.models.adapters import merged_folders, remove_unused
 from tests import tiny
 from tests.commands import refused, report
 
@@ -88,6 +91,44 @@ def test_merging_is_that_of_peft(name: str, settings: dict[str, Any], tmp_path: 
     assert model.digest != unadapted.digest
 
 
+@pytest.mark.filterwarnings("ignore:Adapter .* LoRA tensor", "ignore:`lora_bias=True` was passed")  # peft's own
+def test_biases_of_adapters_are_added(tmp_path: Path) -> None:
+    folder = base("gpt2", tmp_path / "gpt2")
+    adapter = trained(folder, "gpt2", tmp_path / "adapter", lora_bias=True)
+    found, expected = ep.load(str(folder), adapter=adapter).weights(), by_peft(folder, adapter)
+    for weight, value in expected.items():
+        torch.testing.assert_close(found[weight], value, rtol=0, atol=1e-5)
+    unadapted = ep.load(str(folder)).weights()
+    assert not torch.equal(found["transformer.h.0.attn.c_attn.bias"], unadapted["transformer.h.0.attn.c_attn.bias"])
+    llama = base("llama", tmp_path / "llama")
+    biased = trained(llama, "llama", tmp_path / "biased", lora_bias=True)
+    with pytest.raises(ModelError, match=r"adds a bias to .*_proj, of which .* has none"):
+        ep.load(str(llama), adapter=biased)
+
+
+def test_merged_models_are_counted_and_the_longest_unused_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EIGENPRUNE_CACHE", str(tmp_path / "cache"))
+    settings.cache_clear()
+    folder = base("llama", tmp_path / "base")
+    sources = []
+    for seed in range(3):
+        adapter = trained(folder, "llama", tmp_path / f"adapter{seed}", r=1 + seed)
+        sources.append(ep.load(str(folder), adapter=adapter).source.folder)
+        os.utime(sources[-1] / "source.json", (seed, seed))
+    info = report("cache", "info")
+    models = tmp_path / "cache" / "models"
+    assert (info["merged"], [one.path for one in merged_folders(models)]) == (3, sources)
+    size = info["merged_bytes"] // 3
+    assert remove_unused(models, 2 * size + size // 2) == 1
+    assert [one.path for one in merged_folders(models)] == sources[1:]
+    os.utime(sources[1] / "source.json")
+    os.utime(sources[2] / "source.json")
+    assert remove_unused(models, 0) == 0  # somebody may have them open
+    assert report("cache", "clear")["merged_removed"] == 2
+    assert not sources[2].exists()
+    settings.cache_clear()
+
+
 def test_a_model_is_found_again_by_its_name_and_content(tmp_path: Path) -> None:
     folder = base("llama", tmp_path / "base")
     adapter = trained(folder, "llama", tmp_path / "adapter")
@@ -126,7 +167,6 @@ def changed(adapter: Path, **fields: Any) -> None:
         ({"use_dora": True}, r"magnitudes of its own \(DoRA\)"),
         ({"modules_to_save": ["lm_head"]}, "has whole modules"),
         ({"bias": "all"}, "trains biases"),
-        ({"lora_bias": True}, "has biases"),
         ({"r": 9}, r"says rank 9 for .*, but its factors have 3"),
         ({"lora_alpha": "much"}, "has lora_alpha much"),
         ({"rank_pattern": {"(": 1}}, "is no pattern"),
@@ -168,3 +208,10 @@ def test_adapters_of_another_base_or_without_weights_are_refused(tmp_path: Path)
     assert "give its base model, and this folder as the adapter" in refused(
         "spectra", "--model", adapter, "--matrix", "L0.K"
     )
+
+
+def test_a_name_in_full_is_that_of_the_model_itself() -> None:
+    assert full_name("google/gemma-3-270m") == full_name("google/gemma-3-270m@main") == "Gemma 3 270M"
+    for other in ("google/gemma-3-270m-it", "google/gemma-3-270m+adapter=/a/b"):
+        assert full_name(other) == other
+    assert full_name("google/gemma-3-270m (GGUF Q4_K_M, PyPI x)").endswith("GGUF")
