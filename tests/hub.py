@@ -30,6 +30,8 @@ class StandIn:
         made: what was sent to make repositories.
         files: what has arrived, by name; large ones by way of the store `stored`, by digest.
         commits: heads of commits.
+        served: what can be downloaded, by its path, such as `/ada/pruned/resolve/main/mask.json`.
+        moved: where a path leads instead.
     """
 
     url: str = ""
@@ -42,6 +44,8 @@ class StandIn:
     files: dict[str, bytes] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)
     commits: list[dict[str, Any]] = field(default_factory=list)
+    served: dict[str, bytes] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
 
     def answer(self, asked: str, body: bytes) -> tuple[int, Any]:
         """Status and JSON for a request."""
@@ -60,7 +64,7 @@ class StandIn:
             ways = [{**one, "actions": {"upload": {"href": f"{self.url}/store/{one['oid']}"}}} for one in wanted]
             return 200, {"transfer": "basic", "objects": ways}
         repo = "/".join(path.split("/")[3:5])
-        if method == "GET" and path != f"/api/models/{repo}":
+        if method in ("GET", "HEAD") and path != f"/api/models/{repo}":
             return 404, {"error": "Not found"}
         if method == "GET":
             names = [{"rfilename": name} for name in self.there]
@@ -96,6 +100,25 @@ class StandIn:
                 self.files[one["value"]["path"]] = content
 
 
+def downloaded(hub: StandIn, handler: BaseHTTPRequestHandler) -> bool:
+    """Send a file, or where it is instead; whether there is one."""
+    path = handler.path.partition("?")[0]
+    content = hub.served.get(path)
+    if content is None and path not in hub.moved:
+        return False
+    handler.send_response(200 if content is not None else 302)
+    if content is None:
+        handler.send_header("Location", hub.moved[path])
+    else:
+        handler.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        handler.send_header("X-Repo-Commit", OID)
+    handler.send_header("Content-Length", str(len(content or b"")))
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(content or b"")
+    return True
+
+
 @contextmanager
 def stand_in() -> Iterator[StandIn]:
     """Serve on a free port of this machine."""
@@ -108,6 +131,8 @@ def stand_in() -> Iterator[StandIn]:
             body = self._body()
             asked = f"{self.command} {self.path.partition('?')[0]}"
             hub.asked.append(asked)
+            if downloaded(hub, self):
+                return
             if not self.path.startswith(("/store/", LOOKED_UP)):
                 hub.tokens.add(self.headers.get("Authorization", ""))
             refused = next((one for start, one in hub.refusals.items() if asked.startswith(start)), None)
@@ -119,7 +144,7 @@ def stand_in() -> Iterator[StandIn]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            self.wfile.write(b"" if self.command == "HEAD" else content)
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
@@ -131,7 +156,7 @@ def stand_in() -> Iterator[StandIn]:
             self.rfile.readline()
             return found
 
-        do_GET = do_POST = do_PUT = _serve
+        do_GET = do_POST = do_PUT = do_HEAD = _serve
 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Say nothing."""

@@ -44,7 +44,7 @@ CARRIERS = (
     "core.progress", "core.records", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "measure.opened",
     "measure.overflow", "models.__init__", "models.adapters", "models.compute", "models.conversions", "models.convert",
     "models.culprits", "models.fetching", "models.fields", "models.files", "models.gguf", "models.gguf_header",
-    "models.hub", "models.identity", "models.sources", "models.tokenizer_files", "search.conductor",
+    "masks.published", "models.hub", "models.identity", "models.sources", "models.tokenizer_files", "search.conductor",
     "search.control_pool", "search.control_runs", "search.curve", "search.evidence.__init__", "search.evidence.choice",
     "search.evidence.columns", "search.evidence.figures", "search.evidence.sentence", "search.identity",
     "search.mask_cells", "search.options", "search.provenance", "search.released", "search.released_measures",

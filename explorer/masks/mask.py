@@ -20,6 +20,7 @@ from explorer.core.errors import MaskError, MatrixError
 from explorer.core.files import digest, ordinary, repeated_key, write_text
 from explorer.core.keys import MatrixKey
 from explorer.masks.gain import state_of
+from explorer.masks.published import fetched, is_published
 
 FORMAT: Literal["eigenprune-mask"] = "eigenprune-mask"
 SCHEMA_VERSION: Literal[1] = 1
@@ -358,7 +359,13 @@ def parse_mask(text: str | bytes, *, name: str = "the mask") -> Mask:
 
 
 def load_mask(path: Path | str) -> Mask:
-    """Read a mask file; raises MaskError as `parse_mask` does, or if it cannot be read."""
+    """Read a mask file, or one that somebody has published (`explorer.masks.published`).
+
+    Raises:
+        MaskError: as `parse_mask`, or it cannot be read.
+    """
+    if is_published(path):
+        return parse_mask(fetched(path, MAX_BYTES), name=str(path))
     path = Path(path)
     try:
         if ordinary(path).stat().st_size > MAX_BYTES:
