@@ -36,6 +36,8 @@ EVIDENCE = (
     "search.evidence.members", "search.evidence.prompts", "search.evidence.repeats", "search.evidence.rivals",
     "search.evidence.searched", "search.evidence.trained", "search.evidence.tunable", "spectra.rotated",
 )  # fmt: skip
+# What decides where directions are active, beside.
+CONTEXTS = ("measure.contexts", "measure.corpora", "measure.paired", "measure.perplexity")
 # What belongs to these or is imported by them and decides no number: where things are kept, what they are called, what
 # is made of a search. Whatever is read through them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
@@ -70,6 +72,12 @@ def searches_digest() -> str:
 def evidence_digest() -> str:
     """Digest of what decides the evidence beside a search's mask, but for what it is asked."""
     return _digest((*EFFECTS, *SEARCHES, *EVIDENCE))
+
+
+@cache
+def contexts_digest() -> str:
+    """Digest of what decides where directions are active, but for model, text and matrices."""
+    return _digest((*EFFECTS, *CONTEXTS))
 
 
 def sources(rooms: tuple[str, ...], root: Path = _ROOT) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import explorer
-from explorer.core.measuring import CARRIERS, EFFECTS, SEARCHES, code_digest, sources
+from explorer.core.measuring import CARRIERS, CONTEXTS, EFFECTS, SEARCHES, code_digest, sources
 
 ROOT = Path(explorer.__file__).parent
 ROOMS = {"effects": EFFECTS, "searches": (*EFFECTS, *SEARCHES)}
@@ -65,14 +65,16 @@ def reachable(start: str) -> set[Path]:
     return {known[name] for name in seen}
 
 
-@pytest.mark.parametrize(("start", "what"), [("attribution.exact", "effects"), ("search", "searches")])
+@pytest.mark.parametrize(
+    ("start", "what"), [("attribution.exact", "effects"), ("search", "searches"), ("measure.contexts", "contexts")]
+)
 def test_every_module_that_is_imported_is_said_to_measure_or_to_carry(start: str, what: str) -> None:
-    known = {*sources(ROOMS[what]), *sources(CARRIERS)}
+    known = {*sources({**ROOMS, "contexts": (*EFFECTS, *CONTEXTS)}[what]), *sources(CARRIERS)}
     missing = sorted(str(path.relative_to(ROOT)) for path in reachable(start) - known)
     assert not missing, f"put {missing} into a list of explorer.core.measuring: does it decide what is measured?"
 
 
 def test_the_lists_name_what_is_there_once() -> None:
-    assert all(sources((room,)) for room in (*EFFECTS, *SEARCHES, *CARRIERS))
+    assert all(sources((room,)) for room in (*EFFECTS, *SEARCHES, *CONTEXTS, *CARRIERS))
     assert not {*sources((*EFFECTS, *SEARCHES))} & {*sources(CARRIERS)}
     assert {path.name for path in sources(SEARCHES) if path.parent.name == "attribution"} >= {"gradient.py", "sums.py"}
