@@ -16,6 +16,7 @@ from explorer.actions.choices import (
     TasksChoice,
     WordingChoice,
 )
+from explorer.actions.direction import ShowDirection
 from explorer.actions.effects import MeasureEffects
 from explorer.actions.evaluate import Evaluate
 from explorer.actions.export import ExportMask
@@ -80,6 +81,7 @@ __all__ = [
     "Score",
     "Search",
     "ShowCheckpoint",
+    "ShowDirection",
     "ShowMask",
     "ShowReport",
     "ShowSpectra",

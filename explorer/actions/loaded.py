@@ -21,6 +21,7 @@ from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import exact_effects
 from explorer.core.keys import Kind, MatrixKey, parse_key
 from explorer.core.progress import Progress
+from explorer.experiments.direction import CardOptions, Direction, DirectionCard, card
 from explorer.experiments.harness import HarnessFigure, HarnessRun, run_harness
 from explorer.export import FORMATS
 from explorer.export.run import Exported, Order
@@ -29,8 +30,11 @@ from explorer.masks.apply import apply, empty_mask
 from explorer.masks.belonging import adopted
 from explorer.masks.damage import Damage
 from explorer.masks.damage import damage as measure_damage
+from explorer.masks.library import Library
 from explorer.masks.mask import Mask, Mode
 from explorer.measure.batches import batches
+from explorer.measure.context_store import default_contexts
+from explorer.measure.corpora import TOKENS, task_corpus, text_corpus
 from explorer.measure.evaluate import Comparison, Evaluation
 from explorer.measure.evaluate import evaluate as evaluate_view
 from explorer.measure.metrics import Mean
@@ -285,6 +289,42 @@ class LoadedModel(Model):
                 progress=progress,
             )  # fmt: skip
             return {value: measured.values[key] for value, key in keys.items()}
+
+    def direction(
+        self,
+        matrix: MatrixKey | str,
+        index: int,
+        task: Task,
+        *,
+        text: str | None = None,
+        mode: Mode = "freeze",
+        progress: Progress | None = None,
+        **how: Unpack[CardOptions],
+    ) -> DirectionCard:
+        """The card of one singular direction: place, score, effects, contexts, flips, masks and similar directions.
+
+        Args:
+            matrix: its key, or its text such as `L0.Q.H3`.
+            index: which singular value.
+            task: what score, effects and flips are of; contexts are of its train examples and of the text.
+            text: a plain text to look for contexts in, too; if None the one that comes along, where the model reads it.
+            mode: how the value is removed.
+            progress: told (done, total).
+            how: see `CardOptions`; `corpora` takes the place of task and text.
+
+        Raises:
+            MatrixError, TaskError, SettingsError: what is asked does not fit the model or the task.
+        """
+        if "corpora" not in how:
+            read = own_text(self.tokenizer) if text is None else text
+            own = task_corpus(self, task, limit=how.get("limit"), tokens=TOKENS)
+            how["corpora"] = [own] if read is None else [own, text_corpus(self, read)]
+        with self.views.borrow() as view:
+            return card(
+                Direction(view, self.svds, _matrix_key(matrix), index=index, mode=mode), task,
+                effects=default_effects(warn), contexts=default_contexts(warn), library=Library.default(),
+                progress=progress, **how,
+            )  # fmt: skip
 
     def evaluate(self, task: Task, *, split: Split = "test", limit: int | None = None) -> Evaluation:
         """The unpruned model on a split of a task: loss, accuracy and the model's own answers."""

@@ -18,6 +18,7 @@ import explorer.actions as ask
 from explorer.cli import (
     activations,
     cache,
+    direction,
     evaluation,
     export,
     finetune,
@@ -134,6 +135,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.ShowSpectra, spectra.show_spectra),
     (ask.ShowCheckpoint, spectra.show_checkpoint),
     (ask.ReadOut, measuring.show_readout),
+    (ask.ShowDirection, direction.show),
     (ask.ReadActivations, activations.show),
     (ask.Score, scoring.show_scores),
     (ask.MeasureEffects, measuring.show_effects),

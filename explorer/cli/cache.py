@@ -16,11 +16,18 @@ def show(request: Request, result: CacheResult) -> None:
     say(f"{result.searches:,} searches, {room}, in {result.searches_path}")
     room = _room(result.merged_bytes, result.merged_limit)
     say(f"{result.merged:,} models with a merged adapter, {room}, in {result.merged_path}")
-    if result.removed or result.effects_removed or result.searches_removed or result.merged_removed:
-        say(
-            f"{result.removed:,} decompositions, {result.effects_removed:,} effects, "
-            f"{result.searches_removed:,} searches and {result.merged_removed:,} merged models removed"
-        )
+    room = _room(result.contexts_bytes, result.contexts_limit)
+    say(f"{result.contexts:,} passes over texts, {room}, in {result.contexts_path}")
+    gone = {
+        "decompositions": result.removed,
+        "effects": result.effects_removed,
+        "searches": result.searches_removed,
+        "passes over texts": result.contexts_removed,
+        "merged models": result.merged_removed,
+    }
+    if any(gone.values()):
+        *first, last = (f"{count:,} {what}" for what, count in gone.items())
+        say(f"{', '.join(first)} and {last} removed")
 
 
 def _room(taken: int, limit: int) -> str:
