@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explorer.ui import activations, masks, overview, prune, scores, search, spectra
+from explorer.ui import activations, direction, masks, overview, prune, scores, search, spectra
 from explorer.ui.shell import pages
 from explorer.ui.shell.pages import Page
 
@@ -12,6 +12,7 @@ PAGES = (
     scores.PAGE,
     search.PAGE,
     spectra.PAGE,
+    direction.PAGE,
     activations.PAGE,
     masks.PAGE,
 )

@@ -9,7 +9,7 @@ from explorer.masks.activations import Contrast, answer_lens
 from explorer.measure.tokens import encode_for, token_texts, words_notice
 from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
-from explorer.ui.bench import inside
+from explorer.ui.bench import inside, opening
 from explorer.ui.bench.inside import TOP, choose_example, choose_head, heads, request, wrote
 from explorer.ui.components import figures, words
 from explorer.ui.jobs import work
@@ -24,6 +24,7 @@ _PERCENT = st.column_config.NumberColumn(format="%.3g %%", width=90)
 
 def draw() -> None:
     """The prompt with its tokens, attention, the residual stream, the logit lens, and what removed values wrote."""
+    opening.follow()
     bench = session.current()
     status = pages.heading("Activations", bench.model)
     if not len(bench.mask):

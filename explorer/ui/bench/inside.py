@@ -18,6 +18,7 @@ from explorer.measure.tokens import encode_for, token_texts
 from explorer.models import View
 from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
+from explorer.ui.bench import opening
 from explorer.ui.components import figures, words
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, Setting, Widget, links, requests, session, state
@@ -167,7 +168,13 @@ def wrote(bench: Bench, prompt: Example) -> None:
     figure = activation_plots.written(before, after, found.tokens, title=f"Written by {_named(found.values[chosen])}")
     figures.draw(figure, "wrote-figure")
     more = f" The {VALUES:,} most changed of {len(found.values):,} can be chosen." * (len(found.values) > VALUES)
-    st.caption(f"(x · u) s at each token, along v; with the mask it is {_instead(bench, float(after[0]))}.{more}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"(x · u) s at each token, along v; with the mask it is {_instead(bench, float(after[0]))}.{more}")
+        value = found.values[chosen]
+        st.button(
+            "Open its card", key="card-wrote", icon=":material/arrow_outward:", on_click=opening.want_card,
+            args=(value.key, value.index),
+        )  # fmt: skip
 
 
 def _instead(bench: Bench, after: float) -> str:

@@ -1,4 +1,4 @@
-"""From a value anywhere in the app to the page that shows its matrix."""
+"""From a value anywhere in the app to the page that shows its matrix, or to its own card."""
 
 from __future__ import annotations
 
@@ -17,12 +17,27 @@ class Wanted:
     index: int | None = None
 
 
+@dataclass(frozen=True)
+class WantedCard:
+    """A singular direction whose card is to be opened."""
+
+    key: MatrixKey
+    index: int
+
+
 def want(key: MatrixKey, index: int | None = None) -> None:
     """Ask for a matrix, and one of its values; for callbacks, which cannot change page."""
     state.put(Wanted(key, index))
 
 
+def want_card(key: MatrixKey, index: int) -> None:
+    """Ask for the card of a direction; for callbacks."""
+    state.put(WantedCard(key, index))
+
+
 def follow() -> None:
-    """Go where `want` asked for; ends the run if it did. The page that is gone to takes the request."""
+    """Go where `want` or `want_card` asked for; ends the run if it did. The page that is gone to takes the request."""
     if state.find(Wanted) is not None:
         pages.go_to("matrix")
+    if state.find(WantedCard) is not None:
+        pages.go_to("direction")

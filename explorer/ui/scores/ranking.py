@@ -178,4 +178,12 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
             on_click=opening.want,
             args=chosen[0] if chosen else (),
         )
+        st.button(
+            "Open its card",
+            key="card-selected",
+            icon=":material/arrow_outward:",
+            disabled=not chosen,
+            on_click=opening.want_card,
+            args=chosen[0] if chosen else (),
+        )
         st.caption(f"{len(chosen):,} selected" if chosen else "Select rows or points to act on them.")

@@ -27,6 +27,7 @@ def draw() -> None:
     if (wanted := state.take(opening.Wanted)) is not None:
         choice.show_matrix(wanted.key)
         readouts.choose_value(wanted.key, wanted.index)
+    opening.follow()
     keys, selected = _choose_matrices(bench, status)
     scorable = tuple(key for key in selected if isinstance(key, MatrixKey))
     with status:

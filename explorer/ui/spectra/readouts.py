@@ -14,6 +14,7 @@ from explorer.core.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.masks.apply import empty_mask
 from explorer.measure.readout import Readout, Token
 from explorer.spectra.svd import Decomposition
+from explorer.ui.bench import opening
 from explorer.ui.components import words
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, Setting, Widget, guide, links, state
@@ -63,7 +64,13 @@ def draw(bench: Bench, key: AnyKey, found: Decomposition, scores: Scores | None)
     if float(found.s[index]) == 0:
         st.info("This value is zero: nothing is read or written along it.")
         return
-    share.copy("readout", bench, lambda setting: [request(setting, key, index)])
+    with st.container(horizontal=True):
+        share.copy("readout", bench, lambda setting: [request(setting, key, index)])
+        if isinstance(key, MatrixKey):
+            st.button(
+                "Open its card", key="card-readout", icon=":material/arrow_outward:", on_click=opening.want_card,
+                args=(key, index), help="Where it is active, what it does to the loss, which directions are like it.",
+            )  # fmt: skip
     told = work.readout(bench, key, found, index=index, k=TOKENS)
     if told is None:
         return

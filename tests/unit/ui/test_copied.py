@@ -20,6 +20,7 @@ from explorer.attribution import Options, Scores, score
 from explorer.attribution.exact import Value, exact_effects
 from explorer.core.config import settings
 from explorer.core.keys import CircuitKey, Kind, MatrixKey, parse_key
+from explorer.experiments.direction import Direction
 from explorer.experiments.study import StudyOptions, study_scorers
 from explorer.experiments.transfer import refreeze, transfer
 from explorer.export.edit import zeroed
@@ -30,6 +31,8 @@ from explorer.masks.mask import Mask, load_mask
 from explorer.masks.sets import overlaps, vote
 from explorer.measure import readout
 from explorer.measure.batches import batches
+from explorer.measure.context_store import default_contexts
+from explorer.measure.corpora import TOKENS, task_corpus
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.measure.sampling import draw_sample
 from explorer.models import Model, View, ViewPool, load
@@ -48,6 +51,7 @@ from explorer.spectra.model_diff import compare_matrix
 from explorer.spectra.training import courses
 from explorer.tasks import Cases, Example, Task, load_task
 from explorer.ui.bench import inside, workbench
+from explorer.ui.direction.parts import Looked
 from explorer.ui.masks import actions, compare, folders, outcomes
 from explorer.ui.prune import removing
 from explorer.ui.scores import agreement
@@ -168,6 +172,7 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "curve, softer": removing.request(soft, COUNTS, EXAMPLES),
         "damage": requests.damage(given, first, sums, limit=LIMIT, text=False),
         "damage, from a folder": requests.damage(given, first, copa, limit=LIMIT, text=False),
+        "direction": Looked(bare.bench, VALUES[1][0], VALUES[1][1]).request(bare, ["int-sum"]),
         "effects": requests.effects(bare, VALUES, first.without_all()),
         "effects, all": requests.all_effects(_few(engine), first.without_all()),
         "effects, at the mask": requests.effects(given, VALUES, first),
@@ -473,6 +478,26 @@ def test_read_outs(engine: Engine, told: Any) -> None:
             assert [(token["text"], token["value"]) for token in end[side]] == expected
     (product,) = told("readout, of a product")
     assert product["values"][0]["exact"] is None
+
+
+def test_the_card_of_a_direction(engine: Engine, told: Any) -> None:
+    """The parts that the page shows, each from its own job there."""
+    (key, index), task = VALUES[1], engine.task
+    direction = Direction(engine.view, engine.svds, key, index=index)
+    scored = direction.score(task, LIMIT)
+    (report,) = told("direction")
+    corpus = task_corpus(engine.view.model, task, limit=LIMIT, tokens=TOKENS)
+    found = {
+        "place": direction.place(),
+        "score": scored,
+        "effects": direction.effects(task, [load_task("int-sum")], LIMIT),
+        "flips": direction.flips(task, scored.c, "validation", LIMIT),
+        "contexts": [direction.contexts(corpus, store=default_contexts(pytest.fail))],
+        "similar": direction.similar(),
+    }
+    for name, part in found.items():
+        plain = [one.as_dict() for one in part] if isinstance(part, list | tuple) else part.as_dict()
+        assert report[name] == json.loads(json.dumps(plain)), name
 
 
 @pytest.mark.slow
