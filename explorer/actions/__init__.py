@@ -22,6 +22,7 @@ from explorer.actions.evaluate import Evaluate
 from explorer.actions.export import ExportMask
 from explorer.actions.finetune import Finetune
 from explorer.actions.harness import RunHarness
+from explorer.actions.labels import LabelDirection, ListLabels
 from explorer.actions.mask_files import (
     DiffMasks,
     IntersectMasks,
@@ -61,6 +62,8 @@ __all__ = [
     "Finetune",
     "FramingChoice",
     "IntersectMasks",
+    "LabelDirection",
+    "ListLabels",
     "ListMatrices",
     "ListModels",
     "ListTasks",

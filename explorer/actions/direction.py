@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LibraryPlace,
         SpectrumPlace,
     )
+    from explorer.masks.labels import DirectionLabel
     from explorer.measure.contexts import DirectionContexts
     from explorer.measure.corpora import Corpus
     from explorer.measure.readout import Readout
@@ -36,6 +37,7 @@ class DirectionResult(OfTask):
     """Everything about one singular direction; effects and scores are changes of the loss, nats per example.
 
     Attributes:
+        label: what it is called in the workspace, with a note; null if it is called nothing.
         place: sigma, rank, energy (its share of the squared norm), block (indices of its degenerate block), null, and
             bulk_edge (of a random matrix).
         score: score with its bootstrap stderr, uncertain (whether it is likely to be wrong), c (the frozen mean), and
@@ -55,6 +57,7 @@ class DirectionResult(OfTask):
     matrix: str
     index: int
     mode: str
+    label: DirectionLabel | None
     place: SpectrumPlace
     score: DirectionScore
     effects: DirectionEffects

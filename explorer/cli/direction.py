@@ -43,6 +43,8 @@ def _show_place(result: DirectionResult) -> None:
         f"{result.matrix} value {result.index} of {place.rank}: singular value {place.sigma:.6g}, "
         f"{percent(place.energy)} of the squared norm{block}{', numerically zero' if place.null else ''}"
     )
+    if (label := result.label) is not None:
+        say(f"Called {label.label!r}. {label.note}".rstrip() if label.label else f"Note: {label.note}")
     doubt = " (likely to be wrong: the change is large)" if score.uncertain else ""
     say(f"Score {loss_text(score.score, score.stderr, signed=True)}{doubt}, frozen mean {score.c:.6g}")
 

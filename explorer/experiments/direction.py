@@ -23,6 +23,7 @@ from explorer.core.progress import Progress, part
 from explorer.core.records import Record
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.belonging import names
+from explorer.masks.labels import DirectionLabel, LabelBook
 from explorer.masks.library import Library
 from explorer.masks.mask import Mode, Removed
 from explorer.measure.batches import batches
@@ -176,6 +177,7 @@ class DirectionCard(Record):
     matrix: str
     index: int
     mode: str
+    label: DirectionLabel | None
     place: SpectrumPlace
     score: DirectionScore
     effects: DirectionEffects
@@ -225,6 +227,10 @@ class Direction:
         """The view, unpruned."""
         apply(self.view, empty_mask(self.view.model), self.svds)
         return self.view
+
+    def label(self) -> DirectionLabel | None:
+        """What it is called in the workspace, if it is called something."""
+        return LabelBook.default(self.view.model.digest).every().get((str(self.key), self.index))
 
     def place(self) -> SpectrumPlace:
         """Where the value stands in the spectrum."""
@@ -424,6 +430,7 @@ def card(
         matrix=str(direction.key),
         index=direction.index,
         mode=direction.mode,
+        label=direction.label(),
         place=direction.place(),
         score=scored,
         effects=direction.effects(task, how.get("others", ()), limit, store=effects, progress=part(progress, 0.0, 0.2)),

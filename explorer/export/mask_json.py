@@ -13,7 +13,7 @@ def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the mask file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Eigenpruning mask, schema version 1",
+        "title": "Eigenpruning mask, schema version 1, or 2 if it has labels",
         **{name: part for name, part in Mask.model_json_schema().items() if name != "title"},
     }
 

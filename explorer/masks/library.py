@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from explorer.core.config import settings
 from explorer.core.errors import MaskError
 from explorer.core.files import ordinary, write_text
+from explorer.masks.labels import DirectionLabel, LabelBook
 from explorer.masks.mask import Mask, load_mask
 
 MASK, ABOUT = ".mask.json", ".entry.json"
@@ -81,6 +82,25 @@ class Listing:
 
     entries: tuple[Entry, ...]
     broken: tuple[Broken, ...]
+
+
+def labelled(mask: Mask) -> Mask:
+    """A mask with the workspace's labels of its values; those that it has of others stay where there are none.
+
+    Raises:
+        MaskError: the workspace's labels cannot be read.
+    """
+    own = LabelBook.default(mask.model.digest).every()
+    return mask.with_labels(({one.place: one for one in mask.labels} | own).values())
+
+
+def keep_labels(mask: Mask) -> tuple[DirectionLabel, ...]:
+    """Take the labels of a mask from elsewhere over into the workspace; gives those that were left out.
+
+    Raises:
+        MaskError: the workspace's labels cannot be read or written.
+    """
+    return LabelBook.default(mask.model.digest).take_over(mask.labels)
 
 
 def id_of(mask: Mask) -> str:

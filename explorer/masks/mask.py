@@ -20,10 +20,12 @@ from explorer.core.errors import MaskError, MatrixError
 from explorer.core.files import digest, ordinary, repeated_key, write_text
 from explorer.core.keys import MatrixKey
 from explorer.masks.gain import state_of
+from explorer.masks.labels import DirectionLabel
 from explorer.masks.published import fetched, is_published
 
 FORMAT: Literal["eigenprune-mask"] = "eigenprune-mask"
 SCHEMA_VERSION: Literal[1] = 1
+LABELLED_VERSION: Literal[2] = 2  # of files with labels; others are as before, so that older versions read them
 MAX_BYTES = 20_000_000
 RELEASED_MEANS = "frozen_means"  # an entry of `metrics`, which says what the frozen means are if not means of inputs
 Mode = Literal["freeze", "zero"]
@@ -157,10 +159,11 @@ class Mask(_Frozen):
     Attributes:
         mode: `freeze` replaces the removed part by its mean over the task's train tokens, `zero` by nothing.
         gain: share of each value that stays, from 0 (removed) to below 1 (scaled).
+        labels: what people call some of the removed values; they are no part of the edit, and of its digest.
     """
 
     format: Literal["eigenprune-mask"] = FORMAT
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     model: ModelIdentity
     mode: Mode = "freeze"
     # Left out where it is 0: such a file says what it always said, and older versions read it.
@@ -168,8 +171,9 @@ class Mask(_Frozen):
     removed: tuple[Removed, ...] = ()
     provenance: Provenance = Provenance()
     metrics: dict[str, Any] = Field(default_factory=dict)
+    labels: tuple[DirectionLabel, ...] = Field(default=(), exclude_if=lambda labels: not labels)
 
-    @field_validator("removed", mode="before")
+    @field_validator("removed", "labels", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
@@ -182,6 +186,7 @@ class Mask(_Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         places = [(one.matrix, one.index) for one in self.removed]
+        self._check_labels(set(places))
         for earlier, later in pairwise(places):
             if earlier == later:
                 raise ValueError(f"singular value {later[1]} of {later[0]} is listed twice")
@@ -192,6 +197,14 @@ class Mask(_Frozen):
                     f"{key} and {key.stacked} overlap: a mask holds a matrix per head or stacked, not both"
                 )
         return self
+
+    def _check_labels(self, places: set[tuple[str, int]]) -> None:
+        if self.labels and self.schema_version != LABELLED_VERSION:
+            raise ValueError(f"a mask with labels has schema version {LABELLED_VERSION}")
+        if len({one.place for one in self.labels}) < len(self.labels):
+            raise ValueError("a value has two labels")
+        if astray := [one for one in self.labels if one.place not in places]:
+            raise ValueError(f"a label is of {astray[0].matrix} value {astray[0].index}, which is not removed")
 
     @cached_property
     def by_matrix(self) -> Mapping[MatrixKey, tuple[Removed, ...]]:
@@ -246,7 +259,8 @@ class Mask(_Frozen):
     def union(self, other: Mask) -> Mask:
         """Values removed in either mask; this mask's frozen means win where both have one."""
         self._comparable(other)
-        return self._replaced(other.with_removed(self.removed).removed)
+        both = self._replaced(other.with_removed(self.removed).removed)
+        return both.with_labels({one.place: one for one in (*other.labels, *self.labels)}.values())
 
     def intersection(self, other: Mask) -> Mask:
         """Values removed in both masks, with this mask's frozen means."""
@@ -259,6 +273,18 @@ class Mask(_Frozen):
         self._comparable(other)
         return self.without({(one.matrix, one.index) for one in other.removed})
 
+    def with_labels(self, labels: Iterable[DirectionLabel]) -> Mask:
+        """This mask with the labels of those of its values that have some, instead of its own."""
+        labels = tuple(labels)
+        if not labels and not self.labels:
+            return self
+        places = {(one.matrix, one.index) for one in self.removed}
+        mine = sorted(
+            (one for one in labels if one.place in places), key=lambda one: (MatrixKey.parse(one.matrix), one.index)
+        )
+        version = LABELLED_VERSION if mine else SCHEMA_VERSION
+        return self.model_copy(update={"labels": tuple(mine), "schema_version": version})
+
     def of_model(self, identity: ModelIdentity) -> Mask:
         """This mask with another identity, its provenance and metrics included; nothing is checked."""
         return Mask(
@@ -268,7 +294,7 @@ class Mask(_Frozen):
             removed=self.removed,
             provenance=self.provenance,
             metrics=dict(self.metrics),
-        )
+        ).with_labels(self.labels)
 
     def check_model(self, identity: ModelIdentity) -> None:
         """Raise MaskError, with the reason, unless the mask belongs to this model."""
@@ -335,7 +361,7 @@ class Mask(_Frozen):
                 removed=tuple(removed),
                 provenance=self.provenance,
                 metrics={name: note for name, note in self.metrics.items() if name == RELEASED_MEANS},
-            )
+            ).with_labels(self.labels)
         except ValidationError as error:
             raise MaskError(_sentence(error)) from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
@@ -16,8 +16,24 @@ BINS = 48
 _HEIGHT = 250
 
 
-def spectrum(s: NDArray[np.float64], matrix: str, index: int, *, edge: float | None = None) -> go.Figure:
-    """The singular values of a matrix with one of them marked; `edge` is where the random bulk ends."""
+def spectrum(
+    s: NDArray[np.float64],
+    matrix: str,
+    index: int,
+    *,
+    edge: float | None = None,
+    labels: Mapping[int, str] | None = None,
+) -> go.Figure:
+    """The singular values of a matrix with one of them marked.
+
+    Args:
+        s: singular values.
+        matrix: its key.
+        index: which one is marked.
+        edge: where the random bulk ends.
+        labels: what some values are called, by index.
+    """
+    called = {i: escape(text) for i, text in (labels or {}).items() if s[i] > 0}
     positive = s > 0
     places = np.arange(len(s))[positive]
     line = go.Scatter if len(s) < WEBGL_FROM else go.Scattergl
@@ -42,6 +58,10 @@ def spectrum(s: NDArray[np.float64], matrix: str, index: int, *, edge: float | N
             ),
         ]
     )
+    figure.add_scatter(
+        x=list(called), y=[s[i] for i in called], text=list(called.values()), name="labels", mode="text",
+        textposition="bottom center", textfont={"size": 11}, hoverinfo="skip", cliponaxis=False,
+    )  # fmt: skip
     if edge is not None and edge > 0:
         figure.add_hline(y=edge, line={"width": 1, "dash": "dash", "color": BEFORE})
     figure.update_layout(title=f"Spectrum of {escape(matrix)}", **frame(_HEIGHT, showlegend=False))

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
+from explorer.masks.mask import load_mask
 from tests.browser import app
 from tests.browser.app import APP, press, settle
 from tests.browser.app import wait_for_removed as removed
@@ -52,8 +53,13 @@ def test_from_the_ranking_to_a_card_along_it_and_into_the_mask(
 
     accuracy = page.get_by_test_id("stMetric").filter(has_text="Accuracy without it")
     expect(accuracy).to_contain_text("100.0 %")
+    page.get_by_label("Label", exact=True).fill("which table")
+    page.keyboard.press("Enter")
+    settle(page)
     press(page, "switch-direction")
     removed(page, 1)
+    (label,) = load_mask(app.download(page, tmp_path)).labels
+    assert (label.place, label.label) == ((matrix, 0), "which table")
     expect(page.locator(".st-key-switch-direction")).to_contain_text("Restore this value")
 
     name = page.locator("[class*=st-key-place-]").first.get_attribute("class") or ""

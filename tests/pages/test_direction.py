@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 
 from explorer.core.keys import MatrixKey
 from explorer.experiments.direction import Direction
+from explorer.masks.labels import LabelBook, label_of
 from explorer.masks.library import Library
 from explorer.measure.context_store import default_contexts
 from explorer.measure.corpora import task_corpus, text_corpus
 from explorer.tasks import load_task
 from explorer.ui.components import coloured, words
-from tests.pages.app import Engine, captions, click, copied, figures, go, mask_in, open_page, sentences, settled
+from tests.pages.app import Engine, captions, click, copied, figures, go, mask_in, open_page, sentences, settled, upload
 from tests.pages.test_scores import select
 
 KEY, INDEX = MatrixKey.parse("L0.K.H3"), 5
@@ -94,6 +96,48 @@ def test_a_link_to_what_there_is_not_begins_with_the_most_harmful_value(scores: 
         app = open_page("Direction", direction=wrong)
         assert app.query_params["direction"] in (f"{key}:{index}", [f"{key}:{index}"])
         assert any("means nothing here" in one.value for one in app.toast)
+
+
+def test_a_label_is_kept_and_shown_wherever_the_value_is(engine: Engine, empty_library: None) -> None:
+    app = open_page("Direction", **LINK)
+    book = LabelBook.default(engine.view.model.digest)
+    app = settled(box(app, "Label").set_value("a <b>table</b> ").run())
+    assert book.every() == {(str(KEY), INDEX): label_of(str(KEY), INDEX, "a <b>table</b>")}
+    app = settled(box(app, "Note").set_value("seen").run())
+    assert book.every()[str(KEY), INDEX].note == "seen"
+    assert not app.exception
+    book.put(label_of(str(KEY), INDEX, "renamed elsewhere", "seen"))
+    app = settled(app.run())
+    assert box(app, "Label").value == "renamed elsewhere"
+    app = click(app, "direction-spectra")
+    assert "renamed elsewhere" in json.dumps(_chart(app, "spectra-chart")["series"])
+    app = go(app, "Scores")
+    (ranking,) = [one.value for one in app.dataframe if "-ranking-" in one.proto.id]
+    called = ranking[ranking["label"] != ""]
+    assert called[["matrix", "index", "label"]].to_numpy().tolist() == [[str(KEY), INDEX, "renamed elsewhere"]]
+    app = go(app, "Direction")
+    for name in ("Label", "Note"):
+        app = settled(box(app, name).set_value("").run())
+    assert book.every() == {}
+
+
+def box(app: Any, name: str) -> Any:
+    """A text box by its name."""
+    (found,) = (one for one in app.text_input if one.label == name)
+    return found
+
+
+def _chart(app: Any, key: str) -> Any:
+    """What the plot of singular values was given."""
+    (found,) = (one for one in app.get("bidi_component") if one.proto.id.endswith(key))
+    return json.loads(found.proto.json)
+
+
+def test_a_mask_from_elsewhere_brings_its_labels(engine: Engine, scores: Any, empty_library: None) -> None:
+    mask = engine.lowest(scores, 2)
+    told = mask.with_labels([label_of(mask.removed[0].matrix, mask.removed[0].index, "from a colleague")])
+    upload(open_page("Masks"), told.to_json().encode())
+    assert [one.label for one in LabelBook.default(mask.model.digest).every().values()] == ["from a colleague"]
 
 
 def test_other_pages_lead_to_the_card() -> None:

@@ -12,6 +12,7 @@ from explorer.masks.mask import Mask, Removed
 from explorer.models.matrices import matrices
 from explorer.spectra.circuits import circuits
 from explorer.spectra.measures import blocks, null_from, summarise
+from explorer.ui.bench import labels
 from explorer.ui.components.spectrum_chart import Axis, Series
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, links
@@ -70,7 +71,7 @@ def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges
     """
     if not work.prepared(bench, keys):
         return None
-    found = []
+    found, called = [], labels.texts(bench)
     for key in keys:
         decomposition = work.decomposition(bench, key)
         if decomposition is None:
@@ -88,6 +89,7 @@ def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges
                 blocks=blocks(decomposition.s[:null]) if null else (),
                 null_from=null if null < decomposition.rank else None,
                 uncertain=frozenset() if scored is None else scored.uncertain_indices,
+                labels={i: text for i, text in called.get(str(key), {}).items() if i < decomposition.rank},
                 edge=summarise(decomposition.s, d_in, d_out).bulk_edge if edges else None,
             )
         )

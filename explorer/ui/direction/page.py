@@ -7,9 +7,9 @@ import streamlit as st
 from explorer.attribution import Scores
 from explorer.experiments.direction import DirectionEffects, DirectionFlips, DirectionScore, SpectrumPlace
 from explorer.plots import direction as direction_plots
-from explorer.ui.bench import chart_data, opening, workbench
+from explorer.ui.bench import chart_data, labels, opening, workbench
 from explorer.ui.components import figures, words
-from explorer.ui.direction import choice, contexts, tables
+from explorer.ui.direction import choice, contexts, naming, tables
 from explorer.ui.direction.parts import Looked
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, guide, session
@@ -42,6 +42,7 @@ def draw() -> None:
             lambda setting: [looked.request(setting, names, text)],
             files=tasks_at_hand.files(others),
         )
+    naming.draw(looked)
     figures_box = st.container()
     plots = st.columns(3)
     with status:
@@ -130,7 +131,10 @@ def _spectrum(looked: Looked, place: SpectrumPlace) -> None:
     found = work.decomposition(looked.bench, looked.key)
     if found is None:
         return
-    figure = direction_plots.spectrum(found.s.double().numpy(), str(looked.key), looked.index, edge=place.bulk_edge)
+    figure = direction_plots.spectrum(
+        found.s.double().numpy(), str(looked.key), looked.index, edge=place.bulk_edge,
+        labels=labels.texts(looked.bench).get(str(looked.key)),
+    )  # fmt: skip
     event = figures.draw(
         figure, f"place-{looked.key}-{looked.index}", on_select="rerun", selection_mode="points",
         alt="Singular values of the matrix, this one marked",

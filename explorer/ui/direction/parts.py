@@ -27,6 +27,7 @@ from explorer.measure.perplexity import read_text
 from explorer.models import View
 from explorer.spectra.similar import SimilarDirections
 from explorer.tasks import Task
+from explorer.ui.jobs.runner import Key
 from explorer.ui.jobs.work import on_view
 from explorer.ui.session import Bench, Setting, requests
 from explorer.ui.session.notices import notices
@@ -68,7 +69,8 @@ class Looked:
             store = default_effects(notices().append)
             return one.effects(bench.task, others, limit=bench.score_limit, store=store, progress=progress)
 
-        return self._job("effects", work, f"Measuring {self.name}", *(task.digest for task in others))
+        asked = tuple(task.digest for task in others)
+        return self._job("effects", work, f"Measuring {self.name}", of=asked)
 
     def flips(self, c: float) -> DirectionFlips | None:
         """Which examples flip without it; c is its frozen mean."""
@@ -91,7 +93,7 @@ class Looked:
         def work(one: Direction, progress: Progress) -> DirectionContexts:
             return one.contexts(corpus(), store=default_contexts(notices().append), progress=progress)
 
-        return self._job("contexts", work, "Looking for contexts of all directions", *(task, text))
+        return self._job("contexts", work, "Looking for contexts of all directions", of=(task, text))
 
     def similar(self) -> tuple[SimilarDirections, ...] | None:
         """The most similar directions of other matrices."""
@@ -111,7 +113,7 @@ class Looked:
             eval_limit=bench.eval_limit,
         )  # fmt: skip
 
-    def _job(self, part: str, work: Callable[[Direction, Progress], T], label: str, *further: object) -> T | None:
+    def _job(self, part: str, work: Callable[[Direction, Progress], T], label: str, *, of: Key = ()) -> T | None:
         request = self.request(requests.by_contents(self.bench))
-        key = ("direction", part, request, *further)
+        key = ("direction", part, request, *of)
         return on_view(self.bench, key, lambda view, progress: work(self.direction(view), progress), label=label)

@@ -11,7 +11,7 @@ from explorer.core.keys import MatrixKey
 from explorer.experiments.direction import DirectionEffects, DirectionFlips, LibraryPlace
 from explorer.measure.readout import Readout, Token
 from explorer.spectra.similar import SimilarDirections
-from explorer.ui.bench import opening
+from explorer.ui.bench import labels, opening
 from explorer.ui.components import words
 from explorer.ui.direction.parts import Looked
 from explorer.ui.jobs import work
@@ -143,7 +143,16 @@ def _similar(looked: Looked, found: tuple[SimilarDirections, ...]) -> None:
     st.caption(
         f"{_MEANING[one.relation]}; of {one.compared:,} directions. By chance the largest |cosine| is {one.chance:.3f}."
     )
-    rows = [{"matrix": each.matrix, "i": each.index, "cosine": each.cosine} for each in one.nearest]
+    texts = labels.texts(looked.bench)
+    rows = [
+        {
+            "matrix": each.matrix,
+            "i": each.index,
+            "cosine": each.cosine,
+            **({"label": texts.get(each.matrix, {}).get(each.index, "")} if texts else {}),
+        }
+        for each in one.nearest
+    ]
     event = st.dataframe(
         pd.DataFrame(rows), hide_index=True, on_select="rerun", selection_mode="single-row",
         column_config={"cosine": _NUMBER(format="%+.3f"), "i": _NUMBER(width=48)},

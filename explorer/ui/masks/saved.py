@@ -16,6 +16,7 @@ from explorer.models import full_name
 from explorer.ui.components.words import literal
 from explorer.ui.session import Bench, Widget, session, state
 from explorer.ui.session.history import History
+from explorer.ui.shell import mask_panel
 
 _COLUMNS = {
     "name": st.column_config.TextColumn("name", width=172),
@@ -107,7 +108,9 @@ def _importer(library: Library) -> None:
         for file in files:
             name = file.name.removesuffix(".json").removesuffix(".mask")[:MAX_NAME] or "imported"
             try:
-                library.save(parse_mask(file.getvalue(), name=file.name), name)
+                mask = parse_mask(file.getvalue(), name=file.name)
+                library.save(mask, name)
+                mask_panel.take_labels(mask)
             except MaskError as error:
                 problems.append(str(error) if file.name in str(error) else f"{file.name}: {error}")
         state.put(_Problems(tuple(problems)))

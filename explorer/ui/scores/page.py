@@ -11,7 +11,7 @@ from explorer.attribution.exact import Value
 from explorer.masks.apply import empty_mask
 from explorer.masks.mask import Mask
 from explorer.measure.metrics import Mean
-from explorer.ui.bench import opening, score_map
+from explorer.ui.bench import labels, opening, score_map
 from explorer.ui.bench.measured import Measured, line, sample_and_split
 from explorer.ui.jobs import work
 from explorer.ui.scores import agreement, ranking, value_rows
@@ -53,6 +53,7 @@ def draw() -> None:
 def _ranked(bench: Bench, scores: Scores, at_mask: Scores | None, start: Mask, measured: Mapping[Value, Mean]) -> None:
     """The rows that pass the filters: as a ranking, beside their exact effects, and those furthest off."""
     table = value_rows.rows(scores, bench.mask, measured, at_mask=at_mask)
+    table["label"] = value_rows.called(table, labels.texts(bench))
     shown = ranking.choose_filters(table).of(table)
     if shown.empty:
         st.info("No value passes these filters: choose fewer of them.")

@@ -38,6 +38,7 @@ _COLUMNS: dict[str, Any] = {
     "error": _NUMBER("off by", format="%.4f", width=66, help="|predicted - exact|, nats per example"),
     "doubt": st.column_config.TextColumn(DOUBT, width=30, help="? = its sign is in doubt: measure it"),
     "removed": st.column_config.CheckboxColumn("in mask", width=70, help="the mask removes it, or scales it"),
+    "label": st.column_config.TextColumn("label", width=120, help="what it is called; see its card"),
     "sigma": _NUMBER("σ", format="%.4g", width=62, help="singular value"),
     "kind": st.column_config.TextColumn("kind", width=44),
     "layer": _NUMBER("layer", width=48),
@@ -154,6 +155,8 @@ def _select(
 
 
 def _empty(table: pd.DataFrame, column: str) -> bool:
+    if column == "label":
+        return not bool((table[column] != "").any())
     return column in ("stderr", "at_mask", "exact", "exact_stderr", "head") and bool(table[column].isna().all())
 
 

@@ -122,6 +122,11 @@ def _matrix_rows(
     return columns if present.all() else {name: one[present] for name, one in columns.items()}
 
 
+def called(table: pd.DataFrame, texts: Mapping[str, Mapping[int, str]]) -> list[str]:
+    """What the value of each row is called, by matrix and index; empty where it is called nothing."""
+    return [texts.get(name, {}).get(i, "") for name, i in zip(table["matrix"], table["index"], strict=True)]
+
+
 def values(table: pd.DataFrame) -> tuple[Value, ...]:
     """(matrix, index) of each row."""
     keys = {name: MatrixKey.parse(name) for name in table["matrix"].unique()}

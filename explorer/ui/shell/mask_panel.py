@@ -8,16 +8,18 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from explorer.core.errors import ExplorerError
+from explorer.core.errors import ExplorerError, MaskError
 from explorer.core.files import safe_name
-from explorer.export import EXPORTS
+from explorer.export import EXPORTS, Export
 from explorer.masks.belonging import identity, may_belong
+from explorer.masks.library import keep_labels, labelled
 from explorer.masks.mask import Mask, parse_mask
 from explorer.models import Model, ViewPool
 from explorer.ui.components import words
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, session, state
 from explorer.ui.session.history import History
+from explorer.ui.session.notices import notices
 from explorer.ui.session.session import Offered
 from explorer.ui.shell import lines_panel, share
 
@@ -65,7 +67,21 @@ def take_upload(model: Model, views: ViewPool) -> None:
         session.complain(checked)
     else:
         session.change_mask(model, lambda _: checked, offered.label)
+        take_labels(checked)
         st.toast(words.literal(f"{name}: {words.chosen(mask)}."), icon=":material/check:")
+
+
+def take_labels(mask: Mask) -> None:
+    """Take over the labels of a mask from elsewhere, and say which stay as they are here."""
+    try:
+        left = keep_labels(mask)
+    except MaskError as error:
+        notices().append_once(f"The labels of the mask are left out: {error}")
+        return
+    if left:
+        first = f"{left[0].matrix} value {left[0].index}"
+        more = f" and {len(left) - 1:,} more" if len(left) > 1 else ""
+        notices().append(f"Your own labels stay where the mask has others: {first}{more}.")
 
 
 def _state(mask: Mask) -> None:
@@ -104,7 +120,7 @@ def downloads(verb: str, name: str, mask: Mask, *, key: str, width: Width = "con
     for sort, export in EXPORTS.items():
         st.download_button(
             f"{verb} {export.label}",
-            data=partial(export.encode, mask),  # made when asked for: a file per rerun would be gone too soon
+            data=partial(_encoded, export, mask),  # made when asked for: a file per rerun would be gone too soon
             file_name=file_name(name, mask, export.suffix),
             mime=export.mime,
             icon=":material/download:",
@@ -113,6 +129,14 @@ def downloads(verb: str, name: str, mask: Mask, *, key: str, width: Width = "con
             key=key if sort == "mask" else f"{key}-{sort}",
             help=export.about,
         )
+
+
+def _encoded(export: Export, mask: Mask) -> bytes:
+    """A mask with the labels of its values; without them where these cannot be read."""
+    try:
+        return export.encode(labelled(mask))
+    except MaskError:
+        return export.encode(mask)
 
 
 def file_name(model: str, mask: Mask, suffix: str) -> str:

@@ -69,6 +69,7 @@ ROOT = Path(__file__).resolve().parents[3]
 MASK = Path("/my masks/it's.mask.json")
 PLACES = (("L0.Q.H3", 0), ("L0.Q.H3", 3), ("L2.OUT", 1))
 VALUES: tuple[Value, ...] = tuple((MatrixKey.parse(key), index) for key, index in PLACES)
+CARD = (MatrixKey.parse("L1.V.H2"), 5)
 KEYS = [parse_key(one) for one in ("L0.K.H1", "L1.OUT", "L0.QK.H2")]
 COUNTS, EXAMPLES, DRAWS, LIMIT = [1, 4], 16, 3, 24
 ASKED = SearchRequest("paper", (Kind.Q,), (0, 1), True, "freeze", "gradient", LIMIT, 4, None, 0, 2, 20)
@@ -172,7 +173,7 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "curve, softer": removing.request(soft, COUNTS, EXAMPLES),
         "damage": requests.damage(given, first, sums, limit=LIMIT, text=False),
         "damage, from a folder": requests.damage(given, first, copa, limit=LIMIT, text=False),
-        "direction": Looked(bare.bench, VALUES[1][0], VALUES[1][1]).request(bare, ["int-sum"]),
+        "direction": Looked(bare.bench, *CARD).request(bare, ["int-sum"]),
         "effects": requests.effects(bare, VALUES, first.without_all()),
         "effects, all": requests.all_effects(_few(engine), first.without_all()),
         "effects, at the mask": requests.effects(given, VALUES, first),
@@ -482,7 +483,7 @@ def test_read_outs(engine: Engine, told: Any) -> None:
 
 def test_the_card_of_a_direction(engine: Engine, told: Any) -> None:
     """The parts that the page shows, each from its own job there."""
-    (key, index), task = VALUES[1], engine.task
+    (key, index), task = CARD, engine.task
     direction = Direction(engine.view, engine.svds, key, index=index)
     scored = direction.score(task, LIMIT)
     (report,) = told("direction")

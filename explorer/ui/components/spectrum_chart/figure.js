@@ -132,6 +132,20 @@ function hasLegend({ series }) {
   return series.length > 1 && series.length <= MOST_IN_LEGEND;
 }
 
+// What people call a value, below it; plotly reads text as HTML.
+function labelTrace(series, position, model) {
+  const { style } = model;
+  const at = [...series.labels.keys()];
+  const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  return {
+    type: "scatter", mode: "markers+text", x: at, y: at.map((i) => series.ys[i]),
+    text: at.map((i) => plain(series.labels.get(i))), marker: { size: sizeOf(position, style), opacity: 0 },
+    textposition: "bottom center", textfont: { size: 11, color: style.theme.text }, meta: "label", cliponaxis: false,
+    unselected: { marker: { opacity: 0 } }, showlegend: false, legendgroup: series.matrix, hoverinfo: "skip",
+    zorder: model.series.length + 2,
+  };
+}
+
 function buildTraces(model, theme) {
   const total = model.series.reduce((sum, one) => sum + one.n, 0);
   const type = total > WEBGL_FROM && hasWebGL() ? "scattergl" : "scatter";
@@ -144,6 +158,7 @@ function buildTraces(model, theme) {
     traces.push(...model.series.filter((one) => one.edge).map((one) => edgeTrace(one, style)));
   }
   traces.push(...each(uncertainTrace).filter((trace) => trace.x.length));
+  traces.push(...each(labelTrace).filter((trace) => trace.x.length));
   return traces;
 }
 
@@ -206,7 +221,8 @@ function number(value, digits) {
 }
 
 function describePoint(series, index, data) {
-  const lines = [`${series.matrix}, index ${index}`, `singular value ${number(series.s[index], 5)}`];
+  const label = series.labels.get(index);
+  const lines = [`${series.matrix}, index ${index}`, ...(label ? [label] : []), `singular value ${number(series.s[index], 5)}`];
   if (series.score) {
     const score = series.score[index];
     const sign = score > 0 ? "+" : "";

@@ -65,7 +65,7 @@ function buildSeries(one, data) {
   const nullFrom = one.null_from ?? one.n;
   return {
     matrix: one.matrix, n: one.n, s, score, blocks, members: membersOf(blocks), nullFrom, edge: one.edge,
-    uncertain: new Set(one.uncertain),
+    uncertain: new Set(one.uncertain), labels: new Map(Object.entries(one.labels).map(([i, text]) => [Number(i), text])),
     ys: heights(s, score, nullFrom, data), shown: new Uint8Array(one.n), marked: null,
   };
 }

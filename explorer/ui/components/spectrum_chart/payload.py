@@ -49,6 +49,7 @@ def describe(series: Sequence[Series], held: frozenset[str]) -> dict[str, object
             "edge": one.edge,
             "removed": _bits(one),
             "uncertain": sorted(one.uncertain),
+            "labels": {str(index): text for index, text in sorted(one.labels.items())},
         }
         for one in series
     ]

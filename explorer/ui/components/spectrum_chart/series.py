@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ class Series:
         blocks: degenerate blocks, each with its member indices (two or more).
         null_from: values from this index on are numerically null; ``None`` if there are none.
         uncertain: indices of values the sign of whose score is in doubt.
+        labels: what some values are called, by index.
         edge: a level to draw as a line across singular values: where the random bulk ends; ``None`` for no line.
 
     Raises:
@@ -35,12 +37,15 @@ class Series:
     null_from: int | None = None
     edge: float | None = None
     uncertain: frozenset[int] = frozenset()
+    labels: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.s.ndim != 1 or not np.isfinite(self.s).all():
             raise ValueError(f"{self.matrix}: s must be a vector of finite numbers, got shape {self.s.shape}.")
         if self.score is not None and self.score.shape != self.s.shape:
             raise ValueError(f"{self.matrix}: score has shape {self.score.shape}, s has {self.s.shape}.")
-        used = self.removed.union(self.uncertain, *self.blocks)
+        used = self.removed.union(self.uncertain, self.labels, *self.blocks)
         if used and not (min(used) >= 0 and max(used) < self.s.size):
-            raise ValueError(f"{self.matrix}: removed, uncertain and blocks must hold indices in 0..{self.s.size - 1}.")
+            raise ValueError(
+                f"{self.matrix}: removed, uncertain, labels and blocks must hold indices in 0..{self.s.size - 1}."
+            )

@@ -6,7 +6,7 @@ function tableOf(series) {
   const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const rows = series.flatMap((one) => Array.from(one.s, (s, i) => [
     quoted(one.matrix), i, s, Number.isFinite(one.score?.[i]) ? one.score[i] : "", one.shown[i] ? "removed" : "kept",
-    one.blocks?.[i] || "", i >= one.nullFrom ? 1 : 0,
+    one.blocks?.[i] || "", i >= one.nullFrom ? 1 : 0, quoted(one.labels.get(i) ?? ""),
   ]));
-  return [["matrix", "index", "singular value", "score (nats)", "state", "block", "null"], ...rows].map((row) => row.join(",")).join("\n") + "\n";
+  return [["matrix", "index", "singular value", "score (nats)", "state", "block", "null", "label"], ...rows].map((row) => row.join(",")).join("\n") + "\n";
 }
