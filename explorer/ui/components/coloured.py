@@ -57,5 +57,5 @@ def _token(text: str, value: float, *, marked: bool, scale: float) -> str:
     colour = f"{ORANGE if value >= 0 else SKY}{alpha:02x}"
     frame = "outline:2px solid currentColor;font-weight:700;" if marked else ""
     shown = escape(text.replace("\r", "").replace("\n", "⏎")).replace(" ", "&nbsp;") or "∅"
-    style = f"background:{colour};{frame}border-radius:2px;padding:0 1px;margin-right:2px"
+    style = f"background:{colour};{frame}border-radius:2px;padding:0 1px;margin-right:1px"
     return f'<span title="{value:+.4g}" style="{style}">{shown}</span><wbr>'

@@ -23,7 +23,7 @@ def draw() -> None:
     keys = chart_data.every_key(bench)
     choice.take_asked(bench, keys)
     opening.follow()
-    status = pages.heading("Direction")
+    status = pages.heading("Direction", bench.model)
     if not choice.chosen(keys):
         _begin(bench, status)
     with st.container(horizontal=True, vertical_alignment="bottom", key="direction-choice"):
