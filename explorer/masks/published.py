@@ -55,7 +55,12 @@ def _from_hub(text: str, limit: int) -> bytes:
             f"{text[:120]!r} is no file of the hub: give hf:OWNER/NAME, hf:OWNER/NAME@REVISION or .../FILE.json."
         )
     name = found["file"] or USUAL
-    where = {"repo_id": found["repo"], "filename": name, "revision": found["revision"], "etag_timeout": 10.0}
+    where: dict[str, Any] = {
+        "repo_id": found["repo"],
+        "filename": name,
+        "revision": found["revision"],
+        "etag_timeout": 10.0,
+    }
     try:
         about: Any = hf_hub_download(**where, dry_run=True)
         if about.file_size > limit:
