@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -17,6 +18,9 @@ from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 from tests import plain, tiny
 
+# The same cases in every run, for as long as a busy machine takes.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("suite")
 TESTS = Path(__file__).parent
 LONGEST_FIRST = ("browser", "integration", "pages", "unit")
 

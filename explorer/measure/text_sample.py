@@ -81,7 +81,7 @@ def draw_text_sample(
     Raises:
         TaskError: a text too short to predict anything, or one that the tokenizer does not know the words of.
     """
-    rows, read = _windows(view, text, min(window, int(view.config.n_ctx)), most)
+    rows, read = _windows(view, text, min(window, int(view.config.n_ctx)), most=most)
     at_once = max(1, LOGITS_AT_ONCE // (int(view.config.d_vocab) * rows.shape[1]))
     count = min(START, len(rows))
     _keep(view, rows[:1], at_once)  # warm up

@@ -65,7 +65,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "no model": (drop("model"), r"Field required \(at model\)"),
     "no digest": (drop("model.digest"), r"Field required \(at model.digest\)"),
     "a short digest": (put("model.digest", "sha256:00"), r"should match pattern .* \(at model.digest\)"),
-    "an unknown basis": (put("model.basis", "rotated"), r"'raw' or 'folded' \(at model.basis\)"),
+    "an unknown basis": (put("model.basis", "rotated"), r"'raw', 'folded' or 'delta' \(at model.basis\)"),
     "an endless source": (put("model.source", "x" * 501), r"at most 500 characters \(at model.source\)"),
     "an unknown mode": (put("mode", "mean"), r"'freeze' or 'zero' \(at mode\)"),
     "removed is no list": (put("removed", {"L0.K": [1]}), r"\(at removed\)"),

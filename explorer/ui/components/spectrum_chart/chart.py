@@ -60,16 +60,14 @@ def spectrum_chart(
 
     Filled = kept, hollow = removed, hollow with a dot = scaled (see ``state``); colour = score in nats (vermilion:
     removing helps, blue: the task needs it). Zoom, pan and tool outlast clicks and changed data; the axes reset when
-    the matrices or ``y`` change. Above 3,000 points WebGL draws. Works inside a fragment: then a pick reruns only the
-    fragment.
+    the matrices or ``y`` change. Above 3,000 points WebGL draws. In a fragment a pick reruns only the fragment.
 
     Args:
         series: one entry per matrix, with distinct keys.
         key: Streamlit key; the session holds a pick log for each.
         y: vertical axis: the singular value, linear or logarithmic, or its score in nats per example.
         state: what ``Series.removed`` are; ``"scaled to 50 %"`` and the like get a marker and a legend of their own.
-        around: what stands above and below the plot, in pixels: it is as high as the window leaves room for, and at
-            least ``HEIGHT``; None for that in any window.
+        around: pixels above and below the plot, which is as high as the window leaves; None for ``HEIGHT``, its least.
         interactive: ``False`` shows the plot without picking.
         by_block: what the browser draws at once for a pick; give ``apply_picks`` the same value.
         on_pick: called with the new picks before the script body runs, so that ``series`` can be built from the
