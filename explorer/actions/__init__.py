@@ -32,7 +32,7 @@ from explorer.actions.mask_files import (
     UniteMasks,
     VoteMasks,
 )
-from explorer.actions.masks import MeasureDamage, RenewMask, TransferMask
+from explorer.actions.masks import CompareMasks, MeasureDamage, RenewMask, TransferMask
 from explorer.actions.models import CheckModel, ConvertModel, FetchModel, ListModels
 from explorer.actions.organisms import StudyOrganisms
 from explorer.actions.push import PushExport
@@ -52,6 +52,7 @@ __all__ = [
     "CasesChoice",
     "CheckModel",
     "ClearCache",
+    "CompareMasks",
     "ConvertModel",
     "Curve",
     "DiffMasks",

@@ -1,4 +1,4 @@
-"""`mask damage`, `transfer` and `renew`: a mask on its model, on other tasks, and on a sibling of its model."""
+"""`mask damage`, `transfer`, `renew` and `compare`: a mask on its model, on other tasks, and beside a sibling's."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from explorer.core.errors import SettingsError
 if TYPE_CHECKING:
     from explorer.experiments.transfer import Match
     from explorer.masks.damage import TaskDamageFigures, TextDamageFigures
+    from explorer.masks.directions import DirectionOverlap
     from explorer.masks.mask import Mask
     from explorer.models import View
     from explorer.spectra.cache import SvdCache
@@ -272,6 +273,68 @@ class RenewMask(Request):
             mask=MaskEntry(**entry(place, mask)),
             checked=not told,
             out=str(place),
+        )
+
+
+@dataclass(frozen=True)
+class CompareResult(OfModel):
+    """Two masks of two models of one shape, matrix by matrix; `second` and `second_model` are the other side's.
+
+    Attributes:
+        matrices: per matrix how many directions each mask removes (`first`, `second`), and the overlap of their inputs
+            (`left`) and outputs (`right`) beside chance (`explorer.masks.directions`); null where one removes none.
+    """
+
+    second_model: str
+    second_model_digest: str
+    first: MaskEntry
+    second: MaskEntry
+    matrices: Sequence[DirectionOverlap]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareMasks(Request):
+    """Compare the directions that two masks of two models of one shape remove, such as of a model and its fine-tune.
+
+    An index means a direction of one model only: `mask diff` is for masks of one model, this is for masks of two.
+    Overlaps are mean squared cosines between what is removed, from 0 to 1, beside what random directions give.
+
+    Example: `eigenprune mask compare a.mask.json b.mask.json --model bundled --second-model ./finetune`
+    """
+
+    command: ClassVar[str] = "mask compare"
+
+    first: OneFile
+    second: OneFile
+    model: ModelChoice
+    second_model: Annotated[str, Arg("The second mask's model; its basis is the first one's.")]
+
+    def run(self, tools: Tools = ALONE) -> CompareResult:
+        """Open one model after the other.
+
+        Raises:
+            ExplorerError: a model or mask that cannot be had, another model's mask, or matrices of two shapes.
+        """
+        from explorer.masks.directions import overlap_of, removed_directions
+        from explorer.spectra.cache import default_cache
+
+        masks = read_mask(self.first), read_mask(self.second)
+        svds, found, about = default_cache(tools.notice), [], []
+        for mask, other in zip(masks, (None, self.second_model), strict=True):
+            choice = self.model if other is None else replace(self.model, model=other, adapter=None)
+            view = choice.open(tools if other is None else replace(tools, view=None))
+            with tools.working("Decomposing") as progress:
+                found.append(removed_directions(view, own_mask(view, mask, tools), svds, progress=progress))
+            about.append(identity(view))
+            del view  # before the next one, so that two are never in memory
+        a, b = found
+        return CompareResult(
+            **about[0],
+            second_model=about[1]["model"],
+            second_model_digest=about[1]["model_digest"],
+            first=MaskEntry(**entry(self.first, masks[0])),
+            second=MaskEntry(**entry(self.second, masks[1])),
+            matrices=[overlap_of(key, a.get(key), b.get(key)) for key in sorted({*a, *b})],
         )
 
 

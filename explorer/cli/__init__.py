@@ -119,6 +119,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.ValidateTask, tasks.show_validated),
     (ask.ShowMask, masks.show_mask),
     (ask.DiffMasks, masks.show_diff),
+    (ask.CompareMasks, masks.show_compared),
     (ask.UniteMasks, masks.show_combined),
     (ask.IntersectMasks, masks.show_combined),
     (ask.VoteMasks, masks.show_combined),

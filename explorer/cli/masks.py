@@ -16,7 +16,16 @@ from explorer.actions.mask_files import (
     ShowMask,
     SubtractMasks,
 )
-from explorer.actions.masks import DamageResult, MeasureDamage, RenewMask, RenewResult, TransferMask, TransferResult
+from explorer.actions.masks import (
+    CompareMasks,
+    CompareResult,
+    DamageResult,
+    MeasureDamage,
+    RenewMask,
+    RenewResult,
+    TransferMask,
+    TransferResult,
+)
 from explorer.actions.request import Request
 from explorer.cli.console import model_name, say, show_table
 from explorer.core.texts import loss_text, percent
@@ -71,6 +80,24 @@ def show_diff(request: DiffMasks, result: DiffResult) -> None:
         f"Only in {plain(request.first)}: {result.only_first:,}; only in {plain(request.second)}: "
         f"{result.only_second:,}; in both: {result.both:,}; Jaccard index {result.jaccard:.3f}"
     )
+
+
+def show_compared(request: CompareMasks, result: CompareResult) -> None:
+    """Print how far two models' masks remove the same directions."""
+    rows = [
+        (one.matrix, one.first, one.second, _beside(one.left, one.chance_left), _beside(one.right, one.chance_right))
+        for one in result.matrices
+    ]
+    columns = ("matrix", "in the first", "in the second", "overlap of inputs", "overlap of outputs")
+    show_table("Removed directions; overlaps are mean cos² (in brackets: by chance)", columns, rows)
+    say(
+        f"{plain(request.first)}: {result.first.removed:,} of {model_name(result.model)}; {plain(request.second)}: "
+        f"{result.second.removed:,} of {model_name(result.second_model)}"
+    )
+
+
+def _beside(overlap: float | None, chance: float | None) -> str:
+    return "-" if overlap is None or chance is None else f"{overlap:.3f} ({chance:.3f})"
 
 
 def show_combined(request: Request, result: CombineResult) -> None:

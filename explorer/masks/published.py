@@ -55,17 +55,12 @@ def _from_hub(text: str, limit: int) -> bytes:
             f"{text[:120]!r} is no file of the hub: give hf:OWNER/NAME, hf:OWNER/NAME@REVISION or .../FILE.json."
         )
     name = found["file"] or USUAL
-    where: dict[str, Any] = {
-        "repo_id": found["repo"],
-        "filename": name,
-        "revision": found["revision"],
-        "etag_timeout": 10.0,
-    }
+    where: dict[str, Any] = {"repo_id": found["repo"], "filename": name, "revision": found["revision"]}
     try:
-        about: Any = hf_hub_download(**where, dry_run=True)
+        about: Any = hf_hub_download(**where, etag_timeout=SECONDS, dry_run=True)
         if about.file_size > limit:
             raise _too_large(text, about.file_size, limit)
-        return Path(str(hf_hub_download(**where))).read_bytes()
+        return Path(str(hf_hub_download(**where, etag_timeout=SECONDS))).read_bytes()
     except MaskError:
         raise
     except LocalEntryNotFoundError:
@@ -80,10 +75,10 @@ def _from_hub(text: str, limit: int) -> bytes:
 
 
 class _SafeRedirects(HTTPRedirectHandler):
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """Follow to addresses alone that could have been given."""
-        _check_address(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def redirect_request(self, *answer: Any) -> Any:
+        """Follow to addresses alone that could have been given; the last of `answer` is where it leads."""
+        _check_address(str(answer[-1]))
+        return super().redirect_request(*answer)
 
 
 def _from_web(address: str, limit: int) -> bytes:
