@@ -22,6 +22,7 @@ from explorer.actions.evaluate import Evaluate
 from explorer.actions.export import ExportMask
 from explorer.actions.finetune import Finetune
 from explorer.actions.harness import RunHarness
+from explorer.actions.interactions import MeasureInteractions
 from explorer.actions.labels import LabelDirection, ListLabels
 from explorer.actions.mask_files import (
     DiffMasks,
@@ -70,6 +71,7 @@ __all__ = [
     "ListTasks",
     "MeasureDamage",
     "MeasureEffects",
+    "MeasureInteractions",
     "ModelChoice",
     "Prune",
     "PushExport",

@@ -90,7 +90,7 @@ class MeasureEffects(Request):
         Raises:
             ExplorerError: a model, task, mask or value that cannot be had, or a file that cannot be written.
         """
-        named = [one for text in self.value for one in _values(text)]
+        named = [one for text in self.value for one in values_of(text)]
         self._check()
         mode, task = removal_mode(self.mode), self.task.open(SPLIT, self.limit, tools)
         from explorer.attribution.effect_store import default_effects
@@ -187,8 +187,8 @@ def _write_csv(result: EffectsResult, path: Path) -> None:
     pd.DataFrame(list(result.values), columns=columns).to_csv(path, index=False)
 
 
-def _values(text: str) -> list[tuple[MatrixKey, int]]:
-    """Values from `L0.Q.H3:0,5`."""
+def values_of(text: str) -> list[tuple[MatrixKey, int]]:
+    """Values from `L0.Q.H3:0,5`; raises SettingsError for another text."""
     matrix, _, indices = text.partition(":")
     found = [piece.strip() for piece in indices.split(",")]
     if not all(piece.isascii() and piece.isdecimal() for piece in found):

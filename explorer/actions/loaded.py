@@ -19,6 +19,7 @@ from explorer.attribution import ScoreOptions, Scores
 from explorer.attribution import score as score_values
 from explorer.attribution.effect_store import default_effects
 from explorer.attribution.exact import exact_effects
+from explorer.attribution.interactions import ORDERS, Interactions, interactions
 from explorer.core.keys import Kind, MatrixKey, parse_key
 from explorer.core.progress import Progress
 from explorer.experiments.direction import CardOptions, Direction, DirectionCard, card
@@ -289,6 +290,35 @@ class LoadedModel(Model):
                 progress=progress,
             )  # fmt: skip
             return {value: measured.values[key] for value, key in keys.items()}
+
+    def interactions(
+        self,
+        mask: Mask,
+        task: Task,
+        *,
+        limit: int | None = None,
+        orders: int = ORDERS,
+        progress: Progress | None = None,
+    ) -> Interactions:
+        """How the removals of a mask's 2 to 32 values act together: pairs beside sums, the best order, fair shares.
+
+        Args:
+            mask: whose values, with its frozen means; each is removed whole, whatever the mask's gain.
+            task: on whose train examples they are measured.
+            limit: the first so many of these only.
+            orders: drawn for the Shapley values of more than 8 values.
+            progress: told (done, total).
+
+        Raises:
+            SettingsError: too few or too many values.
+            MaskError: another model's mask.
+        """
+        with self.views.borrow() as view:
+            own = adopted(view, mask, self.svds, notify=warn)
+            return interactions(
+                view, batches(view, task, task.split("train", limit)), self.svds, removed=own.removed, mode=own.mode,
+                orders=orders, seed=task.seed, progress=progress,
+            )  # fmt: skip
 
     def direction(
         self,

@@ -41,7 +41,8 @@ CONTEXTS = ("measure.contexts", "measure.corpora", "measure.paired", "measure.pe
 # What belongs to these or is imported by them and decides no number: where things are kept, what they are called, what
 # is made of a search. Whatever is read through them (a model, examples, a mask) is part of every name by its content.
 CARRIERS = (
-    *EVIDENCE, "attribution.effect_cells", "attribution.effect_costs", "attribution.effect_store", "attribution.pace",
+    *EVIDENCE, "attribution.effect_cells", "attribution.effect_costs", "attribution.effect_store",
+    "attribution.interactions", "attribution.pace",
     "core.__init__", "core.config", "core.errors", "core.executor", "core.files", "core.logs", "core.measuring",
     "core.progress", "core.records", "core.sqlite", "masks.belonging", "masks.frozen", "masks.gain", "masks.labels",
     "masks.published", "measure.opened", "measure.overflow", "models.__init__", "models.adapters", "models.compute",

@@ -167,7 +167,7 @@ def every_view(engine: Engine) -> Iterator[AppTest]:
     yield settled(app.run())
     for section in ("Elsewhere", "Inside one example"):
         yield look(app, section)
-    for title in ("Overview", "Scores", "Search", "Activations"):
+    for title in ("Overview", "Scores", "Search", "Direction", "Activations"):
         yield go(app, title)
     app = go(app, "Spectra")
     app.selectbox(key="against").set_value("bundled")
