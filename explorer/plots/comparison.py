@@ -36,7 +36,7 @@ def difference(found: SpectrumDiff) -> go.Figure:
     figure.update_layout(
         title="Spectrum of the difference", xaxis_title="index", height=HEIGHT, margin=_MARGIN, legend=_LEGEND
     )
-    figure.update_yaxes(title="singular value", type="log", exponentformat="power", nticks=5)
+    figure.update_yaxes(title="singular value", type="log", tickformat="~g", nticks=4)
     return figure
 
 

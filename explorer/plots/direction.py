@@ -66,7 +66,7 @@ def spectrum(
         figure.add_hline(y=edge, line={"width": 1, "dash": "dash", "color": BEFORE})
     figure.update_layout(title=f"Spectrum of {escape(matrix)}", **frame(_HEIGHT, showlegend=False))
     figure.update_xaxes(title="index")
-    figure.update_yaxes(title="singular value", type="log", exponentformat="power", nticks=5)
+    figure.update_yaxes(title="singular value", type="log", tickformat="~g", nticks=4)
     return figure
 
 
