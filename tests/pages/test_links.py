@@ -171,6 +171,7 @@ def every_view(engine: Engine) -> Iterator[AppTest]:
         yield go(app, title)
     app = go(app, "Spectra")
     app.selectbox(key="against").set_value("bundled")
+    app.text_area(key="over").set_value("bundled")
     yield settled(app.run())
     filled(engine, engine.scores(), 2, 3)
     app = select(go(app, "Masks"), 0)
@@ -239,7 +240,7 @@ def small_model(tmp_path: Path) -> Path:
     return tiny.save_letters(tmp_path / "small")
 
 
-@pytest.mark.parametrize("parameter", ["model", "against"])
+@pytest.mark.parametrize("parameter", ["model", "against", "over", "base"])
 def test_a_model_that_only_a_link_names_is_neither_looked_up_nor_loaded(
     parameter: str, small_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,7 +248,8 @@ def test_a_model_that_only_a_link_names_is_neither_looked_up_nor_loaded(
     monkeypatch.setattr(sources, "typed_path", lambda text: looked_up.append(text))
     told = []
     for name in (str(small_model), "/etc/passwd", "/no/such/file", "org/name", "http://x.example/y"):
-        app = open_page("Spectra", **{parameter: name})
+        basis = {"basis": "delta"} if parameter == "base" else {}
+        app = open_page("Spectra", **{parameter: name}, **basis)
         (info,) = (plain(box.value) for box in app.info if "has not been used on this machine" in plain(box.value))
         assert name in info
         told.append(info.replace(name, "it"))
