@@ -58,9 +58,10 @@ def spectrum(
             ),
         ]
     )
+    sides = ["top right" if i < 0.7 * len(s) else "top left" for i in called]
     figure.add_scatter(
-        x=list(called), y=[s[i] for i in called], text=list(called.values()), name="labels", mode="text",
-        textposition="bottom center", textfont={"size": 11}, hoverinfo="skip", cliponaxis=False,
+        x=list(called), y=[s[i] for i in called], text=list(called.values()), textposition=sides, name="labels",
+        mode="text", textfont={"size": 11}, hoverinfo="skip", cliponaxis=False,
     )  # fmt: skip
     if edge is not None and edge > 0:
         figure.add_hline(y=edge, line={"width": 1, "dash": "dash", "color": BEFORE})

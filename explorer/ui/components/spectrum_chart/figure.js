@@ -132,7 +132,7 @@ function hasLegend({ series }) {
   return series.length > 1 && series.length <= MOST_IN_LEGEND;
 }
 
-// What people call a value, below it; plotly reads text as HTML.
+// What people call a value, beside it where the curve leaves room; plotly reads text as HTML.
 function labelTrace(series, position, model) {
   const { style } = model;
   const at = [...series.labels.keys()];
@@ -140,7 +140,7 @@ function labelTrace(series, position, model) {
   return {
     type: "scatter", mode: "markers+text", x: at, y: at.map((i) => series.ys[i]),
     text: at.map((i) => plain(series.labels.get(i))), marker: { size: sizeOf(position, style), opacity: 0 },
-    textposition: "bottom center", textfont: { size: 11, color: style.theme.text }, meta: "label", cliponaxis: false,
+    textposition: at.map((i) => (i < 0.7 * series.n ? "top right" : "top left")), textfont: { size: 11, color: style.theme.text }, meta: "label", cliponaxis: false,
     unselected: { marker: { opacity: 0 } }, showlegend: false, legendgroup: series.matrix, hoverinfo: "skip",
     zorder: model.series.length + 2,
   };
