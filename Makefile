@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 2
 # PyTorch's own CPU index, named in its install guide, serves the CPU build of the same version.
 TORCH_INDEX    ?=
 # Of the model organisms: each seed is a model of its own, with every habit planted in it.
-SEEDS          ?= 0 1 2
+SEEDS          ?= 0
 
 BIN     := .venv/bin
 INSTALL  = $(BIN)/python -m pip install -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %)
@@ -67,7 +67,7 @@ bench-scaling: .venv/.test  ## Measure how costs grow with the model and the spl
 ORGANISMS = build/organisms
 HABITS    = top middle spread mlp-out helps
 
-organisms: $(foreach seed,$(SEEDS),$(patsubst %,$(ORGANISMS)/%-$(seed)/organism.json,none $(HABITS)))  ## Train models whose harmful values are known (SEEDS="0 1 2"; -j 2 for two at a time)
+organisms: $(foreach seed,$(SEEDS),$(patsubst %,$(ORGANISMS)/%-$(seed)/organism.json,none $(HABITS)))  ## Train models whose harmful values are known (SEEDS="0 1 2" for three of each; -j 2 for two at a time)
 
 $(ORGANISMS)/none-%/organism.json: | .venv/.app
 	$(BIN)/python assets/make_bundled.py --habit none --seed $* --base $(@D) --out $(@D)
