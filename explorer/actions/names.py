@@ -20,6 +20,7 @@ Method = Literal[
     "paper",
     "adaptive",
     "verified",
+    "stepwise",
     "learned",
     "laser",
     "ensemble",

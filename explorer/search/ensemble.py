@@ -32,6 +32,7 @@ from explorer.search.laser import laser
 from explorer.search.learned import learned
 from explorer.search.paper import paper
 from explorer.search.problem import Problem, Search, solve
+from explorer.search.stepwise import stepwise
 from explorer.search.verified import verified
 from explorer.tasks import Example, Task
 
@@ -39,6 +40,7 @@ BASES: dict[str, Search] = {
     "paper": paper,
     "adaptive": adaptive,
     "verified": verified,
+    "stepwise": stepwise,
     "learned": learned,
     "laser": laser,
 }

@@ -38,7 +38,7 @@ from explorer.search.anchor import HELD, Anchor
 from explorer.search.gates import Gates
 from explorer.search.outcome import State
 from explorer.search.problem import Problem
-from explorer.search.verified import Value, verified
+from explorer.search.verified import Value, improved
 
 START, FLOOR, CEILING = 0.4, -2.0, 1.0  # logits stay between the latter, so that a gate can change its mind
 RATE, LOWEST_RATE, BETAS = 0.05, 0.005, (0.9, 0.99)
@@ -207,7 +207,7 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
     _fit(problem, scores, gates.chosen(at_most=problem.budget.removed))
     problem.at(given.steps, given.steps)  # how many rounds follow is not known
     if problem.best.removed:
-        verified(problem, problem.best, ROUNDS)
+        improved(problem, problem.best, ROUNDS)
 
 
 def _affordable(problem: Problem, given: LearnedSettings, seconds: float) -> int:

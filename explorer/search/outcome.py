@@ -27,8 +27,11 @@ class Budget:
     growth: float | None = None
 
     def allows(self, removed: int, growth: float | None) -> bool:
-        """Whether a mask of so many values, with this growth if it was measured, is within it; the empty one is."""
-        within = self.growth is None or growth is None or growth <= self.growth
+        """Whether a mask of so many values with this growth is within it; the empty one is.
+
+        Under a limit to the growth a mask whose growth was not measured is not.
+        """
+        within = self.growth is None or (growth is not None and growth <= self.growth)
         return not removed or (removed <= self.removed and within)
 
 

@@ -29,10 +29,15 @@ LEAST = 1e-3  # of the unpruned loss: predictions below it are not worth measuri
 Value = tuple[MatrixKey, int]
 
 
-def verified(problem: Problem, start: Point | None = None, rounds: int | None = None) -> None:
-    """Improve a measured mask (the unpruned model if none is given) round by round, `rounds` times at most."""
+def verified(problem: Problem) -> None:
+    """Improve the unpruned model round by round."""
+    improved(problem, problem.start())
+
+
+def improved(problem: Problem, start: Point, rounds: int | None = None) -> Point:
+    """Improve a measured mask round by round, `rounds` times at most; the last that was accepted."""
     unpruned = problem.start()
-    best = unpruned if start is None else start if start.train is not None else problem.complete(start)
+    best = start if start.train is not None else problem.complete(start)
     most, least = problem.budget.removed, LEAST * unpruned.train_loss
     reach, done = math.inf, 0
     while rounds is None or done < rounds:
@@ -46,7 +51,7 @@ def verified(problem: Problem, start: Point | None = None, rounds: int | None = 
             if predicted < least:
                 break
             point = problem.measure(_flipped(scores, best.mask, proposal), rival=best)
-            if not _better(problem, point, best):
+            if not better(problem, point, best):
                 if best is not at:
                     break
                 reach = predicted / 2
@@ -60,7 +65,8 @@ def verified(problem: Problem, start: Point | None = None, rounds: int | None = 
             ranked = [entry for entry in ranked if entry[1:] not in flipped]
             scores = problem.with_means(scores, best.mask)
         if best is at:
-            return
+            break
+    return best
 
 
 def _within(
@@ -87,5 +93,6 @@ def _flipped(scores: Scores, mask: Mask, values: list[Value]) -> Mask:
     return mask.without(restored).with_removed(removed)
 
 
-def _better(problem: Problem, point: Point, best: Point) -> bool:
+def better(problem: Problem, point: Point, best: Point) -> bool:
+    """Whether a measured mask is to be accepted in place of another: validation loss lower, train loss no higher."""
     return problem.improves(point, best) and point.train_loss <= best.train_loss

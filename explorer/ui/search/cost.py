@@ -35,6 +35,8 @@ def _steps(asked: SearchRequest, matrices: int, size: int) -> str:
         return f"One scoring, up to {matrices * grid + 1:,} measurements on validation examples only."
     if asked.strategy == "verified":
         return "A scoring and a few measurements per round, until nothing helps any more."
+    if asked.strategy == "stepwise":
+        return "As verified; then a measurement for each value of the mask, again while some of them go back."
     if asked.strategy == "learned":
         steps = LearnedSettings().steps
         return f"Up to {steps} training steps of 3 passes over the train examples, {steps // EVERY + 1} measurements."

@@ -26,6 +26,7 @@ from explorer.search.outcome import Budget
 from explorer.search.paper import paper, proportional
 from explorer.search.problem import Problem, solve
 from explorer.search.report import Evidence, Report, search
+from explorer.search.stepwise import stepwise
 from explorer.search.verified import verified
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
@@ -37,7 +38,14 @@ def quick_learned(problem: Problem) -> None:
     learned(problem, LearnedSettings(steps=60))
 
 
-STRATEGIES = {"paper": paper, "adaptive": adaptive, "verified": verified, "learned": quick_learned, "laser": laser}
+STRATEGIES = {
+    "paper": paper,
+    "adaptive": adaptive,
+    "verified": verified,
+    "stepwise": stepwise,
+    "learned": quick_learned,
+    "laser": laser,
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,7 @@ def problem(model: Model, svds: SvdCache, **settings) -> Problem:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["paper", "adaptive", "verified", "learned"])
+@pytest.mark.parametrize("name", ["paper", "adaptive", "verified", "stepwise", "learned"])
 def test_the_planted_habit_is_found(model: Model, svds: SvdCache, name: str) -> None:
     found = solve(problem(model, svds), STRATEGIES[name])
     before, best = found.curve[0].validation, found.best.validation
