@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from explorer.actions.direction import DirectionResult, ShowDirection
 from explorer.cli.console import say, show_table
 from explorer.core.texts import loss_text, percent
-from explorer.measure.contexts import Context, DirectionContexts
+
+if TYPE_CHECKING:
+    from explorer.measure.contexts import Context, DirectionContexts
 
 SHOWN_FLIPS = 20
 QUARTILES = (0, 8, 16, 24, 32)  # of the quantiles

@@ -43,11 +43,11 @@ def _restored(problem: Problem, best: Point) -> Point:
         if not alone:
             break
         alone.sort(key=lambda one: one[:2])
-        best = _together(problem, best, [member for _, member, _ in alone], alone[0][2])
+        best = _together(problem, best, [member for _, member, _ in alone], single=alone[0][2])
     return best
 
 
-def _together(problem: Problem, best: Point, helpful: list[Member], single: Point) -> Point:
+def _together(problem: Problem, best: Point, helpful: list[Member], *, single: Point) -> Point:
     """The mask without as many helpful members as are better together than the best of them alone, `single`."""
     count = len(helpful)
     while count > 1:

@@ -61,7 +61,7 @@ def test_members_go_back_together_as_far_as_that_is_better_than_the_best_alone(b
     best = given.measure(given.mask(scores.removed(*value) for value in (planted, *others)))
     helpful = [(str(key), index) for key, index in others]
     single = given.measure(best.mask.without(helpful[:1]))
-    assert _together(given, best, helpful, single).mask == given.mask([scores.removed(*planted)])
-    assert _together(given, best, helpful[:1], single) is single
+    assert _together(given, best, helpful, single=single).mask == given.mask([scores.removed(*planted)])
+    assert _together(given, best, helpful[:1], single=single) is single
     habit = (str(planted[0]), planted[1])  # with it, nothing helps any more
-    assert _together(given, best, [helpful[0], habit, helpful[1], helpful[2]], single) is single
+    assert _together(given, best, [helpful[0], habit, helpful[1], helpful[2]], single=single) is single
