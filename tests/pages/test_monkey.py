@@ -29,7 +29,8 @@ RUNS = 8  # reruns that a page gets to finish what a gesture began
 # What may change the mask; everything else must not. `mode` and `gain` keep its values.
 EDITS = (
     "remove-lowest", "restore-all", "undo", "redo", "k-slider", "gain", "mode", "whole-", "search-open", "entry-open",
-    "history-step", "fork", "tour-2", "remove-selected", "restore-selected", "combine-", "transfer-",
+    "history-step", "fork", "tour-2", "remove-selected", "restore-selected", "combine-", "switch-direction",
+    "transfer-",
 )  # fmt: skip
 # The hub, other machines' files, and what takes minutes.
 LEFT_OUT = ("fetch", "superglue", "against", "transfer-model", "search-seconds", "search-most", "measure-count")

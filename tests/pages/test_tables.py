@@ -120,6 +120,7 @@ VIEWS: dict[Callable[[Engine], AppTest], list[str]] = {  # with columns by which
 }
 
 
+@pytest.mark.usefixtures("nothing_measured")
 @pytest.mark.parametrize("view", VIEWS, ids=[view.__name__ for view in VIEWS])
 def test_no_number_is_text(engine: Engine, view: Callable[[Engine], AppTest]) -> None:
     frames = [one.value for one in view(engine).dataframe]
