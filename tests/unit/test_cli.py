@@ -934,8 +934,10 @@ def test_all_effects_are_estimated_sampled_and_go_on(common: tuple[str, ...], mo
 
 @pytest.mark.slow
 def test_what_all_effects_take_is_said_first_and_time_ends_them(
-    common: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    common: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("EIGENPRUNE_CACHE", str(tmp_path / "cache"))  # where no other test has measured any
+    settings.cache_clear()
     monkeypatch.setattr("explorer.attribution.runs.TOKENS", 64)  # a few values at a time
     monkeypatch.setattr("explorer.attribution.pace.Pace", partial(Pace, clock=map(float, count(step=10)).__next__))
     part = report("effects", *common, "--all", "--time", "200")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from explorer.core.config import settings
 from explorer.core.errors import MaskError
 from explorer.masks import library as module
 from explorer.masks.library import ABOUT, MASK, Library, id_of
@@ -33,7 +34,11 @@ def names(library: Library) -> list[str]:
     return [entry.name for entry in library.list().entries]
 
 
-def test_what_was_saved_is_there_for_another_one(library: Library) -> None:
+def test_what_was_saved_is_there_for_another_one(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EIGENPRUNE_WORKSPACE", str(tmp_path / "workspace"))
+    settings.cache_clear()
     saved = library.save(mask(3), "  three \n values ", notes="from *here*")
     found = Library(library.folder).get(saved.id)
     assert (found.name, found.about.notes, found.mask) == ("three values", "from *here*", mask(3))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from explorer.attribution.exact import exact_effects
@@ -68,7 +69,11 @@ def exactness(model: Model) -> float:
 
 
 def test_a_view_that_overflows_decides_nothing_for_others(tmp_path: Path) -> None:
-    model = load(str(FAMILIES["llama"].save(tmp_path)), dtype="float32", device="cpu")
+    folder = FAMILIES["llama"].save(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] *= 1.5  # a model of which no other test has found out anything
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    model = load(str(folder), dtype="float32", device="cpu")
     broken, sound = model.view(), model.view()
     key = MatrixKey(0, Kind.OUT)
     replace(broken, key, torch.full_like(read(broken, key), 3e38))
