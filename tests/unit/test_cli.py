@@ -277,7 +277,11 @@ def test_the_table_of_a_spectrum_stops_where_it_is_told(folder: Path) -> None:
     assert f"{len(values) - 2} smaller values of L0.IN not shown" in text
 
 
-def test_a_damaged_cache_entry_is_a_notice_beside_the_result(folder: Path, isolated_folders: Path) -> None:
+def test_a_damaged_cache_entry_is_a_notice_beside_the_result(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EIGENPRUNE_CACHE", str(tmp_path / "cache"))  # others go on to use theirs
+    settings.cache_clear()
     words = ("spectra", "--model", folder, "--matrix", "L1.V")
     before = report(*words)
     entries = sorted((settings().cache_dir / "svd").glob("*.safetensors"))
