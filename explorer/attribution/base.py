@@ -111,7 +111,7 @@ class Scores:
     mask: Mask | None = None
     forwards: float = 0.0
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of scored values that are not exactly 0."""
         return sum(int(matrix.present.sum()) for matrix in self.matrices.values())

@@ -215,7 +215,8 @@ def joint_effects(
 def exact(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]]:
     """Measured change of the loss for every value alone, resumed from the cache folder; see `exact_effects`."""
     s = {key: request.svds.get(request.view, key).s for key in request.keys}
-    values = [(key, index) for key in request.keys for index in (s[key] != 0).nonzero().flatten().tolist()]
+    present: dict[MatrixKey, list[int]] = {key: one.nonzero().flatten().tolist() for key, one in s.items()}
+    values = [(key, index) for key in request.keys for index in present[key]]
     request.meter.forwards += forwards(request.view, values, request.n)
     effects = exact_effects(
         request.view,
@@ -231,9 +232,8 @@ def exact(request: ScoringRequest) -> tuple[float, dict[MatrixKey, MatrixScores]
     for key in request.keys:
         score = torch.zeros(len(s[key]), dtype=torch.float64)
         c = effects.c.get(key, score)  # of a matrix that is null altogether nothing is measured
-        for (measured, index), mean in effects.values.items():
-            if measured == key:
-                score[index] = mean.value
+        for index in present[key]:
+            score[index] = effects.values[key, index].value
         scored[key] = MatrixScores(s[key], score.to(c.dtype), c)
     return effects.loss, scored
 

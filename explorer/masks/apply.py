@@ -15,7 +15,7 @@ empty mask is the identity, bit for bit, whatever was applied before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -139,8 +139,7 @@ def _edit(
         if dtype == model.wide and not stored.in_memory:
             W[where] = stored.weight(key).cpu().to(compute)
             bias = stored.bias(stacked)
-        present = set(decomposition.s.nonzero().flatten().tolist())
-        if model.against is not None and mask.gain == 0 and present <= set(indices):
+        if model.against is not None and mask.gain == 0 and _all_there_is(decomposition, indices):
             W[where] = stored.base(stacked)[0][where].to(compute)  # what rounding left in the difference goes, too
         else:
             W[where] -= taken * decomposition.part(indices).to(compute)
@@ -155,3 +154,8 @@ def _edit(
             "mask is damaged, or was made in a wider type; load the model in float32, or make the mask again."
         )
     return W, whole
+
+
+def _all_there_is(decomposition: Decomposition, indices: Sequence[int]) -> bool:
+    """Whether these are all values of the decomposition that are not 0."""
+    return set(decomposition.s.nonzero().flatten().tolist()) <= set(indices)
