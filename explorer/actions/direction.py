@@ -40,7 +40,7 @@ class DirectionResult(OfTask):
         label: what it is called in the workspace, with a note; null if it is called nothing.
         place: sigma, rank, energy (its share of the squared norm), block (indices of its degenerate block), null, and
             bulk_edge (of a random matrix).
-        score: score with its bootstrap stderr, uncertain (whether it is likely to be wrong), c (the frozen mean), and
+        score: score with its bootstrap stderr, uncertain (whether its sign is in doubt), c (the frozen mean), and
             the unpruned loss on n examples.
         effects: tasks: the exact effect of removing it alone, on the task and on every `--other`; gains: the change at
             gains from -1 to 2 (0 removes it, 1 changes nothing).

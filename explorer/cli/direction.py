@@ -48,7 +48,7 @@ def _show_place(result: DirectionResult) -> None:
     )
     if (label := result.label) is not None:
         say(f"Called {label.label!r}. {label.note}".rstrip() if label.label else f"Note: {label.note}")
-    doubt = " (likely to be wrong: the change is large)" if score.uncertain else ""
+    doubt = " (its sign is in doubt)" if score.uncertain else ""
     say(f"Score {loss_text(score.score, score.stderr, signed=True)}{doubt}, frozen mean {score.c:.6g}")
 
 

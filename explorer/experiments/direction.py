@@ -72,7 +72,7 @@ class DirectionScore(Record):
 
     Attributes:
         score, stderr: with its bootstrap standard error over the examples.
-        uncertain: whether the change is so large that the score is likely to be wrong.
+        uncertain: whether the sign of the score is in doubt.
         c: the frozen mean m . u_i.
         loss: of the unpruned model on the `n` examples.
     """

@@ -112,7 +112,7 @@ def _figures(
     boxes[0].caption(f"{looked.index} of 0 to {place.rank - 1:,}; {words.percent(place.energy)} of the norm²; {kind}.")
     if score is not None:
         boxes[1].metric("Score (predicted)", words.nats(score.score))
-        doubt = " Likely to be wrong: the change is large." if score.uncertain else ""
+        doubt = " Its sign is in doubt." if score.uncertain else ""
         boxes[1].caption(f"± {score.stderr:.3g} over {score.n:,} train examples; c = {score.c:.4g}.{doubt}")
     if effects is not None:
         own = effects.tasks[0]
