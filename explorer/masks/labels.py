@@ -16,9 +16,10 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from explorer.core.config import settings
-from explorer.core.errors import MaskError, MatrixError
+from explorer.core.errors import MaskError
 from explorer.core.files import ordinary, write_text
 from explorer.core.keys import MatrixKey
+from explorer.masks.places import MatrixName
 
 MAX_LABEL, MAX_NOTE, MAX_BYTES = 60, 2_000, 20_000_000
 LOCK_SECONDS = 20.0
@@ -36,18 +37,10 @@ class DirectionLabel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    matrix: str = Field(max_length=40)
+    matrix: MatrixName
     index: int = Field(ge=0)
     label: str = Field(default="", max_length=MAX_LABEL)
     note: str = Field(default="", max_length=MAX_NOTE)
-
-    @field_validator("matrix")
-    @classmethod
-    def _canonical(cls, text: str) -> str:
-        try:
-            return str(MatrixKey.parse(text))
-        except MatrixError as error:
-            raise ValueError(str(error)) from None
 
     @field_validator("label")
     @classmethod

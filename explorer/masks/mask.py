@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from explorer.core.errors import MaskError, MatrixError
+from explorer.core.errors import MaskError
 from explorer.core.files import digest, ordinary, repeated_key, write_text
 from explorer.core.keys import MatrixKey
 from explorer.masks.gain import state_of
 from explorer.masks.labels import DirectionLabel
+from explorer.masks.places import MatrixName
 from explorer.masks.published import fetched, is_published
 
 FORMAT: Literal["eigenprune-mask"] = "eigenprune-mask"
@@ -80,18 +81,10 @@ class ModelIdentity(_Frozen):
 class Removed(_Frozen):
     """One removed singular value: matrix key, index, s_i, and the frozen mean c_i = m . u_i."""
 
-    matrix: str = Field(max_length=40)
+    matrix: MatrixName
     index: int = Field(ge=0)
     sigma: Finite = Field(ge=0)
     c: Finite = 0.0
-
-    @field_validator("matrix")
-    @classmethod
-    def _canonical(cls, text: str) -> str:
-        try:
-            return str(MatrixKey.parse(text))
-        except MatrixError as error:
-            raise ValueError(str(error)) from None
 
     @property
     def key(self) -> MatrixKey:

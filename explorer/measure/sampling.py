@@ -11,6 +11,7 @@ Splits are shuffled, so the first examples are a random sample; they are the sam
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from explorer.core.progress import Progress
@@ -87,19 +88,36 @@ def draw_sample(
     """
     every, metric = task.split(split, limit), task.metric_of(split)
     bound = min(most, len(every))
-    count = min(START, bound)
     _keep(view, task, every[:1])  # warm up
+    kept, took = most_within(
+        seconds, lambda count: _keep(view, task, every[:count]), START, bound=bound, progress=progress
+    )
+    examples = every[: kept.n]
+    baseline = evaluate_kept(view, examples, kept, metric=metric)
+    return Sample(examples, len(every), kept, baseline=baseline, seconds=took)
+
+
+def most_within(
+    seconds: float, run: Callable[[int], Kept], start: int, *, bound: int, progress: Progress | None = None
+) -> tuple[Kept, float]:
+    """The largest of runs that double while twice the time of the last one still fits; and the seconds that it took.
+
+    Args:
+        seconds: the time budget.
+        run: keeps so many examples.
+        start: how many at first, whatever they take.
+        bound: the most.
+        progress: told (done, bound).
+    """
+    count = min(start, bound)
     while True:
-        start = time.perf_counter()
-        kept = _keep(view, task, every[:count])
-        took = time.perf_counter() - start
+        began = time.perf_counter()
+        kept = run(count)
+        took = time.perf_counter() - began
         if progress is not None:
             progress(count, bound)
         if count == bound or took * min(2 * count, bound) / count > seconds:
-            examples = every[:count]
-            return Sample(
-                examples, len(every), kept, baseline=evaluate_kept(view, examples, kept, metric=metric), seconds=took
-            )
+            return kept, took
         count = min(2 * count, bound)
 
 

@@ -2,8 +2,8 @@
 
 1. Cut the text into windows of `WINDOW` tokens that do not overlap (a beginning-of-sequence token in front of each, if
    the tokenizer has one, counts as one of them).
-2. Run the view as it is on few windows, keeping their residual streams (`explorer.measure.residuals`), and take the
-   time; double the sample while twice the time still fits the budget.
+2. Run the view as it is on few windows, keeping their residual streams, and double the sample within the time budget
+   as `explorer.measure.sampling` does.
 3. `TextSample.measure` runs only blocks that a mask can have changed, so it takes no longer than that.
 
 Windows are short, so the perplexity is higher than `explorer.measure.perplexity` finds with its longer ones; what a
@@ -12,7 +12,6 @@ mask changes is paired, window by window.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from explorer.measure.batches import Batch
 from explorer.measure.metrics import Outcome
 from explorer.measure.perplexity import LOGITS_AT_ONCE, Perplexity, tokens_of
 from explorer.measure.residuals import Kept, keep, run_kept
+from explorer.measure.sampling import most_within
 from explorer.measure.tokens import check_rows, front_tokens
 from explorer.models import View
 
@@ -83,17 +83,11 @@ def draw_text_sample(
     """
     rows, read = _windows(view, text, min(window, int(view.config.n_ctx)), most=most)
     at_once = max(1, LOGITS_AT_ONCE // (int(view.config.d_vocab) * rows.shape[1]))
-    count = min(START, len(rows))
     _keep(view, rows[:1], at_once)  # warm up
-    while True:
-        start = time.perf_counter()
-        kept = _keep(view, rows[:count], at_once)
-        took = time.perf_counter() - start
-        if progress is not None:
-            progress(count, len(rows))
-        if count == len(rows) or took * min(2 * count, len(rows)) / count > seconds:
-            return TextSample(kept, _perplexity(kept.batches, kept.outcomes, read), seconds=took)
-        count = min(2 * count, len(rows))
+    kept, took = most_within(
+        seconds, lambda count: _keep(view, rows[:count], at_once), START, bound=len(rows), progress=progress
+    )
+    return TextSample(kept, _perplexity(kept.batches, kept.outcomes, read), seconds=took)
 
 
 def _windows(view: View, text: str, window: int, most: int) -> tuple[Int[Tensor, "row position"], str]:

@@ -99,10 +99,8 @@ def _uploader() -> None:
     uploads = state.Uploads[Any]("direction-text")
 
     def take() -> None:
-        file = uploads.widget.value
-        if file is None:
+        if (file := uploads.take()) is None:
             return
-        uploads.renew()
         try:
             state.put(_OwnText(_kept(file.name, file.getvalue()), file.name))
         except ExplorerError as error:

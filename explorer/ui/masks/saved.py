@@ -100,10 +100,8 @@ def _importer(library: Library) -> None:
     uploads = state.Uploads[Any]("import")
 
     def take() -> None:
-        files = uploads.widget.value
-        if not files:
+        if (files := uploads.take()) is None:
             return
-        uploads.renew()
         problems = []
         for file in files:
             name = file.name.removesuffix(".json").removesuffix(".mask")[:MAX_NAME] or "imported"

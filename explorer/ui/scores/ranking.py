@@ -173,20 +173,10 @@ def actions(bench: Bench, scores: Scores, chosen: Sequence[Value]) -> None:
         st.button(label, key="remove-selected", type="primary", disabled=not kept, on_click=switch, args=(kept, True))
         label = f"Restore {len(gone):,}"
         st.button(label, key="restore-selected", disabled=not gone, on_click=switch, args=(gone, False))
-        st.button(
-            "Open in Spectra",
-            key="open-selected",
-            icon=":material/bar_chart:",
-            disabled=not chosen,
-            on_click=opening.want,
-            args=chosen[0] if chosen else (),
-        )
-        st.button(
-            "Open its card",
-            key="card-selected",
-            icon=":material/arrow_outward:",
-            disabled=not chosen,
-            on_click=opening.want_card,
-            args=chosen[0] if chosen else (),
-        )
+        first = chosen[0] if chosen else ()
+        for label, key, icon, ask in (
+            ("Open in Spectra", "open-selected", "bar_chart", opening.want),
+            ("Open its card", "card-selected", "arrow_outward", opening.want_card),
+        ):
+            st.button(label, key=key, icon=f":material/{icon}:", disabled=not chosen, on_click=ask, args=first)
         st.caption(f"{len(chosen):,} selected" if chosen else "Select rows or points to act on them.")

@@ -107,6 +107,14 @@ class Uploads(Generic[T]):
         self._name, self._turn = name, of(_Turns).taken.get(name, 0)
         self.widget: Widget[T] = Widget(f"{name}-{self._turn}")
 
+    def take(self) -> T | None:
+        """What has been given, once: the place is empty then. None if nothing has."""
+        value = self.widget.value
+        if not value:
+            return None
+        self.renew()
+        return value
+
     def renew(self) -> None:
         """Go on with an empty place."""
         of(_Turns).taken[self._name] = self._turn + 1

@@ -155,10 +155,8 @@ def _uploader(model: Model) -> None:
     uploads = state.Uploads[Any]("upload")
 
     def take() -> None:
-        file = uploads.widget.value
-        if file is None:
+        if (file := uploads.take()) is None:
             return
-        uploads.renew()
         try:
             mask = parse_mask(file.getvalue(), name=file.name)
             if not may_belong(mask, model):
