@@ -19,6 +19,7 @@ from explorer.actions.choices import (
 from explorer.actions.direction import ShowDirection
 from explorer.actions.effects import MeasureEffects
 from explorer.actions.evaluate import Evaluate
+from explorer.actions.evidence import MeasureEvidence
 from explorer.actions.export import ExportMask
 from explorer.actions.finetune import Finetune
 from explorer.actions.harness import RunHarness
@@ -71,6 +72,7 @@ __all__ = [
     "ListTasks",
     "MeasureDamage",
     "MeasureEffects",
+    "MeasureEvidence",
     "MeasureInteractions",
     "ModelChoice",
     "Prune",

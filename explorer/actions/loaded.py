@@ -48,6 +48,7 @@ from explorer.models.model import Basis
 from explorer.search import STRATEGIES, check_strategy, mask_of
 from explorer.search.conductor import Elsewhere, Recording, Watcher, conduct
 from explorer.search.evidence.choice import NO_EVIDENCE, EvidenceChoice
+from explorer.search.given import GivenOptions, given_request, given_search
 from explorer.search.journal import default_journals
 from explorer.search.options import USUAL, StrategyOptions
 from explorer.search.report import Report
@@ -395,6 +396,44 @@ class LoadedModel(Model):
             return measure_damage(
                 view, own, self.svds, tasks=tasks, text=read, split=split, limit=limit, progress=progress
             )
+
+    def evidence(
+        self,
+        mask: Mask,
+        task: Task,
+        choice: EvidenceChoice,
+        *,
+        others: Sequence[Task] = (),
+        text: str | None = None,
+        progress: Progress | None = None,
+        **how: Unpack[GivenOptions],
+    ) -> Report:
+        """Measure what a claim about a mask needs, as for the result of a search, wherever the mask comes from.
+
+        What was measured before is found again.
+
+        Args:
+            mask: of this model, with at least one value.
+            task: whose test split it is measured on.
+            choice: what it is measured beside, beyond its controls; what needs a search says that there is none.
+            others: tasks to measure the damage on.
+            text: plain text to measure the damage on; the one that comes along if None and the model reads it.
+            progress: told (done, total).
+            how: see `GivenOptions`.
+
+        Raises:
+            MaskError: another model's mask.
+            SettingsError, TaskError: what is asked does not fit the mask, the model or the task.
+        """
+        request = given_request(mask, choice, **how)
+        read = own_text(self.tokenizer) if text is None else text
+        with self.views.borrow() as view:
+            own = adopted(view, mask, self.svds, notify=warn)
+            return conduct(
+                request, view, task, svds=self.svds, chosen=given_search(own),
+                recording=Recording(default_journals(warn)), elsewhere=Elsewhere(others, read),
+                watcher=Watcher(after=progress),
+            )  # fmt: skip
 
     def export(
         self,

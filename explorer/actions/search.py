@@ -27,6 +27,7 @@ from explorer.actions.choices import (
     wording,
 )
 from explorer.actions.clusters import check_cluster, executor_of, workers
+from explorer.actions.evidence import Baselines, Controls, DamageText, Nulls, Parts, ReportFolder
 from explorer.actions.masks import plain_text
 from explorer.actions.report import PAGE, write_page
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
@@ -146,27 +147,17 @@ class Search(Request):
             "faster). Whatever is accepted or reported is measured in the type of --dtype."
         ),
     ] = "auto"
-    controls: Annotated[int, Arg("Draws of each random control of the mask; 0 for none.", least=0)] = 20
+    controls: Controls = 20
     test_limit: Annotated[int | None, Arg("Measure mask, baseline and controls on N test examples only.", least=1)] = (
         None
     )
-    nulls: Annotated[
-        str | None,
-        Arg(f"Measure the mask beside nulls: some of {', '.join(get_args(names.Null))} with commas between, or all."),
-    ] = None
-    baselines: Annotated[
-        str | None,
-        Arg(f"Measure it beside baselines: some of {', '.join(get_args(names.Baseline))} with commas between, or all."),
-    ] = None
+    nulls: Nulls = None
+    baselines: Baselines = None
     repeats: Annotated[int, Arg("Search N times, with other seeds and cuts of train and validation.", least=1)] = 1
-    evidence: Annotated[
-        bool, Arg("Restore the mask's members one by one and in subsets, and measure other wordings and program text.")
-    ] = False
+    evidence: Parts = False
     also: Annotated[tuple[str, ...], Arg("Another task to measure the damage on; repeatable.")] = ()
-    text: Annotated[
-        str | None, Arg("Plain text for the damage: a UTF-8 file, or none; bundled if the model reads it.")
-    ] = None
-    report: Annotated[Path | None, Arg("Folder to write report.json and report.html into.")] = None
+    text: DamageText = None
+    report: ReportFolder = None
     fresh: Annotated[bool, Arg("Forget what an earlier run of the same search has measured.")] = False
     scorer: Annotated[str, Arg("What scores the values: gradient, hybrid, or another of `score`.")] = "gradient"
     mode: Mode = "freeze"

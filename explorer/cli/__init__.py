@@ -128,6 +128,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.ScaleMask, masks.show_scaled),
     (ask.RenewMask, masks.show_renewed),
     (ask.MeasureDamage, masks.show_damage),
+    (ask.MeasureEvidence, search.show_evidence),
     (ask.TransferMask, masks.show_transfer),
     (ask.StudyScorers, measuring.show_study),
     (ask.StudyOrganisms, measuring.show_organisms),

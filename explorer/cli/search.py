@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from explorer.actions.evidence import EvidenceResult, MeasureEvidence
 from explorer.actions.report import PAGE
 from explorer.actions.search import ReleasedResult, Search, SearchResult
 from explorer.cli.console import model_name, say
@@ -25,6 +26,13 @@ def show(request: Search, result: SearchResult | ReleasedResult) -> None:
         return say(f"Mask: {request.out}{', with averaged means in O' if result.report.averaged else ''}")
     show_report(result.report.file)
     say(f"Mask: {request.out}")
+    if request.report is not None:
+        say(f"Report: {request.report / PAGE}")
+
+
+def show_evidence(request: MeasureEvidence, result: EvidenceResult) -> None:
+    """Print the report of a mask that was given."""
+    show_report(result.report.file)
     if request.report is not None:
         say(f"Report: {request.report / PAGE}")
 

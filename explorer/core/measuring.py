@@ -49,7 +49,7 @@ CARRIERS = (
     "models.culprits", "models.fetching", "models.fields", "models.files", "models.gguf", "models.gguf_header",
     "models.hub", "models.identity", "models.sources", "models.tokenizer_files", "search.conductor",
     "search.control_pool", "search.control_runs", "search.curve", "search.evidence.__init__", "search.evidence.choice",
-    "search.evidence.columns", "search.evidence.figures", "search.evidence.sentence", "search.identity",
+    "search.evidence.columns", "search.evidence.figures", "search.evidence.sentence", "search.given", "search.identity",
     "search.mask_cells", "search.options", "search.provenance", "search.released", "search.released_measures",
     "search.report", "search.report_file", "search.request", "spectra.__init__", "spectra.measures", "spectra.pack",
     "spectra.saver", "spectra.store", "tasks",

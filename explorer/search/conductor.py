@@ -22,6 +22,7 @@ from explorer.models import Model, View
 from explorer.models.compute import compute_type
 from explorer.models.matrices import matrices
 from explorer.search.anchor import anchor_blocks
+from explorer.search.given import GIVEN
 from explorer.search.identity import search_digest
 from explorer.search.journal import Journal, JournalFile
 from explorer.search.options import Chosen
@@ -179,13 +180,15 @@ def _problem(request: SearchRequest, view: View, task: Task, *, svds: SvdCache, 
 
 
 def earlier(journals: JournalFile, model: Model, task: Task) -> tuple[Earlier, ...]:
-    """The searches of a model and task that a journal file holds, the latest first."""
+    """The searches of a model and task that a journal file holds, the latest first; masks that were given are none."""
     found = []
     for recorded in journals.about(_subject(model, task)):
         try:
             request = _REQUEST.validate_json(recorded.request.replace('"most":', '"max_removed":'))  # version 0.1
             result = None if recorded.result is None else _RESULT.validate_json(recorded.result)
         except (ValidationError, ExplorerError):  # written by another version
+            continue
+        if request.strategy == GIVEN:
             continue
         found.append(Earlier(request, result, recorded.seconds, used=recorded.used, answers=recorded.answers))
     return tuple(found)

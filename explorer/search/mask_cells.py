@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from explorer.core.executor import Executor, InProcess, Plain, WorkCell
+from explorer.core.files import digest
 from explorer.core.progress import Progress
 from explorer.masks.apply import apply
 from explorer.masks.mask import Mask
@@ -15,6 +17,7 @@ from explorer.measure.opened import OpenedModel
 from explorer.measure.sampling import Sample, draw_sample
 from explorer.models import View
 from explorer.search.curve import MasksApart
+from explorer.search.journal import Journal
 from explorer.search.records import pack_evaluation, unpack_evaluation
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
@@ -63,6 +66,7 @@ def measured_masks(
     limit: int | None,
     suffix: bool = False,
     progress: Progress | None = None,
+    journal: Journal | None = None,
 ) -> tuple[Evaluation, ...]:
     """Evaluations of masks, in their order.
 
@@ -74,10 +78,17 @@ def measured_masks(
         limit: the first so many examples of it; None for all.
         suffix: see `MaskCell`.
         progress: told (done, total) masks.
+        journal: of a search on this model, where the same masks are found if they were measured before.
     """
     cells = [MaskCell(mask, split, limit, suffix=suffix) for mask in masks]
-    found: Mapping[str, Plain] = {digest: answer.values for digest, answer in executor.map_unordered(cells, progress)}
     examples = task.split(split, limit)
+    question = digest([task.digest.encode(), task.metric.encode(), *(cell.digest.encode() for cell in cells)])
+    known = None if journal is None else journal.next("masks", question)
+    if known is not None:
+        return tuple(unpack_evaluation(figures, examples) for figures in json.loads(known))
+    found: Mapping[str, Plain] = {name: answer.values for name, answer in executor.map_unordered(cells, progress)}
+    if journal is not None:
+        journal.add("masks", question, json.dumps([found[cell.digest] for cell in cells]).encode(), dear=True)
     return tuple(unpack_evaluation(found[cell.digest], examples) for cell in cells)
 
 

@@ -67,6 +67,7 @@ class Problem:
             reported, always is in the model's own.
         watch: told how far the search is, after every measurement and in between.
         journal: where answers are recorded, and found if they are there already; None to start anew and keep nothing.
+        decided: the result whatever else is measured, where a mask is given and not searched for (`decide`).
         forwards: forward passes of one example so far (a backward pass counts as two), in all runs together. What a
             killed run had not recorded does not count.
     """
@@ -87,6 +88,7 @@ class Problem:
     journal: Journal | None = None
     forwards: int = 0
     curve: list[Point] = field(default_factory=list)
+    decided: Point | None = None
     _means: dict[str, Mapping[MatrixKey, Tensor]] = field(default_factory=dict)
     _share: float = 0.0
     _started: float = field(default_factory=time.monotonic)
@@ -122,7 +124,12 @@ class Problem:
 
     @property
     def best(self) -> Point:
-        """The measured mask with the lowest validation loss within the budget; the smaller one of equals."""
+        """What was decided on; else the measured mask with the lowest validation loss within the budget.
+
+        Of equals it is the smaller one.
+        """
+        if self.decided is not None:
+            return self.decided
         allowed = [point for point in self.curve if self.allows(point)]
         return min(allowed, key=_rank)
 
@@ -277,6 +284,10 @@ class Problem:
         self.curve[:] = [found if one is point else one for one in self.curve]
         self.check()
         return found
+
+    def decide(self, point: Point) -> None:
+        """Make a measured mask the result, whatever it does to the loss."""
+        self.decided = point
 
     def mask(self, removed: Iterable[Removed] = ()) -> Mask:
         """A mask of this problem's model and mode."""

@@ -12,6 +12,7 @@ from explorer.core.executor import Executor
 from explorer.core.progress import Progress, part
 from explorer.core.texts import duration_text
 from explorer.masks.apply import apply
+from explorer.masks.belonging import read_for
 from explorer.masks.damage import Damage, damage
 from explorer.masks.mask import Mask
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
@@ -112,7 +113,14 @@ class Report:
         if self.evidence is None:
             return None
         text = None if self.damage is None else self.damage.figures.text
-        facts = Facts(self.task, len(self.mask), Figures.of(self.test), evidence=self.evidence, text=text)
+        facts = Facts(
+            self.task,
+            len(self.mask),
+            Figures.of(self.test),
+            evidence=self.evidence,
+            text=text,
+            controls=bool(self.controls),
+        )
         return replace(self.evidence, sentence=licensed(facts))
 
     def as_dict(self) -> dict[str, Any]:
@@ -176,12 +184,9 @@ def search(
     for one in (task, *beside.others):
         _check_test(problem.view, one, limit)
     found = solve(problem, strategy)
+    read = _read(problem, task, found)
     forwards, seconds = problem.forwards, problem.seconds
-    made = provenance(
-        task=task, split="train", examples=len(problem.examples), seed=problem.seed, scorer=problem.scorer,
-        strategy=name,
-    )  # fmt: skip
-    mask = found.reported.mask.model_copy(update={"provenance": made})
+    mask = _named(problem, task, found.reported.mask, strategy=name)
     try:
         baseline = _measure(problem, problem.mask(), task, split="test", limit=limit)
         train = _measure(problem, mask, task, split="train", limit=problem.limit)
@@ -191,8 +196,9 @@ def search(
         controls, draws_made = _controls(problem, mask, task, test=test, beside=beside, progress=bar)
         elsewhere = _damage(problem, mask, beside, progress=part(progress, 0.8 * share, share))
         claim = Claim(
-            problem, task, strategy, mask=mask, comparison=Comparison(test, baseline), limit=limit, text=beside.text
-        )
+            problem, task, strategy, mask=mask, comparison=Comparison(test, baseline), limit=limit, text=beside.text,
+            read=read,
+        )  # fmt: skip
         stopped = found.stopped == "stopped"
         proof = None if stopped else _gathered(claim, beside, draws_made, progress=part(progress, share, 1.0))
     finally:
@@ -201,8 +207,22 @@ def search(
         strategy=name, task=task.name, seed=problem.seed, mask=mask, found=found, train=train,
         validation=found.reported.validation, test=test, baseline=baseline, controls=controls, damage=elsewhere,
         settings=_settings(problem, options or {}, beside.control_draws), test_limit=limit, forwards=forwards,
-        seconds=seconds, cases=task.cases, read=read_in_search(task, problem.limit), evidence=proof,
+        seconds=seconds, cases=task.cases, read=read, evidence=proof,
     )  # fmt: skip
+
+
+def _named(problem: Problem, task: Task, mask: Mask, strategy: str) -> Mask:
+    """The mask with where it came from."""
+    made = provenance(
+        task=task, split="train", examples=len(problem.examples), seed=problem.seed, scorer=problem.scorer,
+        strategy=strategy,
+    )  # fmt: skip
+    return mask.model_copy(update={"provenance": made})
+
+
+def _read(problem: Problem, task: Task, found: Found) -> tuple[Example, ...]:
+    """What the search has read; and what was read for a mask that was given, if its file says that."""
+    return (*read_in_search(task, problem.limit), *(read_for(found.reported.mask, task) or ()))
 
 
 def _settings(problem: Problem, options: Mapping[str, Any], control_draws: int) -> SearchSettings:
@@ -232,6 +252,7 @@ def _controls(
     scores = means_of(problem.view, problem.task, problem.svds, mask=mask, pool=pool)
     executor = beside.executor or here(problem.view, task, problem.svds)
     runs: dict[str, list[Evaluation]] = {name: [] for name in names}
+    journal = None if problem.journal is None else problem.journal.beside("controls")
 
     def measure(first: int, end: int, bar: Progress | None) -> None:
         masks = [
@@ -241,16 +262,18 @@ def _controls(
             for drawn in draws(scores, mask, name, seeds=range(problem.seed + first, problem.seed + end))
         ]
         drawn = [mask for _, mask in masks]
-        found = measured_masks(executor, task, masks=drawn, split="test", limit=limit, progress=bar)
+        found = measured_masks(
+            executor, task, masks=drawn, split="test", limit=limit, progress=bar, journal=journal
+        )  # fmt: skip
         for (name, _), evaluation in zip(masks, found, strict=True):
             runs[name].append(evaluation)
 
     begun = time.monotonic()
     measure(0, count, part(progress, 0.0, 0.3 if beside.choice.any else 1.0))
-    each = (time.monotonic() - begun) / count
+    each = (time.monotonic() - begun if journal is None else journal.seconds) / count  # in an earlier run, perhaps
     told = f"Random controls were drawn {count} times."
     if beside.choice.any and count < MANY:
-        if each * (MANY - count) <= AFFORDABLE:
+        if each * (MANY - count) <= AFFORDABLE or (journal is not None and journal.replaying):
             measure(count, MANY, part(progress, 0.3, 1.0))
             told = f"Random controls were drawn {MANY} times."
         else:

@@ -26,7 +26,7 @@ from explorer.models import View
 from explorer.models.matrices import read_base, read_base_bias, substituted
 from explorer.search.journal import Journal
 from explorer.search.problem import Problem, Search
-from explorer.tasks import Example, Task, read_in_search, seen
+from explorer.tasks import Example, Task, seen
 
 RecordT = TypeVar("RecordT", bound=JsonRecord)
 Weights = Mapping[MatrixKey, tuple[Tensor, Tensor | None]]  # of stacked matrices: W [d_in, d_out] and b [d_out]
@@ -44,6 +44,7 @@ class Claim:
         comparison: the mask and the unpruned model on the test split.
         limit: test examples at most; None for all.
         text: plain text to measure the damage on; None for none.
+        read: the examples that the search has read.
     """
 
     problem: Problem
@@ -53,6 +54,7 @@ class Claim:
     comparison: Comparison
     limit: int | None
     text: str | None
+    read: tuple[Example, ...]
 
     @property
     def view(self) -> View:
@@ -72,7 +74,7 @@ class Claim:
     @cached_property
     def new(self) -> tuple[int, ...]:
         """Places of the test examples that are new to the search."""
-        return seen(read_in_search(self.task, self.problem.limit), self.examples).new_cases
+        return seen(self.read, self.examples).new_cases
 
     @property
     def places(self) -> tuple[int, ...]:

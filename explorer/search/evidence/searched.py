@@ -17,7 +17,7 @@ import random
 from collections import defaultdict
 from dataclasses import replace
 
-from explorer.core.errors import Stopped
+from explorer.core.errors import SettingsError, Stopped
 from explorer.core.progress import Progress
 from explorer.masks.apply import apply
 from explorer.masks.mask import Mask
@@ -52,9 +52,12 @@ def again(
     """The claim's search once more, recorded under a name; the view is left unpruned.
 
     Raises:
+        SettingsError: the claim's mask comes from no search.
         Stopped: it was stopped.
     """
     problem = claim.problem
+    if problem.decided is not None:
+        raise SettingsError("No search has chosen this mask, so that there is none to run again.")
     posed = Problem(
         problem.view, task, svds, keys=problem.keys, budget=problem.budget, mode=problem.mode, scorer=problem.scorer,
         limit=problem.limit, seed=problem.seed if seed is None else seed, text=problem.text, compute=problem.compute,

@@ -39,6 +39,7 @@ class Facts:
         test: the mask on all test examples.
         evidence: what was measured beside.
         text: what the mask does to plain text; None if that is not known.
+        controls: whether random masks of its size were measured.
     """
 
     task: str
@@ -46,6 +47,7 @@ class Facts:
     test: Figures
     evidence: EvidenceFigures
     text: TextDamageFigures | None = None
+    controls: bool = True
 
 
 def licensed(facts: Facts) -> str:
@@ -119,7 +121,7 @@ def _additions(facts: Facts) -> Iterator[str]:
         yield f"at {100 * facts.text.growth.value:+.1f} % perplexity of plain text"
     if evidence.stability is not None:
         yield f"{evidence.stability.repeats} searches agree on {evidence.stability.core:,} of its values"
-    if missing := list(_missing(evidence)):
+    if missing := [*([] if facts.controls else ["random masks"]), *_missing(evidence)]:
         yield f"not measured: {', '.join(missing)}"
 
 

@@ -243,7 +243,7 @@ def remove_lowest(bench: Bench, scores: Scores, count: int) -> None:
 def mask_of_lowest(bench: Bench, scores: Scores, count: int, gain: float = 0.0) -> Mask:
     """The mask that removes the `count` lowest-scored values, or scales them to `gain`, and nothing else."""
     with bench.views.borrow() as view:
-        mask = mask_of(view, scores, lowest(scores, count), gain=gain)
+        mask = mask_of(view, scores, lowest(scores, count), task=bench.task, gain=gain)
         if (sentence := null_notice(view, scores, mask.removed)) is not None:
             notices().append_once(sentence)
     return mask

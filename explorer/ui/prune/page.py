@@ -11,7 +11,7 @@ from explorer.ui.bench import chart_data, measured, workbench
 from explorer.ui.bench.inside import inside
 from explorer.ui.components import matrix_steps, painting, words
 from explorer.ui.jobs import work
-from explorer.ui.prune import cards, consequences, removing
+from explorer.ui.prune import cards, claim, consequences, removing
 from explorer.ui.session import Bench, Setting, Widget, links, requests, session
 from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import pages, share
@@ -36,15 +36,24 @@ def draw() -> None:
         if scores is not None:
             _actions(bench, scores)
     cards.finish(bench, panel)
-    changes, elsewhere, example = tabs(
-        "section", {"changes": "What changed", "elsewhere": "Elsewhere", "example": "Inside one example"}
+    changes, elsewhere, proof, example = tabs(
+        "section",
+        {
+            "changes": "What changed",
+            "elsewhere": "Elsewhere",
+            "claim": "For a claim",
+            "example": "Inside one example",
+        },
     )
     if elsewhere.open:
         with elsewhere:
             consequences.elsewhere(bench)
+    if proof.open:
+        with proof:
+            claim.draw(bench)
     with changes if changes.open else example:
         painting.pause()
-        _of_measured(bench, scores, changed=bool(changes.open), hidden=bool(elsewhere.open))
+        _of_measured(bench, scores, changed=bool(changes.open), hidden=bool(elsewhere.open or proof.open))
 
 
 def _plot(bench: Bench, scores: Scores | None) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-import pandas as pd
 import streamlit as st
 
-from explorer.core.columns import Column, cells, names
-from explorer.search.evidence import columns
 from explorer.search.evidence.choice import BASELINE_NAMES, MOST_REPEATS, NULL_NAMES, EvidenceChoice
 from explorer.search.report_file import SearchFile
-from explorer.ui.components.words import literal
+from explorer.ui.components import evidence as tables
 from explorer.ui.session import links
 from explorer.ui.streamlit_internals.elements import DeltaGenerator
 
-RowT = TypeVar("RowT")
 FIELDS = ("nulls", "baselines", "repeats", "parts")  # what their keys begin with, behind `search-`
 _NULLS = (
     "The same search on permuted answers, the same search in random bases, and the mask's frozen means alone. What "
@@ -61,36 +56,11 @@ def _names(box: DeltaGenerator, name: str, known: Sequence[str], start: Sequence
 
 
 def draw(file: SearchFile) -> None:
-    """The tab: the sentence, and every table that there is."""
-    evidence = file.evidence
-    if evidence is None:
+    """The tab: what was measured, or how to ask for it."""
+    if file.evidence is None:
         st.info(
             "No evidence was asked for, or nothing is removed: choose nulls, baselines, members or repeats above and "
             "start again. The search itself is not run again."
         )
-        return
-    claims = not evidence.sentence.startswith("This licenses no claim")
-    (st.success if claims else st.warning)(literal(evidence.sentence), icon=":material/balance:")
-    for sentence in columns.evidence_sentences(evidence):
-        st.caption(literal(sentence))
-    _table("On new examples", columns.CLUSTERED_COLUMNS, columns.clustered_rows(evidence), key="new")
-    _table("Nulls and baselines", columns.RIVAL_COLUMNS, evidence.rivals.items(), key="rivals")
-    _table("Other wordings", columns.WORDING_COLUMNS, evidence.wordings, key="wordings")
-    if evidence.members is not None:
-        _table("Members, restored one by one", columns.MEMBER_COLUMNS, evidence.members.measured, key="members")
-    _table("Random subsets of the mask", columns.SUBSET_COLUMNS, evidence.subsets, key="subsets")
-    if evidence.stability is not None:
-        chosen = evidence.stability.chosen
-        _table("Values that the searches chose", columns.CHOSEN_COLUMNS, chosen, key="chosen")
-
-
-def _table(title: str, shown: Sequence[Column[RowT]], rows: Iterable[RowT], *, key: str) -> None:
-    """A table under its title; nothing without rows."""
-    listed = cells(shown, rows)
-    if not listed:
-        return
-    st.markdown(f"**{title}**")
-    st.dataframe(
-        pd.DataFrame(listed, columns=[name or "of" for name in names(shown)]), hide_index=True,
-        key=f"search-evidence-{key}",
-    )  # fmt: skip
+    else:
+        tables.draw(file.evidence, key="search-evidence")

@@ -17,6 +17,7 @@ from explorer.actions import (
     FramingChoice,
     MeasureDamage,
     MeasureEffects,
+    MeasureEvidence,
     ModelChoice,
     ReadActivations,
     Score,
@@ -29,6 +30,7 @@ from explorer.core.config import settings
 from explorer.core.keys import AnyKey
 from explorer.masks.library import Library
 from explorer.masks.mask import Mask
+from explorer.search.evidence.choice import EvidenceChoice
 from explorer.tasks import Example, Framing, Task
 from explorer.tasks.template import as_typed
 from explorer.ui.session.session import Bench
@@ -155,6 +157,15 @@ def damage(
     return MeasureDamage(
         model=setting.model, mask=setting.file(mask), tasks=tasks, text=None if text else "none",
         split=setting.bench.split, limit=limit,
+    )  # fmt: skip
+
+
+def evidence(setting: Setting, mask: Mask, choice: EvidenceChoice, *, controls: int) -> MeasureEvidence:
+    """What a claim about the mask needs, measured on the bench's examples."""
+    return MeasureEvidence(
+        model=setting.model, mask=setting.file(mask), task=setting.task, controls=controls,
+        nulls=",".join(choice.nulls) or None, baselines=",".join(choice.baselines) or None, evidence=choice.parts,
+        test_limit=setting.bench.eval_limit, limit=setting.bench.score_limit,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ from explorer.search.report import Evidence, search
 from explorer.search.report_file import SearchFile, load_report
 from explorer.search.request import SearchRequest
 from explorer.spectra.cache import SvdCache
-from explorer.tasks import Example, Task, Wording, load_task
+from explorer.tasks import Example, Task, Wording, load_task, read_in_search
 from tests import commands, tiny
 
 NUMBERS = range(1, 8)
@@ -120,7 +120,8 @@ def claimed(model: Model, svds: SvdCache, task: Task | None = None, journal: Any
     masked = evaluate(view, whole, "test")
     apply(view, problem.mask(), svds)
     both = Comparison(masked, evaluate(view, whole, "test"))
-    return Claim(problem, whole, SEARCHES["paper"], mask=mask, comparison=both, limit=None, text=None)
+    read = read_in_search(whole)
+    return Claim(problem, whole, SEARCHES["paper"], mask=mask, comparison=both, limit=None, text=None, read=read)
 
 
 def test_names_are_those_of_the_tables() -> None:
@@ -169,7 +170,8 @@ def test_shuffled_answers_give_masks_that_help_the_shuffled_task_only(bundled: M
     baseline = evaluate(view, task, "test")
     apply(view, mask, svds)
     both = Comparison(evaluate(view, task, "test"), baseline)
-    found = searched_shuffled(Claim(problem, task, SEARCHES["verified"], mask, comparison=both, limit=None, text=None))
+    claim = Claim(problem, task, SEARCHES["verified"], mask, both, limit=None, text=None, read=read_in_search(task))
+    found = searched_shuffled(claim)
     assert found.own is not None
     assert found.change is not None
     assert f"has the norm {found.change:.3g}, the mask's {change_of(mask):.3g}." in found.note
@@ -516,6 +518,8 @@ def test_a_clean_result_licenses_a_claim() -> None:
     assert said.startswith("Removing 5 values takes away something that keeps the model from products: 0.0 % to 50.0 %")
     assert "that is 83 % [70, 95] of what shots show that it can (60.0 %)" in said
     assert "not measured: its single members, other seeds and splits" in said
+    bare = licensed(replace(facts(), controls=False))
+    assert "not measured: random masks, its single members, other seeds and splits" in bare
 
 
 @pytest.mark.parametrize(

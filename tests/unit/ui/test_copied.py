@@ -34,11 +34,15 @@ from explorer.measure.batches import batches
 from explorer.measure.context_store import default_contexts
 from explorer.measure.corpora import TOKENS, task_corpus
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
+from explorer.measure.perplexity import own_text
 from explorer.measure.sampling import draw_sample
 from explorer.models import Model, View, ViewPool, load
 from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
 from explorer.search.anchor import anchor_blocks
+from explorer.search.conductor import Elsewhere, conduct
+from explorer.search.evidence.choice import EvidenceChoice
+from explorer.search.given import given_request, given_search
 from explorer.search.options import StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.search.paper import paper
@@ -173,6 +177,9 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "curve, softer": removing.request(soft, COUNTS, EXAMPLES),
         "damage": requests.damage(given, first, sums, limit=LIMIT, text=False),
         "damage, from a folder": requests.damage(given, first, copa, limit=LIMIT, text=False),
+        "claim": requests.evidence(
+            given, first, EvidenceChoice(nulls=("mean-only",), baselines=("shots",), parts=True), controls=2
+        ),
         "direction": Looked(bare.bench, *CARD).request(bare, ["int-sum"]),
         "effects": requests.effects(bare, VALUES, first.without_all()),
         "effects, all": requests.all_effects(_few(engine), first.without_all()),
@@ -297,6 +304,19 @@ def test_an_export_without_frozen_means(engine: Engine, told: Any) -> None:
     (figures,) = report["tasks"]
     assert {name: figures[name]["loss"] for name in expected} == expected
     assert report["checked"]["difference"] <= report["checked"]["limit"]
+
+
+@pytest.mark.slow
+def test_what_a_claim_needs(engine: Engine, told: Any) -> None:
+    choice = EvidenceChoice(nulls=("mean-only",), baselines=("shots",), parts=True)
+    request = given_request(engine.first, choice, limit=LIMIT, controls=2, test_limit=LIMIT)
+    text = Elsewhere(text=own_text(engine.view.model.tokenizer))
+    own = conduct(
+        request, engine.view, engine.task, engine.svds, chosen=given_search(engine.first), elsewhere=text
+    ).as_dict()  # fmt: skip
+    (report,) = told("claim")
+    for name in ("test", "baseline", "comparison", "evidence", "controls", "damage"):
+        assert report[name] == json.loads(json.dumps(own[name])), name
 
 
 @GAINS
