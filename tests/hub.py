@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 OID = "c" * 40
+LARGE = (".safetensors", ".parquet", ".gguf")
 LOOKED_UP = "/api/agent-harnesses"  # by the hub's client for itself: once a day, and without a token
 
 
@@ -64,14 +65,14 @@ class StandIn:
             ways = [{**one, "actions": {"upload": {"href": f"{self.url}/store/{one['oid']}"}}} for one in wanted]
             return 200, {"transfer": "basic", "objects": ways}
         repo = "/".join(path.split("/")[3:5])
-        if method in ("GET", "HEAD") and path != f"/api/models/{repo}":
+        if method in ("GET", "HEAD") and path not in (f"/api/models/{repo}", f"/api/datasets/{repo}"):
             return 404, {"error": "Not found"}
         if method == "GET":
             names = [{"rfilename": name} for name in self.there]
             return 200, {"id": repo, "sha": OID, "private": self.private[repo], "siblings": names}
         if "/preupload/" in path:
             names = [one["path"] for one in json.loads(body)["files"]]
-            mode = {name: "lfs" if name.endswith(".safetensors") else "regular" for name in names}
+            mode = {name: "lfs" if name.endswith(LARGE) else "regular" for name in names}
             return 200, {"files": [{"path": one, "uploadMode": mode[one], "shouldIgnore": False} for one in names]}
         assert "/commit/" in path, asked
         self._committed(body)

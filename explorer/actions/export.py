@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 FORMATS_HELP = (
     "checkpoint (the pruned model as a Hugging Face folder), lora (the change as a PEFT adapter), hooks (a short "
-    "Python file that puts the change onto a model in memory)."
+    "Python file that puts the change onto a model in memory), dataset (scores, exact effects and the removed "
+    "directions as parquet)."
 )
 
 
@@ -93,7 +94,8 @@ class ExportMask(Request):
                 cannot hold, or a client that is not there or reads it otherwise.
         """
         from explorer.export import FORMATS
-        from explorer.export.run import Order, check_place, client_of, export, form_of
+        from explorer.export.base import Order
+        from explorer.export.run import check_place, client_of, export, form_of
         from explorer.spectra.cache import default_cache
 
         mask = read_mask(self.mask)

@@ -25,7 +25,8 @@ from explorer.core.progress import Progress
 from explorer.experiments.direction import CardOptions, Direction, DirectionCard, card
 from explorer.experiments.harness import HarnessFigure, HarnessRun, run_harness
 from explorer.export import FORMATS
-from explorer.export.run import Exported, Order
+from explorer.export.base import Order
+from explorer.export.run import Exported
 from explorer.export.run import export as export_mask
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.belonging import adopted

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from explorer.export.edit import Edit
@@ -13,6 +13,7 @@ from explorer.masks.mask import Mask
 from explorer.models.adapters import ADAPTED
 from explorer.models.fetching import FETCHED
 from explorer.models.sources import NAMED, Source, full_name
+from explorer.tasks import Task
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -37,6 +38,29 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What is to be made of a mask.
+
+    Attributes:
+        sort: a name of `explorer.export.FORMATS`.
+        out: the new folder.
+        tasks: on whose test prompts it is checked and measured.
+        force: replace an export that is there.
+        reader: `any`, or `vllm` for what that can read.
+        limit: the first so many test examples for the figures; all if None.
+        zero: put nothing in the place of removed values, even if the mask freezes means.
+    """
+
+    sort: str
+    out: Path
+    tasks: tuple[Task, ...]
+    force: bool = False
+    reader: str = "any"
+    limit: int | None = None
+    zero: bool = False
+
+
+@dataclass(frozen=True)
 class FolderNotes:
     """What a format has written.
 
@@ -44,11 +68,13 @@ class FolderNotes:
         readers: who can read it, in a sentence.
         notes: what was done beside, in sentences.
         onto: the model that it has to be loaded onto, where that is not the unpruned one.
+        digests: of the files of a data set's tables, by table.
     """
 
     readers: str
     notes: tuple[str, ...] = ()
     onto: Source | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,18 +87,20 @@ class Format:
         client: the package that reads it, and reads it again before it counts as made.
         snippet: Python that loads it, with `{folder}` for the expression that gives its folder or its name on the hub,
             and `{base}` for the arguments that name the unpruned model.
-        write: writes it into an empty folder, for a reader (`any` or `vllm`).
+        write: writes it into an empty folder.
         library: the library that the hub offers to load it with; None if there is none.
         hub_snippet: the same from the hub, with `{repo}` for the repository in quotes, where it is not `snippet`.
+        tables: of a data set: what every column is, by table and column; empty for a model.
     """
 
     label: str
     about: str
     client: str
     snippet: str
-    write: Callable[[Edit, Path, str], FolderNotes]
+    write: Callable[[Edit, Path, Order], FolderNotes]
     library: str | None = None
     hub_snippet: str | None = None
+    tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def loading(self, base: str, revision: str | None, repo: str | None = None) -> str:
         """Python that loads it: from the hub if `repo` is given, else from a folder.

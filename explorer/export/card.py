@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from explorer.core.texts import percent
 from explorer.export.base import FolderNotes, Format, base_of, hub_ancestor
@@ -13,6 +14,10 @@ from explorer.models import Model
 from explorer.tasks import Task
 from explorer.tasks.metric import METRIC_NAMES
 
+if TYPE_CHECKING:
+    from huggingface_hub.repocard_data import CardData
+
+README = "README.md"
 ORIGIN = "https://arxiv.org/abs/2404.03147"
 
 
@@ -33,12 +38,12 @@ def card(
     )
     made = mask.provenance
     found = "" if made.task is None else f" They were scored on the task {_plain(made.task)}."
+    what = "These are data on a model:" if form.tables else "This is not the original model:"
     lines = [
-        *_header(hub_ancestor(written.onto or model.source), form),
+        *header(hub_ancestor(written.onto or model.source), form, written.digests),
         f"# {_plain(base.split('/')[-1])}, {values} {mask.state}",
         "",
-        f"This is not the original model: {values} of its weight matrices are {mask.state} ([eigenpruning]({ORIGIN})). "
-        f"{frozen}{found}",
+        f"{what} {values} of its weight matrices are {mask.state} ([eigenpruning]({ORIGIN})). {frozen}{found}",
         "",
         "| | |",
         "|---|---|",
@@ -52,6 +57,7 @@ def card(
         f"answer tokens ({checked.limit:.0e} allowed, {checked.dtype}) |",
         "",
         *(f"{_plain(note)}\n" for note in written.notes),
+        *_tables(form),
         *_figures(measured),
         "## Loading",
         "",
@@ -76,13 +82,36 @@ def _subtracted(model: Model) -> list[str]:
     ]
 
 
-def _header(ancestor: str | None, form: Format) -> list[str]:
-    """What hubs read, as YAML; a license is not known here, and is the user's to add."""
-    from huggingface_hub import ModelCardData
+def header(ancestor: str | None, form: Format, digests: Mapping[str, str]) -> list[str]:
+    """What hubs read, as YAML; a license is not known here, and is the user's to add.
+
+    Args:
+        ancestor: id of the base model on the hub, if it is known.
+        form: the format.
+        digests: of a data set's tables. They stand in the header because `datasets` would else give the tables of an
+            earlier folder of this name out of its cache.
+    """
+    from huggingface_hub import DatasetCardData, ModelCardData
 
     tags = ["eigenpruning", *(["lora"] if form.library == "peft" else [])]
-    data = ModelCardData(base_model=ancestor, library_name=form.library, tags=tags)
+    data: CardData
+    if form.tables:
+        files = [
+            {"config_name": name, "data_files": f"{name}.parquet", "description": digests[name]} for name in form.tables
+        ]
+        data = DatasetCardData(base_model=ancestor, tags=tags, configs=files)
+    else:
+        data = ModelCardData(base_model=ancestor, library_name=form.library, tags=tags)
     return ["---", data.to_yaml(), "---", ""]
+
+
+def _tables(form: Format) -> list[str]:
+    """What the columns of a data set are."""
+    lines = []
+    for name, about in form.tables.items():
+        lines += [f"## Table {name}", "", "| column | what it is |", "|---|---|"]
+        lines += [*(f"| {column} | {text} |" for column, text in about.items()), ""]
+    return lines
 
 
 def _figures(measured: Sequence[tuple[Task, Comparison]]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from explorer.export.base import FolderNotes, Format, base_of
+from explorer.export.base import FolderNotes, Format, Order, base_of
 from explorer.export.edit import Edit
 from explorer.export.homes import settled
 from explorer.models.files import model_files
@@ -35,7 +35,17 @@ def stamp(edit: Edit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
+def _write(edit: Edit, folder: Path, order: Order) -> FolderNotes:
+    notes = save(edit, folder)
+    return FolderNotes("transformers, and whatever reads Hugging Face folders (vLLM, lm-eval, this tool).", notes)
+
+
+def save(edit: Edit, folder: Path) -> tuple[str, ...]:
+    """Write the pruned model as a Hugging Face folder; says in sentences what was done beside.
+
+    Raises:
+        ExportError: a bias that no checkpoint of this class can hold.
+    """
     import transformers
 
     found = settled(edit)
@@ -51,7 +61,7 @@ def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
     for name in COPIED:
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, folder / name)
-    return FolderNotes("transformers, and whatever reads Hugging Face folders (vLLM, lm-eval, this tool).", found.notes)
+    return found.notes
 
 
 def _shard(edit: Edit) -> int:

@@ -85,7 +85,41 @@ def hooks(job: Job) -> dict[str, Tensor]:
     return found
 
 
-CLIENTS: dict[str, Callable[[Job], dict[str, Tensor]]] = {"checkpoint": checkpoint, "lora": lora, "hooks": hooks}
+def dataset(job: Job) -> dict[str, Tensor]:
+    """datasets: the rows of removed values put onto a plain model; the other table has to hold them, too."""
+    from datasets import load_dataset
+
+    with tempfile.TemporaryDirectory() as cache:
+        removed, values = (
+            load_dataset(job["folder"], name, split="train", cache_dir=cache).to_dict()
+            for name in ("removed", "values")
+        )
+    places = zip(values["matrix"], values["index"], values["removed"], strict=True)
+    if {(key, index) for key, index, gone in places if gone} != set(
+        zip(removed["matrix"], removed["index"], strict=True)
+    ):
+        raise RuntimeError("its two tables do not name the same removed values")
+    model = plain_model(job["base"], job["dtype"])
+    for module, *row in zip(*(removed[one] for one in ("module", "reads", "offset", "writes")), strict=True):
+        model.get_submodule(module).register_forward_hook(
+            _adding(*(torch.tensor(one, dtype=torch.float64) for one in row))
+        )
+    return {"applied": log_probabilities(model, job["prompts"])}
+
+
+def _adding(reads: Tensor, offset: Tensor, writes: Tensor) -> Callable[..., Tensor]:
+    """A hook that adds what a removed value's row says."""
+
+    def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        added = (inputs[0].double() @ reads - offset)[..., None] * writes
+        return output + added.to(output.dtype)
+
+    return hook
+
+
+CLIENTS: dict[str, Callable[[Job], dict[str, Tensor]]] = {
+    "checkpoint": checkpoint, "lora": lora, "hooks": hooks, "dataset": dataset,
+}  # fmt: skip
 
 
 def run(job: Job) -> None:

@@ -17,20 +17,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.core.errors import MaskError
-from explorer.core.keys import MatrixKey
+from explorer.core.keys import Kind, MatrixKey
 from explorer.masks.apply import apply
 from explorer.masks.belonging import adopted
 from explorer.masks.fitting import fitting
 from explorer.masks.mask import Mask, Removed
 from explorer.models import View, load
-from explorer.models.matrices import norm_of, parts_of, read_base, read_base_bias, replace, shape
+from explorer.models.architectures import architecture
+from explorer.models.matrices import heads, norm_of, parts_of, read_base, read_base_bias, replace, shape
 from explorer.models.norms import READERS, norms
 from explorer.spectra.cache import SvdCache
 
@@ -43,12 +45,18 @@ class Factors:
 
     Attributes:
         left, right: their product is added to W.
-        bias: is added to b; None if nothing is.
+        means: what `x @ left` is frozen at, so that `(x @ left - means) @ right` is added to y.
     """
 
     left: Float[Tensor, "d_in r"]
     right: Float[Tensor, "r d_out"]
-    bias: Float[Tensor, " d_out"] | None
+    means: Float[Tensor, " r"]
+
+    @cached_property
+    def bias(self) -> Float[Tensor, " d_out"] | None:
+        """What is added to b; None if nothing is."""
+        bias = -self.means @ self.right
+        return bias if bool((bias != 0).any()) else None
 
     @property
     def rank(self) -> int:
@@ -104,6 +112,13 @@ def edited(view: View, mask: Mask, svds: SvdCache) -> Edit:
     return Edit(view, mask, raw, changes=changes, svds=svds)
 
 
+def columns(view: View, key: MatrixKey) -> tuple[Int[Tensor, " d_out"], int]:
+    """Which outputs of its module are those of a stacked matrix, and how many the module has."""
+    stored = architecture(view.model.source.name, view.model.architecture)
+    widths = {kind: shape(view, MatrixKey(key.layer, kind))[1] for kind in stored.sharing(key.kind)}
+    return stored.outputs(key.kind, widths, heads(view, Kind.K)), sum(widths.values())
+
+
 def _changes(view: View, raw: View, mask: Mask, svds: SvdCache) -> dict[MatrixKey, Factors]:
     grouped: dict[MatrixKey, list[MatrixKey]] = {}
     for key in mask.by_matrix:
@@ -115,8 +130,7 @@ def _changes(view: View, raw: View, mask: Mask, svds: SvdCache) -> dict[MatrixKe
         if raw is not view:
             left, shift = _unfolded(raw, site, left)
             means = means + shift
-        bias = -means @ right
-        found[site] = Factors(left, right, bias if bool((bias != 0).any()) else None)
+        found[site] = Factors(left, right, means)
     return found
 
 

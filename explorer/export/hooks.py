@@ -9,18 +9,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from explorer.core.keys import Kind, MatrixKey
 from explorer.export import eigenprune_hooks
-from explorer.export.base import FolderNotes, Format
+from explorer.export.base import FolderNotes, Format, Order
 from explorer.export.checkpoint import stamp
-from explorer.export.edit import Edit
+from explorer.export.edit import Edit, columns
 from explorer.models.architectures import architecture
-from explorer.models.matrices import heads, output_hook, shape
+from explorer.models.matrices import output_hook
 
 FILE, TENSORS = "eigenprune_hooks.py", "edit.safetensors"
 
 
-def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
+def _write(edit: Edit, folder: Path, order: Order) -> FolderNotes:
     stored = architecture(edit.raw.model.source.name, edit.raw.model.architecture)
     dtype = torch.promote_types(getattr(torch, edit.raw.model.dtype), torch.float32)
     places, tensors = {}, {}
@@ -32,10 +31,9 @@ def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
         tensors[f"{key}/left"], tensors[f"{key}/right"] = change.left.to(dtype), change.right.to(dtype)
         if change.bias is not None:
             tensors[f"{key}/bias"] = change.bias.to(dtype)
-        kinds = stored.sharing(key.kind)
-        if len(kinds) > 1:
-            widths = {kind: shape(edit.raw, MatrixKey(key.layer, kind))[1] for kind in kinds}
-            tensors[f"{key}/columns"] = stored.outputs(key.kind, widths, heads(edit.raw, Kind.K))
+        outputs, width = columns(edit.raw, key)
+        if len(outputs) < width:
+            tensors[f"{key}/columns"] = outputs
     said = {"places": json.dumps(places), "eigenprune": json.dumps(stamp(edit))}
     save_file({name: one.contiguous() for name, one in tensors.items()}, folder / TENSORS, metadata=said)
     shutil.copyfile(eigenprune_hooks.__file__, folder / FILE)

@@ -22,23 +22,23 @@ from torch import Tensor
 
 from explorer.core.errors import ExportError
 from explorer.core.files import write_json
-from explorer.core.keys import Kind, MatrixKey
-from explorer.export.base import FolderNotes, Format, base_of
-from explorer.export.edit import Edit
+from explorer.core.keys import MatrixKey
+from explorer.export.base import FolderNotes, Format, Order, base_of
+from explorer.export.edit import Edit, columns
 from explorer.export.homes import K_LEFT_OUT, without_effect
 from explorer.export.tuning import Pair, kept_pairs
 from explorer.models.architectures import Architecture, architecture
-from explorer.models.matrices import heads, shape
+from explorer.models.matrices import shape
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # values of vLLM's max_lora_rank
 
 
-def _write(edit: Edit, folder: Path, reader: str) -> FolderNotes:
+def _write(edit: Edit, folder: Path, order: Order) -> FolderNotes:
     stored = architecture(edit.raw.model.source.name, edit.raw.model.architecture)
     against = edit.view.model.against
     pairs = _pairs(edit, stored) if against is None else kept_pairs(edit, against)
     biased = any(bias is not None for _, _, bias in pairs.values())
-    rank = _rank(max(1, *(A.shape[0] for A, _, _ in pairs.values())), reader, biased=biased)
+    rank = _rank(max(1, *(A.shape[0] for A, _, _ in pairs.values())), order.reader, biased=biased)
     dtype = torch.promote_types(getattr(torch, edit.raw.model.dtype), torch.float32)
     tensors = {}
     for name, (A, B, bias) in pairs.items():
@@ -73,19 +73,17 @@ def _pairs(edit: Edit, stored: Architecture) -> dict[str, Pair]:
     modules: dict[str, list[MatrixKey]] = {}
     for key in edit.changes:
         modules.setdefault(stored.module(key.layer, key.kind), []).append(key)
-    return {name: _pair(edit, stored, keys) for name, keys in modules.items()}
+    return {name: _pair(edit, keys) for name, keys in modules.items()}
 
 
-def _pair(edit: Edit, stored: Architecture, keys: list[MatrixKey]) -> Pair:
+def _pair(edit: Edit, keys: list[MatrixKey]) -> Pair:
     """A, B and bias of one module, from the changes of the matrices that it stores."""
-    kinds = stored.sharing(keys[0].kind)
-    widths = {kind: shape(edit.raw, MatrixKey(keys[0].layer, kind))[1] for kind in kinds}
-    d_in, d_out = shape(edit.raw, keys[0])[0], sum(widths.values())
+    d_in, d_out = shape(edit.raw, keys[0])[0], columns(edit.raw, keys[0])[1]
     A, B = torch.zeros(0, d_in, dtype=torch.float64), torch.zeros(d_out, 0, dtype=torch.float64)
     bias, biased = torch.zeros(d_out, dtype=torch.float64), False
     for key in keys:
         change = edit.changes[key]
-        outputs = stored.outputs(key.kind, widths, heads(edit.raw, Kind.K))
+        outputs = columns(edit.raw, key)[0]
         part = torch.zeros(d_out, change.rank, dtype=torch.float64)
         part[outputs] = change.right.T
         A, B = torch.cat([A, change.left.T]), torch.cat([B, part], dim=1)

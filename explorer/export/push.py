@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ import yaml
 from explorer.core.errors import ExplorerError, ExportError
 from explorer.core.files import file_digest
 from explorer.export.base import Format
-from explorer.export.run import README, RECORD
+from explorer.export.card import README
+from explorer.export.run import RECORD
 from explorer.models.hub import reason
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import ModelInfo
 
 LARGEST_TEXT = 10_000_000  # bytes of a README or a record
 # What a repository may hold beside an export without being another model's.
@@ -39,6 +39,7 @@ class Parcel:
         folder: the exported folder.
         repo: the repository, such as `name/model`.
         sort: the format's name.
+        repo_type: `model`, or `dataset` for a format of tables.
         files: sizes in bytes by name, as uploaded.
         left_out: names of what else is in the folder.
         card: the README as uploaded, whose loading lines name the repository.
@@ -49,6 +50,7 @@ class Parcel:
     folder: Path
     repo: str
     sort: str
+    repo_type: str
     files: Mapping[str, int]
     left_out: tuple[str, ...]
     card: str
@@ -107,6 +109,7 @@ def packed(folder: Path, repo: str, forms: Mapping[str, Format]) -> Parcel:
         folder,
         repo,
         record["format"],
+        repo_type="dataset" if form.tables else "model",
         files={**sizes, README: len(text.encode())},
         left_out=tuple(one.name + "/" * one.is_dir() for one in there if one.name not in names),
         card=text,
@@ -133,19 +136,20 @@ def sent(parcel: Parcel, *, private: bool, message: str, api: HfApi | None = Non
     hub = HfApi(library_name="eigenprune") if api is None else api
     try:
         _check_owner(hub.whoami(), parcel.repo)
-        hub.create_repo(parcel.repo, private=private, exist_ok=True)
-        found = hub.model_info(parcel.repo)
-        kept = _kept(found, parcel, private=private)
+        hub.create_repo(parcel.repo, private=private, exist_ok=True, repo_type=parcel.repo_type)
+        found: Any = hub.repo_info(parcel.repo, repo_type=parcel.repo_type)
+        kept = _kept(bool(found.private), [one.rfilename for one in found.siblings or ()], parcel, private=private)
         operations = [
             CommitOperationAdd(name, parcel.card.encode() if name == README else parcel.folder / name)
             for name in parcel.files
         ]
-        commit = hub.create_commit(parcel.repo, operations, commit_message=message)
+        commit = hub.create_commit(parcel.repo, operations, commit_message=message, repo_type=parcel.repo_type)
     except ExplorerError:
         raise
     except Exception as error:  # the hub's client fails with its own types, those of its HTTP library among them
         raise ExportError(_why(error, parcel.repo)) from None
-    return Delivery(f"{hub.endpoint}/{parcel.repo}", commit.oid, bool(found.private), kept=kept)
+    place = f"datasets/{parcel.repo}" if parcel.repo_type == "dataset" else parcel.repo
+    return Delivery(f"{hub.endpoint}/{place}", commit.oid, bool(found.private), kept=kept)
 
 
 def _check_repo(repo: str) -> None:
@@ -213,11 +217,10 @@ def _check_owner(me: Mapping[str, Any], repo: str) -> None:
         )
 
 
-def _kept(found: ModelInfo, parcel: Parcel, *, private: bool) -> tuple[str, ...]:
-    """What stays in the repository beside the upload; refuses repositories that are not meant."""
-    if private and not found.private:
+def _kept(hidden: bool, names: Sequence[str], parcel: Parcel, *, private: bool) -> tuple[str, ...]:
+    """What stays in a repository of these files beside the upload; refuses repositories that are not meant."""
+    if private and not hidden:
         raise ExportError(f"{parcel.repo} is there and is public: give --public, or another repository.")
-    names = [one.rfilename for one in found.siblings or ()]
     foreign = [name for name in names if not _BYSTANDERS.fullmatch(name)]
     if foreign and RECORD not in names:
         raise ExportError(

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from explorer.core.errors import ExportError, SettingsError, TaskError
 from explorer.core.files import file_digest, new_folder, write_json, write_text
 from explorer.core.progress import Progress
-from explorer.export.base import FolderNotes, Format, base_of
-from explorer.export.card import card
+from explorer.export.base import FolderNotes, Format, Order, base_of
+from explorer.export.card import README, card
 from explorer.export.checkpoint import stamp
 from explorer.export.edit import Edit, edited, zeroed
 from explorer.export.verify import Runner, Verification, another_process, probe, verify
@@ -30,7 +30,7 @@ from explorer.models.hub import reason
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Task
 
-RECORD, MASK, README = "eigenprune.json", "mask.json", "README.md"
+RECORD, MASK = "eigenprune.json", "mask.json"
 READERS = ("any", "vllm")
 
 
@@ -62,29 +62,6 @@ class Exported:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(self.files.values())
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be made of a mask.
-
-    Attributes:
-        sort: a name of `explorer.export.FORMATS`.
-        out: the new folder.
-        tasks: on whose test prompts it is checked and measured.
-        force: replace an export that is there.
-        reader: `any`, or `vllm` for what that can read.
-        limit: the first so many test examples for the figures; all if None.
-        zero: put nothing in the place of removed values, even if the mask freezes means.
-    """
-
-    sort: str
-    out: Path
-    tasks: tuple[Task, ...]
-    force: bool = False
-    reader: str = "any"
-    limit: int | None = None
-    zero: bool = False
 
 
 def check_place(out: Path, *, force: bool) -> Path | None:
@@ -167,7 +144,7 @@ def export(
             edit = edited(view, zeroed(mask) if order.zero else mask, svds)
             wanted = probe(view, order.tasks)
             _tell(progress, 20)
-            written = form.write(edit, folder, order.reader)
+            written = form.write(edit, folder, order)
             _tell(progress, 40)
             onto = (written.onto or view.model.source).folder
             checked = verify(view, folder, wanted, sort=order.sort, base=onto, client=client, run=run)

@@ -14,7 +14,8 @@ from explorer.core.config import settings
 from explorer.core.files import safe_name
 from explorer.core.progress import Progress
 from explorer.export import FORMATS
-from explorer.export.run import Exported, Order, export
+from explorer.export.base import Order
+from explorer.export.run import Exported, export
 from explorer.masks.belonging import adopted
 from explorer.masks.library import Entry
 from explorer.masks.mask import Mask

@@ -43,7 +43,12 @@ def test_a_family_leaves_exactly_or_is_refused(
             export(view, some_values(view, [kind], count=2), svds, order=order, forms=FORMATS, run=in_process)
         assert not order.out.exists()
     every = some_values(view, list(FAMILIES[name].kinds), count=14)
-    wanted = {"lora": every, "hooks": every, "checkpoint": some_values(view, held, count=14) if held else zeroed(every)}
+    wanted = {
+        "lora": every,
+        "hooks": every,
+        "dataset": every,
+        "checkpoint": some_values(view, held, count=14) if held else zeroed(every),
+    }
     for sort, mask in wanted.items():
         order = Order(sort, tmp_path / sort, (tiny.task(),))
         made = export(view, mask, svds, order=order, forms=FORMATS, run=in_process)

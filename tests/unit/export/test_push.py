@@ -24,7 +24,7 @@ from explorer.models import load
 from explorer.models.sources import Source
 from explorer.spectra.cache import SvdCache
 from tests import commands, tiny
-from tests.hub import OID, StandIn, stand_in
+from tests.hub import LARGE, OID, StandIn, stand_in
 from tests.unit.export.conftest import MaskMaker, in_process
 
 # The hub's own client passes bytes in a way that its HTTP library advises against.
@@ -112,19 +112,21 @@ def test_what_arrives_is_what_lies_there(hub: StandIn, made: Path, sort: str) ->
     lies = {one.name: one.read_bytes() for one in (made / sort).iterdir()}
     card = hub.files.pop("README.md").decode()
     assert hub.files == {name: content for name, content in lies.items() if name != "README.md"}
-    assert any(name.endswith(".safetensors") for name in hub.files)
-    assert len(hub.stored) == sum(name.endswith(".safetensors") for name in lies)
+    assert any(name.endswith(LARGE) for name in hub.files)
+    assert len(hub.stored) == sum(name.endswith(LARGE) for name in lies)
     assert result.card == card
     assert "path/to/this/folder" in lies["README.md"].decode()
     assert "path/to/this/folder" not in card
     assert f'"{REPO}"' in card.split("## Loading")[1]
     assert card.split("## Loading")[0] == lies["README.md"].decode().split("## Loading")[0]
     header = yaml.safe_load(card.split("---\n")[1])
-    assert header.get("library_name") == {"checkpoint": "transformers", "lora": "peft", "hooks": None}[sort]
+    assert header.get("library_name") == {"checkpoint": "transformers", "lora": "peft"}.get(sort)
     assert "eigenpruning" in header["tags"]
-    assert hub.made == [{"name": "pruned", "organization": "ada", "visibility": "private"}]
+    kind = "dataset" if sort == "dataset" else "model"
+    assert hub.made == [{"name": "pruned", "organization": "ada", "visibility": "private", "type": kind}]
     assert [one["summary"] for one in hub.commits] == ["First"]
-    assert (result.url, result.commit, result.private) == (f"{hub.url}/{REPO}", OID, True)
+    place = f"datasets/{REPO}" if kind == "dataset" else REPO
+    assert (result.url, result.commit, result.private) == (f"{hub.url}/{place}", OID, True)
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in result.as_json()
 
