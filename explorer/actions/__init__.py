@@ -5,6 +5,7 @@ file here and its name in `__all__`, from which `REQUESTS` are taken.
 """
 
 from explorer.actions.activations import ReadActivations
+from explorer.actions.attention import SplitAttention
 from explorer.actions.cache import CacheInfo, ClearCache, VerifyCache
 from explorer.actions.choices import (
     CasesChoice,
@@ -94,6 +95,7 @@ __all__ = [
     "ShowReport",
     "ShowSpectra",
     "ShowTask",
+    "SplitAttention",
     "Streaming",
     "StudyOrganisms",
     "StudyScorers",

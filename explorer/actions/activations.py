@@ -90,14 +90,14 @@ class ReadActivations(Request):
         Raises:
             ExplorerError: a model, mask or head that cannot be had, or a prompt that this model cannot take.
         """
-        heads = [_head(text) for text in self.head]
+        heads = [parse_head(text) for text in self.head]
         from explorer.masks.activations import contrast, written
         from explorer.masks.apply import empty_mask
         from explorer.measure.tokens import check_rows, encode, words_notice
         from explorer.spectra.cache import default_cache
 
         mask, framing = None if self.mask is None else read_mask(self.mask), self.around.framing
-        example = Example(self.prompt, "", shown=_turns(self.turn, framing))
+        example = Example(self.prompt, "", shown=earlier_turns(self.turn, framing))
         view = self.model.open(tools)
         mask = None if mask is None else own_mask(view, mask, tools)
         places = list(_places(view, heads))
@@ -116,14 +116,15 @@ class ReadActivations(Request):
             chat=framing.chat,
             system=framing.system,
             turns=[text for turns in example.shown for text in turns],
-            **_of_mask(mask),
+            **of_mask(mask),
             attention=[_pattern(found, *place) for place in places],
             written=[] if wrote is None else _written(wrote),
             **_figures(view, found, first, top=self.top),
         )
 
 
-def _of_mask(mask: Mask | None) -> dict[str, Any]:
+def of_mask(mask: Mask | None) -> dict[str, Any]:
+    """The fields of a result that say which mask it is under."""
     if mask is None:
         return {"mode": None, "gain": None, "mask_digest": None, "removed": 0}
     return {"mode": mask.mode, "gain": mask.gain, "mask_digest": mask.digest, "removed": len(mask)}
@@ -142,7 +143,7 @@ def _figures(view: View, found: Contrast, first: Sequence[int], top: int) -> dic
     }
 
 
-def _turns(texts: Sequence[str], framing: Framing) -> tuple[tuple[str, str], ...]:
+def earlier_turns(texts: Sequence[str], framing: Framing) -> tuple[tuple[str, str], ...]:
     """Earlier turns in pairs."""
     if texts and not framing.chat:
         raise SettingsError("--turn is a turn of a chat: add --chat, or leave it out.")
@@ -151,7 +152,7 @@ def _turns(texts: Sequence[str], framing: Framing) -> tuple[tuple[str, str], ...
     return tuple(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _head(text: str) -> tuple[int, int | None]:
+def parse_head(text: str) -> tuple[int, int | None]:
     """Layer and query head, or None for all of them, from `L0.H3` or `L0`."""
     found = HEAD.fullmatch(text.strip())
     if found is None:

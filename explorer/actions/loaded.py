@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar, Unpack
 
+from explorer.actions.activations import parse_head
 from explorer.actions.choices import kinds_or_all
-from explorer.actions.names import Compute, Scorer, Split, Strategy
+from explorer.actions.names import Compute, Directions, Scorer, Split, Strategy
 from explorer.attribution import ScoreOptions, Scores
 from explorer.attribution import score as score_values
 from explorer.attribution.effect_store import default_effects
@@ -28,10 +29,12 @@ from explorer.export import FORMATS
 from explorer.export.base import Order
 from explorer.export.run import Exported
 from explorer.export.run import export as export_mask
+from explorer.masks.activations import Prompt
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.belonging import adopted
 from explorer.masks.damage import Damage
 from explorer.masks.damage import damage as measure_damage
+from explorer.masks.head_split import HeadPlace, HeadSplit, first_tokens, head_split
 from explorer.masks.library import Library
 from explorer.masks.mask import Mask, Mode
 from explorer.measure.batches import batches
@@ -320,6 +323,42 @@ class LoadedModel(Model):
             return interactions(
                 view, batches(view, task, task.split("train", limit)), self.svds, removed=own.removed, mode=own.mode,
                 orders=orders, seed=task.seed, progress=progress,
+            )  # fmt: skip
+
+    def attention(
+        self,
+        head: str,
+        prompt: Prompt,
+        *,
+        query: int = -1,
+        key: int | None = None,
+        directions: Directions = "head",
+        toward: Sequence[str] = (),
+        mask: Mask | None = None,
+    ) -> HeadSplit:
+        """Why a head looks from one token to another, and what it moves from there, by pairs of singular directions.
+
+        Args:
+            head: its layer and query head, such as `L0.H3`.
+            prompt: a text, or an example's prompt, read with what is usual around it.
+            query: position of the token that looks; negative ones count from the end.
+            key: position of the token that is looked at; None for the one that gets most attention.
+            directions: of the head's own matrices, of the stacked ones, or of its products.
+            toward: what is moved is measured by what it adds directly to the logit of the first text's first token,
+                minus that of a second text's; by its own length without any.
+            mask: what is removed; nothing if None.
+
+        Raises:
+            SettingsError: no such head or position.
+            TaskError, MaskError: a prompt that this model cannot take, or another model's mask.
+        """
+        layer, number = parse_head(head)
+        place = HeadPlace(layer, -1 if number is None else number, query, key=key)
+        with self.views.borrow() as view:
+            own = empty_mask(self) if mask is None else adopted(view, mask, self.svds, notify=warn)
+            return head_split(
+                view, own, self.svds, prompt=prompt, place=place, directions=directions,
+                toward=first_tokens(view, prompt, toward),
             )  # fmt: skip
 
     def direction(

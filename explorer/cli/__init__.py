@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 import explorer.actions as ask
 from explorer.cli import (
     activations,
+    attention,
     cache,
     direction,
     evaluation,
@@ -143,6 +144,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.LabelDirection, labels.show),
     (ask.ListLabels, labels.show),
     (ask.ReadActivations, activations.show),
+    (ask.SplitAttention, attention.show),
     (ask.Score, scoring.show_scores),
     (ask.MeasureEffects, measuring.show_effects),
     (ask.MeasureInteractions, interactions.show),

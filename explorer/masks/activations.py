@@ -138,7 +138,7 @@ def written(view: View, mask: Mask, svds: SvdCache, prompt: Prompt, framing: Fra
         TaskError: the prompt is empty, longer than the model reads, or cannot be put into the framing.
         MaskError, MatrixError: another model's mask, or values that the model does not have.
     """
-    ids = _ids(view, prompt, framing)
+    ids = prompt_ids(view, prompt, framing)
     kept: dict[str, Tensor] = {}
     with view.lock, torch.no_grad():
         apply(view, mask.without_all(), svds)
@@ -173,7 +173,7 @@ def read_prompt(view: View, prompt: Prompt, framing: Framing = AS_USUAL) -> Prom
     Raises:
         TaskError: the prompt is empty, longer than the model reads, or cannot be put into the framing.
     """
-    ids = _ids(view, prompt, framing)
+    ids = prompt_ids(view, prompt, framing)
     n_layers = int(view.config.n_layers)
     kept: dict[str, Tensor] = {}
     names = {
@@ -215,7 +215,8 @@ def answer_lens(reading: PromptReading, answer: Sequence[int]) -> list[float]:
     return [float(value) for value in reading.lens[:, answer[0]]]
 
 
-def _ids(view: View, prompt: Prompt, framing: Framing) -> list[int]:
+def prompt_ids(view: View, prompt: Prompt, framing: Framing) -> list[int]:
+    """What a view reads of a prompt; raises TaskError for no text, or more than the model reads."""
     ids = read_prompt_ids(view.model, prompt, framing)
     longest = int(view.config.n_ctx)
     text = prompt if isinstance(prompt, str) else prompt.prompt

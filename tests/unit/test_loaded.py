@@ -18,6 +18,7 @@ from explorer.attribution import SCORERS, score
 from explorer.attribution.exact import exact_effects
 from explorer.core.errors import ExplorerError, MatrixError
 from explorer.masks.apply import apply, empty_mask
+from explorer.masks.head_split import Directions
 from explorer.measure.batches import batches
 from explorer.measure.evaluate import evaluate
 from explorer.models.compute import COMPUTE
@@ -123,6 +124,16 @@ def test_damage_and_spectra(own: LoadedModel, task: Task, mask: Mask) -> None:
         own.svd("L99.Q.H0")
 
 
+def test_attention_is_split_as_by_the_function(own: LoadedModel, task: Task, mask: Mask) -> None:
+    found = own.attention("L0.H1", "w1 w2 w3", query=2, key=1, directions="product", toward=(" w4",), mask=mask)
+    assert (found.place.query, found.place.key) == (2, 1)
+    assert found.score.total == pytest.approx(found.score.own, abs=1e-5)
+    assert found.moved.total == pytest.approx(found.moved.own, abs=1e-5)
+    assert found.toward == "the logit of 'w4'"
+    with pytest.raises(ExplorerError, match="is no head"):
+        own.attention("L0", "w1 w2")
+
+
 def test_kinds_may_be_letters_words_or_kinds(own: LoadedModel) -> None:
     assert as_kinds("QK") == as_kinds("q,k") == as_kinds([Kind.Q, Kind.K]) == (Kind.Q, Kind.K)
     assert as_kinds("OUT") == (Kind.OUT,)
@@ -140,6 +151,7 @@ def test_closed_choices_are_those_of_the_tables() -> None:
     assert set(get_args(names.Strategy)) == set(SEARCHES)
     assert get_args(names.Split) == SPLITS
     assert get_args(names.Compute) == COMPUTE
+    assert get_args(names.Directions) == get_args(Directions)
 
 
 def test_the_package_says_its_version_and_gives_such_a_model() -> None:
