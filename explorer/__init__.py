@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from explorer.masks.mask import Mask, load_mask
     from explorer.measure.choices import alternatives
     from explorer.measure.evaluate import Comparison, Evaluation, evaluate
+    from explorer.measure.generation import Decoding
     from explorer.measure.perplexity import perplexity
     from explorer.models import Model, View
     from explorer.models.matrices import matrices
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from explorer.search.evidence.choice import EvidenceChoice
     from explorer.spectra.cache import SvdCache, default_cache
     from explorer.spectra.model_diff import compare_matrix
-    from explorer.tasks import TASKS, Task, load_task
+    from explorer.tasks import TASKS, Framing, Task, load_task
 
 __all__ = [
     "FORMATS",
@@ -53,10 +54,12 @@ __all__ = [
     "STRATEGIES",
     "TASKS",
     "Comparison",
+    "Decoding",
     "Evaluation",
     "EvidenceChoice",
     "ExplorerError",
     "Exported",
+    "Framing",
     "Kind",
     "LoadedModel",
     "Mask",
@@ -98,13 +101,14 @@ _NAMES = {
     "masks.mask": ("Mask", "load_mask"),
     "spectra.model_diff": ("compare_matrix",),
     "models": ("Model", "View"),
+    "measure.generation": ("Decoding",),
     "measure.perplexity": ("perplexity",),
     "models.matrices": ("matrices",),
     "measure.choices": ("alternatives",),
     "search": ("STRATEGIES", "prune"),
     "search.evidence.choice": ("EvidenceChoice",),
     "spectra.cache": ("SvdCache", "default_cache"),
-    "tasks": ("TASKS", "Task", "load_task"),
+    "tasks": ("TASKS", "Framing", "Task", "load_task"),
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 

@@ -23,6 +23,7 @@ from explorer.actions.evaluate import Evaluate
 from explorer.actions.evidence import MeasureEvidence
 from explorer.actions.export import ExportMask
 from explorer.actions.finetune import Finetune
+from explorer.actions.generate import Generate
 from explorer.actions.harness import RunHarness
 from explorer.actions.interactions import MeasureInteractions
 from explorer.actions.labels import LabelDirection, ListLabels
@@ -65,6 +66,7 @@ __all__ = [
     "FetchTasks",
     "Finetune",
     "FramingChoice",
+    "Generate",
     "IntersectMasks",
     "LabelDirection",
     "ListLabels",

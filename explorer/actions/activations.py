@@ -97,7 +97,7 @@ class ReadActivations(Request):
         from explorer.spectra.cache import default_cache
 
         mask, framing = None if self.mask is None else read_mask(self.mask), self.around.framing
-        example = Example(self.prompt, "", shown=earlier_turns(self.turn, framing))
+        example = Example(self.prompt, "", shown=turns_of(self.turn, framing))
         view = self.model.open(tools)
         mask = None if mask is None else own_mask(view, mask, tools)
         places = list(_places(view, heads))
@@ -124,7 +124,7 @@ class ReadActivations(Request):
 
 
 def of_mask(mask: Mask | None) -> dict[str, Any]:
-    """The fields of a result that say which mask it is under."""
+    """The fields of a result that say which mask there is, if there is one."""
     if mask is None:
         return {"mode": None, "gain": None, "mask_digest": None, "removed": 0}
     return {"mode": mask.mode, "gain": mask.gain, "mask_digest": mask.digest, "removed": len(mask)}
@@ -143,8 +143,8 @@ def _figures(view: View, found: Contrast, first: Sequence[int], top: int) -> dic
     }
 
 
-def earlier_turns(texts: Sequence[str], framing: Framing) -> tuple[tuple[str, str], ...]:
-    """Earlier turns in pairs."""
+def turns_of(texts: Sequence[str], framing: Framing) -> tuple[tuple[str, str], ...]:
+    """Earlier turns in pairs; raises SettingsError for some outside of a chat, and for one without its answer."""
     if texts and not framing.chat:
         raise SettingsError("--turn is a turn of a chat: add --chat, or leave it out.")
     if len(texts) % 2:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
-from explorer.actions.activations import earlier_turns, of_mask, parse_head
+from explorer.actions.activations import of_mask, parse_head, turns_of
 from explorer.actions.choices import UNFRAMED, FramingChoice, ModelChoice, OfModel, identity, own_mask, read_mask
 from explorer.actions.names import Directions
 from explorer.actions.request import ALONE, Arg, Request, Tools
@@ -113,7 +113,7 @@ class SplitAttention(Request):
         from explorer.spectra.cache import default_cache
 
         mask, framing = None if self.mask is None else read_mask(self.mask), self.around.framing
-        example = Example(self.prompt, "", shown=earlier_turns(self.turn, framing))
+        example = Example(self.prompt, "", shown=turns_of(self.turn, framing))
         view = self.model.open(tools)
         mask = None if mask is None else own_mask(view, mask, tools)
         place = HeadPlace(layer, head, -1 if self.query is None else self.query, key=self.key)

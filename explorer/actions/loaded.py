@@ -37,11 +37,13 @@ from explorer.masks.damage import damage as measure_damage
 from explorer.masks.head_split import HeadPlace, HeadSplit, first_tokens, head_split
 from explorer.masks.library import Library
 from explorer.masks.mask import Mask, Mode
+from explorer.masks.replies import ReplyPair, replies
 from explorer.measure.batches import batches
 from explorer.measure.context_store import default_contexts
 from explorer.measure.corpora import TOKENS, task_corpus, text_corpus
 from explorer.measure.evaluate import Comparison, Evaluation
 from explorer.measure.evaluate import evaluate as evaluate_view
+from explorer.measure.generation import GREEDY, Decoding
 from explorer.measure.metrics import Mean
 from explorer.measure.perplexity import Perplexity, own_text
 from explorer.measure.perplexity import perplexity as measure_perplexity
@@ -60,7 +62,7 @@ from explorer.search.request import SearchRequest
 from explorer.spectra.cache import SvdCache, default_cache, warn
 from explorer.spectra.model_diff import decomposed
 from explorer.spectra.svd import Decomposition
-from explorer.tasks import Task
+from explorer.tasks import AS_USUAL, Example, Framing, Task
 
 Kinds = str | Iterable[Kind]
 Key = TypeVar("Key", bound=MatrixKey | str)
@@ -474,6 +476,35 @@ class LoadedModel(Model):
                 recording=Recording(default_journals(warn)), elsewhere=Elsewhere(others, read),
                 watcher=Watcher(after=progress),
             )  # fmt: skip
+
+    def generate(
+        self,
+        prompts: str | Example | Sequence[str | Example],
+        mask: Mask | None = None,
+        *,
+        framing: Framing = AS_USUAL,
+        decoding: Decoding = GREEDY,
+        progress: Progress | None = None,
+    ) -> tuple[ReplyPair, ...]:
+        """What the model says after prompts, unpruned and with a mask, and where the two part.
+
+        Args:
+            prompts: one or several.
+            mask: what the second side is under; without one the unpruned model speaks alone.
+            framing: what stands around the prompts: `explorer.Framing(chat=True)` for a chat.
+            decoding: how tokens are taken; `explorer.Decoding(temperature=1.0, seed=3)` draws them.
+            progress: told (done, total) tokens; may raise `Stopped` to end with what has been said.
+
+        Raises:
+            TaskError: a prompt that this model cannot take.
+            MaskError: another model's mask.
+        """
+        listed = [prompts] if isinstance(prompts, str | Example) else prompts
+        with self.views.borrow() as first, self.views.borrow() as second:
+            own = empty_mask(self) if mask is None else adopted(second, mask, self.svds, notify=warn)
+            return replies(
+                (first, second), own, self.svds, prompts=listed, framing=framing, decoding=decoding, progress=progress
+            )
 
     def export(
         self,

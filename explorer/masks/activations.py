@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from explorer.core.errors import TaskError
 from explorer.core.keys import MatrixKey
 from explorer.masks.apply import apply, check_values
 from explorer.masks.fitting import fitting
 from explorer.masks.mask import Mask, Removed
-from explorer.measure.tokens import known_rows, read_prompt_ids, token_texts
+from explorer.measure.generation import prompt_ids
+from explorer.measure.tokens import known_rows, token_texts
 from explorer.models import View
 from explorer.models.matrices import check, input_hook, parts_of
 from explorer.spectra.cache import SvdCache
@@ -213,16 +213,6 @@ def contrast(view: View, mask: Mask, svds: SvdCache, prompt: Prompt, framing: Fr
 def answer_lens(reading: PromptReading, answer: Sequence[int]) -> list[float]:
     """Log-probability (nats) of an answer's first token by the lens, before the first block and after each one."""
     return [float(value) for value in reading.lens[:, answer[0]]]
-
-
-def prompt_ids(view: View, prompt: Prompt, framing: Framing) -> list[int]:
-    """What a view reads of a prompt; raises TaskError for no text, or more than the model reads."""
-    ids = read_prompt_ids(view.model, prompt, framing)
-    longest = int(view.config.n_ctx)
-    text = prompt if isinstance(prompt, str) else prompt.prompt
-    if not text.strip() or not 0 < len(ids) <= longest:
-        raise TaskError(f"the prompt has {len(ids)} tokens: type some text of 1 to {longest} tokens for this model.")
-    return ids
 
 
 def _unembedded(view: View, residual: Tensor) -> Tensor:

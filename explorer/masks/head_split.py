@@ -27,10 +27,11 @@ from torch import Tensor
 
 from explorer.core.errors import SettingsError
 from explorer.core.keys import Circuit, CircuitKey, Kind
-from explorer.masks.activations import Prompt, prompt_ids
+from explorer.masks.activations import Prompt
 from explorer.masks.apply import apply
 from explorer.masks.head_scores import AttentionRun, HeadScores, head_scores, see
 from explorer.masks.mask import Mask
+from explorer.measure.generation import prompt_ids
 from explorer.measure.tokens import check_rows, encode, token_texts
 from explorer.models import View
 from explorer.models.matrices import norm_of, parts_of, read, read_base_bias, read_bias

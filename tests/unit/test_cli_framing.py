@@ -103,7 +103,7 @@ def test_a_search_is_asked_in_its_framing(chatting: Path, file: Path, tmp_path: 
     assert "a chat" in page
 
 
-def test_one_prompt_is_read_in_a_chat_with_its_earlier_turns(chatting: Path) -> None:
+def test_one_prompt_is_read_in_a_chat_with_its_turns_of(chatting: Path) -> None:
     turns = ("--turn", "w1 w2", "--turn", "w3")
     found = report("activations", "--model", chatting, "--prompt", "w5", "--answer", " w6", *CHAT, *turns)
     said = ["<s>", "w19", "<e>", "<u>", "w1", "w2", "<e>", "<a>", "w3", "<e>", "<u>", "w5", "<e>", "<a>"]
