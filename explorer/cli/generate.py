@@ -28,7 +28,7 @@ def show(request: Generate, result: GenerateResult) -> None:
     def spoken(name: str, reply: Reply) -> None:
         loss = "" if reply.loss is None else f", {reply.loss:.3f} nats per token"
         other = "" if reply.loss_elsewhere is None else f" ({reply.loss_elsewhere:.3f} by the other side)"
-        say(f"\n{name}: {len(reply.tokens):,} tokens, ended by {reply.ended}{loss}{other}\n{reply.text}")
+        say(f"\n{name}: {len(reply.tokens):,} tokens, ended: {reply.ended}{loss}{other}\n{reply.text}")
 
     (pair,) = result.replies
     spoken("Unpruned", pair.baseline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explorer.ui import activations, direction, masks, overview, prune, scores, search, spectra
+from explorer.ui import activations, direction, masks, overview, prune, scores, search, spectra, try_it
 from explorer.ui.shell import pages
 from explorer.ui.shell.pages import Page
 
@@ -14,6 +14,7 @@ PAGES = (
     spectra.PAGE,
     direction.PAGE,
     activations.PAGE,
+    try_it.PAGE,
     masks.PAGE,
 )
 

@@ -24,7 +24,7 @@ from tests.browser import chart
 from tests.browser.conftest import ROOT, open_app, wait_until_idle
 
 APP = ROOT / "app.py"
-PAGES = ("Overview", "Prune", "Scores", "Search", "Spectra", "Direction", "Activations", "Masks")
+PAGES = ("Overview", "Prune", "Scores", "Search", "Spectra", "Direction", "Activations", "Try it", "Masks")
 CHART = "prune-chart"
 SECONDS = 60_000
 

@@ -19,7 +19,16 @@ _CELL = (
 _LINE = "padding:.15rem 0;font-family:var(--st-code-font,monospace);font-size:.85rem;overflow-wrap:anywhere"
 
 
-def line(tokens: Sequence[str], values: Sequence[float], *, at: int, scale: float, cut: bool = False) -> str:
+def line(
+    tokens: Sequence[str],
+    values: Sequence[float],
+    *,
+    at: int,
+    scale: float,
+    cut: bool = False,
+    titles: Sequence[str] | None = None,
+    breaks: bool = False,
+) -> str:
     """One text as HTML.
 
     Args:
@@ -28,10 +37,14 @@ def line(tokens: Sequence[str], values: Sequence[float], *, at: int, scale: floa
         at: which one is marked.
         scale: the value of the strongest colour.
         cut: whether something stands before it.
+        titles: what the tooltip of each says; its value if not given.
+        breaks: whether lines break where the text has a line break.
     """
+    told = [f"{value:+.4g}" for value in values] if titles is None else titles
     pieces = [
-        _token(token, value, marked=place == at, scale=scale)
-        for place, (token, value) in enumerate(zip(tokens, values, strict=True))
+        _token(token, value, marked=place == at, scale=scale, title=title)
+        + ("<br>" * token.count("\n") if breaks else "")
+        for place, (token, value, title) in enumerate(zip(tokens, values, told, strict=True))
     ]
     return ("… " if cut else "") + "".join(pieces)
 
@@ -51,11 +64,16 @@ def table(heads: Sequence[str], rows: Iterable[tuple[Sequence[str], str]], name:
     )
 
 
-def _token(text: str, value: float, *, marked: bool, scale: float) -> str:
+def block(text: str, name: str) -> str:
+    """One text from `line` for itself, as HTML."""
+    return f'<div role="group" aria-label="{escape(name)}" style="{_LINE};line-height:1.6">{text}</div>'
+
+
+def _token(text: str, value: float, *, marked: bool, scale: float, title: str) -> str:
     share = min(abs(value) / scale, 1.0) if scale > 0 else 0.0
     alpha = round(255 * STRONGEST * share)
     colour = f"{ORANGE if value >= 0 else SKY}{alpha:02x}"
     frame = "outline:2px solid currentColor;font-weight:700;" if marked else ""
     shown = escape(text.replace("\r", "").replace("\n", "⏎")).replace(" ", "&nbsp;") or "∅"
     style = f"background:{colour};{frame}border-radius:2px;padding:0 1px;margin-right:1px"
-    return f'<span title="{value:+.4g}" style="{style}">{shown}</span><wbr>'
+    return f'<span title="{escape(title)}" style="{style}">{shown}</span><wbr>'

@@ -28,12 +28,14 @@ from explorer.masks.activations import Contrast, answer_lens, read_prompt, writt
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.damage import damage
 from explorer.masks.mask import Mask, load_mask
+from explorer.masks.replies import replies
 from explorer.masks.sets import overlaps, vote
 from explorer.measure import readout
 from explorer.measure.batches import batches
 from explorer.measure.context_store import default_contexts
 from explorer.measure.corpora import TOKENS, task_corpus
 from explorer.measure.evaluate import Comparison, Evaluation, evaluate
+from explorer.measure.generation import Decoding
 from explorer.measure.perplexity import own_text
 from explorer.measure.sampling import draw_sample
 from explorer.models import Model, View, ViewPool, load
@@ -53,7 +55,7 @@ from explorer.spectra.cache import SvdCache, default_cache
 from explorer.spectra.circuits import decompose_circuit
 from explorer.spectra.model_diff import compare_matrix
 from explorer.spectra.training import courses
-from explorer.tasks import Cases, Example, Task, load_task
+from explorer.tasks import AS_USUAL, Cases, Example, Task, load_task
 from explorer.ui.bench import inside, workbench
 from explorer.ui.direction.parts import Looked
 from explorer.ui.masks import actions, compare, folders, outcomes
@@ -65,6 +67,7 @@ from explorer.ui.session.requests import Setting
 from explorer.ui.session.session import Bench
 from explorer.ui.shell import share
 from explorer.ui.spectra import readouts
+from explorer.ui.try_it.form import Asked
 from tests import tiny
 from tests.commands import run as run_command
 from tests.siblings import tuned_bundled
@@ -83,6 +86,7 @@ LIMITED = replace(ASKED, kinds=(Kind.Q, Kind.K), layers=None, max_removed=16, gr
 LETTERS_TASK = load_task("int-mult", cases=Cases("published"))  # on which that limit leaves less than no limit
 ANOTHER_WAY = load_task("int-mult", template="{j} x {i} =")
 PROMPT, ANSWER = "3 x 4 =", " 12"
+SPOKEN = Asked((PROMPT, "5 x 7 ="), (), AS_USUAL, Decoding(6, 0.9, 9, top_p=0.9, seed=3))
 GAIN, SOFTER = 0.25, ", softer"  # what stays of the values, and the names of requests of a mask with this gain
 
 
@@ -188,6 +192,8 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "evaluate": requests.evaluate(given, first),
         "evaluate, softer": requests.evaluate(soft, engine.soft),
         "evaluate, unpruned": requests.evaluate(bare, first.without_all()),
+        "generate": SPOKEN.request(given),
+        "generate, unpruned": SPOKEN.request(bare),
         "export": folders.request(given, first, Path("an export"), format="checkpoint", zero=True),
         "lowest": workbench.request(bare, 4),
         "lowest, softer": workbench.request(soft, 4),
@@ -598,6 +604,16 @@ def test_a_prompt(engine: Engine, told: Any, end: str, gain: float | None, head:
         before, after = wrote.before[place].tolist(), wrote.after[place].tolist()
         assert (one["baseline"], one["masked"]) == (before, after)
         assert (one["matrix"], one["index"]) == (wrote.values[place].matrix, wrote.values[place].index)
+
+
+def test_what_both_sides_say(engine: Engine, told: Any) -> None:
+    for name, mask in (("generate", engine.first), ("generate, unpruned", engine.first.without_all())):
+        views = engine.view.model.view(), engine.view
+        found = replies(views, mask, engine.svds, SPOKEN.prompts, decoding=SPOKEN.decoding)
+        (report,) = told(name)
+        assert report["replies"] == json.loads(json.dumps([one.as_dict() for one in found]))
+        assert report["removed"] == len(mask)
+    apply(engine.view, engine.first.without_all(), engine.svds)
 
 
 def test_two_models(engine: Engine, told: Any) -> None:
