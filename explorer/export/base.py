@@ -91,6 +91,8 @@ class Format:
         library: the library that the hub offers to load it with; None if there is none.
         hub_snippet: the same from the hub, with `{repo}` for the repository in quotes, where it is not `snippet`.
         tables: of a data set: what every column is, by table and column; empty for a model.
+        leeway: how many times as far as others the client may be off, because its arithmetic is its own.
+        needs: raises ExportError if something else is missing that writing needs.
     """
 
     label: str
@@ -101,6 +103,8 @@ class Format:
     library: str | None = None
     hub_snippet: str | None = None
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    leeway: float = 1.0
+    needs: Callable[[], object] = bool
 
     def loading(self, base: str, revision: str | None, repo: str | None = None) -> str:
         """Python that loads it: from the hub if `repo` is given, else from a folder.

@@ -1,8 +1,9 @@
 """The programs that others read exports with, run as they would: this file knows nothing of the explorer.
 
 It is run as a script, in a process of its own, on a job file (JSON): `format`, `folder` (the export), `base` (folder of
-the unpruned model), `dtype`, `prompts` (token ids, and from which position on log-probabilities are wanted), `out`. It
-writes a safetensors file with the log-probabilities of every way in which the client can read the export, by name.
+the unpruned model), `dtype`, `prompts` (token ids, and from which position on log-probabilities are wanted),
+`vocabulary` (its size), `out`. It writes a safetensors file with the log-probabilities of every way in which the client
+can read the export, by name.
 
 Attention is `eager`, which is what the explorer's own numbers come from; others round differently.
 """
@@ -117,8 +118,34 @@ def _adding(reads: Tensor, offset: Tensor, writes: Tensor) -> Callable[..., Tens
     return hook
 
 
+def gguf(job: Job) -> dict[str, Tensor]:
+    """llama.cpp's own server, on the CPU with an unrounded cache: what it makes of the token after each beginning."""
+    import xllamacpp
+
+    asked = [
+        prompt["ids"][: end + 1] for prompt in job["prompts"] for end in range(prompt["first"], len(prompt["ids"]))
+    ]
+    (path,) = Path(job["folder"]).glob("*.gguf")
+    settings = xllamacpp.CommonParams()
+    settings.model.path, settings.n_gpu_layers, settings.warmup, settings.fit_params = str(path), 0, False, False
+    settings.n_ctx, settings.n_parallel = max(map(len, asked)) + 8, 1
+    settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    server = xllamacpp.Server(settings)
+    fixed = {"n_predict": 1, "temperature": 0, "n_probs": job["vocabulary"], "cache_prompt": False}
+    rows = []
+    for ids in asked:
+        answer = server.handle_completions({"prompt": ids, **fixed})
+        answer = json.loads(answer) if isinstance(answer, str | bytes) else answer
+        row = torch.full((job["vocabulary"],), float("nan"), dtype=torch.float64)
+        for one in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+            row[one["id"]] = one["logprob"]
+        rows.append(row)
+    return {"llama.cpp": torch.stack(rows)}
+
+
 CLIENTS: dict[str, Callable[[Job], dict[str, Tensor]]] = {
-    "checkpoint": checkpoint, "lora": lora, "hooks": hooks, "dataset": dataset,
+    "checkpoint": checkpoint, "lora": lora, "hooks": hooks, "dataset": dataset, "gguf": gguf,
 }  # fmt: skip
 
 

@@ -100,9 +100,10 @@ def client_of(form: Format) -> str:
     """The program that reads a format, with its version.
 
     Raises:
-        ExportError: it is not installed.
+        ExportError: it, or what else the format needs, is not installed.
     """
     try:
+        form.needs()
         return f"{form.client} {version(form.client)}"
     except PackageNotFoundError:
         raise ExportError(
@@ -146,8 +147,10 @@ def export(
             _tell(progress, 20)
             written = form.write(edit, folder, order)
             _tell(progress, 40)
-            onto = (written.onto or view.model.source).folder
-            checked = verify(view, folder, wanted, sort=order.sort, base=onto, client=client, run=run)
+            checked = verify(
+                view, folder, wanted, sort=order.sort, base=(written.onto or view.model.source).folder, client=client,
+                leeway=form.leeway, run=run,
+            )  # fmt: skip
             _tell(progress, 70)
             after = [evaluate(view, task, "test", limit=order.limit) for task in order.tasks]
             _tell(progress, 85)
@@ -157,19 +160,23 @@ def export(
             _portable(edit).save(folder / MASK)
             write_text(folder / README, card(edit, form, written, measured=measured, checked=checked))
             record = _record(edit, order.sort, written, checked=checked, measured=measured)
-            digests = {one.name: file_digest(one) for one in _files(folder) if one.name != README}
-            write_json(folder / RECORD, {**record, "files": digests})
+            record["files"] = {one.name: file_digest(one) for one in _files(folder) if one.name != README}
+            write_json(folder / RECORD, record)
             files = {one.name: one.stat().st_size for one in _files(folder)}
         _tell(progress, 100)
     except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or reason(error)
-        raise ExportError(f"{out} cannot be written ({why}): choose another place.") from None
+        raise _unwritable(out, error) from None
     finally:
         apply(view, empty_mask(view.model), svds)
     return Exported(
         out, order.sort, files, readers=written.readers, notes=written.notes, checked=checked, measured=measured,
         mask=edit.mask,
     )  # fmt: skip
+
+
+def _unwritable(out: Path, error: Exception) -> ExportError:
+    why = getattr(error, "strerror", None) or reason(error)
+    return ExportError(f"{out} cannot be written ({why}): choose another place.")
 
 
 def _files(folder: Path) -> list[Path]:

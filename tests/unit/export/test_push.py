@@ -23,7 +23,7 @@ from explorer.masks.mask import load_mask
 from explorer.models import load
 from explorer.models.sources import Source
 from explorer.spectra.cache import SvdCache
-from tests import commands, tiny
+from tests import commands, sentence_pieces, tiny
 from tests.hub import LARGE, OID, StandIn, stand_in
 from tests.unit.export.conftest import MaskMaker, in_process
 
@@ -49,9 +49,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory, svds: SvdCache, some_values: MaskMaker) -> Path:
-    """Exports of a tiny GPT-2 in every format."""
+    """Exports of a tiny Llama in every format."""
     root = tmp_path_factory.mktemp("push")
-    view = load(str(tiny.save("gpt2", root / "base")), dtype="float32", device="cpu").view()
+    view = load(str(sentence_pieces.save(root / "base")), dtype="float32", device="cpu").view()
     mask = some_values(view, [Kind.Q, Kind.O])
     for sort in FORMATS:
         export(view, mask, svds, order=Order(sort, root / sort, (tiny.task(),)), forms=FORMATS, run=in_process)
