@@ -15,10 +15,10 @@ from explorer.tasks import TASKS, Task
 from explorer.tasks.relations import PREFIX
 from explorer.ui.components.words import literal
 from explorer.ui.session import Bench, Setting, links, requests
-from explorer.ui.shell import task_choice, tasks_at_hand
+from explorer.ui.shell import notebooks, task_choice, tasks_at_hand
 
 Make = Callable[[Setting], Iterable[Request | None]]
-_LINK = "A link to this view, and the mask's figures as command and as Python."
+_LINK = "A link to this view, the mask's figures as command and as Python, and the session as a notebook."
 
 
 def draw(bench: Bench) -> None:
@@ -29,6 +29,7 @@ def draw(bench: Bench) -> None:
         if popover.open:
             _link(bench)
             _tabs(bench, _figures)
+            notebooks.draw(bench, _named(bench))
 
 
 def _figures(setting: Setting) -> list[Request | None]:
