@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 if TYPE_CHECKING:
+    from explorer import widget
     from explorer.actions.loaded import LoadedModel, PrunedModel, load
     from explorer.actions.push import push
     from explorer.attribution import SCORERS, score
@@ -84,6 +85,7 @@ __all__ = [
     "prune",
     "push",
     "score",
+    "widget",
 ]
 
 # The same as the imports above, for the running program.
@@ -116,6 +118,8 @@ _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _NAMES.items() f
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("eigenprune-explorer")
+    if name == "widget":
+        return import_module(f"{__name__}.widget")
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULE_OF[name]), name)

@@ -11,9 +11,9 @@ from explorer.core.keys import AnyKey, CircuitKey, MatrixKey
 from explorer.masks.mask import Mask, Removed
 from explorer.models.matrices import matrices
 from explorer.spectra.circuits import circuits
-from explorer.spectra.measures import blocks, null_from, summarise
 from explorer.ui.bench import labels
 from explorer.ui.components.spectrum_chart import Axis, Series
+from explorer.ui.components.spectrum_chart.of_matrix import series_of
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, links
 
@@ -78,21 +78,12 @@ def series(bench: Bench, keys: Sequence[AnyKey], scores: Scores | None, *, edges
             return None
         matrix = key if isinstance(key, MatrixKey) else None
         scored = scores.matrices.get(matrix) if matrix is not None and scores is not None else None
-        d_in, d_out = decomposition.shape
-        null = null_from(decomposition.s, d_in, d_out)
         found.append(
-            Series(
-                matrix=str(key),
-                s=decomposition.s.numpy(),
-                score=None if scored is None else scored.score.double().numpy(),
+            series_of(
+                key, decomposition, scored=scored, called=called.get(str(key)), edge=edges,
                 removed=frozenset() if matrix is None else bench.mask.indices(matrix),
-                blocks=blocks(decomposition.s[:null]) if null else (),
-                null_from=null if null < decomposition.rank else None,
-                uncertain=frozenset() if scored is None else scored.uncertain_indices,
-                labels={i: text for i, text in called.get(str(key), {}).items() if i < decomposition.rank},
-                edge=summarise(decomposition.s, d_in, d_out).bulk_edge if edges else None,
             )
-        )
+        )  # fmt: skip
     return found
 
 

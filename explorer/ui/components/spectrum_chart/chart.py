@@ -39,10 +39,9 @@ def _read(name: str) -> str:
 LOAD_PLOTLY = _read("load.js")  # loadPlotly(url)
 HEIGHT = 420  # pixels
 SAVE_TEXT = _read("save.js")  # saveText(name, text)
+SCRIPT, STYLE = "\n".join(map(_read, _SCRIPTS)), _read("chart.css")
 # plotly.js puts its style sheet into the document's head, out of reach of a shadow root.
-_MOUNT = st.components.v2.component(
-    "eigenprune_spectrum_chart", js="\n".join(map(_read, _SCRIPTS)), css=_read("chart.css"), isolate_styles=False
-)
+_MOUNT = st.components.v2.component("eigenprune_spectrum_chart", js=SCRIPT, css=STYLE, isolate_styles=False)
 
 
 def spectrum_chart(

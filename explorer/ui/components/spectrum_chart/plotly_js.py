@@ -26,6 +26,19 @@ def _plotly() -> tuple[Path, str]:
     return Path(spec.origin).parent, importlib.metadata.version("plotly")
 
 
+def plotly_file() -> Path:
+    """The plotly.js of the installed plotly.
+
+    Raises:
+        ModuleNotFoundError: if plotly is not installed.
+        FileNotFoundError: if the installed plotly has no `plotly.min.js`.
+    """
+    root, version = _plotly()
+    if not (root / "package_data" / _FILE).is_file():
+        raise FileNotFoundError(f"plotly {version} has no package_data/{_FILE}: reinstall plotly.")
+    return root / "package_data" / _FILE
+
+
 def ensure_plotly_js() -> str:
     """Make the running server serve plotly.js and return its URL path (with the version, to beat caches).
 
@@ -35,9 +48,7 @@ def ensure_plotly_js() -> str:
         ModuleNotFoundError: if plotly is not installed.
         FileNotFoundError: if the installed plotly has no `plotly.min.js`.
     """
-    root, version = _plotly()
+    version = _plotly()[1]
     if not served_files.is_served(_NAME):
-        if not (root / "package_data" / _FILE).is_file():
-            raise FileNotFoundError(f"plotly {version} has no package_data/{_FILE}: reinstall plotly.")
-        served_files.serve(_NAME, version, root / "package_data")
+        served_files.serve(_NAME, version, plotly_file().parent)
     return f"{served_files.address(_NAME, _FILE)}?v={version}"
