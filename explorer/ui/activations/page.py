@@ -9,6 +9,7 @@ from explorer.masks.activations import Contrast, answer_lens
 from explorer.measure.tokens import encode_for, token_texts, words_notice
 from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
+from explorer.ui.activations import why as why_there
 from explorer.ui.bench import inside, opening
 from explorer.ui.bench.inside import TOP, choose_example, choose_head, heads, request, wrote
 from explorer.ui.components import figures, words
@@ -80,9 +81,13 @@ def _attention(bench: Bench, asked: Example, contrast: Contrast, place: tuple[in
     """One head's patterns, or those of every head."""
     layer, head = place
     copied = st.container()
-    one, every = tabs("heads", {"one": "One head", "every": "Every head"})
+    one, every, why = tabs("heads", {"one": "One head", "every": "Every head", "why": "Why there?"})
     looked_at = (layer, None if every.open else head)
     answer = None if own is None else own.answer
+    if why.open:
+        with why:
+            why_there.draw(bench, asked, contrast, place=place, answer=answer)
+        return
     with copied:
         share.copy("prompt", bench, lambda setting: [request(setting, asked, looked_at, answer=answer)])
     if every.open:

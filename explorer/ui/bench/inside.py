@@ -83,7 +83,7 @@ def choose_example(bench: Bench, comparison: Comparison | None) -> tuple[int, Ex
     flips = {} if comparison is None else dict.fromkeys(comparison.broken, "right → wrong")
     flips = (dict.fromkeys(comparison.repaired, "wrong → right") if comparison is not None else {}) | flips
     order = [*flips, *(place for place in range(len(examples)) if place not in flips)]
-    chosen = _following(
+    chosen = following(
         "Example",
         order,
         "example",
@@ -110,7 +110,7 @@ def choose_head(bench: Bench, contrast: Contrast | None = None) -> tuple[int, in
         marks = [word for word, applies in (("touched", place in touched), ("most changed", place == most)) if applies]
         return f"L{place[0]} head {place[1]}" + (f" ({', '.join(marks)})" if marks else "")
 
-    return _following(
+    return following(
         "Attention head",
         options,
         "head",
@@ -157,7 +157,7 @@ def wrote(bench: Bench, prompt: Example) -> None:
     if found is None:
         return
     order = found.by_change()[:VALUES]
-    chosen = _following(
+    chosen = following(
         f"{words.past(bench.mask).capitalize()} value",
         order,
         "wrote",
@@ -209,7 +209,7 @@ def _touched(bench: Bench, n_heads: int, groups: int) -> dict[tuple[int, int], N
     return touched
 
 
-def _following(
+def following(
     label: str,
     options: Sequence[T],
     key: str,

@@ -27,6 +27,7 @@ from explorer.export.edit import zeroed
 from explorer.masks.activations import Contrast, answer_lens, read_prompt, written
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.damage import damage
+from explorer.masks.head_split import HeadPlace, first_tokens, head_split
 from explorer.masks.mask import Mask, load_mask
 from explorer.masks.replies import replies
 from explorer.masks.sets import overlaps, vote
@@ -56,6 +57,7 @@ from explorer.spectra.circuits import decompose_circuit
 from explorer.spectra.model_diff import compare_matrix
 from explorer.spectra.training import courses
 from explorer.tasks import AS_USUAL, Cases, Example, Task, load_task
+from explorer.ui.activations import why
 from explorer.ui.bench import inside, workbench
 from explorer.ui.direction.parts import Looked
 from explorer.ui.masks import actions, compare, folders, outcomes
@@ -171,6 +173,8 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "activations, unpruned": inside.request(bare, prompt, (0, 3), answer=None),
         "against": requests.spectra(bare, KEYS, against=str(engine.tuned), overlap=5),
         "over": requests.spectra(bare, KEYS, over=(str(engine.tuned),), overlap=5),
+        "attention": _why(first).request(given),
+        "attention, of products": replace(_why(first.without_all()), directions="product", toward="").request(bare),
         "combine": actions.request("majority", [*files, files[0]]),
         "combine, any": actions.request("union", files),
         "combine, all": actions.request("intersection", files),
@@ -215,6 +219,10 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "transfer, to a sibling": outcomes.transfer_request(replace(bare, model=tuned), first, sibling=True),
     }
     return {name: one if isinstance(one, list) else [one] for name, one in found.items() if one is not None}
+
+
+def _why(mask: Mask) -> why.Question:
+    return why.Question(Example(PROMPT, ""), HeadPlace(0, 3, 4, key=1), "head", ANSWER, mask)
 
 
 def _few(engine: Engine) -> Setting:
@@ -358,6 +366,20 @@ def test_the_curve_along_the_ranking(engine: Engine, told: Any, gain: float, end
     assert [one["accuracy"] for one in report["stops"]] == [one.masked.accuracy for one in found]
     assert [one["predicted_change"] for one in report["stops"]] == predicted
     assert report["baseline"]["loss"] == sample.baseline.mean_loss.value
+
+
+def test_attention(engine: Engine, told: Any) -> None:
+    toward = first_tokens(engine.view, PROMPT, [ANSWER])
+    for name, mask, options in (
+        ("attention", engine.first, {"toward": toward}),
+        ("attention, of products", engine.first.without_all(), {"directions": "product"}),
+    ):
+        place = HeadPlace(0, 3, 4, key=1)
+        found = head_split(engine.view, mask, engine.svds, PROMPT, place=place, **options)
+        (report,) = told(name)
+        assert report["score"]["here"] == found.score.here.tolist()
+        assert report["moved"]["elsewhere"] == found.moved.elsewhere.tolist()
+    apply(engine.view, engine.first.without_all(), engine.svds)
 
 
 def test_damage(engine: Engine, told: Any) -> None:
