@@ -169,6 +169,8 @@ def every_view(engine: Engine) -> Iterator[AppTest]:
         yield look(app, section)
     for title in ("Overview", "Scores", "Search", "Direction", "Activations"):
         yield go(app, title)
+    app.session_state["heads"] = "Why there?"
+    yield settled(app.run())
     app = go(app, "Spectra")
     app.selectbox(key="against").set_value("bundled")
     app.text_area(key="over").set_value("bundled")
