@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class Cell:
         worst: the most harmful score in it, nats per example.
         harmful, values: how many of its values have negative scores, and how many it has.
         removed: how many the mask removes.
+        index: which value of `matrix` has the most harmful score.
     """
 
     matrix: str
@@ -53,6 +55,7 @@ class Cell:
     harmful: int
     values: int
     removed: int
+    index: int = 0
 
 
 def score_map(cells: Sequence[Cell], *, dark: bool = False) -> go.Figure:
@@ -178,6 +181,7 @@ class Pairs:
         kinds: kind of each value's matrix.
         predicted, exact: the effects [n].
         predicted_stderr, exact_stderr: their standard errors [n]; NaN where there is none.
+        called: what they are called [n], "" for nothing; empty where none is called anything.
     """
 
     names: Sequence[str]
@@ -186,13 +190,14 @@ class Pairs:
     exact: NDArray[np.float64]
     predicted_stderr: NDArray[np.float64]
     exact_stderr: NDArray[np.float64]
+    called: Sequence[str] = ()
 
     def take(self, places: NDArray[np.intp]) -> Pairs:
         """Some of the values."""
         return Pairs(
             [self.names[i] for i in places], [self.kinds[i] for i in places], self.predicted[places],
             exact=self.exact[places], predicted_stderr=self.predicted_stderr[places],
-            exact_stderr=self.exact_stderr[places],
+            exact_stderr=self.exact_stderr[places], called=[self.called[i] for i in places] if self.called else (),
         )  # fmt: skip
 
 
@@ -235,7 +240,7 @@ def _kind_trace(kind: str, pairs: Pairs, *, log: bool, many: bool) -> go.Scatter
         ids=list(pairs.names),
         customdata=np.column_stack(
             [
-                np.asarray(pairs.names, dtype=object),
+                np.asarray(_titles(pairs), dtype=object),
                 pairs.predicted,
                 pairs.exact,
                 pairs.predicted_stderr,
@@ -249,6 +254,12 @@ def _kind_trace(kind: str, pairs: Pairs, *, log: bool, many: bool) -> go.Scatter
         hovertemplate="<b>%{customdata[0]}</b><br>predicted %{customdata[1]:+.4g}<br>exact %{customdata[2]:+.4g}"
         "<extra></extra>",
     )
+
+
+def _titles(pairs: Pairs) -> list[str]:
+    """The names with what the values are called behind them."""
+    called = pairs.called or [""] * len(pairs.names)
+    return [f"{name} · {escape(text)}" if text else name for name, text in zip(pairs.names, called, strict=True)]
 
 
 def _scaled(values: NDArray[np.float64], log: bool) -> NDArray[np.float64]:

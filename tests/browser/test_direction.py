@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from explorer.masks.mask import load_mask
-from tests.browser import app
+from tests.browser import app, chart
 from tests.browser.app import APP, press, settle
 from tests.browser.app import wait_for_removed as removed
 from tests.browser.conftest import StartServer, open_app
@@ -75,4 +75,19 @@ def test_from_the_ranking_to_a_card_along_it_and_into_the_mask(
     assert shown(page) == f"{matrix}:4"
     removed(page, 1)
     press(page, "undo")
+    removed(page, 0)
+
+
+def test_a_click_with_shift_opens_the_card_of_a_point_and_removes_nothing(
+    page: Page, streamlit_server: StartServer, tmp_path: Path
+) -> None:
+    open_app(page, f"{streamlit_server(APP, app.folders(tmp_path))}/prune?plot=L0.K.H3")
+    settle(page)
+    page.mouse.move(*chart.pixel(page, "prune-chart", "L0.K.H3", 6))
+    expect(page.locator(".spectrum-chart__tip")).to_contain_text("Shift-click for its card")
+    page.keyboard.down("Shift")
+    chart.click_point(page, "prune-chart", "L0.K.H3", 6)
+    page.keyboard.up("Shift")
+    heading(page)
+    assert shown(page) == "L0.K.H3:6"
     removed(page, 0)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from streamlit.proto.Common_pb2 import StringTriggerValue
+from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 from explorer.core.keys import MatrixKey
 from explorer.experiments.direction import Direction
@@ -18,6 +20,7 @@ from explorer.tasks import load_task
 from explorer.ui.components import coloured, words
 from tests.pages.app import Engine, captions, click, copied, figures, go, mask_in, open_page, sentences, settled, upload
 from tests.pages.test_scores import select
+from tests.picks import send_pick
 
 KEY, INDEX = MatrixKey.parse("L0.K.H3"), 5
 LINK = {"direction": f"{KEY}:{INDEX}"}
@@ -178,3 +181,30 @@ def test_a_text_of_ones_own(direction: Direction, empty_library: None, tmp_path:
 def _uploader(app: Any) -> Any:
     (found,) = (one for one in app.file_uploader if one.label == "Text file")
     return found
+
+
+def test_a_card_opens_from_the_table_of_prune_which_shows_labels(
+    engine: Engine, scores: Any, empty_library: None
+) -> None:
+    _, key, index = scores.ranking()[1]
+    LabelBook.default(engine.view.model.digest).put(label_of(str(key), index, "second"))
+    app = open_page("Prune")
+    (editor,) = [one for one in app.dataframe if "card" in one.proto.button_click_widgets]
+    states = app._tree.get_widget_states()
+    clicked = StringTriggerValue(data=json.dumps({"row": 1, "label": ":material/arrow_outward:"}))
+    states.widgets.append(WidgetState(id=editor.proto.button_click_widgets["card"], string_trigger_value=clicked))
+    app = settled(app._run(states))
+    assert [one.value for one in app.title] == ["Direction"]
+    assert box(app, "Label").value == "second"
+    assert not len(mask_in(app))
+
+
+@pytest.mark.parametrize(("page", "chart"), [("Prune", "prune-chart"), ("Spectra", "spectra-chart")])
+def test_a_card_opens_from_the_plots_of_singular_values(page: str, chart: str) -> None:
+    app = open_page(page)
+    (matrix, *_) = [one["matrix"] for one in _chart(app, chart)["series"]]
+    send_pick(app, chart, {matrix: [3]}, "card")
+    app = settled(app)
+    assert [one.value for one in app.title] == ["Direction"]
+    assert app.number_input(key="direction-index").value == 3
+    assert not len(mask_in(app))

@@ -22,6 +22,7 @@ from explorer.models.matrices import kinds, matrices
 from explorer.spectra.circuits import circuits, decompose_circuit
 from explorer.spectra.measures import blocks, cumulative_energy, null_from, summarise
 from explorer.tasks import load_task
+from explorer.ui.bench.score_map import CARD
 from explorer.ui.components import words
 from tests.pages.app import PAGES, Engine, choose, click, go, mask_in, open_page, plain, prompt_box, sentences, settled
 
@@ -144,6 +145,18 @@ def test_a_click_on_the_map_opens_the_matrix(name: str) -> None:
     assert not app.warning
     app = go(go(app, "Overview"), "Spectra")  # coming back does not click again, and the matrix stays
     assert app.dataframe[0].value["matrix"].tolist() == [name]
+
+
+def test_a_click_on_the_map_may_open_the_card_of_the_worst_value(scores: Scores) -> None:
+    app = open_page("Overview", **{"map-opens": CARD})
+    (chart,) = (one for one in app.get("plotly_chart") if "score-map" in one.proto.id)
+    states = app._tree.get_widget_states()
+    selection = {"points": [{"id": "L0.K.H3"}], "point_indices": [0], "box": [], "lasso": []}
+    states.widgets.append(WidgetState(id=chart.proto.id, string_value=json.dumps({"selection": selection})))
+    app = settled(app._run(states))
+    assert [one.value for one in app.title] == ["Direction"]
+    worst = int(scores.matrices[MatrixKey.parse("L0.K.H3")].score.argmin())
+    assert app.query_params["direction"] in (f"L0.K.H3:{worst}", [f"L0.K.H3:{worst}"])
 
 
 # ---- Spectra

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from explorer.measure.tokens import encode_for, token_texts
 from explorer.models import View
 from explorer.plots import activations as activation_plots
 from explorer.tasks import Example
-from explorer.ui.bench import opening
+from explorer.ui.bench import labels, opening
 from explorer.ui.components import figures, words
 from explorer.ui.jobs import work
 from explorer.ui.session import Bench, Setting, Widget, links, requests, session, state
@@ -156,16 +156,18 @@ def wrote(bench: Bench, prompt: Example) -> None:
     found = _written(bench, prompt)
     if found is None:
         return
-    order = found.by_change()[:VALUES]
+    order, called = found.by_change()[:VALUES], labels.texts(bench)
     chosen = following(
         f"{words.past(bench.mask).capitalize()} value",
         order,
         "wrote",
-        text=lambda place: _named(found.values[place]),
+        text=lambda place: _named(found.values[place], called),
         about="Those first whose writing the mask changes most on this prompt; the first is shown until you choose.",
     )
     before, after = (one[chosen].double().numpy() for one in (found.before, found.after))
-    figure = activation_plots.written(before, after, found.tokens, title=f"Written by {_named(found.values[chosen])}")
+    figure = activation_plots.written(
+        before, after, found.tokens, title=f"Written by {_named(found.values[chosen], called)}"
+    )
     figures.draw(figure, "wrote-figure")
     more = f" The {VALUES:,} most changed of {len(found.values):,} can be chosen." * (len(found.values) > VALUES)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -193,8 +195,9 @@ def _written(bench: Bench, prompt: Example) -> Written | None:
     return work.on_view(bench, key, read, label=f"Reading what the {words.past(bench.mask)} values wrote")
 
 
-def _named(one: Removed) -> str:
-    return f"{one.matrix} value {one.index}, σ = {one.sigma:.4g}"
+def _named(one: Removed, called: Mapping[str, Mapping[int, str]]) -> str:
+    label = called.get(one.matrix, {}).get(one.index)
+    return f"{one.matrix} value {one.index}, σ = {one.sigma:.4g}" + (f", {label}" if label else "")
 
 
 def _touched(bench: Bench, n_heads: int, groups: int) -> dict[tuple[int, int], None]:

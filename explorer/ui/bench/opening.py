@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from explorer.core.errors import MatrixError
 from explorer.core.keys import MatrixKey
+from explorer.ui.components.spectrum_chart import Pick
 from explorer.ui.session import state
 from explorer.ui.shell import pages
 
@@ -33,6 +37,13 @@ def want(key: MatrixKey, index: int | None = None) -> None:
 def want_card(key: MatrixKey, index: int) -> None:
     """Ask for the card of a direction; for callbacks."""
     state.put(WantedCard(key, index))
+
+
+def take_card(picks: Iterable[Pick]) -> None:
+    """Ask for the card that a plot's picks ask for; products and matrices of a second model have none."""
+    for matrix, indices in (pick.points[0] for pick in picks if pick.kind == "card"):
+        with suppress(MatrixError):
+            want_card(MatrixKey.parse(matrix), indices[0])
 
 
 def follow() -> None:

@@ -21,6 +21,7 @@ from explorer.ui.jobs import work
 from explorer.ui.session import Bench, guide, links, requests
 from explorer.ui.shell import share
 
+MATRIX, CARD = "A click opens the matrix", "A click opens the card of its worst value"
 COLUMNS = 96  # more heads than that are too thin to be told apart or clicked
 
 
@@ -43,6 +44,10 @@ def draw(bench: Bench) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Map", anchor=False, width="content")
         every = choose_every(bench)
+        opens = links.restore("map-opens", MATRIX, links.one_of([CARD])).draw(
+            st.selectbox, "A click opens", [MATRIX, CARD], label_visibility="collapsed", width=240,
+            help="What a click on a cell opens.",
+        )  # fmt: skip
         share.copy("map", bench, lambda setting: [requests.score(setting, every=every)])
     scores = work.ranked(bench, every=every)
     if scores is None:
@@ -60,10 +65,15 @@ def draw(bench: Bench) -> None:
     merged = any(cell.head is None and MatrixKey.parse(cell.matrix).head is not None for cell in found)
     guide.explain(
         "Colour: the most harmful score. Size: how many values have negative scores. Ring: the mask has some. "
-        "Click a cell to see its singular values." + " Each cell is all heads of its kind." * merged
+        "Click a cell to see its singular values, or the card of the most harmful one."
+        + " Each cell is all heads of its kind."
+        * merged
     )
     if (key := clicked(event, {cell.matrix for cell in found})) is not None:
-        opening.want(key)
+        if opens == CARD:
+            opening.want_card(key, next(cell.index for cell in found if cell.matrix == str(key)))
+        else:
+            opening.want(key)
         opening.follow()
 
 
@@ -92,12 +102,14 @@ def cells(scores: Scores, mask: Mask) -> tuple[Cell, ...]:
 def _cell(scores: Scores, mask: Mask, head: int | None, keys: Iterable[MatrixKey]) -> Cell:
     found = {key: scores.matrices[key].score for key in keys}
     worst, key = min((float(score.min()), key) for key, score in found.items())
+    index = int(found[key].argmin())
     return Cell(
         matrix=str(key),
         layer=key.layer,
         kind=str(key.kind),
         head=head,
         worst=worst,
+        index=index,
         harmful=sum(int((score < 0).sum()) for score in found.values()),
         values=sum(len(score) for score in found.values()),
         removed=sum(len(mask.indices(one)) for one in found),

@@ -16,7 +16,7 @@ from explorer.attribution.exact import Value
 from explorer.core.keys import MatrixKey
 from explorer.masks.mask import Mask
 from explorer.search import lowest, mask_of, null_notice
-from explorer.ui.bench import chart_data
+from explorer.ui.bench import chart_data, labels, opening
 from explorer.ui.components import words
 from explorer.ui.components.spectrum_chart import Pick, Series, apply_picks, spectrum_chart
 from explorer.ui.session import Bench, Setting, Widget, guide, session, state
@@ -34,6 +34,7 @@ _COLUMNS = {
     "score": st.column_config.NumberColumn(
         "score", format="%.4f", width=66, help="nats per example; negative = removing it helps"
     ),
+    "label": st.column_config.TextColumn("label", width=90, help="what it is called; see its card"),
     "trust": st.column_config.TextColumn(
         UNCERTAIN,
         width=28,
@@ -58,6 +59,7 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
         return
 
     def on_pick(picks: tuple[Pick, ...]) -> None:
+        opening.take_card(picks)
         if scores is not None:
             _toggle(bench, scores, shown, picks=picks, by_block=by_block)
 
@@ -67,7 +69,7 @@ def chart(bench: Bench, scores: Scores | None, keys: list[MatrixKey]) -> None:
         state=bench.mask.state,
         y=y,
         around=AROUND,
-        interactive=scores is not None,
+        interactive=True if scores is not None else "cards",
         by_block=by_block,
         on_pick=on_pick,
     )
@@ -130,13 +132,18 @@ def table(bench: Bench, scores: Scores) -> None:
     past = words.past(bench.mask)
     editing = _editing(bench, scores)
     key = f"table-{editing.number}"
-    frame = _table_frame(editing.base, scores)
+    frame = _table_frame(editing.base, scores, labels.texts(bench))
 
     def edited() -> None:
         rows = {int(row): bool(cells["removed"]) for row, cells in _edited_rows(key).items()}
         places = {row: (MatrixKey.parse(frame["matrix"].iloc[row]), int(frame["index"].iloc[row])) for row in rows}
         accepted = switch(bench, scores, {places[row]: gone for row, gone in rows.items()})
         editing.expected = session.history(bench.model).mask.digest if accepted else ""
+
+    def open_card() -> None:
+        row = int((Widget[Any](f"{key}-card").value or {"row": -1})["row"])
+        if 0 <= row < len(frame):
+            opening.want_card(MatrixKey.parse(frame["matrix"].iloc[row]), int(frame["index"].iloc[row]))
 
     st.data_editor(
         frame,
@@ -145,7 +152,13 @@ def table(bench: Bench, scores: Scores) -> None:
         hide_index=True,
         height="stretch",
         disabled=[name for name in frame.columns if name != "removed"],
-        column_config={**_COLUMNS, "removed": st.column_config.CheckboxColumn(past, width=80)},
+        column_config={
+            **_COLUMNS,
+            "removed": st.column_config.CheckboxColumn(past, width=80),
+            "card": st.column_config.ButtonColumn(
+                "card", width=40, type="tertiary", on_click=open_card, key=f"{key}-card", help="Open its card."
+            ),
+        },
     )
     st.caption(f"The {min(TABLE_ROWS, scores.size):,} lowest-scored of {scores.size:,} values, and all {past} ones.")
     guide.explain("Scores in nats; negative = removing it helps; ? = its sign is in doubt, measure it.")
@@ -173,7 +186,7 @@ def _edited_rows(key: str) -> dict[int, dict[str, object]]:
     return rows
 
 
-def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
+def _table_frame(mask: Mask, scores: Scores, called: Mapping[str, Mapping[int, str]]) -> pd.DataFrame:
     ranking = scores.ranking()
     removed = {(one.key, one.index) for one in mask.removed}
     uncertain = {key: matrix.uncertain_indices for key, matrix in scores.matrices.items()}
@@ -189,7 +202,12 @@ def _table_frame(mask: Mask, scores: Scores) -> pd.DataFrame:
         for position, (value, key, index) in enumerate(ranking)
         if position < TABLE_ROWS or (key, index) in removed
     ]
-    return pd.DataFrame(rows, columns=["removed", "matrix", "index", "sigma", "score", "trust"])
+    table = pd.DataFrame(rows, columns=["removed", "matrix", "index", "sigma", "score", "trust"])
+    table["card"] = ":material/arrow_outward:"
+    names = [called.get(matrix, {}).get(i, "") for matrix, i in zip(table["matrix"], table["index"], strict=True)]
+    if any(names):
+        table["label"] = names
+    return table
 
 
 def actions(bench: Bench, scores: Scores) -> None:

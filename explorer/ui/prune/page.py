@@ -7,7 +7,7 @@ import streamlit as st
 from explorer.actions import Evaluate
 from explorer.attribution import Scores
 from explorer.core.keys import MatrixKey
-from explorer.ui.bench import chart_data, measured, workbench
+from explorer.ui.bench import chart_data, measured, opening, workbench
 from explorer.ui.bench.inside import inside
 from explorer.ui.components import matrix_steps, painting, words
 from explorer.ui.jobs import work
@@ -19,6 +19,7 @@ from explorer.ui.shell import pages, share
 
 def draw() -> None:
     """The figures, the plot beside the table and its actions, and below what it does to the examples."""
+    opening.follow()
     bench = session.current()
     panel = cards.panel(bench)
     scores = panel.found.scores
@@ -67,7 +68,7 @@ def _plot(bench: Bench, scores: Scores | None) -> None:
     shown.start([str(worst)])
     row = st.container(horizontal=True, vertical_alignment="bottom")
     chosen = row.multiselect(
-        f"Matrices: click a point to {words.verb(bench.mask).lower()} or restore it",
+        f"Matrices: click a point to {words.verb(bench.mask).lower()} or restore it, with Shift to open its card",
         [str(key) for key in keys],
         persist_state="session",
         key=shown.key,

@@ -155,4 +155,5 @@ def pairs(found: pd.DataFrame) -> score_plots.Pairs:
         exact=found["exact"].to_numpy(),
         predicted_stderr=found["stderr"].to_numpy(),
         exact_stderr=found["exact_stderr"].to_numpy(),
+        called=found["label"].tolist() if "label" in found else (),
     )

@@ -126,6 +126,7 @@ def ranking(shown: pd.DataFrame, total: int) -> tuple[Value, ...]:
 def worst(offenders: pd.DataFrame) -> tuple[Value, ...]:
     """The table of the predictions that are furthest off; gives the selected values."""
     order = ["matrix", "index", "predicted", "exact", "exact_stderr", "error", "doubt", "removed"]
+    order += [] if _empty(offenders, "label") else ["label"]
     return _select(offenders, "offenders", height="auto", order=order)
 
 

@@ -104,7 +104,9 @@ def _insert_second(
 def _plots(bench: Bench, shown: Sequence[Series], found: Sequence[Decomposition], *, y: Axis) -> None:
     left, right = st.columns([3, 2])
     with left:
-        spectrum_chart(shown, key="spectra-chart", state=bench.mask.state, y=y, interactive=False)
+        spectrum_chart(
+            shown, key="spectra-chart", state=bench.mask.state, y=y, interactive="cards", on_pick=opening.take_card
+        )
     with right:
         curves = {one.matrix: cumulative_energy(svd.s).numpy() for one, svd in zip(shown, found, strict=True)}
         figures.draw(spectrum_plots.energy(curves, QUANTILES), "energy")

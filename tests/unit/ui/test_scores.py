@@ -147,7 +147,7 @@ def test_cells_hold_the_worst_score_and_the_number_of_harmful_ones() -> None:
     for key in KEYS:
         score, cell = scores.matrices[key].score.tolist(), found[str(key)]
         assert (cell.layer, cell.kind, cell.head) == (key.layer, str(key.kind), key.head)
-        assert cell.worst == min(score)
+        assert cell.worst == min(score) == score[cell.index]
         assert (cell.harmful, cell.values) == (sum(one < 0 for one in score), R)
         assert cell.removed == sum(key == gone for gone, _ in GONE)
 

@@ -133,6 +133,13 @@ def test_a_click_toggles_its_block() -> None:
     assert apply_picks([one_series()], [click, click]) == {}
 
 
+def test_asking_for_a_card_names_one_point_and_removes_nothing() -> None:
+    raw = message(entry(1, [["L0.Q.H0", [3, 4]]], "card"), entry(2, [["L0.Q.H0", [3, 5]]], "card"))
+    (card,) = make_log().take(raw)
+    assert card == Pick(1, "card", (("L0.Q.H0", (3,)),))
+    assert apply_picks([one_series()], [card]) == {}
+
+
 def test_a_box_removes_unless_all_of_it_is_removed() -> None:
     box = Pick(1, "box", (("L0.Q.H0", (0, 1, 2)), ("L9.V", (0,))))
     assert apply_picks([one_series(frozenset({0}))], [box]) == {"L0.Q.H0": frozenset({0, 1, 2, 3, 4})}

@@ -122,7 +122,8 @@ class SpectrumChart {
     const { data, series } = this.model;
     const what = data.y === "score" ? "Scores of the singular values" : "Singular values";
     const how = data.interactive ? `, Enter or Space ${isSoft(data) ? "scales" : "removes"} or restores one` : "";
-    return `${what} of ${series.map((one) => one.matrix).join(", ")}. Arrow keys move between points${how}.`;
+    const card = data.interactive ? ", with Shift its card opens" : data.cards ? ", Enter opens a card" : "";
+    return `${what} of ${series.map((one) => one.matrix).join(", ")}. Arrow keys move between points${how}${card}.`;
   }
 
   drawKey() {
@@ -157,7 +158,8 @@ class SpectrumChart {
   // ---- to Python
 
   pick(kind, points) {
-    if (!this.model.data.interactive || points.length === 0) return;
+    const { data } = this.model;
+    if (!(kind === "card" ? data.cards : data.interactive) || points.length === 0) return;
     const pick = { seq: ++this.log.seq, kind, points };
     this.log.picks.push(pick);
     this.component.setStateValue("log", logMessage(this.model.data, this.log, this.have));
@@ -232,8 +234,13 @@ class SpectrumChart {
     const { pressed } = this;
     if (pressed?.id !== event.pointerId) return;
     this.pressed = null;
-    if (pressed.at) this.pick("click", [[pressed.at.series.matrix, [pressed.at.index]]]);
+    if (pressed.at) this.pick(this.kindOf(event), [[pressed.at.series.matrix, [pressed.at.index]]]);
     else this.emptyClick(event);
+  }
+
+  // With Shift, or where there is nothing to remove, a point's card is asked for.
+  kindOf(event) {
+    return event.shiftKey || !this.model.data.interactive ? "card" : "click";
   }
 
   // A double click on a point is two toggles, on an empty place it resets the axes. The browser's own dblclick
@@ -251,7 +258,7 @@ class SpectrumChart {
       this.frame = null;
       if (!this.shape || this.stop.signal.aborted) return;
       const at = this.pointer.buttons || !this.inside(this.pointer) ? null : this.nearest(this.pointer);
-      this.plot.classList.toggle("spectrum-chart__plot--over", Boolean(at && this.model.data.interactive));
+      this.plot.classList.toggle("spectrum-chart__plot--over", Boolean(at && this.model.data.cards));
       if (at) this.show(at);
       else this.hide();
     });
@@ -266,7 +273,7 @@ class SpectrumChart {
     if (event.key === "Enter" || event.key === " ") {
       if (!at) return;
       this.show(at);
-      this.pick("click", [[at.series.matrix, [at.index]]]);
+      this.pick(this.kindOf(event), [[at.series.matrix, [at.index]]]);
     } else {
       const next = stepPoint(event.key, at, visible);
       if (!next) return;

@@ -220,6 +220,8 @@ function number(value, digits) {
   return text.replace("-", "\u2212").replace("e-", "e\u2212");
 }
 
+const CARD = /^L\d+\.(Q|K|V|O|IN|GATE|OUT)(\.H\d+)?$/; // what has a card: no product, no matrix of a second model
+
 function describePoint(series, index, data) {
   const label = series.labels.get(index);
   const lines = [`${series.matrix}, index ${index}`, ...(label ? [label] : []), `singular value ${number(series.s[index], 5)}`];
@@ -241,5 +243,6 @@ function describePoint(series, index, data) {
     lines.push(`degenerate block: ${parts.join(", ")}`);
   }
   if (index >= series.nullFrom) lines.push("numerically null");
+  if (data.cards && CARD.test(series.matrix)) lines.push(`${data.interactive ? "Shift-click" : "click"} for its card`);
   return lines;
 }

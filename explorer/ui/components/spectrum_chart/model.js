@@ -89,6 +89,7 @@ function blockOf(series, index) {
 
 // The same rule as apply_picks in picks.py: a click toggles; a box removes, or restores if all was removed.
 function applyPick(seriesByMatrix, pick, byBlock) {
+  if (pick.kind === "card") return;
   const points = pick.points.filter(([matrix, indices]) => {
     const series = seriesByMatrix.get(matrix);
     return series && indices.every((i) => i < series.n);

@@ -17,7 +17,7 @@ import numpy as np
 
 from explorer.ui.components.spectrum_chart.series import Series
 
-PickKind = Literal["click", "box", "lasso"]
+PickKind = Literal["click", "box", "lasso", "card"]
 
 _MAX_SEQ = 2**53 - 1  # the largest integer that JavaScript counts exactly
 _MAX_PICKS = 10_000  # per delivery; the browser drops handled picks, so an honest log stays short
@@ -29,7 +29,8 @@ class Pick:
 
     Attributes:
         seq: sequence number, rising within one session.
-        kind: ``"click"`` names exactly one point; ``"box"`` and ``"lasso"`` one or more.
+        kind: ``"click"`` and ``"card"``, which asks for the point's card, name exactly one point; ``"box"`` and
+            ``"lasso"`` one or more.
         points: (matrix key, ascending indices) pairs, valid for what was shown when the user picked.
     """
 
@@ -84,7 +85,7 @@ def apply_picks(series: Iterable[Series], picks: Iterable[Pick], *, by_block: bo
     """Return the removed indices after ``picks``, for each matrix that changed.
 
     A click toggles its value. A box or lasso removes everything inside it, or restores it if all of it was
-    removed already. The browser draws the same rule at once, before Python answers.
+    removed already; to ask for a card changes nothing. The browser draws the same rule at once, before Python answers.
 
     Args:
         series: what the plot showed.
@@ -94,6 +95,8 @@ def apply_picks(series: Iterable[Series], picks: Iterable[Pick], *, by_block: bo
     known = {one.matrix: one for one in series}
     removed = {matrix: one.removed for matrix, one in known.items()}
     for pick in picks:
+        if pick.kind == "card":
+            continue
         points = [(known[matrix], indices) for matrix, indices in pick.points if matrix in known]
         restore = all(removed[one.matrix].issuperset(indices) for one, indices in points)
         for one, indices in points:
@@ -126,7 +129,7 @@ def _parse(entry: Mapping[str, object], seq: int, shown: Mapping[str, int]) -> P
             if indices:
                 chosen[matrix] = indices
     count = sum(map(len, chosen.values()))
-    if count == 0 or (kind == "click" and count != 1):
+    if count == 0 or (kind in ("click", "card") and count != 1):
         return None
     return Pick(seq, cast(PickKind, kind), tuple(chosen.items()))
 
