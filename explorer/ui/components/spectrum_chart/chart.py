@@ -55,7 +55,7 @@ def spectrum_chart(
     by_block: bool = True,
     on_pick: OnPick | None = None,
 ) -> tuple[Pick, ...]:
-    """Draw singular values; let the user click, box- or lasso-select them, and ask for a value's card.
+    """Draw singular values; let the user click, box- or lasso-select them, or ask for a card.
 
     Filled = kept, hollow = removed, hollow with a dot = scaled (see ``state``); colour = score in nats (vermilion:
     removing helps, blue: the task needs it). Zoom, pan and tool outlast clicks and changed data; the axes reset when
@@ -67,11 +67,9 @@ def spectrum_chart(
         y: vertical axis: the singular value, linear or logarithmic, or its score in nats per example.
         state: what ``Series.removed`` are; ``"scaled to 50 %"`` and the like get a marker and a legend of their own.
         around: pixels above and below the plot, which is as high as the window leaves; None for ``HEIGHT``, its least.
-        interactive: ``False`` shows the plot without picking; with ``"cards"`` a click asks for a card, otherwise a
-            click with Shift does.
+        interactive: ``False``: no picks; ``"cards"``: a click asks for a card; else a click with Shift does.
         by_block: what the browser draws at once for a pick; give ``apply_picks`` the same value.
-        on_pick: called with the new picks before the script body runs, so that ``series`` can be built from the
-            changed mask: one rerun per pick. If it raises, it gets the same picks again with the next ones.
+        on_pick: called with new picks before the script body: one rerun per pick. If it raises, it gets them again.
 
     Returns:
         The picks not handed out before, none if ``on_pick`` is given; apply them and call ``st.rerun()``.
