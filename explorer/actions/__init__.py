@@ -46,6 +46,7 @@ from explorer.actions.reproduce import Reproduce
 from explorer.actions.request import Request, Result, Streaming, Tools
 from explorer.actions.scoring import Curve, Prune, Score
 from explorer.actions.search import Search
+from explorer.actions.slices import SliceExamples
 from explorer.actions.spectra import ListMatrices, ShowCheckpoint, ShowSpectra
 from explorer.actions.study import StudyScorers
 from explorer.actions.tasks import FetchTasks, ListTasks, ShowTask, ValidateTask
@@ -97,6 +98,7 @@ __all__ = [
     "ShowReport",
     "ShowSpectra",
     "ShowTask",
+    "SliceExamples",
     "SplitAttention",
     "Streaming",
     "StudyOrganisms",

@@ -211,11 +211,18 @@ class CasesChoice:
     wordings: Annotated[
         int, Arg("Ask the cases in the first N of the task's wordings for searching, in turn.", least=1)
     ] = 1
+    only: Annotated[
+        str | None,
+        Arg(
+            "One slice of the task, in every split: COLUMN=VALUE, COLUMN=LOW..HIGH or COLUMN~TEXT. Columns are those "
+            "of `slices`: answer, length, what the template is filled with, further columns of a file."
+        ),
+    ] = None
 
     @property
     def cases(self) -> Cases:
         """Which cases they are; raises SettingsError for what does not go together."""
-        return as_cases(self.splits, self.hold_out, self.wordings)
+        return as_cases(self.splits, self.hold_out, self.wordings, only=self.only)
 
 
 USUAL_CHOICE = CasesChoice()
@@ -402,6 +409,7 @@ class OfTask(OfModel):
     splits: str
     hold_out: str | None
     wordings: int
+    only: str | None
 
 
 def asked(view: View, task: Task) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from explorer.measure.generation import GREEDY, Decoding
 from explorer.measure.metrics import Mean
 from explorer.measure.perplexity import Perplexity, own_text
 from explorer.measure.perplexity import perplexity as measure_perplexity
+from explorer.measure.slices import Slice, slices
 from explorer.models import Model, View, ViewPool, adapted
 from explorer.models import load as load_model
 from explorer.models.matrices import matrices
@@ -413,6 +414,25 @@ class LoadedModel(Model):
         with self.pruned(mask) as view:
             masked = view.evaluate(task, split=split, limit=limit)
         return Comparison(masked, self.evaluate(task, split=split, limit=limit))
+
+    def slices(
+        self, mask: Mask, task: Task, by: str = "answer", *, split: Split = "test", limit: int | None = None
+    ) -> tuple[Slice, ...]:
+        """A mask beside the unpruned model by slices of a split: where it helps, and where it harms.
+
+        Args:
+            mask: what is removed.
+            task: on whose examples; `explorer.load_task(..., cases=Cases(only="i=3"))` asks one slice alone.
+            by: answer, length, before, a column of the task, or a condition such as `prompt~not`.
+            split: of the task.
+            limit: the first so many examples only.
+
+        Raises:
+            MaskError: another model's mask.
+            SettingsError, TaskError: no such column, or no condition.
+        """
+        found = self.compare(mask, task, split=split, limit=limit)
+        return slices(found, task.split(split, limit), by, seed=task.seed)
 
     def damage(
         self,

@@ -91,7 +91,7 @@ class Search(Request):
     it was and ends with the same mask; --time, forwards and seconds are those of all its runs together.
 
     Keys of --json: model, model_digest, basis, task_digest, shots, template, bos, chat, system, splits, hold_out,
-    wordings, strategy, task, seed, mode, removed, mask_digest, train, validation, test, test_limit, baseline,
+    wordings, only, strategy, task, seed, mode, removed, mask_digest, train, validation, test, test_limit, baseline,
     comparison, seen, controls, curve, damage, evidence, stopped, settings, forwards, seconds, versions, out, report.
 
     --nulls, --baselines, --repeats and --evidence measure what a claim needs, after the search; with any of them random

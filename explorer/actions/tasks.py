@@ -60,6 +60,7 @@ class _Described(Result):
     splits: str
     hold_out: str | None
     wordings: int
+    only: str | None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from explorer.cli import (
     reproduce,
     scoring,
     search,
+    slices,
     spectra,
     tasks,
 )
@@ -155,6 +156,7 @@ SHOWN: tuple[tuple[type[ask.Request], Callable[[Any, Any], None]], ...] = (
     (ask.Curve, scoring.show_curve),
     (ask.Search, search.show),
     (ask.Evaluate, evaluation.show),
+    (ask.SliceExamples, slices.show),
     (ask.ExportMask, export.show),
     (ask.PushExport, push.show),
     (ask.RunHarness, harness.show),

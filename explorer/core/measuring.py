@@ -32,7 +32,7 @@ SEARCHES = (
 )  # fmt: skip
 # What decides the evidence beside a search's mask, which has no part in the search.
 EVIDENCE = (
-    "measure.clustered", "search.evidence.claim", "search.evidence.gather", "search.evidence.means",
+    "measure.clustered", "measure.multiple", "search.evidence.claim", "search.evidence.gather", "search.evidence.means",
     "search.evidence.members", "search.evidence.prompts", "search.evidence.repeats", "search.evidence.rivals",
     "search.evidence.searched", "search.evidence.trained", "search.evidence.tunable", "spectra.rotated",
 )  # fmt: skip

@@ -241,7 +241,7 @@ def source_task(mask: Mask) -> Task | None:
     told = made.task in TASKS and not TASKS[made.task].needs_data and made.split == "train" and made.seed is not None
     if not told or made.derived is not None:
         return None
-    cases = as_cases(made.splits or USUAL_CASES.splits, made.hold_out, made.wordings)
+    cases = as_cases(made.splits or USUAL_CASES.splits, made.hold_out, made.wordings, only=made.only)
     found = _read(made, cases)
     if made.splits is not None or cases != USUAL_CASES or found.digest == made.task_digest:
         return found
@@ -259,7 +259,8 @@ def read_for(mask: Mask, task: Task) -> tuple[Example, ...] | None:
     """What the search for a mask has read, as far as that can be told beside a task; None if it cannot."""
     made = mask.provenance
     source = source_task(mask)
-    if source is None and (made.task, made.seed, made.split) == (task.name, task.seed, "train"):
+    own = (task.name, task.seed, "train", task.cases.only)
+    if source is None and (made.task, made.seed, made.split, made.only) == own:
         source = task  # a file or data from elsewhere
     return None if source is None else read_in_search(source, made.examples)
 

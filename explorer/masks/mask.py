@@ -118,8 +118,8 @@ class Provenance(_Frozen):
 
     Attributes:
         task: its name; `task_digest`, `shots`, `template`, `bos`, `chat` and `system` say what was asked.
-        splits, hold_out, wordings: which of its cases, if not the usual ones; files of before say nothing of the splits
-            and had the published ones: `task_digest` tells.
+        splits, hold_out, wordings, only: which of its cases, if not the usual ones; files of before say nothing of the
+            splits and had the published ones: `task_digest` tells.
         metric: what counted as right, if it was not the task's usual one.
         split: whose first `examples` were scored.
         strategy: what chose the values by the scores.
@@ -136,6 +136,7 @@ class Provenance(_Frozen):
     splits: str | None = Field(default=None, exclude_if=lambda splits: splits is None)
     hold_out: str | None = Field(default=None, exclude_if=lambda hold_out: hold_out is None)
     wordings: int = Field(default=1, exclude_if=lambda wordings: wordings == 1)
+    only: str | None = Field(default=None, exclude_if=lambda only: only is None)
     metric: str | None = Field(default=None, exclude_if=lambda metric: metric is None)
     split: str | None = None
     examples: int | None = None

@@ -231,7 +231,8 @@ def _cases(report: SearchFile) -> str:
     how = {"twins": "twins in one split", "published": "as published: every ordered pair for itself"}
     held_out = "" if report.hold_out is None else f"; {report.hold_out} held out for test"
     wordings = "" if report.wordings == 1 else f"; {report.wordings} wordings in turn"
-    return f"{how.get(report.splits, report.splits)}{held_out}{wordings}"
+    only = "" if report.only is None else f"; only {report.only}"
+    return f"{how.get(report.splits, report.splits)}{held_out}{wordings}{only}"
 
 
 def _few(names: Sequence[str], most: int = 40) -> str:

@@ -84,6 +84,7 @@ class SearchFile(JsonRecord):
     splits: str = "published"  # those of files of before
     hold_out: str | None = None
     wordings: int = 1
+    only: str | None = None
     metric: str | None = None
     strategy: StrategyName
     seed: int

@@ -24,6 +24,7 @@ from explorer.tasks.harness import Shown, is_harness, parse_harness, read_harnes
 from explorer.tasks.induction import INDUCTION
 from explorer.tasks.ioi import IOI
 from explorer.tasks.metric import METRICS, AskedMetric, Metric
+from explorer.tasks.only import only
 from explorer.tasks.relations import KNOWN, PREFIX, is_relation, is_relation_file, parse_relation, read_relation
 from explorer.tasks.seen import SeenExamples, read_in_search, seen
 from explorer.tasks.shots import MOST_SHOTS, with_shots
@@ -58,6 +59,7 @@ __all__ = [
     "is_harness",
     "is_relation",
     "load_task",
+    "only",
     "parse",
     "parse_harness",
     "parse_jsonl",
@@ -121,7 +123,7 @@ def load_task(
     """
     asked: Asking = {**_USUAL, **how}
     task = _read(name, seed, asked, data=data, progress=progress)
-    return as_asked(task, asked["framing"], asked["shots"], metric=asked["metric"])
+    return as_asked(only(task, asked["cases"].only), asked["framing"], asked["shots"], metric=asked["metric"])
 
 
 def as_asked(task: Task, framing: Framing, shots: int, *, metric: str) -> Task:

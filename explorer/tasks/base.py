@@ -41,6 +41,7 @@ class Example:
         distractor: one wrong answer to compare the right one with; None if there is none.
         shown: in a chat, the turns before this one as (prompt, answer).
         origin: which case it asks, if its prompt does not say that.
+        columns: what else is known of it, as (name, text): no model reads that, and slices are made of it.
 
     Raises:
         TaskError: the answer is not among the choices, a choice comes twice, or the distractor is the answer.
@@ -52,6 +53,7 @@ class Example:
     distractor: str | None = None
     shown: tuple[tuple[str, str], ...] = ()
     origin: Origin | None = field(default=None, compare=False)
+    columns: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.choices:

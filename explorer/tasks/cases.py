@@ -30,6 +30,7 @@ class Cases:
         hold_out: what test cases have that no case of train or validation has. `operands`: numbers, names, inputs (and
             validation cases have some that no train case has). `answers`. `wordings`: templates. None: nothing more.
         wordings: in how many of the task's wordings for searching the cases are asked, in turn.
+        only: a condition that examples must hold (`explorer.tasks.only`), such as `i=3`; None for all of them.
 
     Raises:
         SettingsError: a number of wordings below 1, or something held out of the published splits.
@@ -38,6 +39,7 @@ class Cases:
     splits: SplitRule = "twins"
     hold_out: HeldOut | None = None
     wordings: int = 1
+    only: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.wordings <= MOST_WORDINGS:
@@ -48,14 +50,16 @@ class Cases:
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """`splits`, `hold_out` and `wordings`, for a report."""
-        return {"splits": self.splits, "hold_out": self.hold_out, "wordings": self.wordings}
+        """`splits`, `hold_out`, `wordings` and `only`, for a report."""
+        return {"splits": self.splits, "hold_out": self.hold_out, "wordings": self.wordings, "only": self.only}
 
 
 USUAL_CASES = Cases()
 
 
-def as_cases(splits: str = "twins", hold_out: str | None = None, wordings: int = 1) -> Cases:
+def as_cases(
+    splits: str = "twins", hold_out: str | None = None, wordings: int = 1, *, only: str | None = None
+) -> Cases:
     """Cases from options; raises SettingsError for an unknown rule, or as `Cases` does."""
     rules: dict[str, SplitRule] = {rule: rule for rule in SPLIT_RULES}
     if splits not in rules:
@@ -63,7 +67,7 @@ def as_cases(splits: str = "twins", hold_out: str | None = None, wordings: int =
     kinds: dict[str, HeldOut] = {kind: kind for kind in HELD_OUT}
     if hold_out is not None and hold_out not in kinds:
         raise SettingsError(f"{hold_out[:40]!r} cannot be held out: choose one of {', '.join(HELD_OUT)}.")
-    return Cases(rules[splits], None if hold_out is None else kinds[hold_out], wordings)
+    return Cases(rules[splits], None if hold_out is None else kinds[hold_out], wordings, only=only)
 
 
 def split_items(items: Sequence[T], seed: int, key: Callable[[T], object]) -> Splits[T]:

@@ -1,9 +1,10 @@
 """A user's own task: a JSONL file or a CSV file with one example per line, checked line by line.
 
 Fields: `prompt` and `answer` (the text that follows directly, with its leading space, if it has one), and optionally
-`choices`, `distractor`, `split` and `group`: lines of one group stay in one split. In JSONL, `choices` is a list of
-texts; in CSV it is one cell that holds such a list as JSON, or the texts with `|` between them. An empty cell is a
-field that is not there.
+`choices`, `distractor`, `split` and `group`: lines of one group stay in one split. Further fields, texts or numbers,
+are read by no model: slices are made of them (`explorer.tasks.only`). In JSONL, `choices` is a list of texts; in CSV it
+is one cell that holds such a list as JSON, or the texts with `|` between them. An empty cell is a field that is not
+there.
 
 Lines that are no examples are all counted, and the first LISTED of them named with what is wrong.
 """
@@ -14,6 +15,7 @@ import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,9 @@ def _task(parts: Iterable[Part], name: str, seed: int, *, cases: Cases = USUAL_C
             raise TaskError(
                 f"{name} names a split on {named} of {len(parsed)} lines: name it on all of them or on none."
             )
-        description = f"{len(parsed):,} examples from {name}"
+        columns = dict.fromkeys(column for example, _ in parsed for column, _ in example.columns)
+        further = f", with {', '.join(columns)}" if columns else ""
+        description = f"{len(parsed):,} examples from {name}{further}"
         if not named:
             splits = split_examples([example for example, _ in parsed], seed, cases)
             return Task(name, description, *splits, seed, cases=cases)
@@ -183,9 +187,7 @@ def _all_wrong(wrong: list[tuple[int, str]], name: str) -> str:
 def _example(row: Fields | str) -> _Parsed:
     if isinstance(row, str):
         raise TaskError(row)
-    if not row.keys() <= _FIELDS:
-        unknown = min(row.keys() - _FIELDS)
-        raise TaskError(f"unknown field {unknown[:40]!r}; the fields are {', '.join(FIELDS)}.")
+    columns = () if row.keys() <= _FIELDS else tuple(_columns(row))
     prompt, answer = _text(row.get("prompt"), "prompt"), _text(row.get("answer"), "answer")
     distractor = row.get("distractor")
     if distractor is not None:
@@ -200,7 +202,21 @@ def _example(row: Fields | str) -> _Parsed:
         raise TaskError(f"split {str(split)[:40]!r} is not known; use one of {', '.join(SPLITS)}.")
     group = row.get("group")
     origin = None if group is None else Origin(same_text(prompt), f"group {_text(group, 'group')}")
-    return Example(prompt, answer, choices or (), distractor=distractor, origin=origin), split
+    return Example(prompt, answer, choices or (), distractor=distractor, origin=origin, columns=columns), split
+
+
+def _columns(row: Fields) -> Iterator[tuple[str, str]]:
+    """The further fields of a line; one that is nearly called like a field is a slip."""
+    for name in sorted(row.keys() - _FIELDS):
+        value = row[name]
+        if near := get_close_matches(name.strip().lower(), FIELDS, n=1, cutoff=0.75):
+            raise TaskError(f"unknown field {name[:40]!r}: write `{near[0]}` if that is meant, or call it otherwise.")
+        if not name.strip() or set("=~") & set(name):
+            raise TaskError(f"a field cannot be called {name[:40]!r}: leave out = and ~.")
+        if value is not None and not isinstance(value, str | int | float):
+            raise TaskError(f"the field {name[:40]!r} is no text and no number: write one of them, or leave it out.")
+        if value is not None:
+            yield name.strip(), str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _text(value: Any, field: str) -> str:

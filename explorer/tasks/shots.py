@@ -35,7 +35,8 @@ def with_shots(task: Task, count: int) -> Task:
         if task.framing.chat:
             return replace(example, shown=tuple((one.prompt, one.answer) for one in solved), origin=example.case)
         front = "".join(one.prompt + one.answer + between for one in solved)
-        return example.asked(front + example.prompt)
+        columns = (*example.columns, ("prompt", example.prompt))  # slices are of the prompt without shots
+        return replace(example.asked(front + example.prompt), columns=columns)
 
     train, validation, test = (tuple(map(ask, part)) for part in (task.train, task.validation, task.test))
     unseen = tuple(replace(one, examples=tuple(map(ask, one.examples))) for one in task.unseen)

@@ -166,7 +166,14 @@ class TaskSpec:
 
     def _example(self, row: Row, template: str | None) -> Example:
         text = templates.fill(template or row.template or self.template, row.values)
-        return Example(text, row.answer, row.choices, distractor=row.distractor, origin=row.origin)
+        return Example(
+            text,
+            row.answer,
+            row.choices,
+            distractor=row.distractor,
+            origin=row.origin,
+            columns=tuple(row.values.items()),
+        )
 
     def _refuse_ambiguous(self, rows: Sequence[Row], template: str) -> None:
         """Raise TaskError if rows that the task tells apart become one prompt: the answer would not be determined."""

@@ -166,7 +166,7 @@ def test_an_uploaded_task_is_scored_and_measured(engine: Engine) -> None:
         ("what\n", "line 1: not a JSON object"),
         ("\n", "holds no examples"),
         (b"\xff\xfe", "is not UTF-8 text"),
-        ('{"prompt": "a", "answer": " b", "![x](http://e.example)": 1}', "unknown field '![x](http://e.example)'"),
+        ('{"prompt": "a", "answer": " b", "![x](http://e=e)": 1}', "called '![x](http://e=e)'"),
     ],
 )
 def test_a_bad_task_file_is_a_sentence_and_the_mask_is_kept(content: str | bytes, reason: str) -> None:

@@ -17,6 +17,7 @@ from explorer.core.executor import Executor
 from explorer.core.progress import Progress, part
 from explorer.masks.mask import Mask, Removed
 from explorer.measure.evaluate import Evaluation
+from explorer.measure.multiple import holm_adjusted
 from explorer.search.evidence.claim import Claim
 from explorer.search.evidence.figures import ClusteredFigures, MemberFigures, MinimalityFigures, SubsetFigures
 from explorer.search.mask_cells import measured_masks
@@ -70,12 +71,7 @@ def subsets(claim: Claim, executor: Executor, progress: Progress | None = None) 
 
 def holm(p: Sequence[float], level: float = LEVEL) -> list[bool]:
     """Which of several hypotheses are rejected at a level that holds for all of them together (Holm 1979)."""
-    rejected = [False] * len(p)
-    for done, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
-        if p[place] > level / (len(p) - done):
-            break
-        rejected[place] = True
-    return rejected
+    return [one <= level for one in holm_adjusted(p)]
 
 
 def _without(mask: Mask, member: Removed) -> Mask:

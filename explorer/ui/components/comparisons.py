@@ -27,6 +27,7 @@ _COLUMNS: dict[str, Any] = {
     "mask": st.column_config.TextColumn("mask", width=128),
     "task": st.column_config.TextColumn("task", width=96),
     "answer": st.column_config.TextColumn("answer", width=120),
+    "slice": st.column_config.TextColumn("slice", width=110),
     "by": st.column_config.TextColumn("by", width=90, help="what counts as right"),
     "n": _NUMBER("n", width=44, help="examples, the same with the mask and without"),
     **{
@@ -44,6 +45,7 @@ _COLUMNS: dict[str, Any] = {
     "repaired": _NUMBER("repaired", width=60, help="wrong in the unpruned model, right with the mask"),
     "broken": _NUMBER("broken", width=56, help="right in the unpruned model, wrong with the mask"),
     "p": _NUMBER("p", format="%.2g", width=62, help="McNemar's exact test on repaired and broken, two-sided"),
+    "p, Holm": _NUMBER("p, Holm", format="%.2g", width=62, help="adjusted for all slices of the table"),
     "loss change": _NUMBER(
         "Δ loss", format="%+.3f", width=58, help="mean change of the loss on the same examples, in nats"
     ),
@@ -58,6 +60,15 @@ def table(rows: Iterable[dict[str, object]], key: str) -> None:
     A cell that a row lacks stays empty.
     """
     st.dataframe(pd.DataFrame(rows), hide_index=True, key=key, column_config=_COLUMNS, placeholder="")
+
+
+def choose(rows: Iterable[dict[str, object]], key: str) -> int | None:
+    """Such a table of which a row can be selected; gives its place."""
+    event = st.dataframe(
+        pd.DataFrame(rows), hide_index=True, key=key, column_config=_COLUMNS, placeholder="", on_select="rerun",
+        selection_mode="single-row",
+    )  # fmt: skip
+    return next(iter(event.selection.rows), None)
 
 
 def measured(one: Evaluation) -> dict[str, object]:

@@ -11,10 +11,18 @@ from explorer.ui.bench import chart_data, measured, opening, workbench
 from explorer.ui.bench.inside import inside
 from explorer.ui.components import matrix_steps, painting, words
 from explorer.ui.jobs import work
-from explorer.ui.prune import cards, claim, consequences, removing
+from explorer.ui.prune import cards, claim, consequences, removing, sliced
 from explorer.ui.session import Bench, Setting, Widget, links, requests, session
 from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import pages, share
+
+_SECTIONS = {
+    "changes": "What changed",
+    "slices": "By slice",
+    "elsewhere": "Elsewhere",
+    "claim": "For a claim",
+    "example": "Inside one example",
+}
 
 
 def draw() -> None:
@@ -37,24 +45,17 @@ def draw() -> None:
         if scores is not None:
             _actions(bench, scores)
     cards.finish(bench, panel)
-    changes, elsewhere, proof, example = tabs(
-        "section",
-        {
-            "changes": "What changed",
-            "elsewhere": "Elsewhere",
-            "claim": "For a claim",
-            "example": "Inside one example",
-        },
-    )
+    changes, by_slice, elsewhere, proof, example = tabs("section", _SECTIONS)
     if elsewhere.open:
         with elsewhere:
             consequences.elsewhere(bench)
     if proof.open:
         with proof:
             claim.draw(bench)
-    with changes if changes.open else example:
+    shown = next((name for name, tab in (("changes", changes), ("slices", by_slice)) if tab.open), "example")
+    with {"changes": changes, "slices": by_slice, "example": example}[shown]:
         painting.pause()
-        _of_measured(bench, scores, changed=bool(changes.open), hidden=bool(elsewhere.open or proof.open))
+        _of_measured(bench, scores, shown=shown, hidden=bool(elsewhere.open or proof.open))
 
 
 def _plot(bench: Bench, scores: Scores | None) -> None:
@@ -105,14 +106,19 @@ def _actions(bench: Bench, scores: Scores) -> None:
 
 
 @st.fragment(key=cards.CONSEQUENCES)
-def _of_measured(bench: Bench, scores: Scores | None, *, changed: bool, hidden: bool) -> None:
-    """What is seen of the measured examples: what changed, or the inside of one; nothing where neither is open."""
+def _of_measured(bench: Bench, scores: Scores | None, *, shown: str, hidden: bool) -> None:
+    """What is seen of the measured examples: what changed, slices, or the inside of one; nothing where none is open."""
     if hidden:
         return
     found = measured.known(bench, scores)
     if found.best is None:
         st.caption("Waits for the measurement." if found.problem is None else "There is no measurement.")
-    elif changed:
+    elif shown == "slices":
+        if found.whole is None:
+            st.caption("Waits for the whole split.")
+        else:
+            sliced.draw(bench, found.whole, (Widget("section"), _SECTIONS["example"]))
+    elif shown == "changes":
         cards.changes(found.best, found.controls)
         cards.seen_in_search(bench, found.best)
         consequences.by_answer(found.best)

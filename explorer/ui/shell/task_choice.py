@@ -48,6 +48,7 @@ _ASKING = (
     "splits",
     "hold-out",
     "wordings",
+    "only",
     "bos",
     "chat",
     "system",
@@ -298,6 +299,7 @@ def _choose_cases(name: str, offered: _OnOffer, *, own: bool) -> Cases:
         "splits", SPLIT_RULES[0], links.one_of(offered.rules), key=f"splits-{name}"
     )
     of_held = links.restore("hold-out", NOTHING, links.one_of((NOTHING, *offered.held_out)), key=f"hold-out-{name}")
+    of_slice = links.restore("only", "", links.text_up_to(MOST_LETTERS), key=f"only-{name}")
     of_count = links.restore("wordings", 1, links.whole_in(1, offered.wordings), key=f"wordings-{name}")
     rule: str = of_rule.usual
     if len(offered.rules) > 1:
@@ -318,11 +320,21 @@ def _choose_cases(name: str, offered: _OnOffer, *, own: bool) -> Cases:
             "Wordings", 1, offered.wordings, key=of_count.key, persist_state="session", disabled=not own,
             help="In so many of the task's wordings the examples are asked, in turn. A template is one wording.",
         )  # fmt: skip
+    slice_text = of_slice.draw(
+        st.text_input, "Only", max_chars=MOST_LETTERS, placeholder="all examples",
+        help="One slice of every split: COLUMN=VALUE, COLUMN=LOW..HIGH or COLUMN~TEXT, such as answer=12 or "
+        "prompt~not. Slices on Prune fill it in.",
+    ).strip()  # fmt: skip
     held_out, count = NOTHING if published else held_out, int(count) if own else 1
     of_rule.keep(rule)
     of_held.keep(held_out)
     of_count.keep(count)
-    return as_cases(rule, None if held_out == NOTHING else held_out, count)
+    return as_cases(rule, None if held_out == NOTHING else held_out, count, only=slice_text or None)
+
+
+def work_on_slice(condition: str) -> None:
+    """Ask the sidebar's task on one slice alone, or on all of it with an empty condition; for callbacks."""
+    Widget[str](f"only-{state.TASK.value or DEFAULT}").put(condition)
 
 
 def _choose_metric(name: str) -> str:

@@ -20,6 +20,7 @@ from explorer.tasks import (
     is_harness,
     is_relation,
     load_task,
+    only,
     parse,
     parse_harness,
     parse_relation,
@@ -86,7 +87,7 @@ class Reading:
         else:
             task = load_task(self.name, seed, template=self.template, data=self.folder, cases=self.cases)
         progress(7, 10)
-        task = as_asked(task, self.framing, self.shots, metric=self.metric)
+        task = as_asked(only(task, self.cases.only), self.framing, self.shots, metric=self.metric)
         progress(8, 10)
         _ = task.digest, task.notices  # worked out here once: every page asks for them
         return task

@@ -70,7 +70,9 @@ BAD_LINES = {
     '{"prompt": ' + "1" * 5000 + "}": "not a JSON object; expected",
     '["2 + 2 =", " 4"]': "a list instead of an object with `prompt` and `answer`",
     "null": "a NoneType instead of an object",
-    '{"prompt": "a", "answer": " b", "label": 1}': "unknown field 'label'; the fields are prompt, answer, choices, dis",
+    '{"prompt": "a", "answer": " b", "choice": 1}': "unknown field 'choice': write `choices` if that is meant",
+    '{"prompt": "a", "answer": " b", "label": [1]}': "the field 'label' is no text and no number",
+    '{"prompt": "a", "answer": " b", "a=b": 1}': "a field cannot be called 'a=b'",
     '{"prompt": "a", "answer": " b", "choices": " b"}': f"must be a list of 2 to {MAX_CHOICES} texts, the answer among",
     '{"prompt": "a", "answer": " b", "choices": [" b"]}': f"must be a list of 2 to {MAX_CHOICES} texts",
     '{"prompt": "a", "answer": " b", "choices": [" b", 3]}': "the choices 3 is no text; write it in quotes",
@@ -198,7 +200,7 @@ BAD_CSV = {
         }.items()
         for cell in cells.split()
     },
-    "prompt,answer,label\na, b,1\n": "line 2: unknown field 'label'",
+    "prompt,answer,groups\na, b,1\n": "line 2: unknown field 'groups'",
     "prompt,answer\n": "holds no examples",
     "a\0b": "line 1: the header must name the columns",
     "": "holds no examples",
@@ -353,7 +355,7 @@ LONG = [{"prompt": f"{i} + 1 =", "answer": f" {i + 1}"} for i in range(LINES)]
         ),
         ('{"prompt": "a", "answer": 4}', "the answer 4 is no text"),
         ('{"prompt": "a", "answer": "  "}', "no answer"),
-        ('{"prompt": "a", "reply": " b"}', "unknown field 'reply'"),
+        ('{"prompt": "a", "reply": " b"}', "no answer"),
         ('{"prompt": "a", "answer": " b"}, {"prompt": "c", "answer": " d"}', "not a JSON object"),
         ('["a", "b"]', "a list instead of an object"),
         ('{"prompt": "a", "answer": " b"', "not a JSON object"),

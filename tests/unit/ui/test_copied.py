@@ -39,6 +39,7 @@ from explorer.measure.evaluate import Comparison, Evaluation, evaluate
 from explorer.measure.generation import Decoding
 from explorer.measure.perplexity import own_text
 from explorer.measure.sampling import draw_sample
+from explorer.measure.slices import slices
 from explorer.models import Model, View, ViewPool, load
 from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
@@ -61,7 +62,7 @@ from explorer.ui.activations import why
 from explorer.ui.bench import inside, workbench
 from explorer.ui.direction.parts import Looked
 from explorer.ui.masks import actions, compare, folders, outcomes
-from explorer.ui.prune import removing
+from explorer.ui.prune import removing, sliced
 from explorer.ui.scores import agreement
 from explorer.ui.search import form
 from explorer.ui.session import requests
@@ -213,6 +214,8 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "search, by another seed": form.request(bare, RESEEDED),
         "search, with an option": form.request(bare, PER_KIND),
         "search, limited": form.request(letters, LIMITED),
+        "slices": sliced.request(given, "i"),
+        "slices, unpruned": sliced.request(bare, "prompt~1"),
         "spectra": requests.spectra(bare, KEYS),
         "study": agreement.study(_few(engine)),
         "transfer": outcomes.transfer_request(other, first, sibling=False),
@@ -636,6 +639,17 @@ def test_what_both_sides_say(engine: Engine, told: Any) -> None:
         assert report["replies"] == json.loads(json.dumps([one.as_dict() for one in found]))
         assert report["removed"] == len(mask)
     apply(engine.view, engine.first.without_all(), engine.svds)
+
+
+def test_slices(engine: Engine, told: Any) -> None:
+    examples, unpruned = engine.task.split("validation", LIMIT), engine.evaluate(engine.first.without_all())
+    for name, masked, by in (
+        ("slices", engine.evaluate(engine.first), "i"),
+        ("slices, unpruned", unpruned, "prompt~1"),
+    ):
+        found = slices(Comparison(masked, unpruned), examples, by)
+        (report,) = told(name)
+        assert report["slices"] == json.loads(json.dumps([one.as_dict() for one in found]))
 
 
 def test_two_models(engine: Engine, told: Any) -> None:
