@@ -124,6 +124,8 @@ def _groups(found: Comparison, examples: Sequence[Example], by: str) -> list[_Gr
         groups = _binned(by, numbers)
     else:
         shown = [text for text, _ in counts.most_common(MOST)]
+        if len(numbers) == len(texts):
+            shown.sort(key=float)
         groups = [(text, f"{by}={text}", [p for p, one in texts.items() if one == text]) for text in shown]
         others = [place for place, text in texts.items() if text not in set(shown)]
         if others:

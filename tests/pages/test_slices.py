@@ -6,6 +6,7 @@ import json
 
 import pandas as pd
 import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
@@ -74,6 +75,39 @@ def test_one_slice_alone_is_scored_pruned_and_searched_on() -> None:
     app = click(app, "slice-all")
     assert held(app, Bench).task.train == task.train
     assert "only" not in app.query_params
+
+
+def press(app: AppTest, key: str, kind: str, name: str, selection: dict[str, object]) -> AppTest:
+    """Press a button while something is selected; AppTest cannot select, so this writes what the browser would send."""
+    listed = app.dataframe if kind == "dataframe" else app.get(kind)
+    (found,) = (one for one in listed if name in one.proto.id)
+    state = WidgetState(id=found.proto.id, string_value=json.dumps({"selection": selection}))
+    for clicked in (False, True):
+        if clicked:
+            app.button(key=key).click()
+        states = app._tree.get_widget_states()
+        states.widgets.append(state)
+        app = settled(app._run(states))
+    return app
+
+
+def test_the_selected_row_becomes_the_task() -> None:
+    app = opened(**{"slice-by": "i"})
+    first = table(app)["slice"][1]
+    rows = {"rows": [1], "columns": [], "cells": []}
+    app = press(app, "slice-alone", "dataframe", "-slices-", rows)
+    assert app.query_params["only"] == f"i={first.replace(' to ', '..')}"
+    assert len(held(app, Bench).task.validation) < len(load_task("int-mult").validation)
+    assert any(f"only i={first.replace(' to ', '..')}" in plain(one.value) for one in app.sidebar.caption)
+
+
+def test_a_clicked_point_is_opened_inside() -> None:
+    app = opened()
+    place = 7
+    points = {"points": [{"id": str(place)}], "point_indices": [0], "box": [], "lasso": []}
+    app = press(app, "slice-open", "plotly_chart", "-examples", points)
+    assert app.query_params["section"] == "example"
+    assert app.selectbox(key="example").value == place
 
 
 def test_a_condition_that_nothing_holds_is_a_sentence() -> None:

@@ -131,7 +131,7 @@ def _points(
         for place in places
     ]  # fmt: skip
     event = figures.draw(
-        example_plots.losses(points), "examples", on_select="rerun", selection_mode="points",
+        example_plots.losses(points, list(_FLIPS.values())), "examples", on_select="rerun", selection_mode="points",
         alt="Loss with the mask over loss before, a point per example",
     )  # fmt: skip
     name = figures.selected_id(event) or ""

@@ -125,7 +125,8 @@ def choose() -> tuple[Task | None, str]:
     if task is None:
         return None, READING_HINT if reading.under_way else hint
     sizes = ", ".join(f"{len(getattr(task, split)):,} {split}" for split in SPLITS)
-    st.caption(f"{literal(task.description)}: {sizes}")
+    only = "" if task.cases.only is None else f", only {literal(task.cases.only)}"
+    st.caption(f"{literal(task.description)}{only}: {sizes}")
     for sentence in task.notices:
         st.warning(literal(sentence), icon=":material/help:")
     return task, hint
