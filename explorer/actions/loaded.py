@@ -59,7 +59,7 @@ from explorer.search.given import GivenOptions, given_request, given_search
 from explorer.search.journal import default_journals
 from explorer.search.options import USUAL, StrategyOptions
 from explorer.search.report import Report
-from explorer.search.request import SearchRequest
+from explorer.search.request import SearchRequest, growth_limit
 from explorer.spectra.cache import SvdCache, default_cache, warn
 from explorer.spectra.model_diff import decomposed
 from explorer.spectra.svd import Decomposition
@@ -74,7 +74,8 @@ class SearchOptions(TypedDict, total=False):
 
     Attributes:
         per_head: whether attention is taken per head (so if not given) or stacked.
-        max_growth: largest growth of the perplexity of plain text, 0.1 for 10 %; no limit if not given.
+        max_growth: largest growth of the perplexity of plain text, 0.05 for 5 %, or None for no limit; if not given,
+            0.1 where the model reads the text.
         scorer: a name of `explorer.SCORERS`; `gradient` if not given.
         mode: how values are removed; `freeze` if not given.
         limit: train examples to score on; all if not given.
@@ -90,7 +91,7 @@ class SearchOptions(TypedDict, total=False):
     """
 
     per_head: bool
-    max_growth: float | None
+    max_growth: float | Literal["auto"] | None
     scorer: Scorer
     mode: Mode
     limit: int | None
@@ -106,7 +107,7 @@ class SearchOptions(TypedDict, total=False):
 
 
 _SEARCH: SearchOptions = {
-    "per_head": True, "max_growth": None, "scorer": "gradient", "mode": "freeze", "limit": None, "seconds": None,
+    "per_head": True, "max_growth": "auto", "scorer": "gradient", "mode": "freeze", "limit": None, "seconds": None,
     "controls": 20, "test_limit": None, "compute": "auto", "options": USUAL, "others": (), "text": None, "fresh": False,
     "evidence": NO_EVIDENCE,
 }  # fmt: skip
@@ -253,14 +254,14 @@ class LoadedModel(Model):
         """
         given: SearchOptions = {**_SEARCH, **how}
         text = given["text"]
-        request = SearchRequest(
-            strategy, as_kinds(kinds), None if layers is None else tuple(layers), max_removed=max_removed,
-            seed=task.seed, per_head=given["per_head"], mode=given["mode"], scorer=given["scorer"],
-            limit=given["limit"], seconds=given["seconds"], controls=given["controls"], test_limit=given["test_limit"],
-            options=given["options"], growth=given["max_growth"], compute=given["compute"],
-            evidence=given["evidence"],
-        )  # fmt: skip
         with self.views.borrow() as view:
+            request = SearchRequest(
+                strategy, as_kinds(kinds), None if layers is None else tuple(layers), max_removed=max_removed,
+                seed=task.seed, per_head=given["per_head"], mode=given["mode"], scorer=given["scorer"],
+                limit=given["limit"], seconds=given["seconds"], controls=given["controls"],
+                test_limit=given["test_limit"], options=given["options"],
+                growth=growth_limit(given["max_growth"], view), compute=given["compute"], evidence=given["evidence"],
+            )  # fmt: skip
             return conduct(
                 request, view, task, svds=self.svds, recording=Recording(default_journals(warn), given["fresh"]),
                 elsewhere=Elsewhere(given["others"], own_text(self.tokenizer) if text is None else text),

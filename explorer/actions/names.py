@@ -22,6 +22,7 @@ Method = Literal[
     "verified",
     "stepwise",
     "learned",
+    "thorough",
     "laser",
     "ensemble",
 ]

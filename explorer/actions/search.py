@@ -138,8 +138,12 @@ class Search(Request):
     max_removed: Annotated[str, Arg("Most values to remove: a number, or a share of all such as 0.02.")] = SHARE
     time: Annotated[float | None, Arg("Seconds after which the best mask so far is the result.", least=0.0)] = None
     max_growth: Annotated[
-        float | None, Arg("Largest growth of the perplexity on plain text, such as 0.1 for 10 %.", least=0.0)
-    ] = None
+        str,
+        Arg(
+            "Largest growth of the perplexity on plain text, such as 0.05 for 5 %, or none; 0.1 where the model reads "
+            "the text, if not given."
+        ),
+    ] = "auto"
     compute: Annotated[
         str,
         Arg(
@@ -204,7 +208,7 @@ class Search(Request):
     def engine_request(self, view: View) -> SearchRequest:
         """What the search itself is asked, on a model."""
         from explorer.models.matrices import matrices, shape
-        from explorer.search.request import SearchRequest
+        from explorer.search.request import SearchRequest, growth_limit
 
         kinds, layers, per_head = kinds_or_all(self.kinds), layers_or_all(self.layers), not self.stacked
         total = sum(min(shape(view, key)) for key in matrices(view, kinds, layers, per_head=per_head))
@@ -212,7 +216,7 @@ class Search(Request):
             self.strategy, kinds, layers, per_head=per_head, mode=removal_mode(self.mode), scorer=self.scorer,
             limit=self.limit, max_removed=at_most(self.max_removed, total), seconds=self.time,
             seed=self.task.seed_number, controls=self.controls, test_limit=self.test_limit, options=self.options,
-            growth=self.max_growth, compute=self.compute, evidence=self.evidence_choice,
+            growth=growth_limit(self.max_growth, view), compute=self.compute, evidence=self.evidence_choice,
         )  # fmt: skip
 
     def _elsewhere(self, names: tuple[str, ...]) -> TasksChoice:

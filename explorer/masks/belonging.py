@@ -52,7 +52,12 @@ MEANS_AGREE, MEANS_DIFFER = 2e-5, 1e-2
 # What a block reads in turn: a removed value changes the means of what comes behind it, and of nothing else.
 _PLACES = {Kind.Q: 0, Kind.K: 0, Kind.V: 0, Kind.O: 1, Kind.IN: 2, Kind.GATE: 2, Kind.OUT: 3}
 _WHOLE_BLOCK = (0, 3)  # from here on, what is read has gone through all sorts of layers that there are
-_AT_MASKS = ("verified", "stepwise")  # strategies whose frozen means are those of a model that is pruned in part
+_AT_MASKS = (
+    "verified",
+    "stepwise",
+    "learned",
+    "thorough",
+)  # their means are of a model pruned in part
 Judgement = tuple[Mask | MaskError, str | None]  # the adopted mask or why there is none, and what is still to be said
 _ADOPTED: WeakKeyDictionary[Model, dict[str, Judgement]] = WeakKeyDictionary()
 _WEIGHTS: WeakKeyDictionary[Model, dict[str, str]] = WeakKeyDictionary()

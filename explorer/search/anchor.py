@@ -16,7 +16,9 @@ from explorer.models import View
 
 LENGTH = 512  # as far as the perplexity of `mask damage` looks back
 HELD = 3  # blocks on which nothing is trained
-APART = 8  # positions of a block at which predictions are compared
+READ = 256  # tokens of a window, which a step reads
+APART = 8  # every how many positions of a window predictions are compared at once
+STRIDE = 3  # by how many positions the next pass over the windows is shifted; coprime to APART
 TOP = 256  # tokens of the unpruned prediction that are compared one by one, the most probable ones
 
 
@@ -35,6 +37,16 @@ def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 p
     return tuple(torch.tensor([[*front, *ids[start : start + length]]], device=view.device) for start in starts)
 
 
+def windows(view: View, blocks: Sequence[Int[Tensor, "1 _"]]) -> tuple[Int[Tensor, "1 _"], ...]:
+    """The blocks in parts of READ tokens, each with what stands in front of a text."""
+    front = torch.tensor([front_tokens(view.model)], dtype=torch.int64, device=view.device)
+    cut = []
+    for block in blocks:
+        first, *rest = torch.split(block, READ, dim=1)
+        cut += [first, *(torch.cat([front, one], dim=1) for one in rest if 2 * one.shape[1] >= READ)]
+    return tuple(cut)
+
+
 def text_loss(view: View, blocks: Sequence[Int[Tensor, "1 position"]]) -> float:
     """Mean loss per predicted token of some blocks, in nats, of the view as it is now."""
     losses = []
@@ -47,19 +59,21 @@ def text_loss(view: View, blocks: Sequence[Int[Tensor, "1 position"]]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """What the unpruned model predicts at some positions of a block.
+    """What the unpruned model predicts at every position of a window.
 
     Attributes:
-        positions: where.
         top: the most probable tokens there.
         logs: their log-probabilities.
         rest: the log-probability that all others have together.
     """
 
-    positions: Int[Tensor, " place"]
-    top: Int[Tensor, "place top"]
-    logs: Float[Tensor, "place top"]
-    rest: Float[Tensor, " place"]
+    top: Int[Tensor, "position top"]
+    logs: Float[Tensor, "position top"]
+    rest: Float[Tensor, " position"]
+
+    def at(self, positions: Int[Tensor, " place"]) -> Expected:
+        """At some positions only."""
+        return Expected(self.top[positions], self.logs[positions], self.rest[positions])
 
 
 @dataclass(eq=False)
@@ -67,42 +81,50 @@ class Anchor:
     """Divergence of a changed model from the unpruned one on plain text.
 
     KL(unpruned || changed) over the TOP most probable tokens and all others as one, at every APART-th position of a
-    block: a lower bound of that over all tokens, and close to it, since what is grouped is rare. What the unpruned
-    model predicts is computed at a block's first use.
+    window: a lower bound of that over all tokens, and close to it, since what is grouped is rare. Every pass over the
+    windows looks at other positions, so that what is trained learns no few of them by heart. What the unpruned model
+    predicts is computed at a window's first use.
 
     Attributes:
         view: what runs; it may be in a narrower type than the model.
-        blocks: of text.
+        windows: of text.
         unpruned: takes whatever is on the view off it.
     """
 
     view: View
-    blocks: Sequence[Int[Tensor, "1 position"]]
+    windows: Sequence[Int[Tensor, "1 position"]]
     unpruned: Callable[[], object]
     _expected: dict[int, Expected] = field(default_factory=dict)
 
-    def prepare(self, number: int) -> bool:
-        """Have the unpruned prediction for a block's divergence; whether the unpruned model was run for it."""
+    def prepare(self, step: int) -> bool:
+        """Have the unpruned prediction for a step's divergence; whether the unpruned model was run for it."""
+        number = step % len(self.windows)
         if number in self._expected:
             return False
         self.unpruned()
         with torch.no_grad():
-            length = self.blocks[number].shape[1]
-            positions = torch.arange(number % APART, length, APART, device=self.view.device)
-            logs = self._predicted(number, positions)
-            top = logs.topk(min(TOP, logs.shape[1]), dim=1)
-            self._expected[number] = Expected(positions, top.indices, top.values, rest=_remaining(top.values))
+            every = torch.arange(self.windows[number].shape[1], device=self.view.device)
+            parts = [self._expect(number, some) for some in torch.split(every, READ // APART)]
+            self._expected[number] = Expected(*(torch.cat(one) for one in zip(*parts, strict=True)))
         return True
 
-    def divergence(self, number: int) -> Float[Tensor, ""]:
-        """Of the view as it is now on a block, nats per token."""
-        expected = self._expected[number]
-        logs = self._predicted(number, expected.positions).gather(1, expected.top)
+    def divergence(self, step: int) -> Float[Tensor, ""]:
+        """Of the view as it is now at a step of a training, nats per token."""
+        turn, number = divmod(step, len(self.windows))
+        first, length = (number + STRIDE * turn) % APART, self.windows[number].shape[1]
+        positions = torch.arange(first % length, length, APART, device=self.view.device)
+        expected = self._expected[number].at(positions)
+        logs = self._predicted(number, positions).gather(1, expected.top)
         known = (expected.logs.exp() * (expected.logs - logs)).sum(dim=1)
         return (known + expected.rest.exp() * (expected.rest - _remaining(logs))).mean()
 
+    def _expect(self, number: int, positions: Int[Tensor, " place"]) -> tuple[Tensor, Tensor, Tensor]:
+        logs = self._predicted(number, positions)
+        top = logs.topk(min(TOP, logs.shape[1]), dim=1)
+        return top.indices, top.values, _remaining(top.values)
+
     def _predicted(self, number: int, positions: Int[Tensor, " place"]) -> Float[Tensor, "place vocabulary"]:
-        logits = self.view.logits_at(self.blocks[number], torch.zeros_like(positions), positions)
+        logits = self.view.logits_at(self.windows[number], torch.zeros_like(positions), positions)
         return torch.log_softmax(logits.float(), dim=-1)
 
 

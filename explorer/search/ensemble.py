@@ -33,6 +33,7 @@ from explorer.search.learned import learned
 from explorer.search.paper import paper
 from explorer.search.problem import Problem, Search, solve
 from explorer.search.stepwise import stepwise
+from explorer.search.thorough import thorough
 from explorer.search.verified import verified
 from explorer.tasks import Example, Task
 
@@ -42,6 +43,7 @@ BASES: dict[str, Search] = {
     "verified": verified,
     "stepwise": stepwise,
     "learned": learned,
+    "thorough": thorough,
     "laser": laser,
 }
 Over = Literal["splits", "seeds"]

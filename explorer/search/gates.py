@@ -2,12 +2,14 @@
 
 With freeze removal the bias carries `+ sum_i (1 - z_i) s_i c_i v_i`, so gates at 0 give exactly the mask's weights.
 Gates are binary in the forward pass; the backward pass takes the slope of a sigmoid instead of the step's
-(straight-through estimator, Bengio et al. 2013, arXiv 1308.3432).
+(straight-through estimator, Bengio et al. 2013, arXiv 1308.3432). At most `room` of them are 0, those with the lowest
+logits (as in movement pruning, Sanh et al. 2020, arXiv 2005.07683), so that a training never passes through models
+that its budget does not allow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +41,7 @@ class _Site:
 
 
 class Gates:
-    """One logit per singular value of some matrices of a view; a value is removed while its logit is not positive.
+    """One logit per singular value of some matrices of a view; the `room` lowest that are not positive are removed.
 
     Attributes:
         logits: per stacked matrix, `[part, r]`, parts in the order of `keys`.
@@ -53,12 +55,14 @@ class Gates:
         svds: SvdCache,
         values: Mapping[MatrixKey, MatrixScores],
         mode: Mode,
+        *,
         start: float,
+        room: int,
     ) -> None:
         grouped: dict[MatrixKey, list[MatrixKey]] = {}
         for key in values:
             grouped.setdefault(key.stacked, []).append(key)
-        self.view, self._mode = view, mode
+        self.view, self._mode, self._room = view, mode, room
         self._dtype = view.bridge.original_model.dtype
         self._sites = {site: _site(view, svds, site, keys=keys, values=values) for site, keys in grouped.items()}
         self.keys = {site: one.keys for site, one in self._sites.items()}
@@ -69,34 +73,82 @@ class Gates:
         """Number of gated values."""
         return sum(logits.numel() for logits in self.logits.values())
 
-    def removed(self) -> int:
-        """Number of values that the gates remove now."""
-        return sum(int((logits <= 0).sum()) for logits in self.logits.values())
+    @property
+    def highest(self) -> float:
+        """The highest logit at which a value is removed now."""
+        flat = torch.cat([logits.detach().flatten() for logits in self.logits.values()])
+        return min(0.0, float(flat.kthvalue(min(self._room, flat.numel())).values)) if self._room else -torch.inf
 
     def price(self) -> Float[Tensor, ""]:
         """Number of removed values, with straight-through gradients."""
-        return torch.stack([_off(logits).sum() for logits in self.logits.values()]).sum()
+        highest = self.highest
+        return torch.stack([_off(logits, highest).sum() for logits in self.logits.values()]).sum()
 
-    def chosen(self, at_most: int) -> list[tuple[MatrixKey, int]]:
-        """The removed values, the lowest logits first if there are more than `at_most`."""
+    def chosen(self) -> list[tuple[MatrixKey, int]]:
+        """The removed values, the lowest logits first; never more than there is room for, ties among them."""
         ranked = [
             (float(row[index]), key, index)
             for site, logits in self.logits.items()
             for key, row in zip(self.keys[site], logits.detach(), strict=True)
-            for index in torch.nonzero(row <= 0).flatten().tolist()
+            for index in torch.nonzero(row <= self.highest).flatten().tolist()
         ]
-        return [(key, index) for _, key, index in sorted(ranked)[:at_most]]
+        return [(key, index) for _, key, index in sorted(ranked)[: self._room]]
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Run the view with the gated weights for the time of the block; gradients reach the logits."""
-        weights = {}
+        weights, highest = {}, self.highest
         for site, one in self._sites.items():
-            parts, biases = _removed(_off(self.logits[site]), one)
+            parts, biases = _removed(_off(self.logits[site], highest), one)
             W, b = _assemble(one, parts, biases if self._mode == "freeze" else None)
             weights[site] = W.to(self._dtype), None if b is None else b.to(self._dtype)
         with substituted(self.view, weights):
             yield
+
+
+class Momentum:
+    """Descent with momentum and one scale for all gates: those that matter move, the others stay where they are.
+
+    An optimizer with a scale for each gate, such as Adam, moves all of them alike, however little they matter: within
+    a few steps all that have a negative gradient close, and the model breaks. Here a gate moves by `rate` times the
+    ratio of its mean gradient to the `room`-th largest of all, and by `rate` at most.
+
+    Attributes:
+        rate: of the next step.
+        state: what the next step depends on, by logits: the mean gradient, the scale, and how many steps there were.
+    """
+
+    MEMORY = 0.9  # of the mean gradient, and of the scale
+
+    def __init__(self, logits: Iterable[Tensor], rate: float, *, room: int) -> None:
+        self.rate, self._room = rate, max(room, 1)
+        self.state = {
+            one: {"mean": torch.zeros_like(one), "scale": torch.zeros(()), "steps": torch.zeros(())} for one in logits
+        }
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move all gates by their gradients."""
+        means = [self._mean(one, state) for one, state in self.state.items()]
+        sizes = torch.cat([mean.abs().flatten() for mean in means])
+        latest = sizes.topk(min(self._room, sizes.numel())).values[-1].cpu()
+        for (one, state), mean in zip(self.state.items(), means, strict=True):
+            scale = torch.lerp(latest, state["scale"], self.MEMORY) if state["scale"] else latest
+            state["scale"] = scale
+            smallest = torch.finfo(mean.dtype).tiny
+            one.sub_((mean / scale.to(mean).clamp_min(smallest)).clamp(-1, 1), alpha=self.rate)
+
+    def _mean(self, one: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        """The mean gradient with the latest, without the bias of its start at zero."""
+        assert one.grad is not None
+        state["steps"].add_(1)
+        state["mean"].lerp_(one.grad, 1 - self.MEMORY)
+        return torch.div(state["mean"], 1 - self.MEMORY ** float(state["steps"]))
+
+    def forget(self) -> None:
+        """Take the gradients off the logits."""
+        for one in self.state:
+            one.grad = None
 
 
 class _Edit(torch.autograd.Function):
@@ -124,10 +176,10 @@ def _removed(off: Tensor, site: _Site) -> tuple[Tensor, Tensor]:
     return found
 
 
-def _off(logits: Tensor) -> Tensor:
-    """1 - z, binary, with the slope of a sigmoid."""
+def _off(logits: Tensor, highest: float) -> Tensor:
+    """1 - z, binary, with the slope of a sigmoid; z is 0 up to the `highest` logit."""
     soft = torch.sigmoid(-logits)
-    return (logits <= 0).to(soft) + soft - soft.detach()
+    return (logits <= highest).to(soft) + soft - soft.detach()
 
 
 def _assemble(site: _Site, parts: Tensor, biases: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -1,21 +1,22 @@
 """Binary gates over all chosen values, trained by gradient on the train split, then hardened and pruned back.
 
-1. Every value starts kept. Each step minimises, over the gates' logits, with Adam and on a mini-batch of examples,
+1. Every value starts kept. Each step minimises, over the gates' logits and on a mini-batch of examples,
 
-       mean task loss + anchor * KL(unpruned || gated) on a block of plain text + price * number of removed values
+       mean task loss + anchor * KL(unpruned || gated) on a window of plain text + PRICE * number of removed values
 
    with straight-through gradients (`explorer.search.gates`). All of this is computed in the problem's `compute` type,
-   since it only proposes.
-2. Anchor and price are multipliers, not settings: each step moves them up or down, by STEP at most, as the divergence
-   is above or below what is allowed, and as more or fewer values are removed than the budget has room for. So the gates
-   first find what helps the task at any cost, and are then driven to where it costs little elsewhere. Without the text
-   term, gates trained on few examples overfit and break everything else.
+   since it only proposes. Never more values are removed than the budget has room for, and gates that matter move first.
+2. The anchor is a multiplier, not a setting: each step moves it up or down, by STEP at most, as the divergence is above
+   or below what is wanted. So the gates first find what helps the task, and are then driven to where it costs little
+   elsewhere. Without the text term, gates trained on few examples overfit and break everything else. What is wanted
+   follows from the growth of the perplexity that is allowed, if one is: whatever is measured tells how the two go
+   together for this model and task.
 3. The learning rate falls along half a cosine, so that gates stop flipping. If the budget limits the time, the first
-   PACED steps tell how many there is time for, with a share left for what follows; gates and multipliers then move
-   faster in proportion, so that a short training comes down to what is allowed as well.
-4. Every EVERY steps the gates are hardened into a mask within the budget and measured, unless the growth of the
-   perplexity is limited and the divergence far from where it is steered to; the lowest validation loss wins.
-   Training ends early once that has not improved for PATIENCE measurements within the budget.
+   PACED steps tell how many there is time for, with a share left for what follows; gates and anchor then move faster in
+   proportion, so that a short training comes down to what is allowed as well.
+4. Every EVERY steps the gates are hardened into a mask and measured, unless the growth of the perplexity is limited and
+   the divergence far from where it is steered to; the lowest validation loss wins. Training ends early once that has
+   not improved for PATIENCE measurements within the budget.
 5. If the last mask lets the perplexity grow too much, the values whose gates are least certain go back: how many is
    found by halving, in FITS measurements.
 6. The best mask goes through a few rounds of `verified`, which restores what does not help, and checks every change.
@@ -34,22 +35,24 @@ from explorer.attribution import Scores
 from explorer.masks.apply import apply
 from explorer.measure.batches import Batch, batches
 from explorer.measure.metrics import run
-from explorer.search.anchor import HELD, Anchor
-from explorer.search.gates import Gates
+from explorer.search.anchor import HELD, Anchor, windows
+from explorer.search.gates import Gates, Momentum
 from explorer.search.outcome import State
 from explorer.search.problem import Problem
 from explorer.search.verified import Value, improved
 
-START, FLOOR, CEILING = 0.4, -2.0, 1.0  # logits stay between the latter, so that a gate can change its mind
-RATE, LOWEST_RATE, BETAS = 0.05, 0.005, (0.9, 0.99)
+START, FLOOR, CEILING = 0.4, -0.8, 1.0  # logits stay between the latter, so that a gate can change its mind
+RATE, LOWEST_RATE, BETAS = 0.05, 0.005, (0.9, 0.99)  # the last for what else is trained with Adam
 EVERY, PATIENCE, ROUNDS, FITS = 10, 6, 4, 4
 SMALLEST = 4  # examples in a mini-batch
-READ = 256  # tokens of a block of text that a step reads
 PACED, TRAINING = 4, 0.6  # steps that are timed; share of the time left that training may take
 FASTEST = 4.0  # times the usual rates
-HOPELESS = 1.5  # times the divergence that is steered to: no mask within the budget is expected beyond it
-STEP, SMOOTHING = 0.05, 0.9  # of the multipliers, on a logarithmic scale; of the divergence that moves one of them
-ANCHORS, PRICES = (0.5, 60.0), (1e-4, 5e-2)  # nats per nat per token of text; nats per removed value
+HOPELESS = 2.0  # times the divergence that is steered to: no mask within the budget is expected beyond it
+STEP, SMOOTHING = 0.05, 0.9  # of the anchor, on a logarithmic scale; of the divergence that moves it
+ANCHOR, ANCHORS = 20.0, (0.5, 200.0)  # nats per nat per token of text, at first and at any time
+PRICE = 1e-3  # nats per removed value
+PER_GROWTH = 2.0  # divergence wanted per growth of the loss on text that is allowed, before anything is measured
+ADAPTED = 2.0  # times by which a measurement changes that at most
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,11 @@ class LearnedSettings:
         steps: gradient steps.
         batch: examples per step, at most.
         tokens: tokens per step, about, if the prompts are long; a step has SMALLEST examples at least.
-        divergence: KL divergence from the unpruned model on plain text that training steers to, nats per token.
+        divergence: KL divergence from the unpruned model on plain text that training steers to, nats per token, if the
+            growth of the perplexity is not limited.
     """
 
-    steps: int = 150
+    steps: int = 250
     batch: int = 32
     tokens: int = 512
     divergence: float = 0.12
@@ -77,21 +81,24 @@ class _Training:
     steps: int = 0
     best: float = math.inf
     waited: int = 0
-    anchor: float = 3.0
-    price: float = 1e-3
+    anchor: float = ANCHOR
     divergence: float = math.nan
+    wanted: float = math.nan
 
     def pace(self, asked: int) -> float:
         """How much faster a training of fewer steps than are asked for moves, so that it gets as far."""
         return min(FASTEST, asked / self.steps)
 
-    def steer(self, divergence: float | None, settings: LearnedSettings, removed: int, room: int) -> None:
-        """Move the multipliers by how far the constraints are missed."""
-        pace = STEP * self.pace(settings.steps)
-        self.price = moved(self.price, removed / max(room, 1), pace, bounds=PRICES)
-        if divergence is not None:
-            self.divergence = smoothed(self.divergence, divergence)
-            self.anchor = moved(self.anchor, self.divergence / settings.divergence, pace, bounds=ANCHORS)
+    def steer(self, divergence: float, asked: int) -> None:
+        """Move the anchor by how far the divergence is from what is wanted."""
+        self.divergence = smoothed(self.divergence, divergence)
+        self.anchor = moved(self.anchor, self.divergence / self.wanted, STEP * self.pace(asked), bounds=ANCHORS)
+
+    def adapt(self, growth: float | None, allowed: float | None) -> None:
+        """Want as much divergence as goes with the growth that is allowed, if it goes along with what was measured."""
+        if allowed and growth is not None and growth > 0 and math.isfinite(growth) and self.divergence > 0:
+            told = self.divergence * math.log1p(allowed) / math.log1p(growth)
+            self.wanted = min(ADAPTED * self.wanted, max(self.wanted / ADAPTED, told))
 
 
 @dataclass(eq=False)
@@ -101,39 +108,38 @@ class _Trainer:
     problem: Problem
     settings: LearnedSettings
     gates: Gates
-    optimizer: torch.optim.Adam
+    optimizer: Momentum
     anchor: Anchor
     now: _Training
 
     def step(self, examples: tuple[Batch, ...]) -> None:
         """One step of the gates and of the multipliers."""
         now, logits = self.now, self.gates.logits.values()
-        for group in self.optimizer.param_groups:
-            fallen = (1 + math.cos(math.pi * now.step / now.steps)) / 2
-            group["lr"] = now.pace(self.settings.steps) * (LOWEST_RATE + (RATE - LOWEST_RATE) * fallen)
-        block = now.step % len(self.anchor.blocks) if self.anchor.blocks else None
-        if block is not None:
-            self.problem.forwards += self.anchor.prepare(block)
+        fallen = (1 + math.cos(math.pi * now.step / now.steps)) / 2
+        self.optimizer.rate = now.pace(self.settings.steps) * (LOWEST_RATE + (RATE - LOWEST_RATE) * fallen)
+        if self.anchor.windows:
+            self.problem.forwards += self.anchor.prepare(now.step)
         with self.gates.applied():
-            divergence = None if block is None else self._hold_back(block)
+            divergence = self._hold_back() if self.anchor.windows else None
             self._backward(examples)
         finite = all(bool(one.grad.isfinite().all()) for one in logits if one.grad is not None)
         if finite and (divergence is None or math.isfinite(divergence)):
             self.optimizer.step()
         else:  # the gated model overflows on these examples: they teach nothing
             divergence = None
-        self.optimizer.zero_grad()
+        self.optimizer.forget()
         with torch.no_grad():
             for one in logits:
                 one.clamp_(FLOOR, CEILING)
-        now.steer(divergence, self.settings, self.gates.removed(), room=self.problem.budget.removed)
+        if divergence is not None:
+            now.steer(divergence, self.settings.steps)
 
-    def _hold_back(self, block: int) -> float:
-        """Begin the gradient with that of the divergence on a block, which is given.
+    def _hold_back(self) -> float:
+        """Begin the gradient with that of the divergence on a window, which is given.
 
         It is taken apart from the task's, so that the two passes are not in memory together.
         """
-        divergence, logits = self.anchor.divergence(block), list(self.gates.logits.values())
+        divergence, logits = self.anchor.divergence(self.now.step), list(self.gates.logits.values())
         for one, gradient in zip(logits, torch.autograd.grad(divergence, logits, retain_graph=True), strict=True):
             one.grad = self.now.anchor * gradient
         self.problem.forwards += 3
@@ -142,7 +148,7 @@ class _Trainer:
     def _backward(self, examples: tuple[Batch, ...]) -> None:
         """Accumulate the gradient of the task's loss and of the price; one set of weights serves all batches."""
         count = sum(len(batch) for batch in examples)
-        total = self.now.price * self.gates.price()
+        total = PRICE * self.gates.price()
         for batch in examples:
             total = total + run(self.gates.view, batch).loss.sum() / count
         self.problem.forwards += 3 * count
@@ -172,7 +178,7 @@ class _Trainer:
             with torch.no_grad():
                 logits.copy_(state.tensors[f"{site} logits"])
             self.optimizer.state[logits] = {
-                name: value if name == "step" else value.to(logits) for name, value in moments[str(site)].items()
+                name: value.to(logits) if name == "mean" else value for name, value in moments[str(site)].items()
             }
 
 
@@ -191,20 +197,19 @@ def learned(problem: Problem, settings: LearnedSettings | None = None) -> None:
         now.step += 1
         if now.step == PACED:
             now.steps = _affordable(problem, given, (problem.seconds - begun) / PACED)
-        far = problem.budget.growth is not None and now.divergence > HOPELESS * given.divergence
+        far = problem.budget.growth is not None and now.divergence > HOPELESS * now.wanted
         if (now.step % EVERY or far) and now.step < now.steps:
             problem.check()
             continue
-        chosen = gates.chosen(at_most=problem.budget.removed)
-        point = problem.measure(
-            problem.mask(scores.removed(*value) for value in chosen), train=False, rival=problem.best
-        )
-        settled = problem.allows(point) and gates.removed() <= problem.budget.removed
+        mask = problem.mask(scores.removed(*value) for value in gates.chosen())
+        point = problem.measure(mask, train=False, rival=problem.best)
+        now.adapt(point.growth, problem.budget.growth)
+        settled = problem.allows(point)
         loss = point.validation.mean_loss.value
         now.waited = now.waited + 1 if settled and loss >= now.best else 0
         now.best = min(now.best, loss) if settled else now.best
         trainer.keep()
-    _fit(problem, scores, gates.chosen(at_most=problem.budget.removed))
+    _fit(problem, scores, gates.chosen())
     problem.at(given.steps, given.steps)  # how many rounds follow is not known
     if problem.best.removed:
         improved(problem, problem.best, ROUNDS)
@@ -234,11 +239,19 @@ def _fit(problem: Problem, scores: Scores, chosen: list[Value]) -> None:
 
 def _trainer(problem: Problem, settings: LearnedSettings, scores: Scores) -> _Trainer:
     view = problem.proposing
-    gates = Gates(view, problem.svds, scores.matrices, mode=problem.mode, start=START)
-    optimizer = torch.optim.Adam(list(gates.logits.values()), lr=RATE, betas=BETAS)
-    blocks = tuple(block[:, :READ] for block in problem.text[:-HELD])
-    anchor = Anchor(view, blocks, lambda: apply(view, problem.mask(), problem.svds))
-    return _Trainer(problem, settings, gates, optimizer=optimizer, anchor=anchor, now=_Training(steps=settings.steps))
+    room, growth = problem.budget.removed, problem.budget.growth
+    gates = Gates(view, problem.svds, scores.matrices, mode=problem.mode, start=START, room=room)
+    optimizer = Momentum(gates.logits.values(), RATE, room=room)
+    text = windows(view, problem.text[:-HELD])
+    anchor = Anchor(view, text, lambda: apply(view, problem.mask(), problem.svds))
+    now = _Training(steps=settings.steps, wanted=wanted_divergence(settings, growth))
+    return _Trainer(problem, settings, gates, optimizer=optimizer, anchor=anchor, now=now)
+
+
+def wanted_divergence(settings: LearnedSettings, growth: float | None) -> float:
+    """What the divergence on text is steered to, in nats per token, before anything is measured."""
+    wanted = settings.divergence if growth is None else PER_GROWTH * math.log1p(growth)
+    return max(wanted, torch.finfo(torch.float32).eps)
 
 
 def batch_size(problem: Problem, given: LearnedSettings) -> int:

@@ -85,6 +85,8 @@ def measured_masks(
     question = digest([task.digest.encode(), task.metric.encode(), *(cell.digest.encode() for cell in cells)])
     known = None if journal is None else journal.next("masks", question)
     if known is not None:
+        if progress is not None:
+            progress(len(cells), len(cells))  # which may stop what follows
         return tuple(unpack_evaluation(figures, examples) for figures in json.loads(known))
     found: Mapping[str, Plain] = {name: answer.values for name, answer in executor.map_unordered(cells, progress)}
     if journal is not None:

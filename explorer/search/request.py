@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from explorer.core.errors import SettingsError
 from explorer.core.keys import Kind
 from explorer.masks.mask import Mode
+from explorer.models import View
+from explorer.search.anchor import HELD, anchor_blocks
 from explorer.search.controls import OF_THE_MASK
 from explorer.search.evidence.choice import NO_EVIDENCE, EvidenceChoice
 from explorer.search.options import USUAL, Chosen, StrategyOptions
 from explorer.search.outcome import Budget
 from explorer.tasks import Cases, Task, load_task
+
+USUAL_GROWTH = 0.1  # of the perplexity of plain text, where nothing else is asked
 
 
 @dataclass(frozen=True)
@@ -84,3 +90,22 @@ class SearchRequest:
             return load_task(name, task.seed, shots=task.shots, framing=task.framing, cases=cases)
 
         return self.options.choose(self.strategy, other)
+
+
+def growth_limit(asked: str | float | None, view: View) -> float | None:
+    """The limit from `0.05`, or from `auto`, which is USUAL_GROWTH where the model reads the text; None for `none`.
+
+    Raises:
+        SettingsError: it is none of these.
+    """
+    if asked == "auto":
+        return USUAL_GROWTH if len(anchor_blocks(view)) > HELD else None
+    if asked in (None, "none"):
+        return None
+    try:
+        found = float(asked)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise SettingsError(f"--max-growth {str(asked)[:40]!r}: give a share such as 0.05 for 5 %, or none.")
+    return found

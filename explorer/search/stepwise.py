@@ -26,13 +26,13 @@ def stepwise(problem: Problem) -> None:
     best = problem.start()
     while True:
         forward = improved(problem, best)
-        back = _restored(problem, forward)
+        back = restored(problem, forward)
         if forward is best or back is forward:
             return
         best = back
 
 
-def _restored(problem: Problem, best: Point) -> Point:
+def restored(problem: Problem, best: Point) -> Point:
     """The mask without the values that it does better without."""
     while best.removed > 1:
         alone = []

@@ -23,7 +23,7 @@ from explorer.models import View
 from explorer.models.matrices import matrices
 from explorer.search import lowest, mask_of
 from explorer.spectra.cache import SvdCache
-from explorer.tasks import Task, load_task
+from explorer.tasks import TASKS, Task, load_task
 from explorer.ui.bench.workbench import Editing
 from explorer.ui.session.session import Masks
 from explorer.ui.session.state import name_of
@@ -220,7 +220,8 @@ class Engine:
 
     def lowest(self, scores: Scores, count: int) -> Mask:
         """The mask of the `count` lowest-scored values."""
-        return mask_of(self.view, scores, lowest(scores, count))
+        task = load_task(scores.task) if scores.task in TASKS else None
+        return mask_of(self.view, scores, lowest(scores, count), task=task)
 
     def random(self, scores: Scores, mask: Mask, seed: int) -> Mask:
         """A random mask with as many values in each matrix as a mask has."""

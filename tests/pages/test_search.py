@@ -170,8 +170,11 @@ def test_the_growth_of_the_perplexity_is_limited_as_by_the_copied_command(
     letters: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = choose(choose(prepared(), "splits-int-mult", "published"), "model", letters)
+    assert app.number_input(key="search-growth").value == 10.0, "searches cap the damage unless told otherwise"
     app.number_input(key=most_key(app)).set_value(16)
+    app.number_input(key="search-growth").set_value(None)
     app = finished(start(settled(app.run())))
+    assert app.query_params["search-growth"] in ("none", ["none"])
     free = finished_one()
     assert free.found.best.growth is None
     app.number_input(key="search-growth").set_value(5.0)

@@ -28,7 +28,7 @@ from explorer.core.progress import Progress
 from explorer.measure.evaluate import evaluate
 from explorer.measure.metrics import run
 from explorer.models.matrices import substituted
-from explorer.search.anchor import HELD, Anchor, text_loss
+from explorer.search.anchor import HELD, Anchor, text_loss, windows
 from explorer.search.evidence.claim import Claim, hits
 from explorer.search.evidence.figures import RivalFigures
 from explorer.search.evidence.tunable import Adapters, BiasShifts, Gains, Tunable
@@ -38,7 +38,6 @@ from explorer.search.learned import (
     EVERY,
     PACED,
     PATIENCE,
-    READ,
     STEP,
     TRAINING,
     LearnedSettings,
@@ -46,6 +45,7 @@ from explorer.search.learned import (
     mini_batch,
     moved,
     smoothed,
+    wanted_divergence,
 )
 
 RATES = (0.003, 0.03)
@@ -130,8 +130,8 @@ def train(
     problem, view, begun = claim.problem, claim.view, time.monotonic()
     parameters = tunable.parameters
     optimizer = torch.optim.Adam(parameters, lr=rate, betas=BETAS)
-    blocks = tuple(block[:, :READ] for block in problem.text[:-HELD])
-    anchor, size = Anchor(view, blocks, claim.unprune), batch_size(problem, settings)
+    anchor = Anchor(view, windows(view, problem.text[:-HELD]), claim.unprune)
+    size, wanted = batch_size(problem, settings), wanted_divergence(settings, problem.budget.growth)
     now = _Run([one.detach().clone() for one in parameters], claim_loss(claim), settings.steps)
     claim.unprune()
     _ = problem.unpruned_text_loss if problem.budget.growth is not None else None
@@ -140,7 +140,7 @@ def train(
         fallen = (1 + math.cos(math.pi * now.steps / now.planned)) / 2
         for group in optimizer.param_groups:
             group["lr"] = rate * (LOWEST_RATE + (1 - LOWEST_RATE) * fallen)
-        _step(claim, tunable, now, anchor=anchor, optimizer=optimizer, size=size, wanted=settings.divergence)
+        _step(claim, tunable, now, anchor=anchor, optimizer=optimizer, size=size, wanted=wanted)
         now.steps += 1
         if seconds is not None and now.steps == PACED:
             spent = time.monotonic() - begun
@@ -162,14 +162,13 @@ def _step(
 ) -> None:
     """One step of the numbers, and of the text's weight."""
     view, parameters = claim.view, tunable.parameters
-    block = now.steps % len(anchor.blocks) if anchor.blocks else None
-    if block is not None:
-        anchor.prepare(block)
+    if anchor.windows:
+        anchor.prepare(now.steps)
     examples = mini_batch(claim.problem, size, now.steps)
     count = sum(map(len, examples))
     with view.lock, torch.enable_grad(), substituted(view, tunable.weights()):
-        if block is not None:
-            divergence = anchor.divergence(block)
+        if anchor.windows:
+            divergence = anchor.divergence(now.steps)
             for one, gradient in zip(
                 parameters, torch.autograd.grad(divergence, parameters, retain_graph=True), strict=True
             ):

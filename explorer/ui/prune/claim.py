@@ -115,7 +115,7 @@ def _head(bench: Bench, file: SearchFile | None, parts: frozenset[str]) -> None:
         help="All that is missing, one after the other; other pages can be used meanwhile.",
     )  # fmt: skip
     with row:
-        share.copy("claim", bench, lambda setting: [_request(setting, parts)], disabled=not parts)
+        share.copy("claim", bench, lambda setting: [_request(setting, parts or missing)])
 
 
 def _row(bench: Bench, name: str, need: Need, *, file: SearchFile | None, parts: frozenset[str]) -> None:

@@ -40,6 +40,11 @@ def _steps(asked: SearchRequest, matrices: int, size: int) -> str:
     if asked.strategy == "learned":
         steps = LearnedSettings().steps
         return f"Up to {steps} training steps of 3 passes over the train examples, {steps // EVERY + 1} measurements."
+    if asked.strategy == "thorough":
+        return (
+            f"A few rounds of scorings and measurements, up to {LearnedSettings().steps} training steps, then a "
+            "measurement for each value of the mask."
+        )
     if asked.strategy == "laser":
         return f"Up to {matrices * len(KEPT) + 1:,} measurements on validation examples only."
     if asked.strategy in CONTROLS:

@@ -14,7 +14,7 @@ from explorer.models.matrices import kinds, shape
 from explorer.search import SUMMARIES
 from explorer.search.anchor import HELD
 from explorer.search.controls import DRAWS
-from explorer.search.request import SearchRequest
+from explorer.search.request import USUAL_GROWTH, SearchRequest
 from explorer.ui.components.words import literal
 from explorer.ui.jobs import searching
 from explorer.ui.search import evidence, strategy_options
@@ -24,7 +24,7 @@ from explorer.ui.shell import plain_text
 
 SHARE = 0.02  # of all values that may be removed, until the user says otherwise
 MOST_DRAWS, MOST_SEED, MOST_SECONDS, MOST_GROWTH = 200, 2**31 - 1, 7 * 24 * 3600, 1000.0
-START = "verified"
+START = "thorough"
 OUT = "found.mask.json"
 _FIELDS = (  # what the keys of the form's widgets begin with, behind `search-`
     "strategy", "kinds", "layers", "most", "seconds", "growth", "controls", "seed", *strategy_options.FIELDS,
@@ -37,7 +37,7 @@ def choose(bench: Bench, before: SearchRequest | None) -> SearchRequest:
     usual = SearchRequest(
         strategy=START, kinds=bench.kinds, layers=None, per_head=bench.per_head, mode=bench.mode, scorer=bench.scorer,
         limit=bench.score_limit, max_removed=0, seconds=None, seed=settings().seed, controls=DRAWS,
-        test_limit=bench.eval_limit,
+        test_limit=bench.eval_limit, growth=USUAL_GROWTH if plain_text.reads(bench.model) else None,
     )  # fmt: skip
     before = before or usual
     strategy, kinds, layers = _choose_search(bench, before)
@@ -59,10 +59,10 @@ def request(setting: Setting, asked: SearchRequest) -> Search:
         model=setting.model, task=replace(setting.task, seed=asked.seed), out=Path(OUT), strategy=asked.strategy,
         **vars(asked.options), kinds=",".join(asked.kinds or ()) or "all",
         layers=None if asked.layers is None else ",".join(map(str, asked.layers)), max_removed=str(asked.max_removed),
-        time=asked.seconds, max_growth=asked.growth, compute=asked.compute, controls=asked.controls,
-        test_limit=asked.test_limit, nulls=",".join(proof.nulls) or None, baselines=",".join(proof.baselines) or None,
-        repeats=proof.repeats, evidence=proof.parts,
-        scorer=asked.scorer, mode=asked.mode, stacked=not asked.per_head, limit=asked.limit,
+        time=asked.seconds, max_growth="none" if asked.growth is None else str(asked.growth),
+        compute=asked.compute, controls=asked.controls, test_limit=asked.test_limit,
+        nulls=",".join(proof.nulls) or None, baselines=",".join(proof.baselines) or None, repeats=proof.repeats,
+        evidence=proof.parts, scorer=asked.scorer, mode=asked.mode, stacked=not asked.per_head, limit=asked.limit,
         split_seed=None if asked.seed == splits else splits,
     )  # fmt: skip
 
@@ -160,8 +160,9 @@ def _choose_growth(before: SearchRequest) -> float | None:
     """The largest growth of the perplexity, asked for in percent."""
     start = None if before.growth is None else round(100 * before.growth, 4)
     linked: links.Linked[float | None] = links.restore(
-        "search-growth", None, links.number_in(0.0, MOST_GROWTH), start=start
-    )
+        "search-growth", 100 * USUAL_GROWTH, links.number_in(0.0, MOST_GROWTH), start=start, optional=True,
+        text=lambda one: links.NOTHING if one is None else str(one),
+    )  # fmt: skip
     percent = linked.draw(
         st.number_input, "Perplexity growth (%)", min_value=0.0, max_value=MOST_GROWTH, value=None, step=1.0,
         format="%g", placeholder="no limit",

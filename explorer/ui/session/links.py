@@ -27,6 +27,7 @@ from explorer.ui.streamlit_internals.markdown import literal
 
 T = TypeVar("T")
 MASK, SESSION, HELP = "mask", "session", "help"
+NOTHING = "none"  # what a URL says of a widget that is left empty
 _FROM_LINK = "from a link"
 _SHOWN_LETTERS = 40
 
@@ -166,6 +167,7 @@ def restore(
     key: str = "",
     start: T | None = None,
     text: Callable[[T], str] = str,
+    optional: bool = False,
 ) -> Linked[T]:
     """Give a widget, before it is drawn, the value that the URL asks for, or the one that it starts with.
 
@@ -176,15 +178,19 @@ def restore(
         key: of the widget, where that is not `name`.
         start: its value as long as neither the URL nor the user says otherwise, where that is not the usual one.
         text: from the value to the parameter's text.
+        optional: the widget may be empty, which is NOTHING in the URL, and `start` is taken as it is.
     """
     widget, asked_for = state.Widget[T](key or name), asked(name)
+    if optional and asked_for == NOTHING:
+        widget.put(cast("T", None))
+        return Linked(name, usual, widget.key, text=text)
     value = read(asked_for) if asked_for else None
     if asked_for and value is None:
         refuse(name, asked_for)
     if value is not None:
         widget.put(value)
     elif asked_for == "" or not widget.held:
-        widget.put(usual if start is None else start)
+        widget.put(cast("T", start) if optional or start is not None else usual)
     return Linked(name, usual, widget.key, text=text)
 
 

@@ -8,10 +8,11 @@ import torch
 
 from explorer.core.keys import Kind
 from explorer.masks.apply import apply
+from explorer.measure.tokens import front_tokens
 from explorer.models import Model, View
 from explorer.models.matrices import matrices, read, substituted
 from explorer.search import anchor
-from explorer.search.anchor import APART, Anchor
+from explorer.search.anchor import APART, READ, STRIDE, Anchor, windows
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
 from explorer.spectra.cache import SvdCache
@@ -80,3 +81,27 @@ def test_its_gradient_is_the_finite_difference(problem: Problem) -> None:
         with substituted(problem.view, {site: (W * 0.9 + far * step, None)}), torch.no_grad():
             near.append(float(given.divergence(0)))
     assert float(slope) == pytest.approx((near[0] - near[1]) / 0.02, rel=0.02)
+
+
+def test_every_pass_over_the_windows_looks_at_other_positions(problem: Problem, bundled: Model) -> None:
+    given = Anchor(problem.view, BLOCKS, lambda: apply(problem.view, problem.mask(), problem.svds))
+    for number in range(len(BLOCKS)):
+        given.prepare(number)
+    masked(problem)
+    for turn in range(APART):
+        step = turn * len(BLOCKS)
+        first = (STRIDE * turn) % APART
+        slow = slow_divergence(bundled.view(), problem.view, BLOCKS[0], first)
+        assert not given.prepare(step), "the unpruned model has answered for all positions"
+        assert float(given.divergence(step)) == pytest.approx(slow, rel=1e-4, abs=1e-7)
+    assert {(STRIDE * turn) % APART for turn in range(APART)} == set(range(APART))
+
+
+def test_windows_are_all_of_the_text_but_short_ends(bundled: Model) -> None:
+    view = bundled.view()
+    block = torch.arange(2 * READ + READ // 2 - 1)[None] % 40
+    first, second = windows(view, [block])
+    front = tuple(front_tokens(view.model))
+    assert torch.equal(first, block[:, :READ])
+    assert second[0].tolist() == [*front, *block[0, READ : 2 * READ].tolist()]
+    assert len(windows(view, [torch.cat([block, block[:, :1]], dim=1)])) == 3

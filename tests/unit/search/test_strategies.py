@@ -20,6 +20,7 @@ from explorer.search.anchor import HELD, Anchor
 from explorer.search.chance import CHANCE, SUMMARIES
 from explorer.search.columns import figures_sentences
 from explorer.search.controls import DRAWS, RANDOM, draws
+from explorer.search.gates import Momentum
 from explorer.search.laser import laser
 from explorer.search.learned import LearnedSettings, learned
 from explorer.search.outcome import Budget
@@ -27,6 +28,7 @@ from explorer.search.paper import paper, proportional
 from explorer.search.problem import Problem, solve
 from explorer.search.report import Evidence, Report, search
 from explorer.search.stepwise import stepwise
+from explorer.search.thorough import thorough
 from explorer.search.verified import verified
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
@@ -38,12 +40,17 @@ def quick_learned(problem: Problem) -> None:
     learned(problem, LearnedSettings(steps=60))
 
 
+def quick_thorough(problem: Problem) -> None:
+    thorough(problem, LearnedSettings(steps=60))
+
+
 STRATEGIES = {
     "paper": paper,
     "adaptive": adaptive,
     "verified": verified,
     "stepwise": stepwise,
     "learned": quick_learned,
+    "thorough": quick_thorough,
     "laser": laser,
 }
 
@@ -76,7 +83,7 @@ def problem(model: Model, svds: SvdCache, **settings) -> Problem:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["paper", "adaptive", "verified", "stepwise", "learned"])
+@pytest.mark.parametrize("name", ["paper", "adaptive", "verified", "stepwise", "learned", "thorough"])
 def test_the_planted_habit_is_found(model: Model, svds: SvdCache, name: str) -> None:
     found = solve(problem(model, svds), STRATEGIES[name])
     before, best = found.curve[0].validation, found.best.validation
@@ -233,7 +240,7 @@ def test_a_divergence_that_is_not_finite_teaches_nothing(
 ) -> None:
     found, taken = Anchor.divergence, []
     monkeypatch.setattr(Anchor, "divergence", lambda anchor, block: found(anchor, block) + shift)
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda optimizer: taken.append(optimizer))
+    monkeypatch.setattr(Momentum, "step", lambda optimizer: taken.append(optimizer))
     given = problem(model, svds, layers=[0], text=text, limit=8)
     given.start()
     learned(given, LearnedSettings(steps=3))
@@ -300,14 +307,14 @@ def test_training_has_as_many_steps_as_there_is_time_for(
     steps: int,
 ) -> None:
     clock, rates = Clock(), []
-    taken = torch.optim.Adam.step
+    taken = Momentum.step
 
-    def step(optimizer: torch.optim.Adam) -> None:
-        rates.append(optimizer.param_groups[0]["lr"])
+    def step(optimizer: Momentum) -> None:
+        rates.append(optimizer.rate)
         taken(optimizer)
         clock.now += 1.0
 
-    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    monkeypatch.setattr(Momentum, "step", step)
     monkeypatch.setattr("explorer.search.problem.time.monotonic", clock)
     given = problem(model, svds, layers=[0], text=text, limit=8, budget=Budget(30, seconds, growth=1e9))
     solve(given, lambda asked: learned(asked, LearnedSettings(steps=30)))
