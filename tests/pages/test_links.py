@@ -165,9 +165,9 @@ def every_view(engine: Engine) -> Iterator[AppTest]:
     app = click(open_page("Prune"), "remove-lowest")
     app.toggle(key="curve").set_value(True)
     yield settled(app.run())
-    for section in ("Elsewhere", "For a claim", "Inside one example"):
+    for section in ("By slice", "Elsewhere", "For a claim", "Inside one example"):
         yield look(app, section)
-    for title in ("Overview", "Scores", "Search", "Direction", "Activations"):
+    for title in ("Overview", "Scores", "Search", "Direction", "Try it", "Activations"):
         yield go(app, title)
     app.session_state["heads"] = "Why there?"
     yield settled(app.run())
