@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from explorer.actions.activations import of_mask, turns_of
 from explorer.actions.choices import UNFRAMED, FramingChoice, ModelChoice, OfModel, identity, own_mask, read_mask
 from explorer.actions.request import ALONE, Arg, Request, Tools
+from explorer.core.config import settings
 from explorer.core.errors import SettingsError
-from explorer.tasks import Example
+from explorer.tasks import Example, load_task
 from explorer.tasks.template import typed
 
 if TYPE_CHECKING:
+    from explorer.experiments.reply_controls import ReplyControls
+    from explorer.masks.mask import Mask
     from explorer.masks.replies import ReplyPair
     from explorer.measure.generation import Decoding
+    from explorer.models import View
+    from explorer.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class GenerateResult(OfModel):
         replies: per prompt how many tokens were `read` and how many are the `same` before the replies part; `parting`,
             the first token that differs, with the probability that either side gives to either token; `baseline` and
             `masked`, null without a mask: text, why it ended, mean loss per token by either side, and the tokens.
+        controls: how many replies part under random masks of the same size, and how much of the unpruned ones comes
+            before that, beside the same of the mask; null without `--controls`.
     """
 
     bos: str
@@ -46,6 +53,7 @@ class GenerateResult(OfModel):
     top_p: float
     seed: int
     replies: Sequence[ReplyPair]
+    controls: ReplyControls | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,12 @@ class Generate(Request):
     turn: Annotated[
         tuple[str, ...], Arg("An earlier turn of the chat, the user's or the assistant's by turns; repeatable.")
     ] = ()
+    controls: Annotated[
+        int, Arg("Also let it speak under N random masks of the same size (random-per-matrix).", least=0)
+    ] = 0
+    control_task: Annotated[
+        str | None, Arg("Task whose train examples give their frozen means; the mask's own if not given.")
+    ] = None
 
     @property
     def decoding(self) -> Decoding:
@@ -102,6 +116,7 @@ class Generate(Request):
         from explorer.spectra.cache import default_cache
 
         decoding, mask = self.decoding, None if self.mask is None else read_mask(self.mask)
+        task = self._control_task(mask)
         view = self.model.open(tools)
         mask = None if mask is None else own_mask(view, mask, tools)
         if (sentence := words_notice(view.model.tokenizer, texts, "the prompts")) is not None:
@@ -119,7 +134,40 @@ class Generate(Request):
             **of_mask(mask),
             **vars(decoding),
             replies=found,
+            controls=None if task is None else self._controls(view, mask, task, found=found, tools=tools),
         )
+
+    def _control_task(self, mask: Mask | None) -> Task | None:
+        """The task of the control masks' frozen means; None where none are asked for."""
+        if not self.controls:
+            return None
+        if mask is None or not len(mask):
+            raise SettingsError("--controls needs a --mask that removes at least 1 value to compare with.")
+        from explorer.masks.belonging import source_task
+
+        task = source_task(mask) if self.control_task is None else load_task(self.control_task, settings().seed)
+        if task is None:
+            raise SettingsError(
+                "the mask does not say on which task it was made, which gives the frozen means of --controls: give a "
+                "--control-task."
+            )
+        return task
+
+    def _controls(
+        self, view: View, mask: Mask | None, task: Task, *, found: Sequence[ReplyPair], tools: Tools
+    ) -> ReplyControls:
+        from explorer.experiments.reply_controls import reply_controls
+        from explorer.measure.generation import prompt_ids
+        from explorer.spectra.cache import default_cache
+
+        assert mask is not None
+        shown, framing = turns_of(self.turn, self.around.framing), self.around.framing
+        heard = [(prompt_ids(view, Example(one.prompt, "", shown=shown), framing), one) for one in found]
+        with tools.working("Random masks") as progress:
+            return reply_controls(
+                view, mask, default_cache(tools.notice), task, heard=heard, decoding=self.decoding,
+                count=self.controls, progress=progress,
+            )  # fmt: skip
 
 
 def _lines(path: Path | None) -> list[str]:

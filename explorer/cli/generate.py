@@ -18,6 +18,10 @@ def show(request: Generate, result: GenerateResult) -> None:
     say(f"{model_name(result.model)} ({result.dtype}), {'chat, ' * result.chat}{how}")
     if result.gain is not None:
         say(f"Mask: {result.removed:,} {state_of(result.gain)} ({result.mode})")
+    if result.controls is not None:
+        from explorer.experiments.reply_controls import controls_sentence
+
+        say(controls_sentence(result.controls))
     if len(result.replies) > 1:
         columns = REPLY_COLUMNS if result.mask_digest is not None else (REPLY_COLUMNS[0], REPLY_COLUMNS[-2])
         show_table("Replies", names(columns), cells(columns, result.replies))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 from typing import Any
 
@@ -11,12 +12,14 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.attribution import Scores
 from explorer.core.errors import Stopped
+from explorer.experiments.reply_controls import DRAWS, ReplyControls, controls_sentence
 from explorer.masks import replies as engine_replies
 from explorer.masks.mask import Mask
 from explorer.masks.replies import ReplyPair, parting_sentence, replies, summary_sentence
 from explorer.measure.generation import Decoding
 from explorer.ui.try_it import form
 from tests import tiny
+from tests.commands import run
 from tests.pages.app import Engine, captions, click, copied, go, open_page, plain, settled
 
 pytestmark = pytest.mark.slow
@@ -86,6 +89,18 @@ def test_several_prompts_make_a_table_and_draws_follow_the_seed(engine: Engine, 
     app.selectbox(key="try-pair").set_value(2)
     assert words_of(found[2]) in shown(settled(app.run()))
     assert "--temperature 0.9" in copied(app, "generate").commands[0]
+
+
+def test_random_masks_of_the_same_size_stand_beside(engine: Engine, scores: Scores) -> None:
+    """What the command says of the same, whose masks come from the mask's own task."""
+    app = click(asked(pruned(tokens="6"), PROMPT), "try-generate")
+    app = click(app, "try-chance")
+    (command,) = copied(app, "generate").commands
+    assert f"--controls {DRAWS}" in command
+    told = json.loads(run(*shlex.split(command)[1:]).stdout)["controls"]
+    found = ReplyControls(**{name: tuple(one) if isinstance(one, list) else one for name, one in told.items()})
+    assert (found.prompts, len(found.seeds)) == (1, DRAWS)
+    assert controls_sentence(found) in shown(app)
 
 
 def test_what_is_asked_is_in_the_address() -> None:

@@ -18,12 +18,14 @@ from explorer.actions.generate import GenerateResult
 from explorer.actions.loaded import LoadedModel
 from explorer.core.errors import SettingsError, Stopped, TaskError
 from explorer.core.keys import Kind
+from explorer.experiments.reply_controls import reply_controls
 from explorer.masks.apply import apply, empty_mask
 from explorer.masks.mask import Mask
 from explorer.masks.replies import ReplyPair, parting_sentence, replies, summary_sentence
 from explorer.measure.generation import Decoding, ending, logprobs, prompt_ids, stream
 from explorer.models import Model, View, load
 from explorer.search import prune
+from explorer.search.controls import draws, means_of
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import Example, Framing, Task, load_task
 from tests import removal, tiny
@@ -284,6 +286,36 @@ def test_the_command_says_what_the_engine_does(
     alone = run(*words, *drawn).stdout
     assert parting_sentence(expected[0]) in alone
     assert expected[0].baseline.text in alone
+
+
+def test_random_masks_are_those_of_the_control(model: Model, mask: Mask, svds: SvdCache, tiny_task: Task) -> None:
+    """Each draw generated in full, beside the unpruned reply."""
+    prompts, count = [PROMPT, "w2 w3"], 4
+    pairs = both(model, mask, svds, *prompts, decoding=DRAWN)
+    view = model.view()
+    heard = [(prompt_ids(view, prompt), pair) for prompt, pair in zip(prompts, pairs, strict=True)]
+    found = reply_controls(view, mask, svds, tiny_task, heard=heard, decoding=DRAWN, count=count)
+    drawn = draws(means_of(view, tiny_task, svds, mask), mask, "random-per-matrix", seeds=range(count))
+    assert all(len(one) == len(mask) for one in drawn)
+    for one, parted, kept in zip(drawn, found.drawn_parted, found.drawn_kept, strict=True):
+        same = both(model, one, svds, *prompts, decoding=DRAWN)
+        assert parted == sum(pair.parting is not None for pair in same)
+        assert kept == pytest.approx(sum(pair.same / len(pair.baseline.tokens) for pair in same) / len(prompts))
+    assert found.parted == sum(pair.parting is not None for pair in pairs)
+    below = sum(kept < found.kept for kept in found.drawn_kept) + sum(k == found.kept for k in found.drawn_kept) / 2
+    assert found.percentile == pytest.approx(100 * below / count)
+
+
+def test_controls_need_a_mask_and_a_task(folder: Path, mask: Mask, tmp_path: Path) -> None:
+    mask.save(tmp_path / "m.json")
+    words = ("generate", "--model", str(folder), "--prompt", PROMPT, "--new-tokens", 4, "--controls", 2)
+    assert "needs a --mask" in refused(*words)
+    assert "give a --control-task" in refused(*words, "--mask", tmp_path / "m.json")
+    rows = [json.dumps({"prompt": f"w{i} w{j}", "answer": " w3"}) for i in range(4) for j in range(4)]
+    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    own = ("--mask", tmp_path / "m.json", "--control-task", tmp_path / "own.jsonl")
+    assert len(report(*words, *own)["controls"]["drawn_kept"]) == 2
+    assert "random masks of the same size" in run(*words, *own).stdout
 
 
 def test_what_cannot_be_asked_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.actions import FramingChoice, Generate
+from explorer.masks.belonging import source_task
 from explorer.measure.generation import Decoding
 from explorer.tasks import Example, Framing
 from explorer.tasks.template import as_typed, typed
@@ -36,13 +37,15 @@ class Asked:
         """The prompts behind the chat's earlier turns."""
         return [Example(prompt, "", shown=self.turns) for prompt in self.prompts]
 
-    def request(self, setting: Setting) -> Generate:
-        """The same as a request."""
-        framing = self.framing
+    def request(self, setting: Setting, controls: int = 0) -> Generate:
+        """The same as a request, with so many random masks; the bench's task is theirs if the mask names none."""
+        framing, mask = self.framing, setting.bench.mask
+        other = setting.task.task if controls and len(mask) and source_task(mask) is None else None
         return Generate(
-            model=setting.model, prompt=self.prompts, mask=setting.mask(setting.bench.mask), **vars(self.decoding),
+            model=setting.model, prompt=self.prompts, mask=setting.mask(mask), **vars(self.decoding),
             around=FramingChoice(framing.bos, framing.chat, framing.system),
-            turn=tuple(text for turn in self.turns for text in turn),
+            turn=tuple(text for turn in self.turns for text in turn), controls=controls if len(mask) else 0,
+            control_task=other,
         )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ import streamlit as st
 
 from explorer.core.columns import cells, names
 from explorer.core.progress import Progress
+from explorer.experiments.reply_controls import DRAWS, ReplyControls, controls_sentence, reply_controls
+from explorer.masks.apply import apply
+from explorer.masks.belonging import source_task
 from explorer.masks.replies import (
     REPLY_COLUMNS,
     Reply,
@@ -20,9 +23,11 @@ from explorer.masks.replies import (
     replies,
     summary_sentence,
 )
+from explorer.measure.generation import prompt_ids
 from explorer.measure.tokens import words_notice
+from explorer.models import View
 from explorer.ui.components import coloured, painting, ticker, words
-from explorer.ui.jobs import cached
+from explorer.ui.jobs import cached, work
 from explorer.ui.jobs.runner import JobState, Key, tell
 from explorer.ui.session import Bench, guide, requests, session, state
 from explorer.ui.shell import pages, share
@@ -36,9 +41,10 @@ _FAINT = 1e-12  # a probability that is as good as none
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the session has asked the model to go on from."""
+    """What the session has asked the model to go on from, and whether random masks are to speak, too."""
 
     asked: Asked
+    chance: bool = False
 
 
 def draw() -> None:
@@ -54,7 +60,8 @@ def draw() -> None:
             on_click=_start, args=(bench, asked), help="Again whenever the mask changes, until you ask something else.",
         )  # fmt: skip
         share.copy(
-            "generate", bench, lambda setting: [None if asked is None else asked.request(setting)],
+            "generate", bench,
+            lambda setting: [None if asked is None else asked.request(setting, DRAWS if _chance(asked) else 0)],
             disabled=asked is None,
         )  # fmt: skip
     if asked is None:
@@ -67,6 +74,8 @@ def draw() -> None:
         st.caption("Both sides read the same, and say their tokens the same way. Generate starts them.")
         return
     _replies(bench, asked)
+    if len(bench.mask):
+        _beside_chance(bench, asked)
     guide.explain(
         "In the frame: the first token that differs. Colour: how much more probable (orange) or less probable (blue) a "
         f"token is to the side that says it than to the other behind the same words, strongest from {STRONGEST:g} nats "
@@ -74,10 +83,16 @@ def draw() -> None:
     )
 
 
+def _chance(asked: Asked) -> bool:
+    """Whether random masks are to go on from the same."""
+    wanted = state.find(_Wanted)
+    return wanted is not None and wanted.chance and wanted.asked == asked
+
+
 def _start(bench: Bench, asked: Asked | None) -> None:
     """Ask; what was stopped begins anew."""
     if asked is not None:
-        state.put(_Wanted(asked))
+        state.put(_Wanted(asked, _chance(asked)))
         cached.runner().forget(_key(bench, asked))
 
 
@@ -92,14 +107,14 @@ def _replies(bench: Bench, asked: Asked) -> None:
     key = _key(bench, asked)
     cached.only("replies", key)
 
-    def work(progress: Progress) -> tuple[ReplyPair, ...]:
+    def speak(progress: Progress) -> tuple[ReplyPair, ...]:
         with bench.views.borrow() as first, bench.views.borrow() as second:
             return replies(
                 (first, second), bench.mask, bench.svds, prompts=asked.examples, framing=asked.framing,
                 decoding=asked.decoding, progress=progress, so_far=tell,
             )  # fmt: skip
 
-    found = cached.compute(key, "Generating", work, wait=painting.BEHIND)
+    found = cached.compute(key, "Generating", speak, wait=painting.BEHIND)
     job = cached.runner().find(key)
     cached.shown_here(key)
     if (problem := cached.failure(key)) is not None:
@@ -116,6 +131,42 @@ def _replies(bench: Bench, asked: Asked) -> None:
     pairs = found or (cast("tuple[ReplyPair, ...] | None", job.so_far) if job is not None else None) or ()
     if pairs:
         _draw(bench, asked, pairs, going=going)
+
+
+@st.fragment
+def _beside_chance(bench: Bench, asked: Asked) -> None:
+    """What random masks of the same size do, once they are wanted and all has been said."""
+    if not _chance(asked):
+        st.button(
+            f"Beside {DRAWS} random masks", key="try-chance", icon=":material/casino:",
+            on_click=state.put, args=(_Wanted(asked, chance=True),),
+            help="Masks of the same size, drawn by chance, go on from the same prompts, on every change from now on. "
+            "Any mask makes a long reply part: how soon says something beside chance only.",
+        )  # fmt: skip
+        return
+    key = _key(bench, asked)
+    found = cast("tuple[ReplyPair, ...] | None", work.held(key))
+    if found is None:
+        if cached.failure(key) is None:
+            st.caption("Random masks wait until both sides have spoken.")
+            ticker.mount("look-chance", lambda: None)
+        return
+
+    def control(view: View, progress: Progress) -> ReplyControls:
+        apply(view, bench.mask.without_all(), bench.svds)
+        prompts = [prompt_ids(view, one, asked.framing) for one in asked.examples]
+        return reply_controls(
+            view, bench.mask, bench.svds, source_task(bench.mask) or bench.task, decoding=asked.decoding,
+            heard=list(zip(prompts, found, strict=False)), progress=progress,
+        )  # fmt: skip
+
+    request = asked.request(requests.by_contents(bench), DRAWS)
+    if any("stopped" in (one.baseline.ended, one.masked and one.masked.ended) for one in found):
+        st.caption("Random masks are compared with whole replies: these were stopped.")
+        return
+    measured = work.on_view(bench, ("reply-controls", request), control, label=f"{DRAWS} random masks speak")
+    if measured is not None:
+        st.markdown(words.literal(controls_sentence(measured)))
 
 
 def _draw(bench: Bench, asked: Asked, pairs: tuple[ReplyPair, ...], *, going: bool) -> None:
