@@ -165,7 +165,7 @@ class Generate(Request):
         heard = [(prompt_ids(view, Example(one.prompt, "", shown=shown), framing), one) for one in found]
         with tools.working("Random masks") as progress:
             return reply_controls(
-                view, mask, default_cache(tools.notice), task, heard=heard, decoding=self.decoding,
+                view, mask, default_cache(tools.notice), task=task, heard=heard, decoding=self.decoding,
                 count=self.controls, progress=progress,
             )  # fmt: skip
 

@@ -54,8 +54,8 @@ def reply_controls(
     view: View,
     mask: Mask,
     svds: SvdCache,
-    task: Task,
     *,
+    task: Task,
     heard: Sequence[Heard],
     decoding: Decoding,
     count: int = DRAWS,
@@ -76,7 +76,7 @@ def reply_controls(
     Raises:
         TaskError, MatrixError, ModelError: the examples, a matrix or its weights cannot be used.
     """
-    scores = means_of(view, task, svds, mask, progress=part(progress, 0.0, 0.2))
+    scores = means_of(view, task, svds, mask=mask, progress=part(progress, 0.0, 0.2))
     seeds = tuple(range(task.seed, task.seed + count))
     shares: list[list[float]] = []
     for drawn in track(draws(scores, mask, DEFAULT, seeds=seeds), part(progress, 0.2, 1.0)):

@@ -294,7 +294,7 @@ def test_random_masks_are_those_of_the_control(model: Model, mask: Mask, svds: S
     pairs = both(model, mask, svds, *prompts, decoding=DRAWN)
     view = model.view()
     heard = [(prompt_ids(view, prompt), pair) for prompt, pair in zip(prompts, pairs, strict=True)]
-    found = reply_controls(view, mask, svds, tiny_task, heard=heard, decoding=DRAWN, count=count)
+    found = reply_controls(view, mask, svds, task=tiny_task, heard=heard, decoding=DRAWN, count=count)
     drawn = draws(means_of(view, tiny_task, svds, mask), mask, "random-per-matrix", seeds=range(count))
     assert all(len(one) == len(mask) for one in drawn)
     for one, parted, kept in zip(drawn, found.drawn_parted, found.drawn_kept, strict=True):

@@ -156,7 +156,7 @@ def _beside_chance(bench: Bench, asked: Asked) -> None:
         apply(view, bench.mask.without_all(), bench.svds)
         prompts = [prompt_ids(view, one, asked.framing) for one in asked.examples]
         return reply_controls(
-            view, bench.mask, bench.svds, source_task(bench.mask) or bench.task, decoding=asked.decoding,
+            view, bench.mask, bench.svds, task=source_task(bench.mask) or bench.task, decoding=asked.decoding,
             heard=list(zip(prompts, found, strict=False)), progress=progress,
         )  # fmt: skip
 
