@@ -46,7 +46,8 @@ class InteractionsResult(OfTask):
             alone, with stderr.
         together: the effect of removing all, and its standard error.
         greedy: the order in which removing helps most, with the effect of all so far.
-        clusters: groups of places that are linked by interactions beyond two standard errors.
+        clusters: groups of places that are linked by interactions beyond chance (5 % over all pairs) of at least a
+            twentieth of the largest effect.
         orders: how many orders Shapley values are the mean of; 0 where every subset was measured.
         masks: how many sets of values were measured.
     """

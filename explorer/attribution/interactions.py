@@ -20,6 +20,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import NormalDist
 
 from explorer.attribution.exact import keep_unpruned, mask_losses
 from explorer.core.errors import SettingsError
@@ -33,6 +34,7 @@ from explorer.models import View
 from explorer.spectra.cache import SvdCache
 
 MOST, EXACT = 32, 8  # values at all, and of which every subset is measured
+CHANCE, MATTERS = 0.05, 0.05  # of links: for all pairs together, and as a share of the largest effect
 ORDERS = 8  # drawn for Shapley values of more, in pairs
 
 
@@ -83,7 +85,7 @@ class Interactions(Record):
         pairs: each two, in order.
         together: the effect of removing all, and its standard error.
         greedy: the order in which removing helps most.
-        clusters: groups of values, by their places, that are linked by interactions beyond two standard errors.
+        clusters: groups of values, by their places, that are linked (`links`).
         orders: how many orders the Shapley values are the mean of; 0 where every subset was measured.
         masks: how many sets of values were measured.
     """
@@ -175,7 +177,7 @@ def _found(
         pairs=pairs,
         together=(together.value, together.stderr),
         greedy=greedy,
-        clusters=_clusters(n, pairs),
+        clusters=_clusters(n, links(pairs, [one.value for one in singles])),
         orders=orders,
         masks=len(table.losses) - 1,
     )
@@ -268,12 +270,24 @@ def _exact_share(table: Sets, value: int, n: int) -> float:
     )
 
 
-def _clusters(n: int, pairs: Iterable[PairEffect]) -> tuple[tuple[int, ...], ...]:
+def links(pairs: Sequence[PairEffect], singles: Iterable[float]) -> list[PairEffect]:
+    """The pairs that go together: their interaction is beyond chance, and of a size that matters.
+
+    Beyond chance: at 5 % over all pairs (Bonferroni), and beyond two standard errors. Of a size: at least a twentieth
+    of the largest effect of a single value or a pair.
+    """
+    errors = max(2.0, NormalDist().inv_cdf(1 - CHANCE / 2 / max(len(pairs), 1)))
+    largest = max(map(abs, (*singles, *(one.effect for one in pairs))), default=0.0)
+    return [
+        one for one in pairs if abs(one.interaction) > errors * one.stderr and abs(one.interaction) >= MATTERS * largest
+    ]
+
+
+def _clusters(n: int, linked: Iterable[PairEffect]) -> tuple[tuple[int, ...], ...]:
     """Groups of two or more values that are linked."""
     group = list(range(n))
-    for one in pairs:
-        if abs(one.interaction) > 2 * one.stderr:
-            low, high = sorted((group[one.first], group[one.second]))
-            group = [low if each == high else each for each in group]
+    for one in linked:
+        low, high = sorted((group[one.first], group[one.second]))
+        group = [low if each == high else each for each in group]
     found = [tuple(i for i in range(n) if group[i] == name) for name in dict.fromkeys(group)]
     return tuple(some for some in found if len(some) > 1)

@@ -44,4 +44,4 @@ def show(request: MeasureInteractions, result: InteractionsResult) -> None:
     ]
     show_table("The order in which removing helps most", ("step", "value", "effect so far"), rows)
     for cluster in result.clusters:
-        say(f"Linked beyond two standard errors: {', '.join(names[i] for i in cluster)}.")
+        say(f"These go together: {', '.join(names[i] for i in cluster)}.")

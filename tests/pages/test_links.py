@@ -165,7 +165,7 @@ def every_view(engine: Engine) -> Iterator[AppTest]:
     app = click(open_page("Prune"), "remove-lowest")
     app.toggle(key="curve").set_value(True)
     yield settled(app.run())
-    for section in ("By slice", "Elsewhere", "For a claim", "Inside one example"):
+    for section in ("By slice", "Elsewhere", "Interactions", "For a claim", "Inside one example"):
         yield look(app, section)
     for title in ("Overview", "Scores", "Search", "Direction", "Try it", "Activations"):
         yield go(app, title)

@@ -30,7 +30,7 @@ RUNS = 8  # reruns that a page gets to finish what a gesture began
 EDITS = (
     "remove-lowest", "restore-all", "undo", "redo", "k-slider", "gain", "mode", "whole-", "search-open", "entry-open",
     "history-step", "fork", "tour-2", "remove-selected", "restore-selected", "combine-", "switch-direction",
-    "transfer-", "why-remove", "why-restore",
+    "transfer-", "why-remove", "why-restore", "keep-best",
 )  # fmt: skip
 # The hub, other machines' files, and what takes minutes.
 LEFT_OUT = ("fetch", "superglue", "against", "transfer-model", "search-seconds", "search-most", "measure-count")

@@ -11,7 +11,7 @@ from explorer.ui.bench import chart_data, measured, opening, workbench
 from explorer.ui.bench.inside import inside
 from explorer.ui.components import matrix_steps, painting, words
 from explorer.ui.jobs import work
-from explorer.ui.prune import cards, claim, consequences, removing, sliced
+from explorer.ui.prune import cards, claim, consequences, interactions, removing, sliced
 from explorer.ui.session import Bench, Setting, Widget, links, requests, session
 from explorer.ui.session.tabs import tabs
 from explorer.ui.shell import pages, share
@@ -20,6 +20,7 @@ _SECTIONS = {
     "changes": "What changed",
     "slices": "By slice",
     "elsewhere": "Elsewhere",
+    "together": "Interactions",
     "claim": "For a claim",
     "example": "Inside one example",
 }
@@ -45,17 +46,20 @@ def draw() -> None:
         if scores is not None:
             _actions(bench, scores)
     cards.finish(bench, panel)
-    changes, by_slice, elsewhere, proof, example = tabs("section", _SECTIONS)
+    changes, by_slice, elsewhere, together, proof, example = tabs("section", _SECTIONS)
     if elsewhere.open:
         with elsewhere:
             consequences.elsewhere(bench)
+    if together.open:
+        with together:
+            interactions.draw(bench, scores)
     if proof.open:
         with proof:
             claim.draw(bench)
     shown = next((name for name, tab in (("changes", changes), ("slices", by_slice)) if tab.open), "example")
     with {"changes": changes, "slices": by_slice, "example": example}[shown]:
         painting.pause()
-        _of_measured(bench, scores, shown=shown, hidden=bool(elsewhere.open or proof.open))
+        _of_measured(bench, scores, shown=shown, hidden=bool(elsewhere.open or together.open or proof.open))
 
 
 def _plot(bench: Bench, scores: Scores | None) -> None:

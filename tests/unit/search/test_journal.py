@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from explorer.core.config import settings
 from explorer.core.errors import Stopped
@@ -23,6 +22,7 @@ from explorer.models.matrices import matrices
 from explorer.search import SEARCHES
 from explorer.search import problem as problems
 from explorer.search.ensemble import BASES, EnsembleSettings, ensemble
+from explorer.search.gates import Momentum
 from explorer.search.identity import search_digest
 from explorer.search.journal import Journal, JournalFile, default_journals
 from explorer.search.learned import LearnedSettings, learned
@@ -142,12 +142,17 @@ def test_a_finished_search_is_there_at_once(model: Model, svds: SvdCache, tmp_pa
 
 
 @pytest.fixture
-def steps() -> Iterator[list[int]]:
-    """One entry per step that an optimizer of torch's took."""
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry per step that gates took."""
     taken: list[int] = []
-    hook = register_optimizer_step_post_hook(lambda *_: taken.append(1))
-    yield taken
-    hook.remove()
+    step = Momentum.step
+
+    def counted(optimizer: Momentum) -> None:
+        taken.append(1)
+        step(optimizer)
+
+    monkeypatch.setattr(Momentum, "step", counted)
+    return taken
 
 
 def test_steps_between_measurements_are_not_taken_again(

@@ -17,6 +17,7 @@ import pytest
 
 from explorer.actions import REQUESTS, ModelChoice, Request, TaskChoice, TasksChoice
 from explorer.attribution import Options, Scores, score
+from explorer.attribution import interactions as attribution
 from explorer.attribution.exact import Value, exact_effects
 from explorer.core.config import settings
 from explorer.core.keys import CircuitKey, Kind, MatrixKey, parse_key
@@ -62,7 +63,7 @@ from explorer.ui.activations import why
 from explorer.ui.bench import inside, workbench
 from explorer.ui.direction.parts import Looked
 from explorer.ui.masks import actions, compare, folders, outcomes
-from explorer.ui.prune import removing, sliced
+from explorer.ui.prune import interactions, removing, sliced
 from explorer.ui.scores import agreement
 from explorer.ui.search import form
 from explorer.ui.session import requests
@@ -200,6 +201,7 @@ def every(engine: Engine) -> dict[str, list[Request]]:
         "generate": SPOKEN.request(given),
         "generate, unpruned": SPOKEN.request(bare),
         "export": folders.request(given, first, Path("an export"), format="checkpoint", zero=True),
+        "interactions": interactions.request(bare, first, 8),
         "lowest": workbench.request(bare, 4),
         "lowest, softer": workbench.request(soft, 4),
         "own damage": requests.damage(given, first, given.tasks, limit=LIMIT),
@@ -383,6 +385,15 @@ def test_attention(engine: Engine, told: Any) -> None:
         assert report["score"]["here"] == found.score.here.tolist()
         assert report["moved"]["elsewhere"] == found.moved.elsewhere.tolist()
     apply(engine.view, engine.first.without_all(), engine.svds)
+
+
+def test_interactions(engine: Engine, told: Any) -> None:
+    cut = batches(engine.view, engine.task, engine.task.train[:8])
+    found = attribution.interactions(engine.view, cut, engine.svds, removed=engine.first.removed)
+    (report,) = told("interactions")
+    assert report["together"] == list(found.together)
+    assert [one["interaction"] for one in report["pairs"]] == [one.interaction for one in found.pairs]
+    assert [one["share"] for one in report["values"]] == [one.share for one in found.values]
 
 
 def test_damage(engine: Engine, told: Any) -> None:
