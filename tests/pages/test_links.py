@@ -166,7 +166,8 @@ def every_view(engine: Engine) -> Iterator[AppTest]:
     app.toggle(key="curve").set_value(True)
     yield settled(app.run())
     for section in ("By slice", "Elsewhere", "Interactions", "For a claim", "Inside one example"):
-        yield look(app, section)
+        app = look(app, section)
+        yield click(app, "claim-controls") if section == "For a claim" else app  # nothing is copied before
     for title in ("Overview", "Scores", "Search", "Direction", "Try it", "Activations"):
         yield go(app, title)
     app.session_state["heads"] = "Why there?"
