@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from explorer.actions.bundle import write_bundle
+from explorer.actions.choices import CasesChoice, FramingChoice, ModelChoice, TaskChoice
+from explorer.actions.evaluate import Evaluate
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.errors import SettingsError
+from explorer.tasks.template import as_typed
 
 if TYPE_CHECKING:
     from explorer.search.report_file import SearchFile
@@ -44,6 +48,12 @@ class ShowReport(Request):
         Path | None, Arg("LaTeX table to write (booktabs), with every setting in its caption; likewise.")
     ] = None
 
+    bundle: Annotated[
+        Path | None,
+        Arg("New folder with the page, the mask, the report and how to measure it again, for people without Python."),
+    ] = None
+    force: Annotated[bool, Arg("Replace the bundle that is in the folder.")] = False
+
     def run(self, tools: Tools = ALONE) -> ReportResult:
         """Read it, and write its page.
 
@@ -53,6 +63,8 @@ class ShowReport(Request):
         from explorer.search.report_file import load_report
 
         found = load_report(self.path)
+        if self.bundle is not None:
+            write_bundle(self.bundle, report_files(found), force=self.force)
         if self.html is not None:
             write_page(found, self.html)
         if self.latex is not None:
@@ -60,6 +72,28 @@ class ShowReport(Request):
 
             _write(self.latex, search_latex(found))
         return ReportResult(found)
+
+
+def report_files(report: SearchFile) -> dict[str, str]:
+    """The files of a bundle of a search, by name."""
+    from explorer.plots.html import code_html, links_html
+    from explorer.plots.search_page import search_page
+
+    mask, data = "mask.json", "report.json"
+    lines = [ShowReport(path=Path(data)).as_command(), _again(report, Path(mask)).as_command()]
+    after = f"<h2>The same again</h2>{code_html(lines)}<h2>Files</h2>{links_html([mask, data])}"
+    return {"index.html": search_page(report, after), mask: report.mask.to_json(), data: report.to_json()}
+
+
+def _again(report: SearchFile, mask: Path) -> Evaluate:
+    """The command that measures the mask on the test split again."""
+    choice = TaskChoice(
+        task=report.task, shots=report.shots or 0, seed=report.seed,
+        template=None if report.template is None else as_typed(report.template),
+        which=CasesChoice(splits=report.splits, hold_out=report.hold_out, wordings=report.wordings),
+        around=FramingChoice(report.bos, report.chat, report.system),
+    )  # fmt: skip
+    return Evaluate(model=ModelChoice(report.model), task=choice, mask=mask, limit=report.test_limit)
 
 
 def write_page(report: SearchFile, path: Path) -> None:

@@ -14,3 +14,5 @@ def show(request: ShowReport, result: ReportResult) -> None:
         say(f"Page: {request.html}")
     if request.latex is not None:
         say(f"Table: {request.latex}")
+    if request.bundle is not None:
+        say(f"Bundle: {request.bundle}/index.html")

@@ -1,23 +1,19 @@
-"""The report of a search as one HTML page: nothing is loaded from elsewhere, light and dark follow the reader's system.
-
-What came from a file is data: all of it is escaped. The page forbids itself every connection.
-"""
+"""The report of a search as one HTML page."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any, TypeVar
 
-from explorer.core.columns import Column, cells, names
+from explorer.core.columns import Column
 from explorer.core.keys import MatrixKey
 from explorer.masks.damage import DamageFigures
 from explorer.masks.mask import Removed
 from explorer.measure.figures import Figures
 from explorer.models import full_name
-from explorer.plots.search import TriedMask, explain_curve, held_out, plotly_script, search_controls, search_curve
-from explorer.plots.style import CONFIG
+from explorer.plots.html import figures_html, page_html, table_html
+from explorer.plots.search import TriedMask, explain_curve, held_out, search_controls, search_curve
 from explorer.search.columns import (
     DAMAGE_COLUMNS,
     change_text,
@@ -42,38 +38,6 @@ from explorer.search.evidence.figures import EvidenceFigures
 from explorer.search.outcome import Budget
 from explorer.search.report_file import SearchFile
 
-RowT = TypeVar("RowT")
-
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #5a5a5a; --line: #d8d8d8; --paper: #ffffff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #a8a8a8; --line: #444444; --paper: #16181c; } }
-body { margin: 0 auto; max-width: 1080px; padding: 1.5rem; color: var(--ink); background: var(--paper);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } h3 { font-size: 1rem; }
-p { color: var(--soft); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 1rem; }
-.figures > * { min-width: 0; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top;
-  overflow-wrap: anywhere; }
-td { font-variant-numeric: tabular-nums; }
-td:first-child { overflow-wrap: normal; }
-"""
-THEME = """
-const dark = matchMedia("(prefers-color-scheme: dark)");
-function paint() {
-  const ink = dark.matches ? "#e8e8e8" : "#1a1a1a", line = dark.matches ? "#444444" : "#d8d8d8";
-  const colours = { "font.color": ink };
-  for (const axis of ["xaxis", "yaxis"]) {
-    colours[axis + ".gridcolor"] = line; colours[axis + ".zerolinecolor"] = line; colours[axis + ".color"] = ink;
-  }
-  document.querySelectorAll(".js-plotly-plot").forEach((plot) => {
-    Plotly.relayout(plot, colours); Plotly.Plots.resize(plot);
-  });
-}
-dark.addEventListener("change", paint); addEventListener("load", paint);
-"""
 _REMOVED: tuple[Column[tuple[MatrixKey, tuple[Removed, ...]]], ...] = (
     Column("matrix", lambda row: row[0]),
     Column("values", lambda row: len(row[1])),
@@ -86,41 +50,28 @@ _FACTS: tuple[Column[tuple[str, object]], ...] = (
 STOPPED = {"": "ran to its end", "time": "time was up", "stopped": "stopped by hand"}
 
 
-def search_page(report: SearchFile) -> str:
-    """The whole page; the same report gives the same page."""
+def search_page(report: SearchFile, after: str = "") -> str:
+    """The whole page; the same report gives the same page. `after` is HTML that follows it."""
     title = f"{report.strategy} on {report.task}: {report.removed:,} of {report.settings.max_removed:,} values removed"
-    body = "\n".join(_sections(report))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
-<script>{plotly_script()}</script>
-</head>
-<body>
-<h1>{escape(title)}</h1>
-<p>{escape(full_name(report.model))}, {report.basis} basis, {report.mode} removal. Losses are in nats per example;
-accuracies come with 95 % Wilson intervals. The search saw the train and the validation split, never the test split.</p>
-{body}
-<script>{THEME}</script>
-</body>
-</html>
-"""
+    body = "\n".join([*_sections(report), after])
+    about = (
+        f"{full_name(report.model)}, {report.basis} basis, {report.mode} removal. Losses are in nats per example; "
+        "accuracies come with 95 % Wilson intervals. The search saw the train and the validation split, never the test "
+        "split."
+    )
+    return page_html(title, about, body)
 
 
 def _sections(report: SearchFile) -> Iterator[str]:
     yield "<h2>Result</h2>"
-    yield _table(measured_columns(report.baseline), measured_rows(report))
+    yield table_html(measured_columns(report.baseline), measured_rows(report))
     for sentence in figures_sentences(report):
         yield f"<p>{escape(sentence)}</p>"
     yield f"<p>{escape(change_text(report.comparison))}</p>"
     yield "<h2>On the way</h2>"
     explained = explain_curve(_curve(report, "loss")[0], held_out(report, "loss"))
     yield f"<p>{len(report.curve):,} masks were measured. {explained}</p>"
-    yield _figures(
+    yield figures_html(
         search_curve(*_curve(report, measure), measure, held_out(report, measure), accuracy=report.test.accuracy_name)
         for measure in ("loss", "accuracy")
     )
@@ -128,9 +79,9 @@ def _sections(report: SearchFile) -> Iterator[str]:
     yield from _damage(report.damage)
     yield from _evidence(report.evidence)
     yield "<h2>What is removed</h2>"
-    yield _table(_REMOVED, report.mask.by_matrix.items())
+    yield table_html(_REMOVED, report.mask.by_matrix.items())
     yield "<h2>How it was found</h2>"
-    yield _table(_FACTS, settings_of(report))
+    yield table_html(_FACTS, settings_of(report))
 
 
 def _curve(report: SearchFile, measure: str) -> tuple[list[TriedMask], TriedMask]:
@@ -151,7 +102,7 @@ def _controls(report: SearchFile) -> Iterator[str]:
     if not report.controls:
         yield "<p>None were drawn.</p>"
         return
-    yield _figures(
+    yield figures_html(
         search_controls(
             {name: getattr(one, measure) for name, one in report.controls.items()},
             getattr(report.test, measure), getattr(report.baseline, measure), measure=measure,
@@ -159,7 +110,7 @@ def _controls(report: SearchFile) -> Iterator[str]:
         )
         for measure in ("accuracy", "loss")
     )  # fmt: skip
-    yield _table(control_columns(report.test.accuracy_name), report.controls.items())
+    yield table_html(control_columns(report.test.accuracy_name), report.controls.items())
 
 
 def _damage(damage: DamageFigures | None) -> Iterator[str]:
@@ -168,7 +119,7 @@ def _damage(damage: DamageFigures | None) -> Iterator[str]:
         yield "<p>It was not measured.</p>"
         return
     if damage.tasks:
-        yield _table(DAMAGE_COLUMNS, damage.tasks)
+        yield table_html(DAMAGE_COLUMNS, damage.tasks)
     if damage.text is not None:
         yield f"<p>{escape(text_sentence(damage.text))}.</p>"
 
@@ -177,24 +128,24 @@ def _evidence(evidence: EvidenceFigures | None) -> Iterator[str]:
     if evidence is None:
         return
     yield f"<h2>Evidence</h2><p><strong>{escape(evidence.sentence)}</strong></p>"
-    yield _table(CLUSTERED_COLUMNS, clustered_rows(evidence))
+    yield table_html(CLUSTERED_COLUMNS, clustered_rows(evidence))
     for sentence in evidence_sentences(evidence):
         yield f"<p>{escape(sentence)}</p>"
     if evidence.rivals:
         yield "<h3>Nulls and baselines</h3>"
-        yield _table(RIVAL_COLUMNS, evidence.rivals.items())
+        yield table_html(RIVAL_COLUMNS, evidence.rivals.items())
     if evidence.wordings:
         yield "<h3>Other wordings</h3>"
-        yield _table(WORDING_COLUMNS, evidence.wordings)
+        yield table_html(WORDING_COLUMNS, evidence.wordings)
     if evidence.members is not None:
         yield "<h3>Members, restored one by one</h3>"
-        yield _table(MEMBER_COLUMNS, evidence.members.measured[:MOST_ROWS])
+        yield table_html(MEMBER_COLUMNS, evidence.members.measured[:MOST_ROWS])
     if evidence.subsets:
         yield "<h3>Random subsets of the mask</h3>"
-        yield _table(SUBSET_COLUMNS, evidence.subsets)
+        yield table_html(SUBSET_COLUMNS, evidence.subsets)
     if evidence.stability is not None:
         yield "<h3>Values that several searches chose</h3>"
-        yield _table(CHOSEN_COLUMNS, evidence.stability.chosen[:MOST_ROWS])
+        yield table_html(CHOSEN_COLUMNS, evidence.stability.chosen[:MOST_ROWS])
 
 
 def settings_of(report: SearchFile) -> list[tuple[str, object]]:
@@ -237,26 +188,3 @@ def _cases(report: SearchFile) -> str:
 
 def _few(names: Sequence[str], most: int = 40) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _figures(figures: Iterator[Any]) -> str:
-    drawn = [
-        figure.to_html(
-            full_html=False, include_plotlyjs=False, config={**CONFIG, "responsive": True}, div_id=_name(figure)
-        )
-        for figure in figures
-    ]
-    return f'<div class="figures">{"".join(drawn)}</div>'
-
-
-def _name(figure: Any) -> str:
-    """A name that is the same for the same figure; plotly would draw lots."""
-    return "".join(character for character in figure.layout.title.text.lower() if character.isalpha())
-
-
-def _table(columns: Sequence[Column[RowT]], rows: Iterable[RowT]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in names(columns))
-    body = "".join(
-        f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells(columns, rows)
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

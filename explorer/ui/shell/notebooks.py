@@ -38,8 +38,8 @@ def draw(bench: Bench, own: Setting) -> None:
     except SettingsError as error:
         st.caption(literal(str(error)))
         return
-    steps = _steps(bench)
-    key = ("notebook", *(request for _, request in _requests(requests.by_contents(bench), steps)))
+    steps = taken_steps(bench)
+    key = ("notebook", *(request for _, request in asked_of(requests.by_contents(bench), steps)))
     st.caption("Scores, the mask after each of the last steps, and random controls: code with what it prints.")
     st.button(
         "Make notebook", icon=":material/play_arrow:", key="notebook-go", on_click=state.put, args=(_Wanted(key),)
@@ -49,7 +49,7 @@ def draw(bench: Bench, own: Setting) -> None:
 
     def work(view: View, progress: Progress) -> list[str]:
         tools = Tools(view=view, task=bench.task)
-        return [printed(request, tools) for _, request in track(_requests(own, steps), progress)]
+        return [printed(request, tools) for _, request in track(asked_of(own, steps), progress)]
 
     said = on_view(bench, key, work, label="Making a notebook")
     if said is not None:
@@ -68,22 +68,22 @@ class _Wanted:
 
 
 @dataclass(frozen=True)
-class _Taken:
+class TakenStep:
     """A step of the session: the mask behind it, and what led to it."""
 
     mask: Mask
     label: str
 
 
-def _steps(bench: Bench) -> tuple[_Taken, ...]:
+def taken_steps(bench: Bench) -> tuple[TakenStep, ...]:
     """The last steps that led to the current mask."""
     history = session.history(bench.model)
     taken = history.steps[: history.position + 1]
-    last = {step.mask.digest: _Taken(step.mask, step.label) for step in taken if len(step.mask)}
+    last = {step.mask.digest: TakenStep(step.mask, step.label) for step in taken if len(step.mask)}
     return tuple(last.values())[-MOST:]
 
 
-def _requests(setting: Setting, steps: tuple[_Taken, ...]) -> list[tuple[str, Request]]:
+def asked_of(setting: Setting, steps: tuple[TakenStep, ...]) -> list[tuple[str, Request]]:
     """Headings and requests: scores, each mask, the last one with controls."""
     asked: list[tuple[str, Request]] = [("Scores", requests.score(setting))]
     for number, step in enumerate(steps, start=1):
@@ -92,7 +92,7 @@ def _requests(setting: Setting, steps: tuple[_Taken, ...]) -> list[tuple[str, Re
     return asked if steps else [*asked, ("Unpruned", requests.evaluate(setting, None))]
 
 
-def _text(bench: Bench, own: Setting, steps: tuple[_Taken, ...], said: list[str]) -> str:
+def _text(bench: Bench, own: Setting, steps: tuple[TakenStep, ...], said: list[str]) -> str:
     files: dict[str, str] = {}
 
     def beside(mask: Mask) -> Path:
@@ -100,7 +100,7 @@ def _text(bench: Bench, own: Setting, steps: tuple[_Taken, ...], said: list[str]
         files[name] = mask.to_json()
         return Path(name)
 
-    asked = _requests(replace(own, file=beside), steps)
+    asked = asked_of(replace(own, file=beside), steps)
     cells = [NotebookStep(heading, request, text) for (heading, request), text in zip(asked, said, strict=True)]
     if (reading := tasks_at_hand.readings().get(bench.task.name)) is not None and reading.file is not None:
         files[reading.file.name] = reading.file.read().decode("utf-8")

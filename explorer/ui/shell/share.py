@@ -15,10 +15,10 @@ from explorer.tasks import TASKS, Task
 from explorer.tasks.relations import PREFIX
 from explorer.ui.components.words import literal
 from explorer.ui.session import Bench, Setting, links, requests
-from explorer.ui.shell import notebooks, task_choice, tasks_at_hand
+from explorer.ui.shell import bundles, notebooks, task_choice, tasks_at_hand
 
 Make = Callable[[Setting], Iterable[Request | None]]
-_LINK = "A link to this view, the mask's figures as command and as Python, and the session as a notebook."
+_LINK = "A link to this view, the mask's figures as command and as Python, and the session as a notebook or page."
 
 
 def draw(bench: Bench) -> None:
@@ -28,8 +28,9 @@ def draw(bench: Bench) -> None:
     ) as popover:
         if popover.open:
             _link(bench)
-            _tabs(bench, _figures)
             notebooks.draw(bench, _named(bench))
+            bundles.draw(bench, _named(bench))
+            _tabs(bench, _figures)
 
 
 def _figures(setting: Setting) -> list[Request | None]:

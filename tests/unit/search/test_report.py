@@ -312,7 +312,7 @@ def test_the_page_holds_everything_and_loads_nothing(file: SearchFile) -> None:
 
 def test_page_and_curve_name_what_accuracy_counts(file: SearchFile) -> None:
     told = search_page(file)
-    assert "<th>accuracy [95 % interval]</th><th>loss per example</th>" in told
+    assert '<th scope="col">accuracy [95 % interval]</th><th scope="col">loss per example</th>' in told
     rules = {rule: ShareFigures(n=20, accuracy=0.5, accuracy_interval=(0.1, 0.9)) for rule in ("sum", "mean")}
     changed = {
         "metric": "choice",
@@ -321,7 +321,8 @@ def test_page_and_curve_name_what_accuracy_counts(file: SearchFile) -> None:
     }
     test = replace(file.test, **changed)
     chosen = search_page(replace(file, test=test, baseline=test))
-    assert "<th>accuracy (choice) [95 % interval]</th><th>exact match</th><th>loss per example</th>" in chosen
+    columns = ("accuracy (choice) [95 % interval]", "exact match", "loss per example")
+    assert "".join(f'<th scope="col">{name}</th>' for name in columns) in chosen
     assert "<td>25.0 %</td>" in chosen
     assert '"Accuracy (choice) on the way"' in chosen
     assert '"Accuracy (choice) on test"' in chosen

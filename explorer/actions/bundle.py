@@ -1,0 +1,51 @@
+"""A static folder that shows a search without Python, from disk or any web server, and reaches nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from explorer.core.errors import SettingsError
+from explorer.core.files import new_folder
+
+MARK = "eigenprune-bundle.txt"
+_ABOUT = "Made by eigenprune-explorer: open index.html. It needs no Python and reaches no network.\n"
+
+
+def check_bundle(out: Path, *, force: bool) -> Path | None:
+    """The bundle at `out` that may be replaced; None if nothing is there.
+
+    Raises:
+        SettingsError: something is there that must stay.
+    """
+    if not out.exists() and not out.is_symlink():
+        return None
+    if out.is_symlink() or not out.is_dir():
+        raise SettingsError(f"{out} is there and is no folder: give --bundle the name of a new folder.")
+    if not any(out.iterdir()):
+        return None
+    if not (out / MARK).is_file():
+        raise SettingsError(f"{out} is there and holds other things than a bundle: give the name of a new folder.")
+    if not force:
+        raise SettingsError(f"{out} holds a bundle already: give another name, or --force to replace it.")
+    return out
+
+
+def write_bundle(out: Path, files: Mapping[str, str], *, force: bool) -> None:
+    """Write the folder whole, or not at all.
+
+    Args:
+        out: the new folder.
+        files: texts by name, `index.html` among them.
+        force: replace a bundle that is there.
+
+    Raises:
+        SettingsError: it is taken, or cannot be written.
+    """
+    replaced = check_bundle(out, force=force)
+    try:
+        with new_folder(out, replaced=replaced) as folder:
+            for name, text in {**files, MARK: _ABOUT}.items():
+                (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{out} cannot be written ({error.strerror}): choose another place.") from None
