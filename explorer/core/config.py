@@ -10,7 +10,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
-from explorer.core.errors import SettingsError
+from explorer.core.errors import ExplorerError, SettingsError
 
 CLOSED_SECONDS = (0.1, 110.0)  # Streamlit itself has forgotten a closed tab after 120
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -33,6 +33,9 @@ class Settings:
         seed: seed for splits, random controls and samples (`EIGENPRUNE_SEED`).
         cluster: where independent cells are measured, `local`, `local:N` or `ray://HOST:PORT`; None for this process
             (`EIGENPRUNE_CLUSTER`).
+        read_only: whether visitors change nothing that others see, and no path of this machine can be typed: for an
+            explorer that strangers use (`EIGENPRUNE_READONLY`).
+        models: names of the models that may be opened, None for all (`EIGENPRUNE_MODELS`).
         closed_seconds: for how long a closed tab of the app can come back before its memory is freed and its jobs are
             stopped (`EIGENPRUNE_CLOSED_SECONDS`).
     """
@@ -45,6 +48,8 @@ class Settings:
     cache_bytes: int = 20 * 10**9
     closed_seconds: float = 90.0
     cluster: str | None = None
+    read_only: bool = False
+    models: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -68,7 +73,13 @@ def settings() -> Settings:
         raise SettingsError(
             f"EIGENPRUNE_CLOSED_SECONDS is {closed!r}: set it to a number of seconds from {shortest:g} to {longest:g}."
         )
+    read_only = os.environ.get("EIGENPRUNE_READONLY") or "0"
+    if read_only not in ("0", "1"):
+        raise SettingsError(f"EIGENPRUNE_READONLY is {read_only!r}: set it to 1, or to 0.")
+    models = os.environ.get("EIGENPRUNE_MODELS") or None
     return Settings(
+        read_only=read_only == "1",
+        models=None if models is None else tuple(name.strip() for name in models.split(",")),
         cache_dir=Path(os.environ.get("EIGENPRUNE_CACHE") or user_cache_path("eigenprune")),
         workspace_dir=Path(os.environ.get("EIGENPRUNE_WORKSPACE") or user_data_path("eigenprune")),
         device=os.environ.get("EIGENPRUNE_DEVICE") or "cpu",
@@ -78,3 +89,17 @@ def settings() -> Settings:
         closed_seconds=float(closed),
         cluster=os.environ.get("EIGENPRUNE_CLUSTER") or None,
     )
+
+
+def check_writable(error: type[ExplorerError], what: str) -> None:
+    """Refuse to change what others see, where strangers use the explorer.
+
+    Args:
+        error: what is raised.
+        what: what is not done, as the beginning of a sentence.
+
+    Raises:
+        ExplorerError: of that type, if `EIGENPRUNE_READONLY` is set.
+    """
+    if settings().read_only:
+        raise error(f"{what} is switched off in this explorer (EIGENPRUNE_READONLY): run your own for that.")

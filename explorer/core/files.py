@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from explorer.core.config import settings
 from explorer.core.finite import plain
 
 CHUNK = 1 << 20
@@ -26,7 +27,12 @@ _SWEPT: set[Path] = set()  # folders, by this process
 
 
 def typed_path(text: str) -> Path | None:
-    """The path that a user typed, with `~` expanded; None if no file can have that name, or be looked up by it."""
+    """The path that a user typed, with `~` expanded; None if no file can have that name, or be looked up by it.
+
+    Where strangers use the explorer (`EIGENPRUNE_READONLY`) none can: they would read this machine's files.
+    """
+    if settings().read_only:
+        return None
     try:
         path = Path(text).expanduser()
         path.exists()

@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from explorer.core.config import check_writable
 from explorer.core.errors import ExportError, SettingsError, TaskError
 from explorer.core.files import file_digest, new_folder, write_json, write_text
 from explorer.core.progress import Progress
@@ -70,6 +71,7 @@ def check_place(out: Path, *, force: bool) -> Path | None:
     Raises:
         ExportError: something is there that must stay.
     """
+    check_writable(ExportError, "Exporting folders")
     if not out.exists() and not out.is_symlink():
         return None
     if out.is_symlink() or not out.is_dir():

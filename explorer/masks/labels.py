@@ -15,7 +15,7 @@ from typing import Literal, Self
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from explorer.core.config import settings
+from explorer.core.config import check_writable, settings
 from explorer.core.errors import MaskError
 from explorer.core.files import ordinary, write_text
 from explorer.core.keys import MatrixKey
@@ -158,6 +158,7 @@ class LabelBook:
             lock.release()
 
     def _write(self, labels: Mapping[Place, DirectionLabel]) -> None:
+        check_writable(MaskError, "Labelling")
         ordered = sorted(labels.values(), key=lambda one: (MatrixKey.parse(one.matrix), one.index))
         try:
             write_text(self.path, _Book(model=self.model, labels=ordered).model_dump_json(indent=1) + "\n")

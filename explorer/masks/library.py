@@ -23,7 +23,7 @@ from typing import Self
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from explorer.core.config import settings
+from explorer.core.config import check_writable, settings
 from explorer.core.errors import MaskError
 from explorer.core.files import ordinary, write_text
 from explorer.masks.labels import DirectionLabel, LabelBook
@@ -150,6 +150,7 @@ class Library:
 
     def save(self, mask: Mask, name: str, *, notes: str = "", fork_of: str | None = None) -> Entry:
         """Add a mask under a name; raises MaskError if an equal one is in the library already, and says which."""
+        check_writable(MaskError, "Saving masks")
         about = _about(name=name, notes=notes, created=datetime.now(UTC).isoformat(), fork_of=fork_of)
         id = id_of(mask)
         with self._changing():
@@ -162,6 +163,7 @@ class Library:
 
     def change(self, id: str, *, name: str | None = None, notes: str | None = None) -> Entry:
         """Give an entry another name or other notes."""
+        check_writable(MaskError, "Renaming masks")
         with self._changing():
             entry = self.get(id)
             new = {key: value for key, value in (("name", name), ("notes", notes)) if value is not None}
@@ -171,6 +173,7 @@ class Library:
 
     def delete(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Move entries into the trash, also those that cannot be read; returns the ids of those that were there."""
+        check_writable(MaskError, "Deleting masks")
         with self._changing():
             gone = tuple(id for id in ids if self._move(_checked(id), self.folder, self.trash))
             _bound(self.trash, TRASHED)
@@ -178,6 +181,7 @@ class Library:
 
     def restore(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Take entries out of the trash again, but not where an equal mask was saved meanwhile; returns their ids."""
+        check_writable(MaskError, "Restoring masks")
         with self._changing():
             wanted = [id for id in ids if not (self.folder / f"{_checked(id)}{MASK}").is_file()]
             return tuple(id for id in wanted if self._move(id, self.trash, self.folder))

@@ -108,7 +108,9 @@ def locate(name: str, progress: Progress | None = None) -> Source:
     Raises:
         ModelError: nothing by that name, an unusable file, or no network.
     """
-    text = name.strip()
+    text, allowed = name.strip(), settings().models
+    if allowed is not None and text not in allowed:
+        raise ModelError(f"{text[:80]!r} is not offered here (EIGENPRUNE_MODELS): choose {', '.join(allowed)}.")
     if text in NAMED:
         return _named(text)
     path = typed_path(text)

@@ -90,7 +90,7 @@ def test_tables_of_names_are_complete() -> None:
     config = (ROOT / "explorer" / "core" / "config.py").read_text(encoding="utf-8")
     named = set(re.findall(r"EIGENPRUNE_[A-Z_]+", config))
     assert {name for name in named if f"| `{name}` |" not in read("files.md")} == set()
-    assert len(named) == 8
+    assert len(named) == 10
 
 
 def test_the_reference_names_everything_that_is_public() -> None:

@@ -7,6 +7,7 @@ Files are written whole or not at all, and their content is checked against the 
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -79,6 +80,8 @@ class TaskFiles:
 
     def keep(self, given: TaskFile) -> None:
         """Keep a file that is held, under its name; raises OSError where that cannot be written."""
+        if settings().read_only:
+            raise OSError(errno.EROFS, "the explorer is read-only")
         content = given.read()
         path = self.folder / f"{given.id}~{given.name}"
         with replacing(path) as temporary:
