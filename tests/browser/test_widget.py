@@ -25,7 +25,7 @@ from explorer.tasks import load_task
 from tests.browser import chart
 from tests.browser.conftest import ROOT, _free_port
 
-SECONDS = 90
+SECONDS = 120
 CODE = """
 import explorer as ep
 from pathlib import Path
@@ -94,6 +94,7 @@ def test_a_click_changes_the_mask_and_the_accuracy(page: Page, lab: tuple[str, P
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{url}/lab/tree/plot.ipynb?reset")
     page.locator(".jp-Notebook .jp-CodeCell").wait_for(timeout=SECONDS * 1000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=SECONDS * 1000)  # what is run before is lost
     if theme == "dark":
         page.get_by_role("menuitem", name="Settings").click()
         page.get_by_text("Theme", exact=True).hover()
