@@ -140,8 +140,8 @@ class Search(Request):
     max_growth: Annotated[
         str,
         Arg(
-            "Largest growth of the perplexity on plain text, such as 0.05 for 5 %, or none; 0.1 where the model reads "
-            "the text, if not given."
+            "Largest growth of the perplexity on prose and program text, such as 0.05 for 5 %, or none; 0.1 where the "
+            "model reads them, if not given."
         ),
     ] = "auto"
     compute: Annotated[

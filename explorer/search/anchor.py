@@ -4,37 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.core.errors import TaskError
-from explorer.measure.perplexity import TOKENS, read_text, tokens_of
+from explorer.measure.perplexity import CODE, TEXT, TOKENS, read_text, tokens_of
 from explorer.measure.tokens import front_tokens
 from explorer.models import View
 
 LENGTH = 512  # as far as the perplexity of `mask damage` looks back
-HELD = 3  # blocks on which nothing is trained
+TEXTS = (TEXT, CODE)
+EACH = 3  # blocks of each text on which nothing is trained
+HELD = EACH * len(TEXTS)
 READ = 256  # tokens of a window, which a step reads
 APART = 8  # every how many positions of a window predictions are compared at once
 STRIDE = 3  # by how many positions the next pass over the windows is shifted; coprime to APART
 TOP = 256  # tokens of the unpruned prediction that are compared one by one, the most probable ones
 
 
-def anchor_blocks(view: View, text: str | None = None) -> tuple[Int[Tensor, "1 position"], ...]:
-    """Blocks of LENGTH tokens, BOS included, of a text's part behind what `perplexity` measures by default.
+def anchor_blocks(view: View) -> tuple[Int[Tensor, "1 _"], ...]:
+    """Blocks of LENGTH tokens, BOS included, of prose and of program text behind what `perplexity` measures by default.
 
-    Empty for a model whose tokenizer does not know the words of the text.
+    The last HELD of them are from all over both texts: neighbours of what is trained on would promise too much. Texts
+    whose words the model's tokenizer does not know are left out.
     """
+    trained, held = [], []
+    for path in TEXTS:
+        cut = _blocks(view, path)
+        apart = max(1, len(cut) // EACH)
+        places = set(range(apart // 2, len(cut), apart)[:EACH])
+        trained.append([one for place, one in enumerate(cut) if place not in places])
+        held += [cut[place] for place in sorted(places)]
+    mixed = [one for some in zip_longest(*trained) for one in some if one is not None]
+    return (*mixed, *held)
+
+
+def _blocks(view: View, path: Path) -> list[Int[Tensor, "1 _"]]:
     try:
-        ids = tokens_of(view.model.tokenizer, read_text() if text is None else text, None)[TOKENS:]
+        ids = tokens_of(view.model.tokenizer, read_text(path), None)[TOKENS:]
     except TaskError:
-        return ()
+        return []
     front = front_tokens(view.model)
     length = min(LENGTH, int(view.config.n_ctx)) - len(front)
     starts = range(0, len(ids) - length + 1, length)
-    return tuple(torch.tensor([[*front, *ids[start : start + length]]], device=view.device) for start in starts)
+    return [torch.tensor([[*front, *ids[start : start + length]]], device=view.device) for start in starts]
 
 
 def windows(view: View, blocks: Sequence[Int[Tensor, "1 _"]]) -> tuple[Int[Tensor, "1 _"], ...]:

@@ -166,7 +166,7 @@ def _choose_growth(before: SearchRequest) -> float | None:
     percent = linked.draw(
         st.number_input, "Perplexity growth (%)", min_value=0.0, max_value=MOST_GROWTH, value=None, step=1.0,
         format="%g", placeholder="no limit",
-        help="What the mask may cost where no task is asked: 10 lets the perplexity of plain text grow by 10 % at "
-        f"most, on {HELD} blocks of it that no strategy trains on. Masks beyond that are no results.",
+        help="What the mask may cost where no task is asked: 10 lets the perplexity grow by 10 % at most, on "
+        f"{HELD} blocks of prose and program text that no strategy trains on. Masks beyond that are no results.",
     )  # fmt: skip
     return None if percent is None else round(percent / 100, 6)

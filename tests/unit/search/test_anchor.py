@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from explorer.core.keys import Kind
 from explorer.masks.apply import apply
+from explorer.measure.perplexity import TOKENS, read_text, tokens_of
 from explorer.measure.tokens import front_tokens
-from explorer.models import Model, View
+from explorer.models import Model, View, load
 from explorer.models.matrices import matrices, read, substituted
 from explorer.search import anchor
-from explorer.search.anchor import APART, READ, STRIDE, Anchor, windows
+from explorer.search.anchor import APART, EACH, HELD, READ, STRIDE, TEXTS, Anchor, anchor_blocks, windows
 from explorer.search.outcome import Budget
 from explorer.search.problem import Problem
 from explorer.spectra.cache import SvdCache
 from explorer.tasks import load_task
+from tests import tiny
 
 BLOCKS = (torch.tensor([[1, 5, 3, 8, 2, 9, 4, 7, 6, 1, 2, 3]]), torch.tensor([[4, 4, 9, 1, 7, 2, 2, 5, 3, 1, 8, 6]]))
 
@@ -105,3 +109,27 @@ def test_windows_are_all_of_the_text_but_short_ends(bundled: Model) -> None:
     assert torch.equal(first, block[:, :READ])
     assert second[0].tolist() == [*front, *block[0, READ : 2 * READ].tolist()]
     assert len(windows(view, [torch.cat([block, block[:, :1]], dim=1)])) == 3
+
+
+def test_what_the_growth_is_measured_on_is_from_all_over_both_texts(tmp_path: Path) -> None:
+    view = load(str(tiny.save_letters(tmp_path)), dtype="float32", device="cpu").view()
+    blocks = [tuple(one[0].tolist()) for one in anchor_blocks(view)]
+    front = len(front_tokens(view.model))
+    placed: dict[Path, list[int]] = {}
+    for path in TEXTS:
+        ids = tokens_of(view.model.tokenizer, read_text(path), None)
+        length = len(blocks[0]) - front
+        starts = {tuple(ids[at : at + length]): at for at in range(TOKENS, len(ids) - length + 1, length)}
+        found = [starts[one[front:]] for one in blocks if one[front:] in starts]
+        assert sorted(found) == sorted(starts.values()), "every block once, and nothing that perplexity reads"
+        held = [starts[one[front:]] for one in blocks[-HELD:] if one[front:] in starts]
+        assert len(held) == EACH
+        thirds = [(at - TOKENS) * EACH // (len(ids) - TOKENS) for at in sorted(held)]
+        assert thirds == list(range(EACH))
+        placed[path] = held
+    assert len(placed) == len(TEXTS)
+    assert len(blocks) == len(set(blocks))
+
+
+def test_a_model_that_knows_no_words_has_no_text(bundled: Model) -> None:
+    assert anchor_blocks(bundled.view()) == ()
