@@ -76,6 +76,15 @@ def test_another_mask_has_nothing_measured(on_claim: AppTest) -> None:
     assert not app.success
 
 
+def test_another_task_is_not_measured_before_it_is_asked_for(on_claim: AppTest) -> None:
+    app = click(on_claim, "claim-mean-only")
+    app.selectbox(key="task").set_value("capitals")
+    app = look(settled(app.run()), "For a claim")
+    assert sum(":gray[missing]" in one for one in rows(app)) == 8
+    assert not any("measuring" in one for one in rows(app))
+    assert not app.success
+
+
 def test_figures_of_the_test_split_on_screen_are_warned_of(on_claim: AppTest) -> None:
     on_claim.button_group(key="split").set_value("test")
     app = settled(on_claim.run())

@@ -53,9 +53,9 @@ class Need:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the session asked to measure of a mask."""
+    """What the session asked to measure of a mask on a task."""
 
-    mask: str
+    of: tuple[str, ...]
     parts: frozenset[str]
 
 
@@ -72,9 +72,9 @@ def draw(bench: Bench) -> None:
     if not len(bench.mask):
         st.info("Nothing is removed, so there is nothing to claim: remove a value first.", icon=":material/balance:")
         return
-    asked = state.find(_Asked)
-    parts = asked.parts if asked is not None and asked.mask == bench.mask.digest else frozenset()
     of = (bench.model.as_loaded, bench.task.digest, bench.mask.digest)
+    asked = state.find(_Asked)
+    parts = asked.parts if asked is not None and asked.of == of else frozenset()
     known, file = state.find(_Known), None
     if parts:
         file = _measured(bench, parts)
@@ -82,15 +82,15 @@ def draw(bench: Bench) -> None:
             state.put(_Known(of, file))
     if file is None and known is not None and known.of == of:
         file = known.file
-    _head(bench, file, parts)
+    _head(bench, file, of=of, parts=parts)
     for name, need in _needs(bench).items():
-        _row(bench, name, need, file=file, parts=parts)
+        _row(name, need, file=file, of=of, parts=parts)
     _searched()
     if file is not None and file.evidence is not None:
         evidence.draw(file.evidence, key="claim")
 
 
-def _head(bench: Bench, file: SearchFile | None, parts: frozenset[str]) -> None:
+def _head(bench: Bench, file: SearchFile | None, *, of: tuple[str, ...], parts: frozenset[str]) -> None:
     """What is there already, and everything in one click."""
     text, buttons = st.columns([5, 2], vertical_alignment="center")
     with text:
@@ -111,14 +111,14 @@ def _head(bench: Bench, file: SearchFile | None, parts: frozenset[str]) -> None:
     missing = frozenset(_needs(bench)) - parts
     row = buttons.container(horizontal=True, horizontal_alignment="right")
     row.button(
-        "Measure all", key="claim-all", disabled=not missing, on_click=_ask, args=(bench.mask.digest, parts | missing),
+        "Measure all", key="claim-all", disabled=not missing, on_click=_ask, args=(of, parts | missing),
         help="All that is missing, one after the other; other pages can be used meanwhile.",
     )  # fmt: skip
     with row:
         share.copy("claim", bench, lambda setting: [_request(setting, parts or missing)])
 
 
-def _row(bench: Bench, name: str, need: Need, *, file: SearchFile | None, parts: frozenset[str]) -> None:
+def _row(name: str, need: Need, *, file: SearchFile | None, of: tuple[str, ...], parts: frozenset[str]) -> None:
     what, said, button = st.columns(_WIDTHS, vertical_alignment="center")
     figure = None if file is None else need.figure(file)
     icon = ":material/radio_button_unchecked:" if figure is None else ":material/check_circle:"
@@ -126,7 +126,7 @@ def _row(bench: Bench, name: str, need: Need, *, file: SearchFile | None, parts:
     said.markdown(literal(figure) if figure is not None else ":gray[measuring]" if name in parts else ":gray[missing]")
     button.button(
         "Measure", key=f"claim-{name}", disabled=name in parts, on_click=_ask, width="stretch",
-        args=(bench.mask.digest, parts | {name}),
+        args=(of, parts | {name}),
     )  # fmt: skip
 
 
@@ -141,8 +141,8 @@ def _searched() -> None:
         pages.go_to("search")
 
 
-def _ask(mask: str, parts: frozenset[str]) -> None:
-    state.put(_Asked(mask, parts))
+def _ask(of: tuple[str, ...], parts: frozenset[str]) -> None:
+    state.put(_Asked(of, parts))
 
 
 def _needs(bench: Bench) -> dict[str, Need]:
