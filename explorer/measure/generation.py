@@ -91,7 +91,9 @@ def prompt_ids(view: View, prompt: str | Example, framing: Framing = AS_USUAL) -
     ids = read_prompt_ids(view.model, prompt, framing)
     longest = int(view.config.n_ctx)
     text = prompt if isinstance(prompt, str) else prompt.prompt
-    if not text.strip() or not 0 < len(ids) <= longest:
+    if not text.strip():
+        raise TaskError("the prompt is empty: type some text.")
+    if not 0 < len(ids) <= longest:
         raise TaskError(f"the prompt has {len(ids)} tokens: type some text of 1 to {longest} tokens for this model.")
     return ids
 

@@ -31,6 +31,7 @@ from explorer.tasks.lines import Fields, Part, Plain, csv_parts, json_parts
 MAX_BYTES, MAX_CHOICES, LISTED = 200_000_000, 100, 5
 SUFFIXES = (".jsonl", ".csv")
 FIELDS = ("prompt", "answer", "choices", "distractor", "split", "group")
+TAKEN = frozenset({"length", "before"})  # what slices say of every example themselves
 _SAMPLE = '{"prompt": "2 + 2 =", "answer": " 4"}'
 _Parsed = tuple[Example, str | None]
 _FIELDS = frozenset(FIELDS)
@@ -213,6 +214,8 @@ def _columns(row: Fields) -> Iterator[tuple[str, str]]:
             raise TaskError(f"unknown field {name[:40]!r}: write `{near[0]}` if that is meant, or call it otherwise.")
         if not name.strip() or set("=~") & set(name):
             raise TaskError(f"a field cannot be called {name[:40]!r}: leave out = and ~.")
+        if name.strip() in TAKEN:
+            raise TaskError(f"a field cannot be called {name[:40]!r}: every example has that; rename the column.")
         if value is not None and not isinstance(value, str | int | float):
             raise TaskError(f"the field {name[:40]!r} is no text and no number: write one of them, or leave it out.")
         if value is not None:

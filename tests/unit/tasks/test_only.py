@@ -67,6 +67,14 @@ def test_further_columns_of_files_are_kept_and_named(file: Path, tmp_path: Path)
     assert read.digest == load_task(str(file)).digest, "columns are nothing that is asked"
 
 
+@pytest.mark.parametrize("name", ["length", "before"])
+def test_a_further_column_does_not_hide_behind_one_that_all_tasks_have(name: str, tmp_path: Path) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text(f"prompt,answer,{name}\n" + "".join(f"{r['prompt']},{r['answer']},a\n" for r in ROWS))
+    with pytest.raises(TaskError, match=f"a field cannot be called '{name}'"):
+        load_task(str(table))
+
+
 def test_operands_of_built_in_tasks_are_columns() -> None:
     task = load_task("int-mult", cases=Cases(only="i=3"))
     assert {one.prompt.split(" x ")[0] for one in every(task)} == {"3"}
