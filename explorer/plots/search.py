@@ -18,6 +18,8 @@ from explorer.search.controls import DEFAULT
 from explorer.search.report_file import SearchFile
 
 CLEAR = "rgba(0,0,0,0)"
+# Behind a clear figure plotly takes the page for black, and puts its buttons onto a grey box.
+BUTTONS = {"bgcolor": CLEAR, "color": "rgba(128,128,128,0.6)", "activecolor": "rgb(128,128,128)"}
 FORMATS = {"loss": ".3f", "accuracy": ".1%"}
 LOSS = "loss, nats per example"
 
@@ -222,6 +224,7 @@ def _frame(height: int) -> dict[str, object]:
         "height": height,
         "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
         "paper_bgcolor": CLEAR,
+        "modebar": BUTTONS,
         "plot_bgcolor": CLEAR,
         "template": "none",
     }

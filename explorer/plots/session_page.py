@@ -14,7 +14,7 @@ from explorer.masks.mask import Mask
 from explorer.measure.evaluate import Comparison
 from explorer.measure.figures import ComparisonFigures, Figures
 from explorer.plots.html import code_html, figures_html, links_html, page_html, table_html
-from explorer.plots.search import CLEAR
+from explorer.plots.search import BUTTONS, CLEAR
 from explorer.search.columns import change_text, control_columns, measured_columns
 from explorer.search.control_runs import ControlFigures
 
@@ -166,7 +166,7 @@ def _spectrum(key: MatrixKey, s: Sequence[float], removed: frozenset[int]) -> go
     figure.update_layout(
         title={"text": f"{key}: {len(removed):,} of {len(s):,} removed"}, height=300,
         margin={"l": 10, "r": 10, "t": 40, "b": 10}, paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, template="none",
-        yaxis={"type": "log", "title": {"text": "singular value"}, "automargin": True},
+        modebar=BUTTONS, yaxis={"type": "log", "title": {"text": "singular value"}, "automargin": True},
         xaxis={"title": {"text": "index"}, "automargin": True},
         legend={"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
     )  # fmt: skip

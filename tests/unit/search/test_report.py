@@ -348,6 +348,7 @@ def test_the_page_escapes_what_a_file_says(file: SearchFile) -> None:
 def test_the_curve_joins_the_best_mask_of_every_size() -> None:
     points = [TriedMask(0, 3.0, 3.0), TriedMask(2, 2.0, 2.5), TriedMask(2, 2.2, 2.0), TriedMask(5, None, 2.2)]
     figure = search_curve(points, points[2], "loss")
+    assert figure.layout.modebar.bgcolor == figure.layout.paper_bgcolor, "a box behind the buttons"
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert [list(line.x) for line in lines] == [[0, 2, 5]] * 2
     assert [list(line.y) for line in lines] == [[3.0, 2.2, None], [3.0, 2.0, 2.2]]
