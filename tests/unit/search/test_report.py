@@ -193,8 +193,9 @@ def test_a_file_of_an_earlier_version_is_read_with_every_value() -> None:
     found = load_report(path)
     today, before = json.loads(found.to_json()), json.loads(path.read_text(encoding="utf-8"))
     assert today["settings"].pop("compute") is None, "an earlier version had one type for everything"
-    added = {name: today.pop(name) for name in ("splits", "hold_out", "wordings", "seen", "growth", "evidence")}
-    assert added == {"splits": "published", **dict.fromkeys(("hold_out", "seen", "growth", "evidence")), "wordings": 1}
+    added = {name: today.pop(name) for name in ("splits", "hold_out", "wordings", "only", "seen", "growth", "evidence")}
+    nothing = dict.fromkeys(("hold_out", "only", "seen", "growth", "evidence"))
+    assert added == {"splits": "published", **nothing, "wordings": 1}
     assert today == before
     assert found.damage is not None
     assert found.controls["random-per-matrix"].draws == len(found.controls["random-per-matrix"].accuracy) == 3
