@@ -16,7 +16,8 @@ from explorer.tasks.base import SPLITS, Example, Task, Wording
 
 PROMPT, ANSWER, LENGTH = "prompt", "answer", "length"
 _CONDITION = re.compile(r"\s*([^=~]+?)\s*([=~])(.*)", re.DOTALL)
-_RANGE = re.compile(r"\s*(-?[\d.]+(?:e[+-]?\d+)?)\.\.(-?[\d.]+(?:e[+-]?\d+)?)\s*", re.IGNORECASE)
+_NUMBER = r"(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)"
+_RANGE = re.compile(rf"\s*{_NUMBER}\s*\.\.\s*{_NUMBER}\s*", re.IGNORECASE)
 _SHOWN = 5  # values that are named where none fits
 
 

@@ -39,6 +39,7 @@ def prompts(task: Task) -> set[str]:
         ("topic=even", lambda row: row["topic"] == "even"),
         (" topic = odd ", lambda row: row["topic"] == "odd"),
         ("weight=0.5..1", lambda row: 0.5 <= row["weight"] <= 1),
+        ("weight= .5 .. 1. ", lambda row: 0.5 <= row["weight"] <= 1),
         ("weight=1.5", lambda row: row["weight"] == 1.5),
         ("answer=4", lambda row: row["answer"] == " 4"),
         ("prompt~7 AND", lambda row: "7 and" in row["prompt"]),
@@ -100,6 +101,7 @@ def test_conditions_are_on_the_question_not_on_the_shots_before_it(file: Path, c
         ("colour=red", "has no column 'colour' .* prompt, answer, length, topic, weight"),
         ("topic=prime", "values of topic are such as '(even|odd)'"),
         ("weight=7..9", "values of weight are such as"),
+        ("weight=0.0.0..9", "values of weight are such as"),
     ],
 )
 def test_what_is_no_slice_is_refused(file: Path, condition: str, said: str) -> None:
