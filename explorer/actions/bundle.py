@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from explorer.core.errors import SettingsError
-from explorer.core.files import new_folder
+from explorer.core.files import new_folder, strangers
 
 MARK = "eigenprune-bundle.txt"
 _ABOUT = "Made by eigenprune-explorer: open index.html. It needs no Python and reaches no network.\n"
@@ -28,6 +28,9 @@ def check_bundle(out: Path, *, force: bool) -> Path | None:
         raise SettingsError(f"{out} is there and holds other things than a bundle: give the name of a new folder.")
     if not force:
         raise SettingsError(f"{out} holds a bundle already: give another name, or --force to replace it.")
+    listed = (out / MARK).read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+    if others := strangers(out, {*listed, MARK}):
+        raise SettingsError(f"{out} holds {others[0][:80]}, which is no part of the bundle: move that away first.")
     return out
 
 
@@ -45,7 +48,7 @@ def write_bundle(out: Path, files: Mapping[str, str], *, force: bool) -> None:
     replaced = check_bundle(out, force=force)
     try:
         with new_folder(out, replaced=replaced) as folder:
-            for name, text in {**files, MARK: _ABOUT}.items():
+            for name, text in {**files, MARK: _ABOUT + "".join(f"{name}\n" for name in files)}.items():
                 (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{out} cannot be written ({error.strerror}): choose another place.") from None

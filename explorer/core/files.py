@@ -107,6 +107,11 @@ def new_folder(out: Path, *, replaced: Path | None = None) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+def strangers(folder: Path, known: Iterable[str]) -> list[str]:
+    """Names of what lies in a folder and is not known, which would be lost if the folder were replaced."""
+    return sorted({one.name for one in folder.iterdir()} - set(known))
+
+
 def sweep(folder: Path, seconds: float = LEFT_OVER_SECONDS) -> int:
     """Remove the temporary files of `replacing` that nobody has written to for so long; returns how many went."""
     gone, latest = 0, time.time() - seconds

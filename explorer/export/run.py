@@ -6,6 +6,7 @@ it (it holds `eigenprune.json`) and that was asked for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 
 from explorer.core.config import check_writable
 from explorer.core.errors import ExportError, SettingsError, TaskError
-from explorer.core.files import file_digest, new_folder, write_json, write_text
+from explorer.core.files import file_digest, new_folder, strangers, write_json, write_text
 from explorer.core.progress import Progress
 from explorer.export.base import FolderNotes, Format, Order, base_of
 from explorer.export.card import README, card
@@ -82,7 +83,18 @@ def check_place(out: Path, *, force: bool) -> Path | None:
         raise ExportError(f"{out} is there and holds other things than an export: give --out the name of a new folder.")
     if not force:
         raise ExportError(f"{out} holds an export already: give another --out, or --force to replace it.")
+    if others := strangers(out, _written(out)):
+        raise ExportError(f"{out} holds {others[0][:80]}, which is no part of the export: move that away first.")
     return out
+
+
+def _written(out: Path) -> set[str]:
+    """Names of the files of an export, as its record has them."""
+    try:
+        files = json.loads((out / RECORD).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ExportError(f"{out / RECORD} does not say what the export wrote: give another --out.") from None
+    return {*files, README, RECORD, "__pycache__"}  # the last of a hook that was imported
 
 
 def form_of(order: Order, forms: Mapping[str, Format]) -> Format:

@@ -74,6 +74,17 @@ def clustered_interval(
     return float(low), float(high)
 
 
+def equal_interval(value: float, clusters: int, bounds: tuple[float, float]) -> tuple[float, float]:
+    """95 % interval of a mean where all examples have one value, which a bootstrap would give no width.
+
+    What was not seen in so many clusters may be a share of up to 1 - 0.025^(1 / clusters) (Clopper and Pearson 1934),
+    and lie at either of the bounds.
+    """
+    unseen = 1.0 - ((1 - CONFIDENCE) / 2) ** (1 / clusters)
+    low, high = bounds
+    return value - unseen * (value - low), value + unseen * (high - value)
+
+
 def first_column(means: Array) -> Array:
     """The statistic of a single mean."""
     return means[:, 0]

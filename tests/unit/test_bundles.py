@@ -74,6 +74,10 @@ def test_a_report_becomes_a_folder_for_people_without_python(tmp_path: Path) -> 
     assert run("report", out / "report.json", "--json").exit_code == 0
     assert "--force" in refused("report", REPORT, "--bundle", out)
     before = page
+    (out / "note.txt").write_text("mine")
+    assert "holds note.txt, which is no part of the bundle" in refused("report", REPORT, "--bundle", out, "--force")
+    assert (out / "note.txt").read_text() == "mine"
+    (out / "note.txt").unlink()
     assert run("report", REPORT, "--bundle", out, "--force").exit_code == 0
     assert (out / "index.html").read_text(encoding="utf-8") == before
 

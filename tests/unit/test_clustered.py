@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from explorer.measure.clustered import clustered_interval, clustered_mean, first_column
+from explorer.measure.clustered import clustered_interval, clustered_mean, equal_interval, first_column
 from explorer.measure.metrics import mean
+from explorer.search.evidence.figures import OF_CHANGE, ClusteredFigures
 
 CHANCE = np.random.default_rng(5)
 CLUSTERS = [f"c{i // 3}" if i < 60 else f"single{i}" for i in range(120)]
@@ -59,3 +61,22 @@ def test_a_ratio_has_an_interval_and_one_that_is_never_finite_has_none() -> None
     assert all(map(math.isnan, clustered_interval([shifted, zeros], CLUSTERS, lambda m: m[:, 0] / m[:, 1])))
     assert math.isnan(clustered_mean([1.0, 2.0], ["one", "one"]).stderr)
     assert math.isnan(clustered_mean([math.inf, 2.0], ["one", "two"]).value)
+
+
+@pytest.mark.parametrize("count", [1, 2, 18, 79])
+def test_examples_that_all_agree_have_the_exact_interval(count: int) -> None:
+    exact = binomtest(count, count).proportion_ci(0.95, method="exact")
+    assert equal_interval(1.0, count, (0.0, 1.0)) == pytest.approx((exact.low, exact.high))
+    exact = binomtest(0, count).proportion_ci(0.95, method="exact")
+    assert equal_interval(0.0, count, (0.0, 1.0)) == pytest.approx((exact.low, exact.high))
+    low, high = equal_interval(0.0, count, (-1.0, 1.0))
+    assert (low, high) == pytest.approx((-exact.high, exact.high))
+
+
+def test_a_few_examples_that_all_change_are_no_sure_thing() -> None:
+    names = [str(number) for number in range(18)]
+    found = ClusteredFigures.of([1.0] * 18, names, OF_CHANGE)
+    assert found.value == 1.0
+    assert 0.5 < found.interval[0] < 0.7
+    assert not ClusteredFigures.of([1.0] * 4, names[:4], OF_CHANGE).above
+    assert ClusteredFigures.of([1.0] * 4, names[:4]).interval == (1.0, 1.0), "without bounds there is nothing to say"

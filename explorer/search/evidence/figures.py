@@ -11,8 +11,10 @@ from pydantic import Field
 
 from explorer.core.written import Count, JsonRecord, Number, Share
 from explorer.masks.damage import TextDamageFigures
-from explorer.measure.clustered import clustered_interval, clustered_mean, first_column
+from explorer.measure.clustered import clustered_interval, clustered_mean, equal_interval, first_column
 from explorer.measure.figures import ComparisonFigures, Figures, Interval
+
+OF_ACCURACY, OF_CHANGE = (0.0, 1.0), (-1.0, 1.0)  # bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,16 @@ class ClusteredFigures(JsonRecord):
     interval: Interval
 
     @classmethod
-    def of(cls, values: Sequence[float], clusters: Sequence[str]) -> ClusteredFigures:
-        """Those of values, one per example, and which cluster each is of."""
-        found = clustered_mean(values, clusters)
-        return cls(
-            n=found.n, clusters=len(set(clusters)), value=found.value, stderr=found.stderr,
-            interval=clustered_interval([values], clusters, first_column),
-        )  # fmt: skip
+    def of(
+        cls, values: Sequence[float], clusters: Sequence[str], bounds: tuple[float, float] | None = None
+    ) -> ClusteredFigures:
+        """Those of values, one per example, and which cluster each is of; `bounds` are those of any value."""
+        found, count = clustered_mean(values, clusters), len(set(clusters))
+        if bounds is not None and len(set(values)) == 1:
+            interval = equal_interval(found.value, count, bounds)
+        else:
+            interval = clustered_interval([values], clusters, first_column)
+        return cls(n=found.n, clusters=count, value=found.value, stderr=found.stderr, interval=interval)
 
     @property
     def above(self) -> bool:

@@ -19,6 +19,8 @@ from explorer.measure.perplexity import CODE, TOKENS, read_text, tokens_of
 from explorer.search.evidence.choice import EvidenceChoice
 from explorer.search.evidence.claim import Claim
 from explorer.search.evidence.figures import (
+    OF_ACCURACY,
+    OF_CHANGE,
     AbilityFigures,
     ClusteredFigures,
     EvidenceFigures,
@@ -80,9 +82,9 @@ def figures_of(
     )
     losses = [claim.comparison.masked.loss[place] - claim.comparison.baseline.loss[place] for place in claim.places]
     return EvidenceFigures(
-        new=len(claim.new), masked=ClusteredFigures.of(masked, clusters),
-        baseline=ClusteredFigures.of(baseline, clusters),
-        change=ClusteredFigures.of([a - b for a, b in zip(masked, baseline, strict=True)], clusters),
+        new=len(claim.new), masked=ClusteredFigures.of(masked, clusters, OF_ACCURACY),
+        baseline=ClusteredFigures.of(baseline, clusters, OF_ACCURACY),
+        change=ClusteredFigures.of([a - b for a, b in zip(masked, baseline, strict=True)], clusters, OF_CHANGE),
         loss_change=ClusteredFigures.of(losses, clusters), rivals=found,
         ability=_ability(claim, found, masked, zero=baseline), wordings=measured.wordings, code=measured.code,
         members=measured.members, subsets=measured.subsets, stability=stable, draws=draws,
@@ -114,7 +116,7 @@ def wording(claim: Claim, asked: Wording) -> WordingFigures:
     return WordingFigures(
         template=asked.template, masked=Figures.of(found[0]), baseline=Figures.of(found[1]),
         comparison=ComparisonFigures.of(compared),
-        change=ClusteredFigures.of(changes, [one.case.twins for one in found[0].examples]),
+        change=ClusteredFigures.of(changes, [one.case.twins for one in found[0].examples], OF_CHANGE),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from explorer.core.errors import ExplorerError
 from explorer.core.progress import Progress, part
 from explorer.search.evidence.choice import BASELINE_NAMES, EvidenceChoice
 from explorer.search.evidence.claim import Claim
-from explorer.search.evidence.figures import ClusteredFigures, RivalFigures
+from explorer.search.evidence.figures import OF_CHANGE, ClusteredFigures, RivalFigures
 from explorer.search.evidence.means import mean_only
 from explorer.search.evidence.prompts import chat, shots
 from explorer.search.evidence.searched import searched_rotated, searched_shuffled
@@ -80,4 +80,5 @@ def _lead(claim: Claim, rival: RivalFigures) -> ClusteredFigures | None:
     return ClusteredFigures.of(
         [float(mask[place]) - rival.hits[place] for place in claim.places],
         [claim.clusters[place] for place in claim.places],
+        OF_CHANGE,
     )

@@ -178,6 +178,11 @@ def test_what_is_there_stays(view: View, svds: SvdCache, some_values: MaskMaker,
     first = exported(view, mask, svds, out, "hooks")
     with pytest.raises(ExportError, match="--force"):
         exported(view, mask, svds, out, "hooks")
+    (out / "note.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"holds note\.txt, which is no part of the export"):
+        exported(view, mask, svds, out, "lora", force=True)
+    assert (out / "note.txt").read_text() == "mine"
+    (out / "note.txt").unlink()
     exported(view, zeroed(mask), svds, out, "lora", force=True)
     assert (out / "adapter_config.json").is_file()
     assert not (out / "eigenprune_hooks.py").exists()
