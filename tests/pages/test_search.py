@@ -171,21 +171,21 @@ def test_the_growth_of_the_perplexity_is_limited_as_by_the_copied_command(
 ) -> None:
     app = choose(choose(prepared(), "splits-int-mult", "published"), "model", letters)
     assert app.number_input(key="search-growth").value == 10.0, "searches cap the damage unless told otherwise"
-    app.number_input(key=most_key(app)).set_value(16)
+    app.number_input(key=most_key(app)).set_value(8)
     app.number_input(key="search-growth").set_value(None)
     app = finished(start(settled(app.run())))
     assert app.query_params["search-growth"] in ("none", ["none"])
     free = finished_one()
     assert free.found.best.growth is None
-    app.number_input(key="search-growth").set_value(5.0)
+    app.number_input(key="search-growth").set_value(1.7)
     app = settled(app.run())
     assert f"validation examples, and {HELD} blocks of plain text." in captions(app)
     app = finished(start(app))
-    assert "perplexity up by at most 5 %" in started_one().asked.title
+    assert "perplexity up by at most 1.7 %" in started_one().asked.title
     found = finished_one()
-    assert found.file.settings.max_growth == 0.05
+    assert found.file.settings.max_growth == 0.017
     assert 0 < len(found.mask) < len(free.mask)
-    beyond = [point.removed for point in found.found.curve if point.growth and point.growth > 0.05]
+    beyond = [point.removed for point in found.found.curve if point.growth and point.growth > 0.017]
     assert len(free.mask) in beyond
     assert "Open triangles are beyond the budget." in captions(app)
     assert all(f", perplexity {100 * point.growth:+.1f} %" in point_box(app).options[place]
