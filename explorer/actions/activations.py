@@ -156,7 +156,7 @@ def parse_head(text: str) -> tuple[int, int | None]:
     """Layer and query head, or None for all of them, from `L0.H3` or `L0`."""
     found = HEAD.fullmatch(text.strip())
     if found is None:
-        raise SettingsError(f"--head {text[:40]!r} cannot be read: give a head such as L0.H3, or a layer such as L0.")
+        raise SettingsError(f"{text[:40]!r} is no head: give one such as L0.H3, or a layer such as L0.")
     return int(found[1]), None if found[2] is None else int(found[2])
 
 
