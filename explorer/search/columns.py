@@ -47,8 +47,8 @@ def seen_sentences(seen: SeenFigures) -> Iterator[str]:
     """How many test examples the search has seen, and how; what the mask does to the others, if these are fewer."""
     new = [0 if one is None else one.masked.n for one in (seen.new_cases, seen.new_answers)]
     yield (
-        f"Of {seen.n:,} examples the search has read {seen.prompts:,} themselves, a twin of {seen.twins:,}, and the "
-        f"answer of {seen.answers:,} in other examples: {new[0]:,} are new, {new[1]:,} with an answer that is new, too."
+        f"Of {seen.n:,} examples {seen.prompts:,} were read themselves to find the mask, a twin of {seen.twins:,}, and "
+        f"the answer of {seen.answers:,} in other examples: {new[0]:,} are new, {new[1]:,} with a new answer, too."
     )
     for what, one in (("new examples", seen.new_cases), ("examples with new answers", seen.new_answers)):
         if one is not None and one.masked.n < seen.n:

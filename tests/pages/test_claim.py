@@ -63,7 +63,7 @@ def test_a_mask_made_by_clicks_says_how_its_task_was_asked(on_claim: AppTest) ->
     """Without that, what its scores read would be taken for the splits of before, of which the test split has twins."""
     assert mask_in(on_claim).provenance.task_digest == load_task("int-mult").digest
     app = click(on_claim, "claim-mean-only")
-    assert any("the search has read 0 themselves, a twin of 0" in one.value for one in app.caption)
+    assert any("0 were read themselves to find the mask, a twin of 0" in one.value for one in app.caption)
 
 
 def test_another_mask_has_nothing_measured(on_claim: AppTest) -> None:

@@ -140,7 +140,7 @@ def test_the_report_is_shown_with_what_was_seen(found: Report) -> None:
     file = found.file
     assert file.seen is not None
     sentence = next(seen_sentences(file.seen))
-    assert sentence.startswith(f"Of 6 examples the search has read {file.seen.prompts} themselves, a twin of")
+    assert sentence.startswith(f"Of 6 examples {file.seen.prompts} were read themselves to find the mask, a twin of")
     assert sentence in search_page(file)
     names = [name for name, _ in measured_rows(file)]
     assert "unpruned, test, not seen" in names
@@ -150,7 +150,7 @@ def test_the_report_is_shown_with_what_was_seen(found: Report) -> None:
 def test_a_report_of_before_says_nothing_of_what_was_seen(found: Report) -> None:
     names = [name for name, _ in measured_rows(replace(found.file, seen=None))]
     assert len(names) == 4
-    assert "the search has read" not in search_page(replace(found.file, seen=None))
+    assert "read themselves to find the mask" not in search_page(replace(found.file, seen=None))
 
 
 def test_eval_counts_what_the_search_of_a_mask_has_seen(tmp_path: Path, folder: Path) -> None:
