@@ -209,7 +209,12 @@ def _site(
         keys=tuple(keys),
         where=tuple(parts_of(view, key) for key in keys),
         u=torch.stack([one.u for one in found]).to(W),
-        s=torch.stack([one.s for one in found]).to(W),
+        s=torch.stack([_known(one.s, values[key]) for key, one in zip(keys, found, strict=True)]).to(W),
         vh=torch.stack([one.vh for one in found]).to(W),
         c=torch.stack([values[key].c for key in keys]).to(W),
     )
+
+
+def _known(s: Tensor, values: MatrixScores) -> Tensor:
+    """The singular values, 0 where the score is not finite: such a gate does nothing, and so stays open."""
+    return torch.where(values.score.to(s.device).isfinite(), s, torch.zeros_like(s))

@@ -56,8 +56,8 @@ def test_every_command_that_words_a_task_frames_it() -> None:
     wording = {name for name, words in options.items() if "--shots" in words}
     assert wording >= {"eval", "score", "prune", "search", "effects", "curve", "readout", "finetune", "tasks show"}
     assert {name for name, words in options.items() if {"--bos", "--chat", "--system"} <= words} == wording | {
-        "activations"
-    }
+        "activations", "attention", "generate",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -219,10 +220,11 @@ def test_every_search_ends_and_passes_over_scores_that_are_not_finite(
         return replace(found, matrices=rows)
 
     monkeypatch.setattr(problems, "score", spoiled)
-    if name == "learned":
-        from explorer.search.learned import LearnedSettings, learned
+    if name in ("learned", "thorough"):
+        from explorer.search.learned import LearnedSettings
 
-        monkeypatch.setitem(SEARCHES, name, lambda given: learned(given, LearnedSettings(steps=3)))
+        trained: Any = SEARCHES[name]
+        monkeypatch.setitem(SEARCHES, name, lambda given: trained(given, LearnedSettings(steps=30)))
     task = replace(tiny.task(), validation=tiny.task().train)
     problem = Problem(view, task, SvdCache(None), matrices(view, [Kind.Q, Kind.IN], [0]), Budget(6), limit=8)
     found = solve(problem, SEARCHES[name])
