@@ -278,6 +278,13 @@ class TaskChoice(WordingChoice):
         task = tools.task or self.read_as(self.task, tools, self.metric)
         return usable(task, split, limit, tools=tools)
 
+    def others(self, names: tuple[str, ...], seed: int | None = None) -> TasksChoice:
+        """Other tasks, asked as this one is, in their own words; split by a seed of their own if one is given."""
+        return TasksChoice(
+            task=names, shots=self.shots, data=self.data, which=CasesChoice(self.which.splits), around=self.around,
+            seed=self.seed_number if seed is None else seed,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class TasksChoice(WordingChoice):

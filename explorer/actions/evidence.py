@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from explorer.actions import names
 from explorer.actions.choices import (
-    CasesChoice,
     Cluster,
     Limit,
     ModelChoice,
     TaskChoice,
-    TasksChoice,
     identity,
     own_mask,
     read_mask,
-    refuse_unwritable,
     wording,
 )
 from explorer.actions.clusters import check_cluster, executor_of, workers
 from explorer.actions.masks import GivenMask, plain_text
-from explorer.actions.report import PAGE, write_page
+from explorer.actions.report import refuse_report, write_report
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.errors import Stopped
 
@@ -103,11 +100,10 @@ class MeasureEvidence(Request):
         choice = self.evidence_choice
         check_cluster(self.cluster)
         if self.report is not None:
-            for name in ("report.json", PAGE):
-                refuse_unwritable(self.report / name)
+            refuse_report(self.report)
         task = self.task.open("train", self.limit, tools)
         task.split("test", self.test_limit)
-        others = self._elsewhere().open("test", self.test_limit, tools)
+        others = self.task.others(self.also).open("test", self.test_limit, tools)
         mask = read_mask(self.mask)
         choice.check_mode(mask.mode)
         from explorer.search.given import given_request, given_search
@@ -136,8 +132,7 @@ class MeasureEvidence(Request):
             except Stopped:  # what was measured is kept
                 raise KeyboardInterrupt from None
         if self.report is not None:
-            found.file.save(self.report)
-            write_page(found.file, self.report / PAGE)
+            write_report(found.file, self.report)
         return EvidenceResult({**identity(view), **wording(task)}, found, self.report)
 
     @property
@@ -146,11 +141,3 @@ class MeasureEvidence(Request):
         from explorer.search.evidence.choice import as_evidence
 
         return as_evidence(self.nulls, self.baselines, parts=self.evidence)
-
-    def _elsewhere(self) -> TasksChoice:
-        """Other tasks, asked as this one is, in their own words."""
-        task = self.task
-        return TasksChoice(
-            task=self.also, shots=task.shots, data=task.data, which=CasesChoice(task.which.splits), around=task.around,
-            seed=task.seed_number,
-        )  # fmt: skip

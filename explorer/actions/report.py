@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from explorer.actions.bundle import write_bundle
-from explorer.actions.choices import CasesChoice, FramingChoice, ModelChoice, TaskChoice
+from explorer.actions.choices import CasesChoice, FramingChoice, ModelChoice, TaskChoice, refuse_unwritable
 from explorer.actions.evaluate import Evaluate
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.errors import SettingsError
@@ -90,10 +90,22 @@ def _again(report: SearchFile, mask: Path) -> Evaluate:
     choice = TaskChoice(
         task=report.task, shots=report.shots or 0, seed=report.seed,
         template=None if report.template is None else as_typed(report.template),
-        which=CasesChoice(splits=report.splits, hold_out=report.hold_out, wordings=report.wordings),
+        which=CasesChoice(splits=report.splits, hold_out=report.hold_out, wordings=report.wordings, only=report.only),
         around=FramingChoice(report.bos, report.chat, report.system),
     )  # fmt: skip
     return Evaluate(model=ModelChoice(report.model), task=choice, mask=mask, limit=report.test_limit)
+
+
+def refuse_report(folder: Path) -> None:
+    """Raise SettingsError if a report could not be written into a folder."""
+    for name in ("report.json", PAGE):
+        refuse_unwritable(folder / name)
+
+
+def write_report(report: SearchFile, folder: Path) -> None:
+    """Write a report into a folder, as a file to read again and as a page."""
+    report.save(folder)
+    write_page(report, folder / PAGE)
 
 
 def write_page(report: SearchFile, path: Path) -> None:

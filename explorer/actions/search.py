@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 from explorer.actions import names
 from explorer.actions.choices import (
-    CasesChoice,
     Cluster,
     Kinds,
     Limit,
@@ -29,7 +28,7 @@ from explorer.actions.choices import (
 from explorer.actions.clusters import check_cluster, executor_of, workers
 from explorer.actions.evidence import Baselines, Controls, DamageText, Nulls, Parts, ReportFolder
 from explorer.actions.masks import plain_text
-from explorer.actions.report import PAGE, write_page
+from explorer.actions.report import refuse_report, write_report
 from explorer.actions.request import ALONE, Arg, Request, Result, Tools
 from explorer.core.errors import SettingsError, Stopped
 
@@ -220,12 +219,7 @@ class Search(Request):
         )  # fmt: skip
 
     def _elsewhere(self, names: tuple[str, ...]) -> TasksChoice:
-        """Other tasks, asked as this one is, in their own words."""
-        task = self.task
-        which = CasesChoice(task.which.splits)
-        return TasksChoice(
-            task=names, shots=task.shots, data=task.data, which=which, around=task.around, seed=self.splits_seed
-        )
+        return self.task.others(names, self.splits_seed)
 
     @property
     def evidence_choice(self) -> EvidenceChoice:
@@ -276,15 +270,13 @@ class Search(Request):
                 raise KeyboardInterrupt from None
         found.mask.save(self.out)
         if self.report is not None:
-            found.file.save(self.report)
-            write_page(found.file, self.report / PAGE)
+            write_report(found.file, self.report)
         return SearchResult({**identity(view), **wording(task)}, found, self.out, folder=self.report)
 
     def _check_places(self) -> None:
         refuse_unwritable(self.out)
         if self.report is not None:
-            for name in ("report.json", PAGE):
-                refuse_unwritable(self.report / name)
+            refuse_report(self.report)
 
     def _as_released(self, tools: Tools) -> ReleasedResult:
         """Open the model in the folded basis, remove, measure, write the mask."""

@@ -82,6 +82,13 @@ def test_a_report_becomes_a_folder_for_people_without_python(tmp_path: Path) -> 
     assert (out / "index.html").read_text(encoding="utf-8") == before
 
 
+def test_a_bundle_of_one_slice_is_measured_again_on_that_slice(tmp_path: Path) -> None:
+    whole = json.loads(REPORT.read_text(encoding="utf-8"))
+    (tmp_path / "report.json").write_text(json.dumps({**whole, "only": "i=3"}), encoding="utf-8")
+    assert run("report", tmp_path / "report.json", "--bundle", tmp_path / "out").exit_code == 0
+    assert "--only i=3" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
 def test_what_is_no_bundle_stays(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     for force in (False, True):
