@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from explorer.core.errors import SettingsError
-from explorer.core.files import new_folder, strangers
+from explorer.core.files import new_folder, replaceable
 
 MARK = "eigenprune-bundle.txt"
 _ABOUT = "Made by eigenprune-explorer: open index.html. It needs no Python and reaches no network.\n"
@@ -18,20 +18,13 @@ def check_bundle(out: Path, *, force: bool) -> Path | None:
     Raises:
         SettingsError: something is there that must stay.
     """
-    if not out.exists() and not out.is_symlink():
-        return None
-    if out.is_symlink() or not out.is_dir():
-        raise SettingsError(f"{out} is there and is no folder: give --bundle the name of a new folder.")
-    if not any(out.iterdir()):
-        return None
-    if not (out / MARK).is_file():
-        raise SettingsError(f"{out} is there and holds other things than a bundle: give the name of a new folder.")
-    if not force:
-        raise SettingsError(f"{out} holds a bundle already: give another name, or --force to replace it.")
-    listed = (out / MARK).read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-    if others := strangers(out, {*listed, MARK}):
-        raise SettingsError(f"{out} holds {others[0][:80]}, which is no part of the bundle: move that away first.")
-    return out
+
+    def written() -> list[str]:
+        return (out / MARK).read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+
+    return replaceable(
+        out, "a bundle", SettingsError, mark=MARK, option="--bundle", force=force, written=written
+    )  # fmt: skip
 
 
 def write_bundle(out: Path, files: Mapping[str, str], *, force: bool) -> None:

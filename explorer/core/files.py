@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.core.config import settings
+from explorer.core.errors import ExplorerError
 from explorer.core.finite import plain
 
 CHUNK = 1 << 20
@@ -107,9 +108,44 @@ def new_folder(out: Path, *, replaced: Path | None = None) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def strangers(folder: Path, known: Iterable[str]) -> list[str]:
-    """Names of what lies in a folder and is not known, which would be lost if the folder were replaced."""
-    return sorted({one.name for one in folder.iterdir()} - set(known))
+def replaceable(
+    out: Path,
+    what: str,
+    error: type[ExplorerError],
+    *,
+    mark: str,
+    option: str,
+    force: bool,
+    written: Callable[[], Iterable[str]],
+) -> Path | None:
+    """The folder at `out` that a new one may replace; None if there is nothing to replace.
+
+    Args:
+        out: where the new folder is to go.
+        what: the sort of folder, with its article.
+        error: what is raised.
+        mark: name of the file that every folder of the sort has.
+        option: the one that names the folder.
+        force: whether it may be replaced.
+        written: names of what was written into it, the mark aside; whatever else is there must stay.
+
+    Raises:
+        ExplorerError: of that type, if something is there that must stay.
+    """
+    if not out.exists() and not out.is_symlink():
+        return None
+    if out.is_symlink() or not out.is_dir():
+        raise error(f"{out} is there and is no folder: give {option} the name of a new folder.")
+    names = {one.name for one in out.iterdir()}
+    if not names:
+        return None
+    if not (out / mark).is_file():
+        raise error(f"{out} is there and holds other things than {what}: give {option} the name of a new folder.")
+    if not force:
+        raise error(f"{out} holds {what} already: give another {option}, or --force to replace it.")
+    if others := sorted(names - {*written(), mark}):
+        raise error(f"{out} holds {others[0][:80]}, which is no part of the {what.split()[-1]}: move that away first.")
+    return out
 
 
 def sweep(folder: Path, seconds: float = LEFT_OVER_SECONDS) -> int:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from explorer.core.config import check_writable
 from explorer.core.errors import ExportError, SettingsError, TaskError
-from explorer.core.files import file_digest, new_folder, strangers, write_json, write_text
+from explorer.core.files import file_digest, new_folder, replaceable, write_json, write_text
 from explorer.core.progress import Progress
 from explorer.export.base import FolderNotes, Format, Order, base_of
 from explorer.export.card import README, card
@@ -73,19 +73,9 @@ def check_place(out: Path, *, force: bool) -> Path | None:
         ExportError: something is there that must stay.
     """
     check_writable(ExportError, "Exporting folders")
-    if not out.exists() and not out.is_symlink():
-        return None
-    if out.is_symlink() or not out.is_dir():
-        raise ExportError(f"{out} is there and is no folder: give --out the name of a new folder.")
-    if not any(out.iterdir()):
-        return None
-    if not (out / RECORD).is_file():
-        raise ExportError(f"{out} is there and holds other things than an export: give --out the name of a new folder.")
-    if not force:
-        raise ExportError(f"{out} holds an export already: give another --out, or --force to replace it.")
-    if others := strangers(out, _written(out)):
-        raise ExportError(f"{out} holds {others[0][:80]}, which is no part of the export: move that away first.")
-    return out
+    return replaceable(
+        out, "an export", ExportError, mark=RECORD, option="--out", force=force, written=lambda: _written(out)
+    )  # fmt: skip
 
 
 def _written(out: Path) -> set[str]:
@@ -94,7 +84,7 @@ def _written(out: Path) -> set[str]:
         files = json.loads((out / RECORD).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ExportError(f"{out / RECORD} does not say what the export wrote: give another --out.") from None
-    return {*files, README, RECORD, "__pycache__"}  # the last of a hook that was imported
+    return {*files, README, "__pycache__"}  # the last of a hook that was imported
 
 
 def form_of(order: Order, forms: Mapping[str, Format]) -> Format:
