@@ -86,11 +86,12 @@ class Gates:
 
     def chosen(self) -> list[tuple[MatrixKey, int]]:
         """The removed values, the lowest logits first; never more than there is room for, ties among them."""
+        highest = self.highest
         ranked = [
             (float(row[index]), key, index)
             for site, logits in self.logits.items()
             for key, row in zip(self.keys[site], logits.detach(), strict=True)
-            for index in torch.nonzero(row <= self.highest).flatten().tolist()
+            for index in torch.nonzero(row <= highest).flatten().tolist()
         ]
         return [(key, index) for _, key, index in sorted(ranked)[: self._room]]
 

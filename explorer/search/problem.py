@@ -270,7 +270,9 @@ class Problem:
         return point
 
     def complete(self, point: Point) -> Point:
-        """A point of the curve with the train examples measured, too, in its place on the curve."""
+        """A point of the curve with the train examples measured, too, in its place on the curve; itself if they are."""
+        if point.train is not None:
+            return point
 
         def compute() -> Point:
             apply(self.view, point.mask, self.svds)

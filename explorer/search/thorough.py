@@ -20,6 +20,5 @@ def thorough(problem: Problem, settings: LearnedSettings | None = None) -> None:
     """Search in both ways, and take back what does not help; `settings` are those of the training."""
     restored(problem, improved(problem, problem.start(), ROUNDS))
     learned(problem, settings)
-    best = problem.best
-    if best.removed:
-        restored(problem, best if best.train is not None else problem.complete(best))
+    if problem.best.removed:
+        restored(problem, problem.complete(problem.best))

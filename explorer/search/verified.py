@@ -37,7 +37,7 @@ def verified(problem: Problem) -> None:
 def improved(problem: Problem, start: Point, rounds: int | None = None) -> Point:
     """Improve a measured mask round by round, `rounds` times at most; the last that was accepted."""
     unpruned = problem.start()
-    best = start if start.train is not None else problem.complete(start)
+    best = problem.complete(start)
     most, least = problem.budget.removed, LEAST * unpruned.train_loss
     reach, done = math.inf, 0
     while rounds is None or done < rounds:
