@@ -20,10 +20,12 @@ from explorer.core.keys import Kind, MatrixKey
 from explorer.core.progress import Progress, part
 from explorer.masks.mask import Mask
 from explorer.measure.perplexity import own_text
+from explorer.models import View
 from explorer.models.matrices import matrices
 from explorer.search import conductor
 from explorer.search.conductor import Earlier, Elsewhere, Recording, Watcher, conduct
 from explorer.search.journal import default_journals
+from explorer.search.options import Chosen
 from explorer.search.outcome import Point, Status
 from explorer.search.provenance import provenance
 from explorer.search.report import Report
@@ -200,13 +202,20 @@ def run(bench: Bench, started: Started, progress: Progress) -> Report:
         after=live.after(part(progress, SEARCHED, 1)),
     )  # fmt: skip
     with bench.views.borrow() as view:
-        report = conduct(
-            started.asked, view, bench.task, svds=bench.svds, watcher=watcher,
-            recording=Recording(default_journals(notices().append_once)),
-            elsewhere=Elsewhere(text=own_text(bench.model.tokenizer), executor=cluster.executor(bench, view)),
-        )  # fmt: skip
+        report = conducted(bench, view, started.asked, watcher=watcher)
     _ = report.file  # worked out here once: every run of the page asks for it
     return report
+
+
+def conducted(
+    bench: Bench, view: View, asked: SearchRequest, *, watcher: Watcher, chosen: Chosen | None = None
+) -> Report:
+    """A request on a view of the bench's model, recorded, with the damage to plain text; `chosen` as in `conduct`."""
+    return conduct(
+        asked, view, bench.task, svds=bench.svds, chosen=chosen, watcher=watcher,
+        recording=Recording(default_journals(notices().append_once)),
+        elsewhere=Elsewhere(text=own_text(bench.model.tokenizer), executor=cluster.executor(bench, view)),
+    )  # fmt: skip
 
 
 def earlier(bench: Bench) -> tuple[Earlier, ...]:

@@ -14,22 +14,19 @@ import streamlit as st
 from explorer.actions import MeasureEvidence
 from explorer.core.progress import Progress
 from explorer.core.texts import percent
-from explorer.measure.perplexity import own_text
 from explorer.models import View
 from explorer.search.columns import seen_sentences, text_sentence
-from explorer.search.conductor import Elsewhere, Recording, Watcher, conduct
+from explorer.search.conductor import Watcher
 from explorer.search.controls import DEFAULT, DRAWS
 from explorer.search.evidence.choice import NULL_NAMES, EvidenceChoice
 from explorer.search.evidence.columns import draws_text, points_text
 from explorer.search.given import given_request, given_search
-from explorer.search.journal import default_journals
 from explorer.search.report_file import SearchFile
 from explorer.ui.components import evidence
 from explorer.ui.components.words import literal
-from explorer.ui.jobs import cluster
+from explorer.ui.jobs import searching
 from explorer.ui.jobs.work import on_view
 from explorer.ui.session import Bench, Setting, requests, state
-from explorer.ui.session.notices import notices
 from explorer.ui.shell import pages, share
 
 _WIDTHS = (4, 3, 1)
@@ -205,12 +202,8 @@ def _measured(bench: Bench, parts: frozenset[str]) -> SearchFile | None:
     )  # fmt: skip
 
     def work(view: View, progress: Progress) -> SearchFile:
-        return conduct(
-            request, view, bench.task, svds=bench.svds, chosen=given_search(bench.mask),
-            recording=Recording(default_journals(notices().append_once)),
-            elsewhere=Elsewhere(text=own_text(bench.model.tokenizer), executor=cluster.executor(bench, view)),
-            watcher=Watcher(after=progress),
-        ).file  # fmt: skip
+        watcher = Watcher(after=progress)
+        return searching.conducted(bench, view, request, watcher=watcher, chosen=given_search(bench.mask)).file
 
     key = ("claim", bench.model.as_loaded, bench.task.digest, bench.mask.digest, request)
     return on_view(bench, key, work, label="Measuring what a claim needs")

@@ -20,6 +20,7 @@ from explorer.ui.components.words import literal
 from explorer.ui.jobs.runner import Key
 from explorer.ui.jobs.work import on_view
 from explorer.ui.session import Bench, Setting, requests, session, state
+from explorer.ui.session.history import Step
 from explorer.ui.shell import tasks_at_hand
 
 MOST = 8  # masks, those of the last steps
@@ -67,23 +68,15 @@ class _Wanted:
     key: Key
 
 
-@dataclass(frozen=True)
-class TakenStep:
-    """A step of the session: the mask behind it, and what led to it."""
-
-    mask: Mask
-    label: str
-
-
-def taken_steps(bench: Bench) -> tuple[TakenStep, ...]:
+def taken_steps(bench: Bench) -> tuple[Step, ...]:
     """The last steps that led to the current mask."""
     history = session.history(bench.model)
     taken = history.steps[: history.position + 1]
-    last = {step.mask.digest: TakenStep(step.mask, step.label) for step in taken if len(step.mask)}
+    last = {step.mask.digest: step for step in taken if len(step.mask)}
     return tuple(last.values())[-MOST:]
 
 
-def asked_of(setting: Setting, steps: tuple[TakenStep, ...]) -> list[tuple[str, Request]]:
+def asked_of(setting: Setting, steps: tuple[Step, ...]) -> list[tuple[str, Request]]:
     """Headings and requests: scores, each mask, the last one with controls."""
     asked: list[tuple[str, Request]] = [("Scores", requests.score(setting))]
     for number, step in enumerate(steps, start=1):
@@ -92,7 +85,7 @@ def asked_of(setting: Setting, steps: tuple[TakenStep, ...]) -> list[tuple[str, 
     return asked if steps else [*asked, ("Unpruned", requests.evaluate(setting, None))]
 
 
-def _text(bench: Bench, own: Setting, steps: tuple[TakenStep, ...], said: list[str]) -> str:
+def _text(bench: Bench, own: Setting, steps: tuple[Step, ...], said: list[str]) -> str:
     files: dict[str, str] = {}
 
     def beside(mask: Mask) -> Path:
